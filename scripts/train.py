@@ -1,0 +1,313 @@
+"""Train a network from a recipe file; stop and resume at any time.
+
+    python scripts/train.py scripts/recipes/span-x2.toml --data DATA --out runs/span-x2
+
+Writes to --out: ``checkpoint.pt`` (everything that exact resuming needs), ``model.safetensors``
+(averaged weights, folded, ready for ``--weights``) and ``log.csv``. The kernel of every
+three-branch convolution is folded from its branches at each step, so a training step costs one
+convolution where the published code runs four.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from evaluate import evaluate
+from pictures import PatchSampler, load, make_pair, render
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vsr.networks.span import Span, SpanConfig, branches, fold
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One training, as its TOML file states it."""
+
+    network: str
+    scale: int
+    channels: int
+    photographs: str
+    rendered: int
+    validation: str
+    patch: int
+    batch: int
+    choices: int
+    steps: int
+    warmup: int
+    rate: float
+    final_rate: float
+    clip: float
+    ema: float
+    seed: int
+    start: str | None = None
+    """A trained model.safetensors whose body to begin with, of the same width at any scale."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Recipe":
+        """Parse a recipe file; unknown or missing fields are errors."""
+        values = tomllib.loads(path.read_text())
+        known = {f.name for f in fields(cls)}
+        if unknown := set(values) - known:
+            raise SystemExit(f"{path}: unknown fields {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine from ``rate`` to ``final_rate``."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def initial_state(network: Span, sample: Tensor) -> State:
+    """Weights that enlarge bilinearly from the first step, with features of a useful size.
+
+    The published network has no image skip, but can express one: three feature channels carry the
+    picture through ``conv_1``, ``conv_cat`` and ``upsampler``. Other kernels are scaled on a batch
+    so that ``c3_r`` reaches into the sigmoid's bend; with the usual start its factor
+    (sigmoid - 1/2) shrinks the signal at each of six blocks to nothing.
+    """
+    gains = {"conv_1": 1.0, "c1_r": 1.0, "c2_r": 1.0, "c3_r": 2.0, "conv_2": 1.0}
+
+    def rescale(name: str, gain: float) -> torch.utils.hooks.RemovableHandle:
+        conv = network.get_submodule(name)
+
+        def hook(module: torch.nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor:
+            factor = gain / out.std()
+            conv.weight.mul_(factor)
+            conv.bias.copy_((conv.bias - out.mean((0, 2, 3))) * factor)
+            return (out - out.mean((0, 2, 3), keepdim=True)) * factor
+
+        return conv.register_forward_hook(hook)
+
+    handles = [
+        rescale(f"{name}.eval_conv", gains[name.rsplit(".", 1)[-1]])
+        for name, module in network.named_modules()
+        if hasattr(module, "eval_conv")
+    ]
+    with torch.no_grad():
+        network(sample)
+        _carry_picture(network)
+    for handle in handles:
+        handle.remove()
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def _carry_picture(network: Span) -> None:
+    """Write the picture's path into ``network``: identity, identity, bilinear sub-pixels."""
+    for name, (rows, values) in picture_path(network.config).items():
+        parameter = network.get_parameter(name)
+        parameter[rows] = values
+    network.upsampler[0].weight[:, network.config.in_channels :] *= 0.1
+    network.upsampler[0].bias.zero_()
+
+
+Slot = tuple[slice | tuple[slice, slice], Tensor]
+
+
+def picture_path(config: SpanConfig) -> dict[str, Slot]:
+    """The weights that carry the picture past the network: which part of a tensor, and its value.
+
+    They stay fixed in training. Were they free, Adam's steps, all of one size, would shake the
+    picture itself; fixed, they act as an image skip, yet the result is a plain SPAN.
+    """
+    colours, scale = config.in_channels, config.scale
+    pick = torch.eye(colours, config.channels)[:, :colours]
+    first = torch.zeros(colours, colours, 3, 3)
+    first[:, :, 1, 1] = pick
+    fuse = torch.zeros(colours, 4 * config.channels, 1, 1)
+    fuse[:, :colours, 0, 0] = pick
+    offsets = (torch.arange(scale) + 0.5) / scale - 0.5
+    taps = torch.stack([(1 - (offsets - tap).abs()).clamp(min=0) for tap in (-1, 0, 1)], dim=1)
+    kernels = torch.einsum("au,bv->abuv", taps, taps).flatten(0, 1)  # one for each sub-pixel
+    last = torch.einsum("ck,suv->cskuv", torch.eye(colours), kernels).flatten(0, 1)
+    rows, none = slice(0, colours), torch.zeros(colours)
+    return {
+        "conv_1.eval_conv.weight": (rows, first),
+        "conv_1.eval_conv.bias": (rows, none),
+        "conv_cat.weight": (rows, fuse),
+        "conv_cat.bias": (rows, none),
+        "upsampler.0.weight": ((slice(None), rows), last),
+    }
+
+
+def hold(weights: State, path: Mapping[str, Slot]) -> State:
+    """``weights`` with the picture's path put back; no gradient flows into those parts."""
+    held = dict(weights)
+    for name, (rows, values) in path.items():
+        held[name] = weights[name].clone()
+        held[name][rows] = values.to(held[name].dtype)
+    return held
+
+
+def transplant(state: State, donor: Mapping[str, Tensor]) -> State:
+    """``donor``'s weights where the shapes agree: the body of a network of another scale."""
+    return {
+        name: donor[name].clone() if name in donor and donor[name].shape == value.shape else value
+        for name, value in state.items()
+    }
+
+
+class Trainer:
+    """The state of one training: branches, their average, optimiser, generator, step."""
+
+    def __init__(self, recipe: Recipe, sampler: PatchSampler, dtype: torch.dtype) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.sampler, self.dtype = recipe, sampler, dtype
+        self.rng = np.random.default_rng(recipe.seed)
+        config = SpanConfig(scale=recipe.scale, channels=recipe.channels,
+                            fused_channels=recipe.channels, norm=False)  # fmt: skip
+        self.path = picture_path(config)
+        self.network = Span(config).to(memory_format=torch.channels_last)
+        state = initial_state(self.network, self.sampler.batch(4, self.rng)[0])
+        if recipe.start:
+            state = transplant(state, load_file(recipe.start))
+        fixed = {"no_norm"}
+        self.state = {
+            k: v.clone().requires_grad_(k not in fixed) for k, v in branches(state).items()
+        }
+        self.parameters = [v for v in self.state.values() if v.requires_grad]
+        self.average = [v.detach().clone() for v in self.parameters]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-4, foreach=True
+        )
+        self.step = 0
+
+    def advance(self) -> float:
+        """One step; returns its loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate(self.step)
+        low, high = self.sampler.batch(self.recipe.batch, self.rng)
+        low = low.to(self.dtype, memory_format=torch.channels_last)
+        folded = hold(fold(self.state), self.path)
+        weights = {name: value.to(self.dtype) for name, value in folded.items()}
+        out = torch.func.functional_call(self.network, weights, (low,))
+        loss = (out.float() - high).abs().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimiser.step()
+        keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
+        self.step += 1
+        return loss.item()
+
+    def averaged(self) -> State:
+        """The averaged weights, folded in float64, as float32."""
+        names = (name for name, value in self.state.items() if value.requires_grad)
+        average = dict(zip(names, self.average, strict=True))
+        folded = fold({k: average.get(k, v).double() for k, v in self.state.items()})
+        folded = hold(folded, self.path)
+        return {name: value.float().contiguous() for name, value in folded.items()}
+
+    def save(self, path: Path) -> None:
+        """Write everything that exact resuming needs, all at once or not at all."""
+        values = {
+            "state": self.state, "average": self.average, "optimiser": self.optimiser.state_dict(),
+            "step": self.step, "rng": json.dumps(self.rng.bit_generator.state),
+        }  # fmt: skip
+        torch.save(values, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a file that ``save`` wrote."""
+        values = torch.load(path, weights_only=True)
+        with torch.no_grad():
+            for name, value in self.state.items():
+                value.copy_(values["state"][name])
+        self.average = values["average"]
+        self.optimiser.load_state_dict(values["optimiser"])
+        self.rng.bit_generator.state = json.loads(values["rng"])
+        self.step = values["step"]
+
+
+def read_pictures(recipe: Recipe, data: Path) -> PatchSampler:
+    """Photographs and rendered pictures as a sampler of patches."""
+    photographs = sorted((data / recipe.photographs).glob("*.jpg"))
+    if not photographs:
+        raise SystemExit(f"no photographs in {data / recipe.photographs}")
+    pictures = [*map(load, photographs), *render(recipe.rendered, 512, recipe.seed)]
+    pairs = [make_pair(picture, recipe.scale, recipe.patch) for picture in pictures]
+    return PatchSampler(pairs, recipe.scale, recipe.patch, recipe.choices)
+
+
+def validate(trainer: Trainer, folder: Path) -> float:
+    """PSNR of the averaged weights in float32, dB on luma."""
+    weights = trainer.averaged()
+
+    @torch.no_grad()
+    def upscale(x: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(trainer.network, weights, (x,))
+        return out
+
+    return evaluate(upscale, folder, trainer.recipe.scale)[0]
+
+
+def report(trainer: Trainer, out: Path, row: dict[str, float]) -> None:
+    """Append ``row`` to the log, write the weights and the checkpoint."""
+    print(" ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+    log = out / "log.csv"
+    new = not log.exists()
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    metadata = {"format": "pt", "arch": trainer.recipe.network, "norm": "none",
+                "recipe": json.dumps(asdict(trainer.recipe))}  # fmt: skip
+    save_file(trainer.averaged(), out / "model.safetensors", metadata)
+    trainer.save(out / "checkpoint.pt")
+
+
+def train(trainer: Trainer, out: Path, validation: Path, every: int) -> None:
+    """Run to the recipe's last step, reporting every ``every`` steps."""
+    started, losses = time.monotonic(), []
+    while trainer.step < trainer.recipe.steps:
+        losses.append(trainer.advance())
+        if trainer.step % every == 0 or trainer.step == trainer.recipe.steps:
+            seconds = time.monotonic() - started
+            row = {
+                "step": trainer.step, "seconds": round(seconds, 1),
+                "loss": round(sum(losses) / len(losses), 6),
+                "rate": round(trainer.recipe.learning_rate(trainer.step), 9),
+                "psnr": round(validate(trainer, validation), 3),
+            }  # fmt: skip
+            report(trainer, out, row)
+            losses = []
+
+
+def main() -> int:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to and resume from")
+    parser.add_argument("--every", type=int, default=250, help="steps between reports")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    options = parser.parse_args()
+    recipe = Recipe.read(options.recipe)
+    options.out.mkdir(parents=True, exist_ok=True)
+    sampler = read_pictures(recipe, options.data)
+    trainer = Trainer(recipe, sampler, getattr(torch, options.dtype))
+    if (checkpoint := options.out / "checkpoint.pt").exists():
+        trainer.load(checkpoint)
+        print(f"resumed at step {trainer.step}", flush=True)
+    train(trainer, options.out, options.data / recipe.validation, options.every)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

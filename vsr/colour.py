@@ -1,0 +1,307 @@
+"""YUV to RGB and back as tensor maths: matrix, range, depth, chroma siting.
+
+Everything here is float32 arithmetic on tensors of any device. Chroma is enlarged with a bicubic
+kernel placed by the siting, and reduced with the least-squares inverse of that very enlargement:
+the chroma that, shown by a good player, comes closest to the picture. A round trip is therefore
+exact up to rounding, which no pair of fixed filters achieves.
+
+Sources: ITU-T H.273 (2021), section 8.3, equations 10 to 38 for ranges and matrices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsr.config import Dither
+from vsr.errors import UnsupportedFormatError
+from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
+from vsr.resample import Resampler, least_squares_inverse, resize_matrix
+
+__all__ = ["FromRgb", "ToRgb", "complete_colour", "rgb_to_yuv_matrix"]
+
+# K_R and K_B of H.273 table 4.
+_LUMA_WEIGHTS = {
+    Matrix.BT709: (0.2126, 0.0722),
+    Matrix.FCC: (0.30, 0.11),
+    Matrix.BT470BG: (0.299, 0.114),
+    Matrix.SMPTE170M: (0.299, 0.114),
+    Matrix.SMPTE240M: (0.212, 0.087),
+    Matrix.BT2020_NCL: (0.2627, 0.0593),
+}
+_NAMES = {
+    Matrix.RGB: "RGB", Matrix.BT709: "BT.709", Matrix.FCC: "FCC", Matrix.BT470BG: "BT.601 (625)",
+    Matrix.SMPTE170M: "BT.601 (525)", Matrix.SMPTE240M: "SMPTE 240M", Matrix.YCGCO: "YCgCo",
+    Matrix.BT2020_NCL: "BT.2020",
+}  # fmt: skip
+_MATRIX_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}  # H.273 table 2 to table 4
+_UNSPECIFIED = (0, 2)
+
+
+# What a stream leaves open.
+
+
+def complete_colour(
+    colour: Colour, *, width: int, height: int, format: PixelFormat, codec: str
+) -> tuple[Colour, list[str]]:
+    """Fill in what ``colour`` leaves open by a fixed rule, and say so.
+
+    RGB is full range without a matrix. YUV without a matrix takes it from its primaries; without
+    those, pictures of 720 lines or 1280 columns and more are BT.709, smaller ones BT.601 (625-line
+    primaries at 576 or 288 lines, else 525-line). Range is limited; chroma lies left, but in the
+    centre for MPEG-1 and JPEG, and top left for BT.2020.
+
+    Args:
+        colour: what the stream says.
+        width: coded width in pixels.
+        height: coded height in pixels.
+        format: pixel format of the stream.
+        codec: FFmpeg's decoder name.
+
+    Returns:
+        The complete colour and a line for each guess.
+
+    Raises:
+        UnsupportedFormatError: the stream names a matrix that is no linear map of R'G'B'.
+    """
+    if format.family == "rgb":
+        return replace(colour, matrix=Matrix.RGB, range=Range.FULL), []
+    notes: list[str] = []
+    matrix = colour.matrix
+    if matrix == Matrix.UNSPECIFIED or (matrix == Matrix.RGB and format.chroma_w + format.chroma_h):
+        colour = _guess_matrix(colour, width, height)
+        if format.family == "yuv":
+            named = _NAMES[Matrix(colour.matrix)]
+            notes.append(f"colour matrix not tagged: taken as {named} ({width}x{height})")
+    elif matrix not in _NAMES:
+        raise UnsupportedFormatError(f"colour matrix {matrix} (H.273) is not supported")
+    if colour.range == Range.UNSPECIFIED:
+        full = format.name.startswith("yuvj") or codec == "mjpeg"
+        colour = replace(colour, range=Range.FULL if full else Range.LIMITED)
+        notes.append(f"colour range not tagged: taken as {'full' if full else 'limited'}")
+    if colour.siting == Siting.UNSPECIFIED and format.chroma_w + format.chroma_h:
+        colour = replace(colour, siting=_guess_siting(colour, format, codec))
+    return colour, notes
+
+
+def _guess_matrix(colour: Colour, width: int, height: int) -> Colour:
+    if (known := _MATRIX_OF_PRIMARIES.get(colour.primaries)) is not None:
+        return replace(colour, matrix=known)
+    if height >= 720 or width >= 1280:
+        matrix = primaries = transfer = 1
+    elif height in (576, 288):
+        matrix, primaries, transfer = 5, 5, 6
+    else:
+        matrix = primaries = transfer = 6
+    if colour.transfer not in _UNSPECIFIED:
+        transfer = colour.transfer
+    return replace(colour, matrix=matrix, primaries=primaries, transfer=transfer)
+
+
+def _guess_siting(colour: Colour, format: PixelFormat, codec: str) -> Siting:
+    if format.chroma_h == 0:
+        return Siting.LEFT
+    if codec in ("mpeg1video", "mjpeg"):
+        return Siting.CENTRE
+    return Siting.TOP_LEFT if colour.matrix == Matrix.BT2020_NCL else Siting.LEFT
+
+
+# The matrices.
+
+
+def rgb_to_yuv_matrix(matrix: int) -> NDArray[np.float64]:
+    """(3, 3) map from R'G'B' in [0, 1] to Y' in [0, 1], Cb and Cr in [-1/2, 1/2].
+
+    Raises:
+        UnsupportedFormatError: ``matrix`` is no linear map that video uses.
+    """
+    if matrix == Matrix.RGB:  # planes carry G, B, R
+        return np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    if matrix == Matrix.YCGCO:
+        return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0.0, -0.5]])
+    try:
+        red, blue = _LUMA_WEIGHTS[Matrix(matrix)]
+    except (KeyError, ValueError):
+        raise UnsupportedFormatError(f"colour matrix {matrix} (H.273) is not supported") from None
+    luma = np.array([red, 1 - red - blue, blue])
+    cb = (np.array([0.0, 0, 1]) - luma) / (2 * (1 - blue))
+    cr = (np.array([1.0, 0, 0]) - luma) / (2 * (1 - red))
+    return np.stack([luma, cb, cr])
+
+
+def _code_scale(format: PixelFormat, colour: Colour) -> tuple[NDArray[np.float64], ...]:
+    """Per component: code = value * scale + offset, for values as the matrices define them."""
+    steps = 1 << (format.depth - 8)
+    top = (1 << format.depth) - 1
+    colour_difference = format.family == "yuv" and colour.matrix != Matrix.RGB
+    middle = 128.0 * steps if colour_difference else 0.0
+    if colour.range == Range.FULL or format.family == "rgb":
+        scale, offset = np.full(3, float(top)), np.array([0.0, middle, middle])
+    else:
+        others = 224.0 if colour_difference else 219.0
+        scale = np.array([219.0, others, others]) * steps
+        black = 16.0 * steps
+        offset = np.array([black, middle, middle]) if colour_difference else np.full(3, black)
+    return scale, offset
+
+
+def _is_yuv(format: PixelFormat) -> bool:
+    return format.family == "yuv"
+
+
+# Chroma planes.
+
+
+@dataclass(frozen=True, slots=True)
+class _Siting:
+    """Chroma sample i of an axis lies at ``i * factor + offset`` in luma samples."""
+
+    factor: int
+    offset: float
+
+
+def _axes(format: PixelFormat, siting: Siting) -> tuple[_Siting, _Siting]:
+    """Vertical and horizontal placement of chroma."""
+    rows, columns = 1 << format.chroma_h, 1 << format.chroma_w
+    across = (columns - 1) / 2 if siting.horizontally_centred else 0.0
+    return _Siting(rows, (rows - 1) * siting.vertical), _Siting(columns, across)
+
+
+@lru_cache(maxsize=64)
+def _enlarging(luma: int, axis: _Siting) -> NDArray[np.float64]:
+    count = -(-luma // axis.factor)
+    positions = (np.arange(luma) - axis.offset) / axis.factor
+    return resize_matrix(positions, count, "bicubic")
+
+
+@lru_cache(maxsize=64)
+def _up(luma: int, axis: _Siting, device: torch.device) -> Resampler:
+    return Resampler.from_matrix(_enlarging(luma, axis), device)
+
+
+@lru_cache(maxsize=64)
+def _down(luma: int, axis: _Siting, device: torch.device) -> Resampler:
+    return Resampler.from_matrix(least_squares_inverse(_enlarging(luma, axis)), device)
+
+
+class ToRgb:
+    """From the planes of one geometry, format and colour to R'G'B'."""
+
+    def __init__(
+        self, format: PixelFormat, colour: Colour, width: int, height: int, device: torch.device
+    ) -> None:
+        self._format, self._size = format, (height, width)
+        matrix = rgb_to_yuv_matrix(colour.matrix) if _is_yuv(format) else np.eye(3)
+        scale, offset = _code_scale(format, colour)
+        scale, offset = (v * (1 << format.shift) for v in (scale, offset))
+        back = np.linalg.inv(matrix)
+        self._matrix = torch.from_numpy((back / scale).astype(np.float32)).to(device)
+        self._bias = torch.from_numpy((-back @ (offset / scale)).astype(np.float32)).to(device)
+        self._gray = (float(scale[0]), float(offset[0]))
+        self._rows, self._columns = _axes(format, colour.siting)
+        self._top = float(((1 << format.depth) - 1) << format.shift)
+
+    def __call__(self, components: Sequence[Tensor]) -> Tensor:
+        """Convert one picture.
+
+        Args:
+            components: Y, or Y Cb Cr, or R G B as (rows, columns) integers; alpha is ignored.
+
+        Returns:
+            (1, 3, H, W) float32, nominally in [0, 1]; not clamped.
+        """
+        height, width = self._size
+        if self._format.family == "gray":
+            scale, offset = self._gray
+            gray = components[0].float().sub_(offset).div_(scale)
+            return gray.expand(1, 3, height, width)
+        planes = torch.empty((3, height, width), device=components[0].device)
+        for plane, component in zip(planes, components[:3], strict=True):
+            plane.copy_(self._full_size(component))
+        flat = torch.addmm(self._bias[:, None], self._matrix, planes.view(3, -1))
+        return flat.view(1, 3, height, width)
+
+    def alpha(self, component: Tensor) -> Tensor:
+        """Alpha as (1, 3, H, W) float32 in [0, 1], the same in all three channels."""
+        return component.float().div_(self._top).expand(1, 3, *self._size)
+
+    def _full_size(self, component: Tensor) -> Tensor:
+        height, width = self._size
+        if component.shape != (height, width):
+            component = component.float()
+            if component.shape[1] != width:
+                component = _up(width, self._columns, component.device).rows(component)
+            if component.shape[0] != height:
+                component = _up(height, self._rows, component.device).columns(component)
+        return component
+
+
+class FromRgb:
+    """From R'G'B' to the planes of one geometry, format and colour."""
+
+    def __init__(
+        self, format: PixelFormat, colour: Colour, width: int, height: int, device: torch.device,
+        *, dither: Dither = "none",
+    ) -> None:  # fmt: skip
+        self._format, self._size, self._dither = format, (height, width), dither
+        matrix = rgb_to_yuv_matrix(colour.matrix) if _is_yuv(format) else np.eye(3)
+        if format.family == "gray":
+            known = colour.matrix in _LUMA_WEIGHTS
+            matrix = rgb_to_yuv_matrix(colour.matrix if known else Matrix.BT709)[:1]
+        count = len(matrix)
+        scale, offset = (v[:count] for v in _code_scale(format, colour))
+        rounding = 0.0 if dither == "ordered" else 0.5
+        self._rounding = rounding
+        self._matrix = torch.from_numpy((matrix * scale[:, None]).astype(np.float32)).to(device)
+        self._bias = torch.from_numpy((offset + rounding).astype(np.float32)).to(device)
+        self._top = (1 << format.depth) - 1
+        self._rows, self._columns = _axes(format, colour.siting)
+
+    def __call__(self, rgb: Tensor) -> tuple[Tensor, ...]:
+        """Convert one picture.
+
+        Args:
+            rgb: (1, 3, H, W) of any float type, nominally in [0, 1]; excess is clamped.
+
+        Returns:
+            The components in the format's order, (rows, columns) uint8 or uint16.
+        """
+        height, width = self._size
+        flat = torch.addmm(self._bias[:, None], self._matrix, rgb.float().reshape(3, -1))
+        planes = flat.view(-1, height, width)
+        return tuple(
+            self._quantise(self._reduced(plane) if index in (1, 2) else plane)
+            for index, plane in enumerate(planes)
+        )
+
+    def alpha(self, rgb: Tensor) -> Tensor:
+        """The mean of the three channels of (1, 3, H, W) as an alpha component."""
+        return self._quantise(rgb.float().mean(1)[0].mul_(self._top).add_(self._rounding))
+
+    def _reduced(self, plane: Tensor) -> Tensor:
+        rows, columns = self._format.component_size(1, plane.shape[1], plane.shape[0])
+        if columns != plane.shape[1]:
+            plane = _down(plane.shape[1], self._columns, plane.device).rows(plane)
+        if rows != plane.shape[0]:
+            plane = _down(plane.shape[0], self._rows, plane.device).columns(plane)
+        return plane
+
+    def _quantise(self, plane: Tensor) -> Tensor:
+        """Round down (one half has been added already) or dither, and clamp to the code range."""
+        if self._dither == "ordered":
+            plane = plane + _threshold(plane.shape[0], plane.shape[1], plane.device)
+        return plane.clamp_(0, self._top).to(self._format.dtype)
+
+
+@lru_cache(maxsize=16)
+def _threshold(height: int, width: int, device: torch.device) -> Tensor:
+    """Bayer's 8 x 8 thresholds in (0, 1), repeated over a plane of (height, width)."""
+    pattern = np.zeros((1, 1))
+    for _ in range(3):
+        pattern = np.block([[4 * pattern, 4 * pattern + 2], [4 * pattern + 3, 4 * pattern + 1]])
+    tiled = np.tile((pattern + 0.5) / 64, (-(-height // 8), -(-width // 8)))[:height, :width]
+    return torch.from_numpy(tiled.astype(np.float32)).to(device)
