@@ -27,7 +27,8 @@ from pictures import PatchSampler, load, make_pair, render
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vsr.networks.span import Span, SpanConfig, branches, fold
+from vsr.networks.blocks import branches, fold
+from vsr.networks.span import Span, SpanConfig
 
 State = dict[str, Tensor]
 

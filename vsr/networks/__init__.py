@@ -1,0 +1,102 @@
+"""The registry: which networks there are, and which one a checkpoint belongs to.
+
+To add an architecture, write one file with a network, its config dataclass, ``detect`` and
+``infer_config``, and add one line to :data:`ARCHITECTURES`. Exactly one entry may match a
+checkpoint, so their order does not matter.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from vsr.errors import UnknownArchitectureError
+from vsr.networks import span, spanf, spanv2
+from vsr.networks.blocks import fold
+from vsr.networks.classical import Identity, Lanczos
+
+__all__ = ["ARCHITECTURES", "Architecture", "Network", "classical", "identify"]
+
+State = Mapping[str, Tensor]
+
+
+class NetworkConfig(Protocol):
+    """What every config dataclass offers."""
+
+    @property
+    def scale(self) -> int:
+        """Enlargement."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+
+    @property
+    def halo(self) -> int:
+        """Receptive radius in input pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """How checkpoints of one kind are recognised and built."""
+
+    name: str
+    detect: Callable[[Iterable[str]], bool]
+    """Whether a checkpoint with these parameter names is of this kind."""
+    infer_config: Callable[[State, Mapping[str, str]], Any]
+    """Hyper-parameters from a prepared state dict and the file's metadata; a NetworkConfig."""
+    build: Callable[[Any], nn.Module]
+    """An empty network of a config."""
+    prepare: Callable[[State], dict[str, Tensor]] = dict
+    """From the published layout to the one that ``build`` has parameters for."""
+
+
+ARCHITECTURES = (
+    Architecture("span", span.detect, span.infer_config, span.Span, fold),
+    Architecture("spanf", spanf.detect, spanf.infer_config, spanf.SpanF, fold),
+    Architecture("spanv2", spanv2.detect, spanv2.infer_config, spanv2.SpanV2),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network that is ready to run, and what a runner needs to know of it."""
+
+    module: nn.Module
+    """Maps (N, in_channels, H, W) in [0, 1] to (N, out_channels, scale * H, scale * W)."""
+    name: str
+    scale: int
+    halo: int
+    """Receptive radius in input pixels: a tile with this margin equals the whole frame."""
+    in_channels: int = 3
+    exact: bool = False
+    """Has no weights and must run in float32: half precision would only add an error."""
+
+
+def identify(keys: Iterable[str]) -> Architecture:
+    """The one architecture that a checkpoint with these parameter names belongs to.
+
+    Raises:
+        UnknownArchitectureError: none matches.
+    """
+    names = list(keys)
+    matches = [architecture for architecture in ARCHITECTURES if architecture.detect(names)]
+    assert len(matches) < 2, f"ambiguous: {[m.name for m in matches]}"
+    if not matches:
+        known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+        raise UnknownArchitectureError(
+            f"its parameters ({', '.join(names[:3])}, …) belong to no known network ({known})"
+        )
+    return matches[0]
+
+
+def classical(name: str, scale: int) -> Network:
+    """``identity`` or ``lanczos`` as a network; a halo of 4 covers Lanczos' three lobes."""
+    if name == "identity":
+        return Network(module=Identity(), name=name, scale=1, halo=0, exact=True)
+    return Network(module=Lanczos(scale), name="lanczos", scale=scale, halo=4, exact=True)

@@ -1,0 +1,248 @@
+"""Checkpoint files to networks, and the index of models that ship.
+
+Loading runs no code: safetensors, or ``torch.load(weights_only=True)``. What ships is verified
+against the checksum in ``models/index.toml``.
+"""
+
+import hashlib
+import logging
+import pickle
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
+from vsr.networks import Network, classical, identify
+
+__all__ = ["Model", "list_models", "load_network", "read_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+_CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
+
+
+# Reading files.
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a .safetensors or .pth file without running code from it.
+
+    Returns:
+        The state dict, unwrapped and without ``module.`` prefixes, and the file's metadata.
+
+    Raises:
+        WeightsError: the file cannot be read.
+        CorruptWeightsError: it is no checkpoint, is damaged, or would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    if head.startswith(b"version https://git-lfs"):
+        raise CorruptWeightsError(
+            f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' to fetch them"
+        )
+    if not head:
+        raise CorruptWeightsError(f"{path}: the file is empty")
+    safetensors = path.suffix == ".safetensors" or head[8:9] == b"{"
+    state, metadata = (_read_safetensors if safetensors else _read_pickle)(path)
+    return _unwrap(state, path), metadata
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise CorruptWeightsError(f"{path}: no readable safetensors file ({error})") from error
+
+
+def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and "nsupported" in str(error):
+            reason = "it holds objects other than tensors; loading them would run code"
+        else:
+            reason = "it is no checkpoint"
+        raise CorruptWeightsError(f"{path}: refused, {reason}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptWeightsError(f"{path}: no readable checkpoint") from error
+
+
+def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    tensors = (
+        {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+        if isinstance(state, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise CorruptWeightsError(f"{path}: holds no tensors with names")
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+# Building networks.
+
+
+def build_network(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> Network:
+    """The network that ``state`` belongs to, folded, in float32, for inference.
+
+    Raises:
+        UnknownArchitectureError: no registered network has parameters of these names.
+        CorruptWeightsError: parameters are missing, left over, or of impossible shapes.
+    """
+    try:
+        architecture = identify(state)
+    except UnknownArchitectureError as error:
+        raise UnknownArchitectureError(f"{path}: {error}") from error
+    try:
+        folded = architecture.prepare({name: _double(value) for name, value in state.items()})
+        config = architecture.infer_config(folded, metadata)
+        with torch.device("meta"):
+            module = architecture.build(config)
+        _materialise_buffers(module, architecture.build, config)
+        single = {name: value.float().contiguous() for name, value in folded.items()}
+        module.load_state_dict(single, strict=True, assign=True)
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CorruptWeightsError(
+            f"{path}: a damaged {architecture.name} checkpoint ({reason})"
+        ) from error
+    module.eval().requires_grad_(False)
+    return Network(
+        module=module, name=architecture.name, scale=config.scale, halo=config.halo,
+        in_channels=config.in_channels,
+    )  # fmt: skip
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def _materialise_buffers(module: torch.nn.Module, build: Any, config: Any) -> None:
+    """Give ``module``, built on meta, its constants (buffers that no checkpoint holds)."""
+    constants = dict(build(config).named_buffers())
+    for name, value in constants.items():
+        owner, _, leaf = name.rpartition(".")
+        module.get_submodule(owner)._buffers[leaf] = value
+
+
+# The models that ship.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An entry of the model index."""
+
+    name: str
+    family: str
+    """What ``--model`` may say instead, with ``--scale`` choosing among the family."""
+    scale: int
+    summary: str
+    file: str | None = None
+    """Name of the weights file in the models folder; None for classical filters."""
+    sha256: str = ""
+    architecture: str = ""
+    licence: str = ""
+    psnr: float | None = None
+    """Set5, dB on luma."""
+
+
+def models_folder() -> Path:
+    """Where the shipped models lie: in the installed package, or in the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+@cache
+def list_models() -> tuple[Model, ...]:
+    """All models that can be named, those without weights last."""
+    index = tomllib.loads((models_folder() / "index.toml").read_text())
+    shipped = [Model(**entry) for entry in index.get("model", ())]
+    identity = Model(name="identity", family="identity", scale=1, summary="the picture as it is")
+    filters = [
+        Model(name=f"lanczos-x{scale}", family="lanczos", scale=scale, summary="Lanczos filter")
+        for scale in _CLASSICAL_SCALES["lanczos"]
+        if scale > 1
+    ]
+    return (*shipped, identity, *filters)
+
+
+def find_model(name: str, scale: int | None) -> Model:
+    """The model called ``name``, or the one of family ``name`` with this scale.
+
+    Raises:
+        ConfigError: there is no such model, or it has not this scale.
+    """
+    candidates = [model for model in list_models() if name in (model.name, model.family)]
+    if not candidates:
+        families = sorted({model.family for model in list_models()})
+        raise ConfigError(f"no model is called {name!r}; there are {', '.join(families)}")
+    if scale is None:
+        return min(candidates, key=lambda model: model.scale)
+    for model in candidates:
+        if model.scale == scale:
+            return model
+    scales = ", ".join(str(model.scale) for model in candidates)
+    raise ConfigError(f"model {name!r} has no scale {scale}; it has {scales}")
+
+
+def load_network(
+    model: str | Path = "span", *, scale: int | None = None, weights: Path | None = None
+) -> Network:
+    """Load a network by name, or from a checkpoint of your own.
+
+    Args:
+        model: a name from :func:`list_models`; a Path is taken as ``weights``.
+        scale: the enlargement wanted; None takes the smallest that the model offers.
+        weights: a .safetensors or .pth file to load instead of ``model``.
+
+    Returns:
+        The network on the CPU in float32; a runner moves it where it is needed.
+
+    Raises:
+        ConfigError: no such model, or it has not this scale.
+        WeightsError: the file cannot be used (see the subclasses).
+    """
+    if isinstance(model, Path):
+        weights = model
+    if weights is not None:
+        return _load_file(weights, scale)
+    entry = find_model(model, scale)
+    if entry.file is None:
+        return classical(entry.family, entry.scale)
+    path = models_folder() / entry.file
+    _verify(path, entry.sha256)
+    return _load_file(path, entry.scale)
+
+
+def _load_file(path: Path, scale: int | None) -> Network:
+    state, metadata = read_checkpoint(path)
+    network = build_network(state, metadata, path)
+    if network.in_channels not in (1, 3):
+        raise WeightsError(f"{path}: takes {network.in_channels} channels, a picture has 1 or 3")
+    if scale is not None and scale != network.scale:
+        raise ConfigError(f"{path}: enlarges {network.scale} times, not {scale} times")
+    return network
+
+
+def _verify(path: Path, sha256: str) -> None:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    if digest != sha256:
+        raise CorruptWeightsError(f"{path}: damaged, its checksum is not the one in index.toml")
