@@ -139,12 +139,12 @@ class PixelFormat:
             found.append(plane[:, component.offset :: component.step][:, :columns])
         return tuple(found)
 
-    def allocate(self, width: int, height: int) -> tuple[Tensor, ...]:
-        """New, uninitialised planes for a picture; planar formats only."""
+    def planes(self, components: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Components in FFmpeg's order of planes (RGB is stored G, B, R); planar formats only."""
         if not self.planar:
             raise ValueError(f"{self.name} is packed: only planar formats are written")
-        sizes = (self.component_size(i, width, height) for i in range(len(self.components)))
-        return tuple(torch.empty(size, dtype=self.dtype) for size in sizes)
+        places = sorted(zip(self.components, components, strict=True), key=lambda p: p[0].plane)
+        return tuple(component for _, component in places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

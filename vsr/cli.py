@@ -1,0 +1,433 @@
+"""vsr-upscale: the command line.
+
+Parse, build an :class:`~vsr.config.UpscaleConfig`, run it. torch is imported after parsing, so
+that ``--help`` is instant. stdout carries nothing but answers to ``--version`` and
+``--list-models``; everything else goes to stderr.
+"""
+
+import argparse
+import json
+import logging
+import logging.handlers
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vsr import __version__
+from vsr.config import DITHERS, PRECISIONS, EncoderConfig, UpscaleConfig
+from vsr.errors import ConfigError, VsrError
+
+if TYPE_CHECKING:
+    from vsr.pipeline import OnProgress, Report
+    from vsr.progress import Progress
+
+__all__ = ["main"]
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_LEVELS = ("debug", "info", "warning", "error")
+_EXAMPLES = """\
+examples:
+  vsr-upscale in.mp4 out.mp4                          twice the size
+  vsr-upscale in.mkv out.mkv --model span --scale 4 --crf 14 --preset slow
+  vsr-upscale dvd.mkv hd.mkv --size 1440x1080 -c:v libx265
+  vsr-upscale in.mp4 out.mp4 -ss 1:30 --frames 100    try it on a piece first
+  vsr-upscale in.mp4 -f null - --stats                how fast is this machine?
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one line for an error rather than the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def _build_parser() -> _Parser:
+    parser = _Parser(
+        prog="vsr-upscale", description="Upscale a video with a super-resolution network.",
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    _add_files(parser)
+    _add_upscaling(parser.add_argument_group("upscaling"))
+    _add_range(parser.add_argument_group("part of the input"))
+    _add_encoding(parser.add_argument_group("encoding"))
+    _add_reporting(parser.add_argument_group("reporting"))
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", metavar="FILE", help="input and output")
+    parser.add_argument("-i", "--input", metavar="FILE", help="input, instead of the first FILE")
+    parser.add_argument("-o", "--output", metavar="FILE", help="output, instead of the last FILE")
+    parser.add_argument(
+        "-f", dest="muxer", choices=("null",), help="null: discard the result (output is -)"
+    )
+    replace = parser.add_mutually_exclusive_group()
+    replace.add_argument("-y", dest="overwrite", action="store_true", help="replace the output")
+    replace.add_argument(
+        "-n", dest="overwrite", action="store_false", help="never replace the output (default)"
+    )
+
+
+def _add_upscaling(group: Any) -> None:
+    group.add_argument(
+        "--model", metavar="NAME", default=_default("model"),
+        help="a name from --list-models (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument("--scale", type=int, metavar="N", help="enlargement (default: the model's)")
+    group.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint of your own")
+    group.add_argument(
+        "--size", type=_size, metavar="WxH", help="exact final size, by a last Lanczos resize"
+    )
+    group.add_argument(
+        "--device", default=_default("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    group.add_argument(
+        "--precision", choices=PRECISIONS, default=_default("precision"),
+        help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32",
+    )  # fmt: skip
+    group.add_argument(
+        "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"
+    )
+    group.add_argument(
+        "--dither", choices=DITHERS, default=_default("dither"),
+        help="how to round to the output's depth (default: none)",
+    )  # fmt: skip
+
+
+def _add_range(group: Any) -> None:
+    group.add_argument("-ss", dest="start", type=_time, metavar="TIME", help="start there")
+    group.add_argument(
+        "-to", dest="end", type=_time, metavar="TIME", help="stop there; [HH:]MM:SS or seconds"
+    )
+    group.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+
+
+def _add_encoding(group: Any) -> None:
+    group.add_argument(
+        "-c:v", "--codec", dest="codec", metavar="NAME", help="encoder, e.g. libx265, ffv1"
+    )
+    group.add_argument("--crf", type=float, metavar="X", help="quality; lower is better")
+    group.add_argument("--preset", metavar="NAME", help="encoder speed, e.g. slow")
+    group.add_argument("--pix-fmt", "-pix_fmt", metavar="NAME", help="e.g. yuv420p10le")
+    group.add_argument(
+        "-e", dest="options", action="append", type=_option, default=[], metavar="KEY=VALUE",
+        help="any other encoder option; may be repeated",
+    )  # fmt: skip
+
+
+def _add_reporting(group: Any) -> None:
+    group.add_argument(
+        "--progress", choices=("bar", "json", "none"),
+        help="on stderr (default: bar on a terminal, else none)",
+    )  # fmt: skip
+    group.add_argument("--stats", action="store_true", help="say at the end where time went")
+    group.add_argument("--log-level", choices=_LEVELS, default="info")
+    group.add_argument("--debug", action="store_true", help="show a traceback when it fails")
+    group.add_argument("--list-models", action="store_true", help="list the models and exit")
+    group.add_argument("--version", action="store_true", help="print all versions and exit")
+
+
+def _default(name: str) -> Any:
+    """The default of a field of UpscaleConfig; defaults are written there only."""
+    field = next(f for f in fields(UpscaleConfig) if f.name == name)
+    assert field.default is not MISSING
+    return field.default
+
+
+def _time(text: str) -> Fraction:
+    """``90``, ``1:30``, ``0:01:30.5`` as seconds."""
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds or [HH:]MM:SS")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = seconds * 60 + Fraction(part)
+    return seconds
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[x:](\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write e.g. 1920x1080")
+    return int(match[1]), int(match[2])
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no option; write KEY=VALUE")
+    return key, value
+
+
+def _make_config(options: argparse.Namespace) -> UpscaleConfig:
+    source, target = _files(options)
+    discard = options.muxer == "null"
+    if target == "-" and not discard:
+        raise ConfigError("writing to a pipe is not supported; name an output file")
+    if source == "-":
+        raise ConfigError("reading from a pipe is not supported; name an input file")
+    return UpscaleConfig(
+        input=Path(source), output=None if discard else Path(target), model=options.model,
+        weights=options.weights, scale=options.scale, size=options.size, device=options.device,
+        precision=options.precision, tile=options.tile, dither=options.dither,
+        start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
+        encoder=EncoderConfig(
+            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
+            options=dict(options.options),
+        ),
+    )  # fmt: skip
+
+
+def _files(options: argparse.Namespace) -> tuple[str, str]:
+    """Input and output, each given by its option or by position."""
+    positional = list(options.files)
+    source = options.input or (positional.pop(0) if positional else None)
+    target = options.output or (positional.pop(0) if positional else None)
+    if positional:
+        raise ConfigError(f"too many files: {' '.join(positional)}")
+    if source is None:
+        raise ConfigError("no input file")
+    if target is None and options.muxer != "null":
+        raise ConfigError("no output file")
+    return source, target or "-"
+
+
+# Reporting.
+
+
+class _Formatter(logging.Formatter):
+    """``warning: text`` for what needs attention, plain text for the rest."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+class _Stderr(logging.Handler):
+    """Lines on stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _StartupLog(logging.handlers.MemoryHandler):
+    """Holds messages back until the run has started: a run that never does has one to give."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__(10_000, flushLevel=logging.CRITICAL + 1, target=target, flushOnClose=False)
+        self.started = False
+
+    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
+        return self.started
+
+    def start(self) -> None:
+        """Show what was held back, and everything from now on at once."""
+        self.started = True
+        self.flush()
+
+
+@contextmanager
+def _logging(level: str) -> Iterator[_StartupLog]:
+    stderr = _Stderr()
+    stderr.setFormatter(_Formatter("%(message)s"))
+    held = _StartupLog(stderr)
+    logger = logging.getLogger("vsr")
+    logger.setLevel(level.upper())
+    logger.addHandler(held)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield held
+    finally:
+        logger.removeHandler(held)
+        logger.propagate = propagate
+
+
+class _Bar:
+    """tqdm bar: frames, frames a second, time left, and the stage that limits."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit=" frames", dynamic_ncols=True, smoothing=0.1)
+
+    def __call__(self, progress: "Progress") -> None:
+        if self._bar.total is None and progress.total:
+            self._bar.total = max(progress.total, progress.frames)
+        self._bar.set_postfix_str(f"limited by {progress.bottleneck}", refresh=False)
+        self._bar.update(progress.frames - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _print_json(progress: "Progress") -> None:
+    values = {
+        "frames": progress.frames, "total": progress.total, "seconds": float(progress.position),
+        "fps": round(progress.fps, 3),
+        "eta": None if progress.eta is None else round(progress.eta, 1),
+        "bottleneck": progress.bottleneck,
+    }  # fmt: skip
+    print(json.dumps(values), file=sys.stderr, flush=True)
+
+
+def _print_stats(report: "Report") -> None:
+    fps = report.frames / report.seconds if report.seconds else 0.0
+    print(f"{report.frames} frames in {report.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
+    print("stage       busy   waits in  waits out", file=sys.stderr)
+    slowest = max(report.stages, key=lambda stage: stage.busy)
+    for stage in report.stages:
+        mark = "  <- limits" if stage is slowest else ""
+        print(
+            f"{stage.name:8} {stage.busy:6.1f} s {stage.waited_for_input:8.1f} s "
+            f"{stage.waited_for_output:8.1f} s{mark}",
+            file=sys.stderr,
+        )
+
+
+def _print_versions() -> None:
+    import av
+    import torch
+
+    print(f"vsr {__version__}")
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    print(f"torch {torch.__version__} ({cuda})")
+    for index in range(torch.cuda.device_count()):
+        print(f"cuda:{index} {torch.cuda.get_device_name(index)}")
+    print(f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}")
+    try:
+        import vapoursynth
+    except ImportError as error:
+        print(f"VapourSynth cannot be loaded ({error})")
+    else:
+        print(f"VapourSynth R{vapoursynth.__version__[0]}")
+
+
+def _print_models() -> None:
+    from vsr.weights import list_models
+
+    print(f"{'name':16} {'--model':10} {'scale':>5}  {'Set5':>8}  summary")
+    for model in list_models():
+        psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
+        print(f"{model.name:16} {model.family:10} {model.scale:>5}  {psnr:>8}  {model.summary}")
+
+
+# Running.
+
+
+class _Interrupts:
+    """First Ctrl-C (or SIGTERM): end cleanly after this frame. Second: abort."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.stopping.is_set():
+            raise KeyboardInterrupt
+        self.stopping.set()
+        print("\nstopping after this frame; press Ctrl-C again to abort", file=sys.stderr)
+
+    @contextmanager
+    def installed(self) -> Iterator["_Interrupts"]:
+        """Handle signals in this block, if it runs on the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
+    kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
+    with _logging(options.log_level) as log, _Interrupts().installed() as interrupts:
+        from vsr.pipeline import upscale
+
+        bar: _Bar | None = None
+
+        def on_progress(progress: "Progress") -> None:
+            nonlocal bar
+            if not log.started:
+                log.start()
+                bar = _Bar() if kind == "bar" else None
+            if bar is not None:
+                bar(progress)
+            elif kind == "json":
+                _print_json(progress)
+
+        handler: OnProgress = on_progress
+        try:
+            report = upscale(
+                config, on_progress=handler, should_stop=interrupts.stopping.is_set
+            )
+        finally:
+            if bar is not None:
+                bar.close()
+        log.start()
+        return _conclude(report, options)
+
+
+def _conclude(report: "Report", options: argparse.Namespace) -> int:
+    for line in report.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    if options.stats:
+        _print_stats(report)
+    if report.interrupted:
+        kept = f"; they are in {report.output}" if report.output else ""
+        print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; None takes the process's.
+
+    Returns:
+        0 done, 1 failed, 2 usage, 130 interrupted.
+    """
+    parser = _build_parser()
+    options = parser.parse_args(argv)
+    try:
+        if options.version:
+            _print_versions()
+        elif options.list_models:
+            _print_models()
+        else:
+            return _run(_make_config(options), options)
+    except KeyboardInterrupt:
+        print("aborted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, VsrError) and not options.debug:
+            message = f"internal error: {_one_line(error)} (--debug shows where)"
+        else:
+            message = _one_line(error)
+        if options.debug:
+            traceback.print_exc()
+        print(f"vsr-upscale: error: {message}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else FAILED
+    return DONE
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

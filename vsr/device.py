@@ -1,0 +1,81 @@
+"""Which device a run uses, in which precision, and how much it can hold at once."""
+
+import torch
+
+from vsr.config import Precision
+from vsr.errors import DeviceError
+
+__all__ = ["choose_device", "choose_dtype", "default_tile", "describe", "is_out_of_memory"]
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+_CPU_PIXELS = 4_000_000  # whole frames up to here: SPAN then works in about 4 GB
+_CPU_TILE = 1024
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that exists.
+
+    Raises:
+        DeviceError: it does not exist on this machine.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise DeviceError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    if not available:
+        raise DeviceError(f"device {name!r}: PyTorch finds no CUDA device here")
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    return torch.device("cuda", index)
+
+
+def choose_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Arithmetic of the network: fp16 on CUDA, bf16 on a CPU that has it, else fp32."""
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether dot products of bf16 are instructions here; emulated, they are slower than fp32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def describe(device: torch.device) -> str:
+    """A device as people call it, e.g. ``cuda:0 (NVIDIA H100)``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def default_tile(device: torch.device, height: int, width: int) -> int | None:
+    """The tile for a picture when none was asked for.
+
+    A CPU process that asks for too much is killed by the kernel rather than told, so large
+    pictures are tiled from the start; a GPU says when it runs out, and the tile is halved then.
+    """
+    return _CPU_TILE if device.type == "cpu" and height * width > _CPU_PIXELS else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on a GPU or the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in text or "not enough memory" in text
+    )
