@@ -1,0 +1,144 @@
+"""Packets to pictures, going on after damage, and without losing the pictures behind it."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import av
+from av.codec.context import ThreadType
+from av.packet import Packet
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vsr.sources.ffv1 import SliceChecker
+
+__all__ = ["Decoder"]
+
+_log = logging.getLogger(__name__)
+_MAX_THREADS = 4
+_TAIL_SHORTEST = 32
+"""Packets to keep at least: more than threads and reordering can hold back."""
+_TAIL_PACKETS = 512
+_TAIL_BYTES = 64 << 20
+
+
+class Decoder:
+    """Decodes one video stream with threads, tolerating packets that are damaged.
+
+    When a threaded decoder is emptied at the end of the stream, PyAV stops at the first error and
+    there is no way to ask for the frames behind it. The last packets, from a key frame on, are
+    therefore kept, and if frames are short at the end, these packets are decoded once more without
+    threads and the rest is taken from there.
+
+    Args:
+        stream: the stream; its codec context must not be open yet.
+        threads: threads to use; None means one per processor, up to 4.
+        reopen: gives a fresh codec context for the same stream.
+    """
+
+    def __init__(
+        self, stream: VideoStream, threads: int | None, reopen: Callable[[], VideoCodecContext]
+    ) -> None:
+        self.errors = 0
+        self.last_error: av.FFmpegError | None = None
+        self._context = stream.codec_context
+        self._context.thread_type = ThreadType.AUTO
+        self._context.thread_count = threads or min(_MAX_THREADS, os.cpu_count() or 1)
+        self._reopen = reopen
+        self._checker = SliceChecker() if self._context.codec.canonical_name == "ffv1" else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything about the packets so far, after a seek."""
+        self.errors = 0
+        self._sent = self._received = 0
+        self._last_key: int | None = None
+        self._damaged: deque[int] = deque(maxlen=64)
+        self._tail: deque[Packet[Stream]] = deque()
+        self._tail_bytes = 0
+        self._keys: deque[int] = deque()  # numbers of the key frames' packets in the tail
+
+    def decode(self, packet: Packet[Stream]) -> Iterator[tuple[VideoFrame, bool]]:
+        """Frames that ``packet`` brings out, each with whether it is damaged.
+
+        An empty packet brings out all that is left.
+        """
+        if packet.size == 0 and packet.dts is None:
+            yield from self._drain(packet)
+            return
+        self._remember(packet)
+        for frame in self._try(self._context, packet):
+            yield self._hand_out(frame)
+
+    def close(self) -> None:
+        """Stop the decoder's threads.
+
+        The interpreter lock is released here, but not where the codec context is freed; a worker
+        that wanted to log would wait for the lock while being waited for.
+        """
+        if self._context.is_open:
+            self._context.flush_buffers()
+
+    def _drain(self, flush: Packet[Stream]) -> Iterator[tuple[VideoFrame, bool]]:
+        errors = self.errors
+        for frame in self._try(self._context, flush):
+            yield self._hand_out(frame)
+        if self._received + errors < self._sent and self._context.thread_count > 1:
+            self.errors = errors
+            yield from self._decode_tail(flush)
+            # An error of the first pass may have been met again; each cost one frame at least.
+            self.errors = max(errors, min(self.errors, self._sent - self._received))
+
+    def _decode_tail(self, flush: Packet[Stream]) -> Iterator[tuple[VideoFrame, bool]]:
+        context = self._reopen()
+        context.thread_count = 1
+        passed, errors = self._last_key is None, self.errors
+        for packet in [*self._tail, flush]:
+            for frame in self._try(context, packet):
+                if passed:
+                    yield self._hand_out(frame)
+                passed = passed or _key(frame) == self._last_key
+            if not passed:
+                self.errors = errors  # those were counted the first time
+
+    def _try(self, context: VideoCodecContext, packet: Packet[Stream]) -> list[VideoFrame]:
+        try:
+            return context.decode(packet)
+        except av.FFmpegError as error:
+            self.errors += 1
+            self.last_error = error
+            _log.debug("packet at dts %s: %s", packet.dts, error)
+            return []
+
+    def _hand_out(self, frame: VideoFrame) -> tuple[VideoFrame, bool]:
+        self._received += 1
+        self._last_key = _key(frame)
+        return frame, frame.is_corrupt or frame.pts in self._damaged
+
+    def _remember(self, packet: Packet[Stream]) -> None:
+        checker, pts = self._checker, packet.pts
+        if checker is not None and pts is not None and checker.is_damaged(bytes(packet)):
+            self._damaged.append(pts)
+        if packet.is_keyframe:
+            self._keys.append(self._sent)
+        self._tail.append(packet)
+        self._tail_bytes += packet.size
+        self._sent += 1
+        while len(self._keys) > 1 and self._sent - self._keys[1] >= _TAIL_SHORTEST:
+            self._keys.popleft()
+            self._drop_tail(until=self._keys[0])
+        while len(self._tail) > _TAIL_PACKETS or self._tail_bytes > _TAIL_BYTES:
+            self._drop_tail(until=self._sent - len(self._tail) + 1)
+
+    def _drop_tail(self, *, until: int) -> None:
+        while self._sent - len(self._tail) < until:
+            self._tail_bytes -= self._tail.popleft().size
+
+
+def _key(frame: VideoFrame) -> int | None:
+    return frame.pts if frame.pts is not None else frame.dts

@@ -1,0 +1,133 @@
+"""What a container and its decoder say about a video stream, in our own terms."""
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.rational import AVRational
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vsr.frame import Colour, Range, Siting
+
+__all__ = [
+    "claimed_rates",
+    "container_start",
+    "context_colour",
+    "display_matrix",
+    "frame_colour",
+    "header_length",
+    "is_interlaced",
+    "sample_aspect",
+    "stream_end",
+    "to_fraction",
+]
+
+_UNSPECIFIED = 2
+_PROGRESSIVE = 1
+_COUNTS_FROM_ZERO = ("matroska", "flv")
+"""Formats whose header gives the end, not the distance from the first timestamp to the end."""
+
+
+def to_fraction(value: AVRational | None) -> Fraction | None:
+    """A rational of FFmpeg's; None where it means "unknown" (0/1, 0/0, 1/0)."""
+    if value is None or not value.num or not value.den:
+        return None
+    return Fraction(value.num, value.den)
+
+
+def claimed_rates(stream: VideoStream) -> list[Fraction]:
+    """Frame rates that the container claims or FFmpeg guesses, the most trusted first."""
+    claims = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return [rate for claim in claims if (rate := to_fraction(claim))]
+
+
+def container_start(container: InputContainer) -> Fraction | None:
+    """The earliest timestamp in seconds, if the format knows it (the stubs say it always does)."""
+    start: object = container.start_time
+    return Fraction(start, av.time_base) if isinstance(start, int) else None
+
+
+def context_colour(stream: VideoStream) -> Colour:
+    """Colour tags of the container, to be read before the decoder replaces them by its own."""
+    context = stream.codec_context
+    return Colour(
+        matrix=context.colorspace,
+        range=_range(context.color_range),
+        primaries=context.color_primaries,
+        transfer=context.color_trc,
+        siting=_siting(context.chroma_sample_location),
+    )
+
+
+def frame_colour(frame: VideoFrame, container: Colour) -> Colour:
+    """Colour tags of a frame; where it has none, the container's."""
+    colour = Colour(
+        matrix=_first(frame.colorspace, container.matrix),
+        range=_range(frame.color_range) or container.range,
+        primaries=_first(frame.color_primaries or _UNSPECIFIED, container.primaries),
+        transfer=_first(frame.color_trc or _UNSPECIFIED, container.transfer),
+        siting=_siting(frame.chroma_location) or container.siting,
+    )
+    if frame.format.name.startswith("yuvj"):
+        return replace(colour, range=Range.FULL)
+    return colour
+
+
+def display_matrix(stream: VideoStream, frame: VideoFrame) -> bytes | None:
+    """FFmpeg's display matrix (36 bytes), of the container, else of the first frame."""
+    if (found := stream.codec_context.coded_side_data.get("display_matrix")) is not None:
+        return bytes(found)
+    try:
+        return bytes(frame.side_data[SideDataType.DISPLAYMATRIX])
+    except KeyError:
+        return None
+
+
+def sample_aspect(stream: VideoStream) -> Fraction | None:
+    """Pixel aspect ratio: the container's, which an editor may have corrected, else the codec's."""
+    context = stream.codec_context
+    return to_fraction(stream.sample_aspect_ratio) or to_fraction(context.sample_aspect_ratio)
+
+
+def is_interlaced(stream: VideoStream, frame: VideoFrame) -> bool:
+    """Whether the first frame or the stream is marked as interlaced."""
+    return frame.interlaced_frame or stream.codec_context.field_order > _PROGRESSIVE
+
+
+def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
+    """Where the video ends by the container's header, in seconds after ``begin``."""
+    time_base = to_fraction(stream.time_base)
+    if stream.duration and time_base:
+        return ((stream.start_time or 0) + stream.duration) * time_base - begin
+    return _duration_tag(stream.metadata.get("DURATION", ""))
+
+
+def header_length(container: InputContainer, begin: Fraction) -> Fraction | None:
+    """Length of the file by its header, in seconds after ``begin``."""
+    if not container.duration:
+        return None
+    length = Fraction(container.duration, av.time_base)
+    return length - begin if container.format.name.startswith(_COUNTS_FROM_ZERO) else length
+
+
+def _duration_tag(text: str) -> Fraction | None:
+    """Seconds in a tag of Matroska's: ``00:01:02.500000000``."""
+    if not (match := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)):
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
+
+
+def _first(value: int, otherwise: int) -> int:
+    return value if value != _UNSPECIFIED else otherwise
+
+
+def _range(value: int) -> Range:
+    return Range(value) if value in Range else Range.UNSPECIFIED
+
+
+def _siting(value: int) -> Siting:
+    return Siting(value) if value in Siting else Siting.UNSPECIFIED

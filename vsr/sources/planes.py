@@ -1,0 +1,137 @@
+"""Decoded pictures as tensors: which formats are taken as they are, what others become."""
+
+import av
+import numpy as np
+import torch
+from av.video.format import VideoFormat, names
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from torch import Tensor
+
+from vsr.errors import SourceError, UnsupportedFormatError
+from vsr.frame import Matrix, PixelFormat, pixel_format
+
+__all__ = ["convert", "native_format", "planes_of", "same_layout"]
+
+_DEPTHS = (8, 9, 10, 12, 14, 16)
+_SUBSAMPLINGS = {
+    (1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 1): "411", (4, 4): "410",
+}  # fmt: skip
+
+
+def native_format(frame: VideoFrame) -> PixelFormat:
+    """The format in which ``frame`` is handed on: its own, or the nearest lossless planar one.
+
+    Raises:
+        UnsupportedFormatError: there is none (hardware surfaces).
+    """
+    name = frame.format.name
+    if (found := _known(name)) or (found := _known(name.removesuffix("be") + "le")):
+        return found
+    if name == "pal8":
+        return pixel_format("gbrap" if _palette_is_transparent(frame) else "gbrp")
+    return _nearest(frame.format)
+
+
+def planes_of(frame: VideoFrame, format: PixelFormat) -> tuple[Tensor, ...]:
+    """The planes of ``frame`` as (rows, samples) tensors over the decoder's own memory.
+
+    The tensors keep that memory alive. The buffer protocol is used rather than DLPack, which
+    refuses packed 4:2:2 and rounds odd chroma sizes of nv12 down.
+    """
+    dtype = np.dtype(np.uint8 if format.depth == 8 else "<u2")
+    return tuple(
+        _plane(frame, index, dtype, _samples_per_row(format, index, frame.width, frame.height))
+        for index in range(1 + max(c.plane for c in format.components))
+    )
+
+
+def convert(
+    frame: VideoFrame, format: PixelFormat, width: int, height: int, *, matrix: int
+) -> VideoFrame:
+    """``frame`` in another pixel format or size.
+
+    Args:
+        frame: any decoded frame.
+        format: the format wanted.
+        width: columns wanted.
+        height: rows wanted.
+        matrix: H.273 matrix to write if RGB becomes YUV.
+
+    Raises:
+        SourceError: FFmpeg has no such conversion.
+    """
+    flags = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    becomes_yuv = frame.format.is_rgb and format.family == "yuv"
+    try:
+        return frame.reformat(
+            width, height, format.name, interpolation=int(flags),
+            dst_colorspace=matrix if becomes_yuv and matrix != Matrix.RGB else None,
+        )  # fmt: skip
+    except (av.FFmpegError, ValueError) as error:
+        raise SourceError(
+            f"a frame of {frame.width}x{frame.height} in pixel format {frame.format.name} cannot"
+            f" be converted to {width}x{height} {format.name}"
+        ) from error
+
+
+def same_layout(one: str, other: str) -> bool:
+    """Whether two pixel formats differ at most in the range that FFmpeg's old "j" names imply."""
+    return one.replace("yuvj", "yuv") == other.replace("yuvj", "yuv")
+
+
+def _plane(frame: VideoFrame, index: int, dtype: np.dtype[np.generic], samples: int) -> Tensor:
+    plane = frame.planes[index]
+    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    if plane.line_size < 0:  # a bottom-up picture; torch has no negative strides
+        rows = rows[::-1].copy()
+    return torch.from_numpy(rows)[:, :samples]
+
+
+def _samples_per_row(format: PixelFormat, plane: int, width: int, height: int) -> int:
+    return max(
+        component.step * format.component_size(index, width, height)[1]
+        for index, component in enumerate(format.components)
+        if component.plane == plane
+    )
+
+
+def _known(name: str) -> PixelFormat | None:
+    try:
+        return pixel_format(name)
+    except UnsupportedFormatError:
+        return None
+
+
+def _palette_is_transparent(frame: VideoFrame) -> bool:
+    indices = np.unique(planes_of(frame, pixel_format("gray"))[0].numpy())
+    # Entries are native-endian words with alpha on top; entries that no pixel uses do not count.
+    alpha = np.frombuffer(frame.planes[1], "<u4")[indices] >> 24
+    return bool((alpha < 255).any())
+
+
+def _nearest(format: VideoFormat) -> PixelFormat:
+    """The planar format that holds everything ``format`` does, in the fewest bits."""
+    components = format.components
+    if not components:
+        raise UnsupportedFormatError(f"pixel format {format.name} lives on a device")
+    wide = any(mark in format.name for mark in ("f16", "f32", "xyz", "bayer", "msb"))
+    bits = 16 if wide else max(c.bits for c in components)
+    alpha = any(c.is_alpha for c in components)
+    for depth in _DEPTHS:
+        name = _planar_name(format, alpha=alpha) + (f"{depth}le" if depth > 8 else "")
+        name = {"ya": "ya8"}.get(name, name)
+        if depth >= min(bits, 16) and name in names and (found := _known(name)):
+            return found
+    raise UnsupportedFormatError(f"pixel format {format.name} is not supported")
+
+
+def _planar_name(format: VideoFormat, *, alpha: bool) -> str:
+    colours = [c for c in format.components if not c.is_alpha]
+    if len(colours) == 1:
+        return "ya" if alpha else "gray"
+    if format.is_rgb or format.name.startswith(("xyz", "bayer")):
+        return "gbrap" if alpha else "gbrp"
+    luma, chroma = colours[:2]
+    factors = (-(-luma.width // chroma.width), -(-luma.height // chroma.height))
+    return f"yuv{'a' if alpha else ''}{_SUBSAMPLINGS[factors]}p"

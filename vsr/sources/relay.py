@@ -1,0 +1,132 @@
+"""Packets of the other streams, on their way from the demuxer to whoever copies them."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+from collections import deque
+from fractions import Fraction
+
+from av.packet import Packet
+from av.stream import Disposition, Stream
+
+__all__ = ["PacketRelay", "packet_end", "packet_time"]
+
+
+def packet_time(packet: Packet[Stream]) -> Fraction | None:
+    """Presentation time in seconds, not shifted; None if the packet has no timestamp."""
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    if ticks is None:
+        return None
+    return ticks * Fraction(packet.time_base.num, packet.time_base.den)
+
+
+def packet_end(packet: Packet[Stream]) -> Fraction | None:
+    """Presentation time plus duration, in seconds."""
+    if (time := packet_time(packet)) is None:
+        return None
+    return time + (packet.duration or 0) * Fraction(packet.time_base.num, packet.time_base.den)
+
+
+class PacketRelay:
+    """Passes on what lies inside the trim, in file order.
+
+    Args:
+        dense: indices of the streams that have no gaps (audio).
+    """
+
+    def __init__(self, *, dense: set[int]) -> None:
+        self.packets: deque[Packet[Stream]] = deque()
+        self.wanted: set[int] = set()
+        self._dense = dense
+        self._first: Fraction | None = None
+        self._stop: Fraction | None = None
+        self._hold = False
+        self._held: deque[Packet[Stream]] = deque()
+        self._early: list[Packet[Stream]] = []
+        self._started = False
+        self._past: set[int] = set()
+
+    def limit(self, *, first: Fraction | None, stop: Fraction | None, hold: bool) -> None:
+        """Set the trim.
+
+        Args:
+            first: packets before this time (seconds, not shifted) are dropped.
+            stop: packets at or after this time are dropped.
+            hold: keep packets back until :meth:`release` says how far the video has come, because
+                nobody knows yet where it will stop.
+        """
+        self._first, self._stop, self._hold = first, stop, hold
+
+    def early_times(self) -> list[Fraction]:
+        """Times of what has been kept before :meth:`start`."""
+        times = (packet_time(packet) for packet in self._early if not _is_picture(packet))
+        return [time for time in times if time is not None]
+
+    def start(self) -> None:
+        """The wanted streams are known from here on: pass on what has been kept for them."""
+        self._started = True
+        early, self._early = self._early, []
+        for packet in early:
+            self.offer(packet)
+
+    def restart(self) -> None:
+        """Forget what was kept, after a seek."""
+        self._early.clear()
+
+    def offer(self, packet: Packet[Stream]) -> None:
+        """Take a packet of any stream but the video's, empty ones excepted."""
+        if not self._started:
+            self._early.append(packet)
+            return
+        if packet.stream_index not in self.wanted:
+            return
+        if self._hold:
+            self._held.append(packet)
+        else:
+            self._pass_on(packet)
+
+    def release(self, until: Fraction) -> None:
+        """Pass on the held packets up to the first that lies at or after ``until``."""
+        while self._held:
+            time = packet_time(self._held[0])
+            if time is not None and time >= until:
+                return
+            self._pass_on(self._held.popleft())
+
+    def stop_at(self, stop: Fraction) -> None:
+        """The video ends at ``stop``, if not earlier."""
+        self._stop = stop if self._stop is None else min(stop, self._stop)
+
+    def finish(self) -> None:
+        """Pass on the rest, up to the end."""
+        self._hold = False
+        while self._held:
+            self._pass_on(self._held.popleft())
+
+    def awaits(self, packet: Packet[Stream], patience: Fraction) -> bool:
+        """Whether packets before the end may still follow ``packet`` in the file.
+
+        A packet past the end settles a stream without gaps. Streams with gaps are settled when
+        those without are, or when the file is ``patience`` seconds past the end.
+        """
+        time = packet_time(packet)
+        if not self.wanted or self._stop is None or time is None:
+            return bool(self.wanted)
+        if time >= self._stop:
+            self._past.add(packet.stream_index)
+        dense = self.wanted & self._dense
+        settled = bool(dense) and dense <= self._past
+        return not settled and time < self._stop + patience
+
+    def _pass_on(self, packet: Packet[Stream]) -> None:
+        time = packet_time(packet)
+        if time is not None and not _is_picture(packet):
+            if self._first is not None and time < self._first:
+                return
+            if self._stop is not None and time >= self._stop:
+                self._past.add(packet.stream_index)
+                return
+        self.packets.append(packet)
+
+
+def _is_picture(packet: Packet[Stream]) -> bool:
+    return bool(packet.stream.disposition & Disposition.attached_pic)

@@ -1,0 +1,131 @@
+"""Timestamps made usable: order, spacing, the last duration, the nominal rate.
+
+Files carry timestamps that run backwards or are missing, and durations and frame rates that are
+plainly wrong (Matroska without a default duration claims 1000 fps; transport streams give no
+durations at all). The distance between timestamps is the only number that can be relied on, so
+everything here is derived from it. Times are integers in the stream's time base.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median_low
+
+__all__ = ["Timeline", "nominal_rate"]
+
+_KNOWN_RATES = tuple(
+    Fraction(rate)
+    for rate in (
+        1, 2, 5, 8, 10, 12, Fraction(25, 2), Fraction(15000, 1001), 15, 16, 18, 20,
+        Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 48, 50, Fraction(60000, 1001),
+        60, 72, 90, 100, Fraction(120000, 1001), 120, 144, 200, 240,
+    )
+)  # fmt: skip
+
+_FALLBACK_RATE = Fraction(25)
+_HIGHEST_CLAIM = 480
+"""A rate above this, with no timestamps to support it, is a clock and not a frame rate."""
+_WINDOW = 127
+"""Spacings that the running median looks back on."""
+
+
+class Timeline:
+    """Gives every frame a timestamp after the one before, and the last one a duration.
+
+    A timestamp that is missing or not after the last is replaced by the decoding timestamp, if
+    that is after the last, else by the last plus the median spacing.
+
+    Args:
+        step: spacing to assume before any has been seen.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.repaired = 0
+        self._step = max(1, step)
+        self._last: int | None = None
+        self._last_declared = 0
+        self._spacings: deque[int] = deque(maxlen=_WINDOW)
+        self._compared = 0
+        self._agreed = 0
+
+    @property
+    def step(self) -> int:
+        """Median spacing of the last frames, at least 1."""
+        return median_low(self._spacings) if self._spacings else self._step
+
+    def place(self, pts: int | None, dts: int | None, declared: int = 0) -> tuple[int, bool]:
+        """The timestamp of the next frame.
+
+        Args:
+            pts: presentation timestamp of the decoder.
+            dts: decoding timestamp of the packet that the frame came from.
+            declared: duration that the decoder gives, 0 if none.
+
+        Returns:
+            The timestamp, and whether it had to be repaired.
+        """
+        last = self._last
+        sound = pts is not None and (last is None or pts > last)
+        placed = pts if pts is not None and sound else self._repair(dts)
+        if last is not None and sound:
+            self._observe(placed - last)
+        self._last, self._last_declared = placed, declared
+        self.repaired += not sound
+        return placed, not sound
+
+    def last_duration(self) -> int:
+        """Duration of the last frame: its own if such were right so far, else the median."""
+        trusted = self._agreed * 10 >= self._compared * 9
+        return self._last_declared if trusted and self._last_declared > 0 else self.step
+
+    def _repair(self, dts: int | None) -> int:
+        if self._last is None:
+            return dts if dts is not None else 0
+        return dts if dts is not None and dts > self._last else self._last + self.step
+
+    def _observe(self, spacing: int) -> None:
+        self._spacings.append(spacing)
+        self._compared += 1
+        self._agreed += abs(self._last_declared - spacing) <= 1
+
+
+def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fraction]) -> Fraction:
+    """Frames per second, from the spacing of timestamps.
+
+    The median spacing decides. A rate claimed by the container is used if it agrees; otherwise
+    the nearest rate in common use.
+
+    Args:
+        times: timestamps of some successive frames, in any order.
+        time_base: seconds per unit of ``times``.
+        claims: rates that the container gives, the most trusted first; none need be right.
+    """
+    if (spacing := _typical_spacing(times)) is None:
+        plausible = (claim for claim in claims if 0 < claim <= _HIGHEST_CLAIM)
+        return _to_known(next(plausible, _FALLBACK_RATE), Fraction(1, 10_000))
+    units, count = spacing
+    # A mean over n spacings is off by at most one rounding unit in n.
+    tolerance = max(Fraction(2, 1000), 1 / (units * count))
+    measured = 1 / (units * time_base)
+    agreeing = [c for c in claims if c > 0 and abs(c / measured - 1) <= tolerance]
+    if agreeing:
+        best = min(agreeing, key=lambda claim: abs(claim / measured - 1))
+        return _to_known(best, Fraction(1, 10_000))
+    return _to_known(measured.limit_denominator(1001), max(tolerance, Fraction(5, 1000)))
+
+
+def _typical_spacing(times: Iterable[int]) -> tuple[Fraction, int] | None:
+    """Mean of the spacings that equal the median within rounding, and their number."""
+    ordered = sorted(set(times))
+    spacings = [b - a for a, b in pairwise(ordered)]
+    if not spacings:
+        return None
+    median = median_low(spacings)
+    regular = [s for s in spacings if abs(s - median) <= max(1, median // 100)]
+    return Fraction(sum(regular), len(regular)), len(regular)
+
+
+def _to_known(rate: Fraction, tolerance: Fraction) -> Fraction:
+    nearest = min(_KNOWN_RATES, key=lambda known: abs(known / rate - 1))
+    return nearest if abs(nearest / rate - 1) <= tolerance else rate
