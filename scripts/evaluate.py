@@ -10,14 +10,19 @@ rounded (BasicSR's convention); SSIM with an 11 x 11 Gaussian window of sigma 1.
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from pictures import load, to_uint8
 from torch import Tensor
 
+from vsr.device import choose_device
 from vsr.errors import VsrError
 from vsr.resample import resize
+from vsr.runtimes import EagerRuntime
+from vsr.weights import load_network
 
 Upscale = Callable[[Tensor], Tensor]  # (1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)
 
@@ -49,9 +54,14 @@ def ssim(a: Tensor, b: Tensor) -> float:
     return float((score / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
 
 
+def pairs_of(folder: Path, scale: int) -> list[Path]:
+    """The reduced pictures of ``folder``."""
+    return sorted((folder / f"LRx{scale}").glob("*.png"))
+
+
 def pairs(folder: Path, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Low and high pictures of ``folder``, (3, H, W) uint8, the high one cropped to fit."""
-    for path in sorted((folder / f"LRx{scale}").glob("*.png")):
+    for path in pairs_of(folder, scale):
         low, high = load(path), load(folder / "HR" / path.name)
         height, width = (side * scale for side in low.shape[-2:])
         yield low, high[:, :height, :width]
@@ -65,7 +75,7 @@ def evaluate(upscale: Upscale, folder: Path, scale: int) -> tuple[float, float]:
         out = upscale(low[None].float() / 255)[0]
         a, b = (luma(p)[inner, inner] for p in (to_uint8(out.float() * 255), high))
         scores.append((psnr(a, b), ssim(a, b)))
-    return tuple(torch.tensor(scores, dtype=torch.float64).mean(0).tolist())  # type: ignore[return-value]
+    return fmean(score[0] for score in scores), fmean(score[1] for score in scores)
 
 
 def _classical(kernel: str, scale: int) -> Upscale:
@@ -74,3 +84,38 @@ def _classical(kernel: str, scale: int) -> Upscale:
         return resize(x, scale * height, scale * width, kernel)  # type: ignore[arg-type]
 
     return upscale
+
+
+def _network(name: str, scale: int, device: str) -> Upscale:
+    path = Path(name)
+    chosen = load_network(path if path.suffix in (".safetensors", ".pth") else name, scale=scale)
+    return EagerRuntime(chosen, choose_device(device), torch.float32)
+
+
+def main() -> int:
+    """Print one row a model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with HR and LRx<scale>")
+    parser.add_argument("models", nargs="+", help="names, checkpoint files, bicubic or lanczos")
+    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    if not list(pairs_of(options.data, options.scale)):
+        parser.error(f"{options.data} holds no LRx{options.scale}/*.png")
+    print(f"{'model':40} {'PSNR-Y':>8} {'SSIM':>7}   x{options.scale} on {options.data.name}")
+    for name in options.models:
+        classical = name in ("bicubic", "lanczos")
+        try:
+            upscale = (_classical if classical else partial(_network, device=options.device))(
+                name, options.scale
+            )
+        except VsrError as error:
+            print(f"evaluate.py: error: {error}", file=sys.stderr)
+            return 1
+        scores = evaluate(upscale, options.data, options.scale)
+        print("{:40} {:8.4f} {:7.4f}".format(name, *scores), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
