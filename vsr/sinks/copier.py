@@ -1,0 +1,269 @@
+"""Moves the packets of the other streams from a source into an output container."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.stream import Stream
+from av.subtitles.stream import SubtitleStream
+from av.video.stream import VideoStream
+
+from vsr.streams import (
+    StreamSource,
+    cover_picture,
+    holds_timecode,
+    is_cover_art,
+    kept_metadata,
+    name_of,
+    output_chapters,
+    plan_route,
+    to_fraction,
+)
+
+__all__ = ["StreamCopier"]
+
+logger = logging.getLogger(__name__)
+
+_HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
+_HDR_SIDE_DATA = {"mastering_display_metadata", "content_light_level", "dovi_conf"}
+_NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
+
+# mov_text needs a style to refer to; the encoder writes its description from this.
+_SUBTITLE_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, \
+Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Track:
+    """A copied stream: where its packets go and what its clock has shown so far."""
+
+    name: str
+    output: Stream
+    offset: int
+    """Subtracted from timestamps, in the source stream's time base."""
+    earliest: int
+    """Packets that start before this are cut, in the source stream's time base."""
+    timeless: bool
+    """Cover art: one packet, shown all the time."""
+    strict: bool
+    """The muxer wants every dts above the last, not only at or above it."""
+    filter: BitStreamFilterContext | None = None
+    gap: int = -1
+    """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
+    jump: int = 0
+    """Added since the source's clock fell back, in the output's time base."""
+    next_dts: int | None = None
+    """Lowest dts that the muxer takes, in the output's time base."""
+    end: int = 0
+    """Where the last packet ended, in the output's time base."""
+    repaired: int = 0
+    cut: int = 0
+
+    def write(self, container: OutputContainer, packet: "Packet[Any]") -> None:
+        """Shift, filter, repair and mux one packet of the source."""
+        if packet.size <= self.gap or not self._shift(packet):
+            return
+        base = packet.time_base
+        for one in self.filter.filter(packet) if self.filter else [packet]:
+            one.time_base = base  # filters forget it
+            one.stream = self.output
+            one.rescale_ts(self.output.time_base)
+            self._repair(one)
+            container.mux_one(one)
+
+    def _shift(self, packet: "Packet[Any]") -> bool:
+        """Count from the start of the output; False if the packet lies before it."""
+        if self.timeless:
+            packet.pts = packet.dts = 0
+            return True
+        if packet.dts is not None:
+            packet.dts -= self.offset
+        if packet.pts is not None:
+            packet.pts -= self.offset
+        start = packet.pts if packet.pts is not None else packet.dts
+        if start is None or start >= self.earliest:
+            return True
+        end = start + (packet.duration or 0)
+        if self.output.type == "subtitle" and end > 0:  # already shown when the output starts
+            packet.pts = packet.dts = 0
+            packet.duration = end
+            return True
+        self.cut += 1
+        return False
+
+    def _repair(self, packet: "Packet[Any]") -> None:
+        """Make the dts rise as the muxer demands.
+
+        Where the clock falls back by more than half a second, everything after continues where the
+        last packet ended; smaller stumbles are levelled out one by one.
+        """
+        found = packet.dts if packet.dts is not None else packet.pts
+        given = self.end if found is None else found
+        dts = given + self.jump
+        if self.next_dts is not None and dts < self.next_dts:
+            fall = (self.next_dts - dts) * to_fraction(self.output.time_base)
+            if fall > Fraction(1, 2) and self.output.type != "subtitle":
+                self.jump += max(self.end, self.next_dts) - dts
+            dts = max(given + self.jump, self.next_dts)
+        self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
+        pts = packet.pts if packet.pts is not None else given
+        packet.pts, packet.dts = max(pts + self.jump, dts), dts
+        self.next_dts = dts + self.strict
+        self.end = dts + (packet.duration or 0)
+
+
+class StreamCopier:
+    """Copies all streams but the picture from a source to an output container.
+
+    Add the streams with :meth:`add_streams` before the header is written, then call :meth:`mux`
+    again and again, and :meth:`finish` at the end.
+    """
+
+    def __init__(self, source: StreamSource, muxer: str) -> None:
+        self.notes: list[str] = []
+        """One line for everything that cannot be carried or had to be repaired."""
+        self._source = source
+        self._muxer = muxer
+        self._tracks: dict[int, Track] = {}
+
+    def add_streams(
+        self,
+        container: OutputContainer,
+        add_video: Callable[[], VideoStream],
+        duration: Fraction | None = None,
+    ) -> VideoStream:
+        """Add every stream that ``container`` can hold, in the source's order.
+
+        Args:
+            container: The output; its header must not have been written.
+            add_video: Adds the picture's stream; called when it is its turn.
+            duration: Length of the output in seconds, if known; later chapters are left out.
+
+        Returns:
+            The picture's stream.
+        """
+        container.metadata.update(kept_metadata(self._source.container.metadata, self._muxer))
+        for stream in self._source.container.streams:
+            if stream.index == self._source.stream.index:
+                video = add_video()
+                self._describe_video(video, container)
+            else:
+                self._add(container, stream)
+        chapters = output_chapters(self._source, duration)
+        if chapters and self._muxer not in _HAVE_CHAPTERS:
+            self._warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
+        elif chapters:
+            container.set_chapters(chapters)
+        return video
+
+    def mux(self, container: OutputContainer) -> None:
+        """Write all packets that the source has delivered so far."""
+        while self._source.packets:
+            packet = self._source.packets.popleft()
+            track = self._tracks.get(packet.stream.index)
+            if track is None or (packet.size == 0 and packet.dts is None):  # end of the stream
+                continue
+            track.write(container, packet)
+
+    def finish(self, container: OutputContainer) -> None:
+        """Write what is left and report what was repaired."""
+        self.mux(container)
+        for track in self._tracks.values():
+            if track.repaired:
+                self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
+            if track.cut:
+                self._warn(f"{track.name}: {track.cut} packets before the start were cut")
+
+    def _warn(self, note: str) -> None:
+        self.notes.append(note)
+        logger.warning("%s", note)
+
+    def _add(self, container: OutputContainer, stream: Stream) -> None:
+        route = plan_route(self._source, stream, self._muxer)
+        if route.how == "copy":
+            self._follow(container, stream, container.add_stream_from_template(stream, opaque=True))
+        elif route.how == "convert":
+            assert isinstance(stream, SubtitleStream)
+            self._add_converted(container, stream)
+        elif route.how == "attach" and (picture := cover_picture(self._source, stream)):
+            container.add_attachment(*picture)
+        elif route.how == "attach":
+            self._warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
+        elif route.note:
+            self._warn(route.note)
+
+    def _follow(self, container: OutputContainer, stream: Stream, output: Stream) -> Track:
+        """Describe ``output`` like ``stream`` and ask the source for its packets."""
+        output.metadata.update(kept_metadata(stream.metadata, self._muxer))
+        output.disposition = stream.disposition
+        base = to_fraction(stream.time_base)
+        track = Track(
+            name=name_of(stream),
+            output=output,
+            offset=round(self._source.start_time / base),
+            earliest=round(-_allowance(stream) / base),
+            timeless=is_cover_art(stream),
+            strict=not container.format.flags & _NONSTRICT,
+        )
+        if stream.type != "attachment":  # those travel in the header
+            self._tracks[stream.index] = track
+            self._source.relay.add(stream.index)
+        return track
+
+    def _add_converted(self, container: OutputContainer, stream: SubtitleStream) -> None:
+        """Plain text subtitles: only the wrapping differs between containers."""
+        output: Stream
+        if self._muxer == "matroska":
+            output = container.add_mux_stream("subrip")
+            wrapping, gap = "mov2textsub", 2
+        else:
+            text = container.add_stream("mov_text")
+            text.codec_context.subtitle_header = _SUBTITLE_HEADER
+            text.codec_context.time_base = stream.time_base
+            output, wrapping, gap = text, "text2movsub", 0
+        output.time_base = stream.time_base
+        track = self._follow(container, stream, output)
+        track.filter, track.gap = BitStreamFilterContext(wrapping, stream), gap
+
+    def _describe_video(self, video: VideoStream, container: OutputContainer) -> None:
+        source = self._source.stream
+        video.metadata.update(kept_metadata(source.metadata, self._muxer))
+        video.disposition = source.disposition
+        for stream in self._source.container.streams.data:
+            if "timecode" in stream.metadata:
+                video.metadata.setdefault("timecode", stream.metadata["timecode"])
+        rate = to_fraction(video.codec_context.framerate)
+        if not holds_timecode(self._muxer, rate):
+            container.metadata.pop("timecode", None)
+            if video.metadata.pop("timecode", None):
+                self._warn(f"timecode is dropped: there is none at {float(rate):g} frames/s")
+        if lost := _HDR_SIDE_DATA & source.codec_context.coded_side_data.keys():
+            self._warn(f"HDR metadata is dropped: {', '.join(sorted(lost))}")
+
+
+def _allowance(stream: Stream) -> Fraction:
+    """Seconds that a stream may start before 0: an audio decoder's warm-up, and rounding."""
+    rounding = Fraction(2, 1000)
+    if isinstance(stream, AudioStream):
+        context = stream.codec_context
+        return rounding + Fraction(context.initial_padding, context.sample_rate or 1)
+    return Fraction(0) if isinstance(stream, SubtitleStream) else rounding

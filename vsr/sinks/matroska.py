@@ -1,0 +1,202 @@
+"""Writes the pixel aspect ratio into a finished Matroska file.
+
+FFmpeg's muxer takes it from a field that PyAV cannot set, so it is added afterwards, in place.
+Before the first cluster FFmpeg leaves::
+
+    SeekHead  Void (52 to 83 bytes)  Info  Tracks  ...
+
+Tracks grows by the new elements, Info and Tracks move that far into the Void, and the SeekHead is
+told. Everything behind Tracks stays where it is, so no other position changes.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+__all__ = ["set_aspect_ratio"]
+
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_SEEK_HEAD, _VOID, _INFO, _TRACKS = 0x114D9B74, 0xEC, 0x1549A966, 0x1654AE6B
+_SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
+_TRACK, _TRACK_NUMBER, _VIDEO = 0xAE, 0xD7, 0xE0
+_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_CRC = 0xBF
+_UNIT_RATIO = 3
+_HEAD_BYTES = 4 << 20  # Tracks lies within; fonts and covers come after it
+
+
+@dataclass(slots=True)
+class _Element:
+    """An EBML element: its identifier, its content, and the bytes its size field takes."""
+
+    id: int
+    body: bytes
+    size_bytes: int
+
+    def encode(self) -> bytes:
+        """The element as it stands in the file; the size field keeps its length if it can."""
+        length = self.size_bytes
+        while len(self.body) >= (1 << 7 * length) - 1:
+            length += 1
+        size = (1 << 7 * length | len(self.body)).to_bytes(length)
+        return self.id.to_bytes((self.id.bit_length() + 7) // 8) + size + self.body
+
+    def children(self) -> list["_Element"]:
+        """The elements in the content."""
+        found, position = [], 0
+        while position < len(self.body):
+            element, position = _parse(self.body, position)
+            found.append(element)
+        return found
+
+    def with_children(self, children: list["_Element"]) -> "_Element":
+        """The same element around ``children``, its checksum made right."""
+        if children and children[0].id == _CRC:
+            rest = b"".join(child.encode() for child in children[1:])
+            checksum = zlib.crc32(rest).to_bytes(4, "little")
+            children = [_Element(_CRC, checksum, 1), *children[1:]]
+        body = b"".join(child.encode() for child in children)
+        return _Element(self.id, body, self.size_bytes)
+
+
+def set_aspect_ratio(path: Path, track: int, sar: Fraction) -> None:
+    """Give video ``track`` (counted from 1) of a Matroska file pixels of the shape ``sar``.
+
+    Args:
+        path: A complete file, written by FFmpeg to a seekable output; changed in place.
+        track: Matroska's track number.
+        sar: Width over height of a pixel.
+
+    Raises:
+        ValueError: the file is not laid out as FFmpeg does it; it has not been touched.
+        OSError: reading or writing failed.
+    """
+    with path.open("r+b") as file:
+        data = file.read(_HEAD_BYTES)
+        start, old = _head(data)
+        new = _patched(old, track, sar)
+        file.seek(start)
+        file.write(new)
+
+
+def _head(data: bytes) -> tuple[int, list[_Element]]:
+    """Where the segment's content starts, and its first four elements."""
+    header, position = _parse(data, 0)
+    segment, segment_start = _identifier(data, position)
+    _, start = _size(data, segment_start)
+    if (header.id, segment) != (_EBML, _SEGMENT):
+        raise ValueError("not a Matroska file")
+    position, elements = start, []
+    for _ in range(4):
+        element, position = _parse(data, position)
+        elements.append(element)
+    if [element.id for element in elements] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
+        raise ValueError("not laid out as FFmpeg does it")
+    return start, elements
+
+
+def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
+    seek_head, void, info, tracks = head
+    new_tracks = tracks.with_children(
+        [_with_shape(child, track, sar) for child in tracks.children()]
+    )
+    growth = len(new_tracks.encode()) - len(tracks.encode())
+    if growth > len(void.body):
+        raise ValueError("no room in front of the tracks")
+    new_void = _Element(_VOID, bytes(len(void.body) - growth), void.size_bytes)
+    new_seek_head = seek_head.with_children(
+        [_moved(child, growth) for child in seek_head.children()]
+    )
+    new = b"".join(part.encode() for part in (new_seek_head, new_void, info, new_tracks))
+    if len(new) != sum(len(part.encode()) for part in head):
+        raise ValueError("the seek table changed its length")
+    return new
+
+
+def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
+    """A child of Tracks; that of number ``track`` with the display size added."""
+    if entry.id != _TRACK:
+        return entry
+    children = entry.children()
+    if not any(c.id == _TRACK_NUMBER and int.from_bytes(c.body) == track for c in children):
+        return entry
+
+    def shaped(video: _Element) -> _Element:
+        old = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+        parts = [part for part in video.children() if part.id not in old]
+        numbers = {part.id: int.from_bytes(part.body) for part in parts}
+        size = _display(numbers[_PIXEL_WIDTH], numbers[_PIXEL_HEIGHT], sar)
+        return video.with_children([*parts, *size])
+
+    return entry.with_children(_replaced(children, _VIDEO, shaped))
+
+
+def _display(width: int, height: int, sar: Fraction) -> list[_Element]:
+    """The display size: in pixels where those are whole, which all players know, else a ratio."""
+    wide, tall = width * sar, Fraction(height)
+    if wide.denominator == 1:
+        return [_number(_DISPLAY_WIDTH, int(wide)), _number(_DISPLAY_HEIGHT, height)]
+    ratio = wide / tall
+    return [
+        _number(_DISPLAY_WIDTH, ratio.numerator),
+        _number(_DISPLAY_HEIGHT, ratio.denominator),
+        _number(_DISPLAY_UNIT, _UNIT_RATIO),
+    ]
+
+
+def _moved(entry: _Element, growth: int) -> _Element:
+    """A child of SeekHead; those that point to Info and Tracks ``growth`` bytes further ahead."""
+    if entry.id != _SEEK:
+        return entry
+    children = entry.children()
+    targets = [int.from_bytes(child.body) for child in children if child.id == _SEEK_ID]
+    if targets[0] not in (_INFO, _TRACKS):
+        return entry
+
+    def moved(position: _Element) -> _Element:
+        value = int.from_bytes(position.body) - growth
+        return _Element(position.id, value.to_bytes(len(position.body)), position.size_bytes)
+
+    return entry.with_children(_replaced(children, _SEEK_POSITION, moved))
+
+
+def _replaced(
+    elements: list[_Element], identifier: int, change: Callable[[_Element], _Element]
+) -> list[_Element]:
+    return [change(element) if element.id == identifier else element for element in elements]
+
+
+def _number(identifier: int, value: int) -> _Element:
+    return _Element(identifier, value.to_bytes(max(1, (value.bit_length() + 7) // 8)), 1)
+
+
+def _parse(data: bytes, position: int) -> tuple[_Element, int]:
+    """The element at ``position``, and where the next one starts."""
+    identifier, position = _identifier(data, position)
+    size_start = position
+    size, position = _size(data, position)
+    if position + size > len(data):
+        raise ValueError("an element reaches beyond the part that was read")
+    body = data[position : position + size]
+    return _Element(identifier, body, position - size_start), position + size
+
+
+def _identifier(data: bytes, position: int) -> tuple[int, int]:
+    length = _length(data, position)
+    return int.from_bytes(data[position : position + length]), position + length
+
+
+def _size(data: bytes, position: int) -> tuple[int, int]:
+    length = _length(data, position)
+    value = int.from_bytes(data[position : position + length])
+    return value & ((1 << 7 * length) - 1), position + length
+
+
+def _length(data: bytes, position: int) -> int:
+    """Bytes of the variable-length number at ``position``: one more than its leading zeros."""
+    if position >= len(data) or data[position] == 0:
+        raise ValueError("damaged or cut off")
+    return 9 - data[position].bit_length()

@@ -1,0 +1,365 @@
+"""Encodes frames with FFmpeg and puts them into a container beside the other streams."""
+
+import logging
+import os
+import secrets
+import struct
+from contextlib import AbstractContextManager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import torch.utils.dlpack
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from vsr.encoding import Encoding, add_video, encoder_time_base
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.frame import Frame, VideoInfo
+from vsr.sinks.copier import StreamCopier
+from vsr.sinks.matroska import set_aspect_ratio
+from vsr.streams import StreamSource
+
+__all__ = ["PyAVSink"]
+
+logger = logging.getLogger(__name__)
+
+_HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
+
+
+class PyAVSink:
+    """A media file that appears under its name only when it is complete.
+
+    Until then it is a hidden file in the same folder. Every pts and duration is kept; VFR needs no
+    special mode. MP4 and MOV store when a frame is *decoded*, and its duration follows from the
+    next; with B-frames those are not the durations of display, so the last packet is given what
+    makes the total exact (the pts, stored as offsets, always are).
+
+    Args:
+        path: The output.
+        encoding: From :func:`vsr.encoding.choose_encoding`.
+        info: Facts about the *output*: size, rate, time base, aspect ratio, display matrix,
+            duration.
+        source: Where the other streams come from; None writes the picture alone.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        SinkError: the file cannot be created, or FFmpeg refuses the combination of streams.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoding: Encoding,
+        info: VideoInfo,
+        *,
+        source: StreamSource | None,
+        overwrite: bool,
+    ) -> None:
+        self.frames = 0
+        """Frames written so far."""
+        self.notes: list[str] = []
+        """One line for everything that was lost or repaired; complete after :meth:`finish`."""
+        self._path = path
+        self._encoding = encoding
+        self._info = info
+        self._overwrite = overwrite
+        self._base = encoder_time_base(encoding, info)
+        self._clock = _Clock(self._base)
+        self._held: Packet[Any] | None = None
+        self._first_dts: int | None = None
+        self._copier = StreamCopier(source, encoding.muxer) if source is not None else None
+        self._result: Path | None = None
+        self._target = _check_target(path, overwrite)
+        self._temporary = _create_beside(self._target, path)
+        self._closed = False
+        try:
+            with self._errors():
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame, and mux what the encoder and the other streams have ready.
+
+        The frame's planes may be used, uncopied, long after the call: do not write to them again.
+
+        Raises:
+            SinkError: encoding or writing failed, e.g. the disk is full.
+            ValueError: the frame is not what was announced, or comes after a later one.
+        """
+        self._check(frame)
+        picture = self._picture(frame)
+        with self._errors(listen=False):
+            self._mux(self._stream.encode(picture))
+            if self._copier is not None:
+                self._copier.mux(self._container)
+        self.frames += 1
+
+    def finish(self) -> Path:
+        """Complete the file and give it its name; harmless if done before.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+        """
+        if self._result is None:
+            self._complete()
+            if not self._overwrite and self._target.exists():
+                kept = self._publish(_partial_name(self._target))
+                raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
+            self._publish(self._target)
+        assert self._result is not None
+        return self._result
+
+    def keep_partial(self) -> Path:
+        """Complete the file with what there is, under another name: ``out.partial.mp4``.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+        """
+        if self._result is None:
+            self._complete()
+            self._publish(_partial_name(self._target))
+        assert self._result is not None
+        return self._result
+
+    def abort(self) -> None:
+        """Delete what has been written; harmless after :meth:`finish`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._held = None
+        if hasattr(self, "_container"):
+            with suppress(av.FFmpegError, OSError, ValueError, RuntimeError):
+                self._container.close()
+        with suppress(OSError):
+            self._temporary.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        elif not self._closed:
+            self.finish()
+
+    # -- Opening and closing -----------------------------------------------------------------------
+
+    def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        return explain(f"{self._path}: cannot be written", SinkError, listen=listen)
+
+    def _open(self) -> None:
+        # With the protocol spelled out, a colon in the name starts no protocol.
+        self._container = av.open(f"file:{self._temporary}", "w", format=self._encoding.muxer)
+        if self._copier is None:
+            self._stream = self._add_video()
+        else:
+            self._stream = self._copier.add_streams(
+                self._container, self._add_video, self._info.duration
+            )
+            self.notes += self._copier.notes
+            self._copier.notes = self.notes
+        self._container.start_encoding()
+
+    def _add_video(self) -> VideoStream:
+        stream = add_video(self._container, self._encoding, self._info)
+        matrix = self._info.display_matrix
+        if matrix is not None and self._encoding.muxer in _HOLD_ROTATION:
+            stream.set_display_matrix(struct.unpack("<9i", matrix))
+        elif matrix is not None:
+            self._warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")
+        return stream
+
+    def _complete(self) -> None:
+        """Flush everything and close the container, still under the temporary name."""
+        if self._closed:
+            raise ValueError("the sink has been closed")
+        try:
+            with self._errors():
+                self._mux(self._stream.encode(None))
+                self._mux_last()
+                if self._copier is not None:
+                    self._copier.finish(self._container)
+                track = self._matroska_track()
+                self._container.close()
+                self._store_aspect_ratio(track)
+        except BaseException:
+            self.abort()
+            raise
+        self._closed = True
+        if self._clock.moved:
+            rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self._base} s"
+            self._warn(f"{self._clock.moved} timestamps were rounded: {rate}")
+
+    def _publish(self, target: Path) -> Path:
+        try:
+            with self._errors():
+                os.replace(self._temporary, target)
+        except SinkError:
+            with suppress(OSError):
+                self._temporary.unlink()
+            raise
+        self._result = self._path.with_name(target.name) if target != self._target else self._path
+        return self._result
+
+    def _warn(self, note: str) -> None:
+        self.notes.append(note)
+        logger.warning("%s", note)
+
+    def _matroska_track(self) -> int:
+        """The picture's track number, should this be Matroska; attachments have none."""
+        before = list(self._container.streams)[: self._stream.index]
+        return 1 + sum(stream.type != "attachment" for stream in before)
+
+    def _store_aspect_ratio(self, track: int) -> None:
+        sar = self._info.sar
+        if sar in (None, 1) or self._encoding.muxer not in ("matroska", "webm"):
+            return
+        assert sar is not None
+        try:
+            set_aspect_ratio(self._temporary, track, sar)
+        except ValueError as error:
+            self._warn(f"the aspect ratio {sar} is not in the container: {error}")
+
+    # -- Frames and packets ------------------------------------------------------------------------
+
+    def _check(self, frame: Frame) -> None:
+        size = (frame.width, frame.height)
+        wanted = (self._info.width, self._info.height)
+        if frame.format != self._encoding.format or size != wanted:
+            raise ValueError(
+                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
+                f"{self._encoding.format.name} {wanted[0]}x{wanted[1]}"
+            )
+        if any(plane.device.type != "cpu" for plane in frame.planes):
+            raise ValueError("frame is not in main memory")
+
+    def _picture(self, frame: Frame) -> VideoFrame:
+        """``frame`` as FFmpeg's, sharing its memory where that is possible."""
+        picture = _wrap(frame)
+        colour = self._encoding.colour
+        picture.color_range = colour.range
+        picture.colorspace = colour.matrix
+        picture.color_primaries = colour.primaries
+        picture.color_trc = colour.transfer
+        picture.chroma_location = colour.siting
+        picture.pts, picture.duration = self._clock.mark(frame)
+        picture.time_base = self._base
+        return picture
+
+    def _mux(self, packets: "list[Packet[Any]]") -> None:
+        """Mux what precedes the last packet; that one waits, as its duration may change."""
+        for packet in packets:
+            packet.duration = self._clock.duration(packet)  # SVT-AV1 forgets it
+            if self._first_dts is None:
+                self._first_dts = packet.dts
+            if self._held is not None:
+                self._container.mux_one(self._held)
+            self._held = packet
+
+    def _mux_last(self) -> None:
+        last, self._held = self._held, None
+        if last is None:
+            return
+        if self._encoding.muxer in ("mp4", "mov") and last.dts is not None:
+            assert self._first_dts is not None
+            last.duration = max(1, self._clock.length - (last.dts - self._first_dts))
+        self._container.mux_one(last)
+
+
+class _Clock:
+    """The times of the frames, in the encoder's time base."""
+
+    def __init__(self, base: Fraction) -> None:
+        self.moved = 0
+        """Frames whose time is not a multiple of the base."""
+        self._base = base
+        self._first: int | None = None
+        self._last = self._end = 0
+        self._durations: dict[int, int] = {}
+
+    @property
+    def length(self) -> int:
+        """From the start of the first frame to the end of the last."""
+        return self._end - (self._first or 0)
+
+    def mark(self, frame: Frame) -> tuple[int, int]:
+        """Time and duration of ``frame``, which must come after the last one."""
+        unit = frame.time_base / self._base
+        exact, end = frame.pts * unit, (frame.pts + frame.duration) * unit
+        pts = round(exact)
+        if self._first is None:
+            self._first = pts
+        elif pts <= self._last and unit == 1:
+            raise ValueError(f"frame at {pts} comes after the one at {self._last}")
+        else:
+            pts = max(pts, self._last + 1)
+        self.moved += pts != exact
+        duration = max(1, round(end) - pts)
+        self._last, self._end = pts, max(self._end, pts + duration)
+        self._durations[pts] = duration
+        return pts, duration
+
+    def duration(self, packet: "Packet[Any]") -> int | None:
+        """The duration of the frame in ``packet``."""
+        if packet.pts is None:
+            return packet.duration
+        return self._durations.pop(packet.pts, packet.duration)
+
+
+def _check_target(path: Path, overwrite: bool) -> Path:
+    """Where ``path`` leads, links followed: a link stays one and its target is replaced."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        what = "a directory" if target.is_dir() else "not a regular file"
+        raise SinkError(f"{path}: is {what}")
+    if target.exists() and not overwrite:
+        raise SinkError(f"{path}: already exists; -y replaces it")
+    if not target.parent.is_dir():
+        raise SinkError(f"{path}: there is no directory {path.parent}")
+    return target
+
+
+def _create_beside(target: Path, path: Path) -> Path:
+    """A new, empty, hidden file in the folder of ``target``."""
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
+    return temporary
+
+
+def _partial_name(target: Path) -> Path:
+    """``out.partial.mp4``, or with a number if there is one already."""
+    names = (f"{target.stem}.partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
+    return next(p for name in names if not (p := target.with_name(name)).exists())
+
+
+def _wrap(frame: Frame) -> VideoFrame:
+    form, width, height = frame.format, frame.width, frame.height
+    planes: list[Tensor] = list(frame.planes)
+    for index, component in enumerate(form.components):
+        rows, columns = form.component_size(index, width, height)
+        plane = frame.planes[component.plane][:rows, :columns]
+        if tuple(plane.shape) != (rows, columns):
+            raise ValueError(f"plane {component.plane} is {tuple(plane.shape)}, too small")
+        planes[component.plane] = plane if plane.stride(1) == 1 else plane.contiguous()
+    if width % (1 << form.chroma_w) == 0 and height % (1 << form.chroma_h) == 0:
+        return VideoFrame.from_dlpack(tuple(planes), format=form.name)
+    picture = VideoFrame(width, height, form.name)  # from_dlpack refuses odd chroma
+    for ours, theirs in zip(planes, picture.planes, strict=True):
+        torch.utils.dlpack.from_dlpack(theirs).copy_(ours)
+    return picture
