@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import ThreadType
 from av.packet import Packet
 from av.stream import Stream
@@ -45,7 +46,7 @@ class Decoder:
         self, stream: VideoStream, threads: int | None, reopen: Callable[[], VideoCodecContext]
     ) -> None:
         self.errors = 0
-        self.last_error: av.FFmpegError | None = None
+        self._stream = stream
         self._context = stream.codec_context
         self._context.thread_type = ThreadType.AUTO
         self._context.thread_count = threads or min(_MAX_THREADS, os.cpu_count() or 1)
@@ -56,7 +57,8 @@ class Decoder:
     def reset(self) -> None:
         """Forget everything about the packets so far, after a seek."""
         self.errors = 0
-        self._sent = self._received = 0
+        self._sent = self._received = self._kept = 0
+        self._splitter = self._new_splitter()
         self._last_key: int | None = None
         self._damaged: deque[int] = deque(maxlen=64)
         self._tail: deque[Packet[Stream]] = deque()
@@ -71,9 +73,11 @@ class Decoder:
         if packet.size == 0 and packet.dts is None:
             yield from self._drain(packet)
             return
-        self._remember(packet)
-        for frame in self._try(self._context, packet):
-            yield self._hand_out(frame)
+        self._sent += 1
+        for part in self._split(packet):
+            self._remember(part)
+            for frame in self._try(self._context, part):
+                yield self._hand_out(frame)
 
     def close(self) -> None:
         """Stop the decoder's threads.
@@ -88,7 +92,8 @@ class Decoder:
         errors = self.errors
         for frame in self._try(self._context, flush):
             yield self._hand_out(frame)
-        if self._received + errors < self._sent and self._context.thread_count > 1:
+        # Errors seen so far do not explain a shortage: they are not one for each frame.
+        if self._received < self._sent and self._context.thread_count > 1:
             self.errors = errors
             yield from self._decode_tail(flush)
             # An error of the first pass may have been met again; each cost one frame at least.
@@ -106,37 +111,62 @@ class Decoder:
             if not passed:
                 self.errors = errors  # those were counted the first time
 
-    def _try(self, context: VideoCodecContext, packet: Packet[Stream]) -> list[VideoFrame]:
+    def _try(self, context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
         try:
             return context.decode(packet)
+        except av.error.BlockingIOError:
+            # A packet before failed while this decoder still held another, and PyAV never asks it
+            # for that one's frame: it would refuse everything from here on.
+            rescued = self._try(context, None)
+            context.flush_buffers()
+            return rescued + (self._try(context, packet) if packet is not None else [])
         except av.FFmpegError as error:
             self.errors += 1
-            self.last_error = error
-            _log.debug("packet at dts %s: %s", packet.dts, error)
+            _log.debug("packet at dts %s: %s", packet and packet.dts, error)
             return []
+
+    def _split(self, packet: Packet[Stream]) -> list[Packet[Stream]]:
+        """The pictures in a packet; more than one only in VP9.
+
+        An error in one of several would leave the decoder in the state described in ``_try``.
+        """
+        if self._splitter is None:
+            return [packet]
+        try:
+            parts = self._splitter.filter(packet)
+        except av.FFmpegError:
+            return [packet]
+        for part in parts:
+            part.time_base = packet.time_base
+        return parts
 
     def _hand_out(self, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         self._received += 1
         self._last_key = _key(frame)
         return frame, frame.is_corrupt or frame.pts in self._damaged
 
+    def _new_splitter(self) -> BitStreamFilterContext | None:
+        if self._context.codec.canonical_name != "vp9":
+            return None
+        return BitStreamFilterContext("vp9_superframe_split", self._stream)
+
     def _remember(self, packet: Packet[Stream]) -> None:
         checker, pts = self._checker, packet.pts
         if checker is not None and pts is not None and checker.is_damaged(bytes(packet)):
             self._damaged.append(pts)
         if packet.is_keyframe:
-            self._keys.append(self._sent)
+            self._keys.append(self._kept)
         self._tail.append(packet)
         self._tail_bytes += packet.size
-        self._sent += 1
-        while len(self._keys) > 1 and self._sent - self._keys[1] >= _TAIL_SHORTEST:
+        self._kept += 1
+        while len(self._keys) > 1 and self._kept - self._keys[1] >= _TAIL_SHORTEST:
             self._keys.popleft()
             self._drop_tail(until=self._keys[0])
         while len(self._tail) > _TAIL_PACKETS or self._tail_bytes > _TAIL_BYTES:
-            self._drop_tail(until=self._sent - len(self._tail) + 1)
+            self._drop_tail(until=self._kept - len(self._tail) + 1)
 
     def _drop_tail(self, *, until: int) -> None:
-        while self._sent - len(self._tail) < until:
+        while self._kept - len(self._tail) < until:
             self._tail_bytes -= self._tail.popleft().size
 
 

@@ -52,12 +52,13 @@ class Demuxer:
         except SourceError:
             self.container.close()
             raise
+        self._index = self.stream.index
         self.time_base = to_fraction(self.stream.time_base) or Fraction(1, 90_000)
         self._restart()
 
     def is_video(self, packet: Packet[Stream]) -> bool:
         """Whether ``packet`` belongs to the chosen stream."""
-        return packet.stream_index == self.stream.index
+        return packet.stream_index == self._index
 
     def times_ahead(self) -> list[int]:
         """Timestamps of the next video packets, which stay to be read."""
@@ -131,4 +132,4 @@ class Demuxer:
                 self.seen_video_end = max(self.seen_video_end, end)
 
     def _find_again(self, container: InputContainer) -> VideoStream:
-        return next(s for s in container.streams.video if s.index == self.stream.index)
+        return next(s for s in container.streams.video if s.index == self._index)

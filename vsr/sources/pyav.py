@@ -255,12 +255,13 @@ class PyAVSource:
             self._demuxer.reopen()
             self._decoder = self._new_decoder()
             self._restart_decoding()
-        wanted = (timed for timed in self._rest() if timed.pts >= target)
-        if (first := next(wanted, None)) is None:
+        while (timed := self._next()) is not None and timed.pts < target:
+            pass
+        if timed is None:
             raise SourceError(
                 f"{self.path}: the start, {float(self._start):g} s, lies beyond its end"
             )
-        self._pending.append(first)
+        self._pending.append(timed)
         self._decoder.errors = 0  # those before the start are nobody's concern
 
     def _land(self, position: Fraction, target: int) -> bool:
@@ -280,7 +281,7 @@ class PyAVSource:
         self._relay.start()
         current: _Timed | None = None
         stopped = False
-        for coming in self._rest():
+        while (coming := self._next()) is not None:
             if current is not None:
                 yield self._finish(current, coming.pts - current.pts)
             current = None
@@ -296,10 +297,8 @@ class PyAVSource:
             self._look_for_missing_end()
         self._relay.finish()
 
-    def _rest(self) -> Iterator[_Timed]:
-        while self._pending:
-            yield self._pending.popleft()
-        yield from self._decoded
+    def _next(self) -> _Timed | None:
+        return self._pending.popleft() if self._pending else next(self._decoded, None)
 
     def _decode(self) -> Iterator[_Timed]:
         for packet in self._packets:

@@ -1,0 +1,115 @@
+from fractions import Fraction
+
+import pytest
+
+from vsr.sources.timestamps import Timeline, nominal_rate
+
+MS = Fraction(1, 1000)
+NTSC = Fraction(30000, 1001)
+FILM = Fraction(24000, 1001)
+
+
+def place_all(timeline: Timeline, pairs: list[tuple[int | None, int | None]]) -> list[int]:
+    return [timeline.place(pts, dts)[0] for pts, dts in pairs]
+
+
+def test_sound_timestamps_are_kept() -> None:
+    timeline = Timeline(40)
+    times: list[tuple[int | None, int | None]] = [(0, 0), (34, 34), (134, 134), (150, 150)]
+    assert place_all(timeline, times) == [0, 34, 134, 150]
+    assert timeline.repaired == 0
+
+
+def test_backward_timestamp_takes_the_decoding_time() -> None:
+    # archivematica/0239.mpg: the first key frame claims to be shown before what precedes it.
+    timeline = Timeline(40040)
+    pairs: list[tuple[int | None, int | None]] = [
+        (40040, 40040), (80080, 80080), (0, 120120), (160160, 160160),
+    ]  # fmt: skip
+    assert place_all(timeline, pairs) == [40040, 80080, 120120, 160160]
+    assert timeline.repaired == 1
+
+
+def test_without_a_usable_decoding_time_the_median_spacing_goes_on() -> None:
+    timeline = Timeline(7)
+    pairs: list[tuple[int | None, int | None]] = [
+        (0, 0), (40, 40), (80, 80), (None, None), (5, 5), (160, None), (None, 90),
+    ]  # fmt: skip
+    assert place_all(timeline, pairs) == [0, 40, 80, 120, 160, 200, 240]
+    assert timeline.repaired == 4
+
+
+def test_repairs_do_not_shift_the_median() -> None:
+    timeline = Timeline(1000)
+    timeline.place(0, None)
+    for _ in range(9):
+        timeline.place(None, None)
+    assert timeline.step == 1000
+    assert timeline.place(9040, None) == (9040, False)
+    assert timeline.step == 40
+
+
+def test_without_any_timestamps_the_nominal_step_counts() -> None:
+    timeline = Timeline(48000)
+    assert place_all(timeline, [(None, None)] * 3) == [0, 48000, 96000]
+    assert timeline.repaired == 3
+
+
+@pytest.mark.parametrize(
+    ("declared", "spacings", "last", "expected"),
+    [
+        ([34, 100, 250], [34, 100, 250], 67, 67),  # durations were right so far
+        ([33, 33, 33], [33, 34, 33], 33, 33),  # right within the rounding of milliseconds
+        ([1, 1, 1], [33, 34, 33], 1, 33),  # Matroska without a default duration
+        ([0, 0, 0], [3750, 3750, 3750], 0, 3750),  # transport stream
+        ([12000, 9, 9], [3000, 3000, 3000], 11973, 3000),  # Samsung slow motion
+        ([], [], 512, 512),  # a single frame
+        ([], [], 0, 40),
+    ],
+)
+def test_last_duration(declared: list[int], spacings: list[int], last: int, expected: int) -> None:
+    timeline = Timeline(40)
+    now = 0
+    for duration, spacing in zip(declared, spacings, strict=True):
+        timeline.place(now, None, duration)
+        now += spacing
+    timeline.place(now, None, last)
+    assert timeline.last_duration() == expected
+
+
+def rounded(rate: Fraction, count: int, time_base: Fraction) -> list[int]:
+    return [round(i / rate / time_base) for i in range(count)]
+
+
+@pytest.mark.parametrize("rate", [FILM, 24, 25, NTSC, 30, 50, Fraction(60000, 1001), 60, 16, 18])
+def test_common_rates_are_recognised_from_milliseconds(rate: Fraction | int) -> None:
+    times = rounded(Fraction(rate), 1000, MS)
+    # Matroska and FLV without a default duration claim the clock as the rate.
+    assert nominal_rate(times, MS, [Fraction(1000)]) == rate
+
+
+@pytest.mark.parametrize("rate", [FILM, Fraction(24), NTSC, Fraction(30)])
+def test_a_claim_decides_between_close_rates(rate: Fraction) -> None:
+    assert nominal_rate(rounded(rate, 20, MS), MS, [Fraction(1000), rate]) == rate
+
+
+@pytest.mark.parametrize(
+    ("times", "time_base", "claims", "expected"),
+    [
+        ([*range(0, 30 * 1001, 1001), 31000], Fraction(1, 30000), [Fraction(300000, 10201)], NTSC),
+        ([0, 33, 67, 100], MS, [Fraction(2997, 100)], NTSC),  # a claim that was rounded
+        (range(0, 90000, 3001), Fraction(1, 90000), [Fraction(90000, 3001)], Fraction(90000, 3001)),
+        ([0, 11250, 15000, 18749, 22500, 26250], Fraction(1, 90000), [Fraction(24)], Fraction(24)),
+        ([0, 16384, 32768], Fraction(1, 16384), [], Fraction(1)),
+        ([80, 0, 40, 120, 40], MS, [], Fraction(25)),  # decoding order, and one twice
+    ],
+)
+def test_rates_seen_in_the_wild(
+    times: list[int], time_base: Fraction, claims: list[Fraction], expected: Fraction
+) -> None:
+    assert nominal_rate(times, time_base, claims) == expected
+
+
+def test_without_spacing_a_plausible_claim_counts() -> None:
+    assert nominal_rate([0], MS, [Fraction(1000), NTSC]) == NTSC
+    assert nominal_rate([], MS, [Fraction(60000)]) == 25
