@@ -97,6 +97,8 @@ def _guess_matrix(colour: Colour, width: int, height: int) -> Colour:
         matrix, primaries, transfer = 5, 5, 6
     else:
         matrix = primaries = transfer = 6
+    if colour.primaries not in _UNSPECIFIED:
+        primaries = colour.primaries
     if colour.transfer not in _UNSPECIFIED:
         transfer = colour.transfer
     return replace(colour, matrix=matrix, primaries=primaries, transfer=transfer)
@@ -142,7 +144,8 @@ def _code_scale(format: PixelFormat, colour: Colour) -> tuple[NDArray[np.float64
     if colour.range == Range.FULL or format.family == "rgb":
         scale, offset = np.full(3, float(top)), np.array([0.0, middle, middle])
     else:
-        others = 224.0 if colour_difference else 219.0
+        # H.273 maps the codes of R, G and B to YCgCo, so chroma too has 219 steps, not 224.
+        others = 224.0 if colour_difference and colour.matrix != Matrix.YCGCO else 219.0
         scale = np.array([219.0, others, others]) * steps
         black = 16.0 * steps
         offset = np.array([black, middle, middle]) if colour_difference else np.full(3, black)
