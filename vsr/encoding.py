@@ -125,21 +125,12 @@ def choose_encoding(
 def discarding(info: VideoInfo, width: int, height: int, config: EncoderConfig) -> Encoding:
     """What the engine delivers where nothing is written: the planar form of the source's format.
 
-    Args:
-        info: Facts about the *source*.
-        width: Width of the output in pixels.
-        height: Height of the output in pixels.
-        config: Only ``pix_fmt`` counts.
-
     Raises:
-        ConfigError: a pixel format that the engine cannot deliver.
+        ConfigError: ``config`` names a pixel format that the engine cannot deliver.
     """
-    encoder = find_encoder("rawvideo")
-    formats = _planar_formats(encoder)
+    encoder, form = find_encoder("rawvideo"), info.format.as_planar()
     if config.pix_fmt:
-        form = _requested_format("the engine", formats, config.pix_fmt)
-    else:
-        form = _nearest_format(encoder, formats, info, (width, height))
+        form = _requested_format("the engine", _planar_formats(encoder), config.pix_fmt)
     colour = _output_colour(encoder, info, form)
     return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
 

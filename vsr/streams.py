@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Route",
     "StreamSource",
+    "codec_of",
     "cover_picture",
     "holds_timecode",
     "is_cover_art",
@@ -122,7 +123,7 @@ def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes
     path = source.container.name
     if not Path(path.removeprefix("file:")).is_file():
         return None
-    name, kind = _COVER_TYPES[_codec(stream)]
+    name, kind = _COVER_TYPES[codec_of(stream)]
     name, kind = stream.metadata.get("filename", name), stream.metadata.get("mimetype", kind)
     with suppress(av.FFmpegError), av.open(path) as container:
         for packet in container.demux(container.streams[stream.index]):
@@ -172,7 +173,7 @@ def to_fraction(value: AVRational) -> Fraction:
     return Fraction(value.numerator, value.denominator)
 
 
-def _codec(stream: Stream) -> str:
+def codec_of(stream: Stream) -> str:
     """FFmpeg's name of the codec, empty if it knows none (whatever PyAV's stubs say)."""
     context: Any = stream.codec_context
     return str(context.codec.canonical_name) if context is not None else ""
@@ -181,13 +182,13 @@ def _codec(stream: Stream) -> str:
 def name_of(stream: Stream) -> str:
     """``stream`` in words, for a note."""
     kind = "cover art" if is_cover_art(stream) else stream.type
-    name = _codec(stream) or getattr(stream, "name", None) or "unknown codec"
+    name = codec_of(stream) or getattr(stream, "name", None) or "unknown codec"
     details = ", ".join(filter(None, (name, stream.language)))
     return f"{kind} stream {stream.index} ({details})"
 
 
 def _handling(muxer: str, stream: Stream) -> Handling:
-    codec = _codec(stream)
+    codec = codec_of(stream)
     if is_cover_art(stream):
         if muxer == "mp4" and codec in _MP4_COVERS:
             return "copy"
@@ -209,10 +210,10 @@ def _takes(muxer: str, stream: Stream) -> bool:
     """Whether ``muxer`` writes a header for a copy of ``stream``."""
     if stream.type == "attachment":
         return muxer == "matroska"  # webm writes the header, but not the attachment
-    if not _codec(stream):
+    if not codec_of(stream):
         return False
     if muxer == "mpegts":
-        return _codec(stream) in _MPEGTS_CODECS
+        return codec_of(stream) in _MPEGTS_CODECS
     container = av.open(io.BytesIO(), "w", format=muxer)
     try:
         with av.logging.Capture():  # a refusal is an answer, not an error to show

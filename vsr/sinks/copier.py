@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
 
+import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
@@ -17,6 +18,7 @@ from av.video.stream import VideoStream
 
 from vsr.streams import (
     StreamSource,
+    codec_of,
     cover_picture,
     holds_timecode,
     is_cover_art,
@@ -62,13 +64,13 @@ class Track:
     """Subtracted from timestamps, in the source stream's time base."""
     earliest: int
     """Packets that start before this are cut, in the source stream's time base."""
+    gap: int
+    """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
     timeless: bool
     """Cover art: one packet, shown all the time."""
     strict: bool
     """The muxer wants every dts above the last, not only at or above it."""
     filter: BitStreamFilterContext | None = None
-    gap: int = -1
-    """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
     jump: int = 0
     """Added since the source's clock fell back, in the output's time base."""
     next_dts: int | None = None
@@ -222,6 +224,7 @@ class StreamCopier:
             offset=round(self._source.start_time / base),
             earliest=round(-_allowance(stream) / base),
             timeless=is_cover_art(stream),
+            gap=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
             strict=not container.format.flags & _NONSTRICT,
         )
         if stream.type != "attachment":  # those travel in the header
@@ -233,16 +236,15 @@ class StreamCopier:
         """Plain text subtitles: only the wrapping differs between containers."""
         output: Stream
         if self._muxer == "matroska":
-            output = container.add_mux_stream("subrip")
-            wrapping, gap = "mov2textsub", 2
+            output, wrapping = container.add_mux_stream("subrip"), "mov2textsub"
         else:
             text = container.add_stream("mov_text")
             text.codec_context.subtitle_header = _SUBTITLE_HEADER
             text.codec_context.time_base = stream.time_base
-            output, wrapping, gap = text, "text2movsub", 0
+            output, wrapping = text, "text2movsub"
         output.time_base = stream.time_base
         track = self._follow(container, stream, output)
-        track.filter, track.gap = BitStreamFilterContext(wrapping, stream), gap
+        track.filter = BitStreamFilterContext(wrapping, stream)
 
     def _describe_video(self, video: VideoStream, container: OutputContainer) -> None:
         source = self._source.stream
@@ -261,9 +263,12 @@ class StreamCopier:
 
 
 def _allowance(stream: Stream) -> Fraction:
-    """Seconds that a stream may start before 0: an audio decoder's warm-up, and rounding."""
-    rounding = Fraction(2, 1000)
+    """Seconds that a stream may start before 0: an audio decoder's warm-up, and rounding.
+
+    Not more, because Matroska has no negative times: it would shift the picture instead.
+    """
+    rounding = Fraction(1, av.time_base)  # the unit of the start time
     if isinstance(stream, AudioStream):
         context = stream.codec_context
         return rounding + Fraction(context.initial_padding, context.sample_rate or 1)
-    return Fraction(0) if isinstance(stream, SubtitleStream) else rounding
+    return rounding

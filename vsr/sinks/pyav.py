@@ -94,6 +94,8 @@ class PyAVSink:
             SinkError: encoding or writing failed, e.g. the disk is full.
             ValueError: the frame is not what was announced, or comes after a later one.
         """
+        if self._closed:
+            raise ValueError("the sink has been closed")
         self._check(frame)
         picture = self._picture(frame)
         with self._errors(listen=False):
@@ -225,9 +227,8 @@ class PyAVSink:
 
     def _store_aspect_ratio(self, track: int) -> None:
         sar = self._info.sar
-        if sar in (None, 1) or self._encoding.muxer not in ("matroska", "webm"):
+        if sar is None or self._encoding.muxer not in ("matroska", "webm"):
             return
-        assert sar is not None
         try:
             set_aspect_ratio(self._temporary, track, sar)
         except ValueError as error:
@@ -358,7 +359,8 @@ def _wrap(frame: Frame) -> VideoFrame:
             raise ValueError(f"plane {component.plane} is {tuple(plane.shape)}, too small")
         planes[component.plane] = plane if plane.stride(1) == 1 else plane.contiguous()
     if width % (1 << form.chroma_w) == 0 and height % (1 << form.chroma_h) == 0:
-        return VideoFrame.from_dlpack(tuple(planes), format=form.name)
+        with suppress(NotImplementedError):  # memory that FFmpeg does not know as the CPU's
+            return VideoFrame.from_dlpack(tuple(planes), format=form.name)
     picture = VideoFrame(width, height, form.name)  # from_dlpack refuses odd chroma
     for ours, theirs in zip(planes, picture.planes, strict=True):
         torch.utils.dlpack.from_dlpack(theirs).copy_(ours)

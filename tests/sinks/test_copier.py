@@ -1,0 +1,278 @@
+"""Audio, subtitles, attachments, cover art, chapters, tags: what arrives on the other side."""
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from vsr.config import EncoderConfig
+from vsr.encoding import choose_encoding
+from vsr.sinks import PyAVSink
+
+
+def texts(path: Path, kind: str) -> list[bytes]:
+    with av.open(str(path)) as container:
+        stream = next(s for s in container.streams.subtitles if s.codec_context.name == kind)
+        return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def titles(chapters) -> list[tuple[float, float, str]]:
+    return [(float(c["start_time"]), float(c["end_time"]), c["tags"]["title"]) for c in chapters]
+
+
+def test_matroska_to_matroska_carries_everything(rich, remux, tools, tmp_path):
+    sink = remux(rich, tmp_path / "out.mkv")
+    before, after = tools.probe(rich), tools.probe(tmp_path / "out.mkv")
+    assert sink.notes == []
+    kinds = [(s["codec_type"], s["codec_name"]) for s in after.streams]
+    assert kinds == [
+        ("audio", "aac"),
+        ("audio", "flac"),
+        ("video", "h264"),
+        ("subtitle", "subrip"),
+        ("subtitle", "ass"),
+        ("attachment", "ttf"),
+        ("video", "png"),
+    ]
+    for old, new in zip(before.streams, after.streams, strict=True):
+        assert new["shown"] == old["shown"]
+        assert new["tags"].get("language") == old["tags"].get("language")
+        assert new["tags"].get("title") == old["tags"].get("title")
+        if old["codec_name"] != "mpeg4":
+            assert new["hashes"] == old["hashes"]
+            assert new["pts"] == old["pts"]
+    assert titles(after.chapters) == [(0, 0.4, "One"), (0.4, 1, "Zwei")]
+    assert (after.tags["title"], after.tags["artist"]) == ("Global", "Somebody")
+    assert after.attachment[0]["tags"]["filename"] == "font.ttf"
+    assert after.attachment[0]["extradata_hash"] == before.attachment[0]["extradata_hash"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_matroska_to_mp4(rich, remux, tools, tmp_path, suffix):
+    output = tmp_path / f"out.{suffix}"
+    sink = remux(rich, output)
+    before, after = tools.probe(rich), tools.probe(output)
+    audio = 2 if suffix == "mp4" else 1  # mov has no flac
+    assert [s["hashes"] for s in after.audio] == [s["hashes"] for s in before.audio][:audio]
+    assert "comment" in after.audio[1]["shown"] if suffix == "mp4" else True
+    assert [s["tags"]["language"] for s in after.audio] == ["eng", "fra"][:audio]
+    assert [s["codec_name"] for s in after.subtitle] == ["mov_text"]
+    assert after.subtitle[0]["tags"]["language"] == "eng"
+    assert after.subtitle[0]["extradata_size"] > 30  # a style for the text to refer to
+    assert b"\0\x12Hello <i>world</i>" in texts(output, "mov_text")
+    assert titles(after.chapters) == [(0, 0.4, "One"), (0.4, 1, "Zwei")]
+    assert after.tags["title"] == "Global"
+    covers = [s for s in after.video if "attached_pic" in s["shown"]]
+    assert len(covers) == (suffix == "mp4")
+    dropped = {note.split(" is dropped")[0] for note in sink.notes}
+    wanted = {"subtitle stream 4 (ass, ger)", "attachment stream 5 (font.ttf)"}
+    if suffix == "mov":
+        wanted |= {"audio stream 1 (flac, fra)", "cover art stream 6 (png)"}
+    assert dropped == wanted
+
+
+def test_there_and_back_again(rich, remux, tools, tmp_path):
+    """mov_text becomes srt, the cover an attachment; the text track of chapters is no stream."""
+    remux(rich, tmp_path / "there.mp4")
+    sink = remux(tmp_path / "there.mp4", tmp_path / "back.mkv")
+    before, after = tools.probe(rich), tools.probe(tmp_path / "back.mkv")
+    assert sink.notes == []
+    assert texts(tmp_path / "back.mkv", "srt") == texts(rich, "srt")
+    assert after.subtitle[0]["pts"] == before.subtitle[0]["pts"]
+    assert [s["hashes"] for s in after.audio] == [s["hashes"] for s in before.audio]
+    assert after.video[1]["hashes"] == before.video[1]["hashes"]
+    assert titles(after.chapters) == titles(before.chapters)
+    assert "major_brand" not in after.tags
+    assert not after.data
+
+
+def test_mp4_to_mp4_makes_the_chapter_track_once(rich, remux, tools, tmp_path):
+    remux(rich, tmp_path / "one.mp4")
+    sink = remux(tmp_path / "one.mp4", tmp_path / "two.mp4")
+    assert sink.notes == []
+    one, two = tools.probe(tmp_path / "one.mp4"), tools.probe(tmp_path / "two.mp4")
+    assert len(one.data) == len(two.data) == 1
+    assert [s["hashes"] for s in one.subtitle] == [s["hashes"] for s in two.subtitle]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept"),
+    [("webm", 0), ("avi", 1), ("nut", 2), ("ts", 1)],
+)
+def test_other_containers_take_what_they_can(rich, remux, tools, tmp_path, suffix, kept):
+    output = tmp_path / f"out.{suffix}"
+    sink = remux(rich, output)
+    after = tools.probe(output)
+    assert len(after.audio) >= kept
+    assert len(after.video) == 1
+    streams = len(after.audio) + len(after.subtitle)
+    dropped = [note for note in sink.notes if "stream" in note and "dropped" in note]
+    assert streams + len(dropped) == 6
+    has_chapters = bool(after.chapters)
+    assert has_chapters != any("chapters are dropped" in note for note in sink.notes)
+
+
+def test_everything_counts_from_the_start_of_the_source(rich, remux, tools, tmp_path):
+    """An MPEG-TS starts at 1.4 s; what comes of it starts at 0, audio and video alike."""
+    remux(rich, tmp_path / "in.ts")
+    first, source = tmp_path / "in.ts", tools.probe(tmp_path / "in.ts")
+    shift = Fraction(3, 2)
+    sink = remux(first, tmp_path / "late.mkv", start_time=-shift)  # as if it started late
+    late = tools.probe(tmp_path / "late.mkv")
+    assert late.video[0]["pts"][0] == pytest.approx(1.5 + source.video[0]["pts"][0], abs=2e-3)
+    early = remux(tmp_path / "late.mkv", tmp_path / "early.mkv", start_time=shift)
+    after = tools.probe(tmp_path / "early.mkv")
+    for before, now in zip((*late.video, *late.audio), (*after.video, *after.audio), strict=True):
+        assert now["pts"] == pytest.approx([t - 1.5 for t in before["pts"]], abs=1e-6)
+    assert len(sink.notes) == len(early.notes) == 0
+
+
+def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):
+    sink = remux(rich, tmp_path / "out.mkv", start_time=Fraction(1, 2))
+    before, after = tools.probe(rich), tools.probe(tmp_path / "out.mkv")
+    assert after.video[0]["pts"][0] == 0.02  # the first at or after 0.5 s is at 0.52 s
+    for old, new in zip(before.audio, after.audio, strict=True):
+        assert 0 < len(new["hashes"]) < len(old["hashes"])
+        assert new["hashes"] == old["hashes"][-len(new["hashes"]) :]
+        assert -0.0215 < new["pts"][0] < 0.1  # AAC may warm up for 21 ms
+    # shown from 200 to 500: over; from 600 to 900: 100 ms in
+    assert after.subtitle[0]["pts"] == pytest.approx([0.1])
+    assert titles(after.chapters) == [(0, 0.5, "Zwei")]
+    assert sum("before the start were cut" in note for note in sink.notes) == 4
+
+
+def test_subtitle_that_is_on_screen_at_the_start_stays(rich, remux, tools, tmp_path):
+    remux(rich, tmp_path / "out.mkv", start_time=Fraction(3, 10))
+    after = tools.probe(tmp_path / "out.mkv")
+    first = after.subtitle[0]["packets"][0]
+    assert (float(first["pts_time"]), float(first["duration_time"])) == (0, 0.2)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_clock_that_falls_back_goes_on_where_it_was(rich, remux, tools, tmp_path, suffix):
+    """From 0.6 s on the source counts from 0 again; the sound goes on without a gap."""
+
+    def fall_back(packet):
+        if packet.stream.type == "audio" and packet.pts * packet.time_base >= 0.6:
+            packet.pts -= 600
+            packet.dts -= 600
+
+    sink = remux(rich, tmp_path / f"out.{suffix}", alter=fall_back)
+    before, after = tools.probe(rich), tools.probe(tmp_path / f"out.{suffix}")
+    for old, new in zip(before.audio, after.audio, strict=True):
+        assert new["hashes"] == old["hashes"]
+        assert new["pts"] == pytest.approx(old["pts"], abs=0.003)
+    repairs = [note for note in sink.notes if "timestamps were repaired" in note]
+    assert len(repairs) == 2
+
+
+def test_stumbling_clock_is_levelled(rich, remux, tools, tmp_path):
+    """One packet 50 ms too early: it alone moves."""
+
+    def stumble(packet):
+        if packet.stream.index == 0 and 500 <= packet.pts < 521:
+            packet.pts -= 50
+            packet.dts -= 50
+
+    sink = remux(rich, tmp_path / "out.mp4", alter=stumble)
+    before, after = tools.probe(rich), tools.probe(tmp_path / "out.mp4")
+    old, new = before.audio[0], after.audio[0]
+    assert new["hashes"] == old["hashes"]
+    moved = [abs(a - b) > 0.003 for a, b in zip(old["pts"], new["pts"], strict=True)]
+    assert sum(moved) == 1
+    assert sum("1 timestamps were repaired" in note for note in sink.notes) == 1
+
+
+def test_missing_timestamps_are_filled(rich, remux, tools, tmp_path):
+    def forget(packet):
+        if packet.stream.type == "audio" and packet.pts > 300:
+            packet.pts = packet.dts = None
+
+    sink = remux(rich, tmp_path / "out.mkv", alter=forget)
+    before, after = tools.probe(rich), tools.probe(tmp_path / "out.mkv")
+    for old, new in zip(before.audio, after.audio, strict=True):
+        assert new["hashes"] == old["hashes"]
+        assert new["pts"] == pytest.approx(old["pts"], abs=0.03)
+    assert any("timestamps were repaired" in note for note in sink.notes)
+
+
+def test_timecode_survives_without_its_track(remux, tools, tmp_path, media):
+    source = media("generated/tc.mov")
+    for suffix in ("mov", "mp4", "mkv"):
+        sink = remux(source, tmp_path / f"out.{suffix}")
+        assert sink.notes == []
+        video = tools.probe(tmp_path / f"out.{suffix}").video[0]
+        tags = {key.lower(): value for key, value in video["tags"].items()}
+        assert tags["timecode"] == "01:00:00:00"
+
+
+def test_timecode_at_a_rate_without_timecode_is_dropped(tools, tmp_path, media):
+    source = tools.stand_in(media("generated/tc.mov"))
+    info = tools.info(rate=Fraction(17))
+    path = tmp_path / "out.mov"
+    encoding = choose_encoding(path, info, 64, 48, EncoderConfig(preset="ultrafast"))
+    with PyAVSink(path, encoding, info, source=source, overwrite=False) as sink:
+        sink.write(tools.frame(info, 0))
+    source.close()
+    assert [note for note in sink.notes if "timecode is dropped" in note]
+    assert tools.probe(path).data == []
+
+
+# Real files. "extra" is what the container adds or takes from packets (ADTS headers).
+REAL = [
+    ("generated/rich.mkv", "mkv"),
+    ("generated/rich.mkv", "mp4"),
+    ("generated/cov.mp4", "mkv"),
+    ("generated/cov.mp4", "mp4"),
+    ("androidx/bt601.mov", "mp4"),
+    ("androidx/sample.flv", "mkv"),
+    ("androidx/sample.avi", "mp4"),
+    ("androidx/sample_with_vobsub.mkv", "mkv"),
+    ("androidx/sample_with_vobsub.mkv", "mp4"),
+    ("androidx/sample_with_ass_subtitles.mkv", "mkv"),
+    ("androidx/sample_with_chapters.mp4", "mp4"),
+    ("androidx/sample_h262_mpeg_audio.ps", "mkv"),
+    ("androidx/sample_scte35.ts", "mp4"),
+    ("androidx/dolbyVision-hdr.MOV", "mov"),
+    ("androidx/sample_missing_stsd.mp4", "mp4"),
+    ("androidx/sowt-with-video.mov", "mov"),
+    ("archivematica/SampleVideo_1280x720_1mb.mkv", "mkv"),
+    ("archivematica/SampleVideo_1280x720_1mb.mkv", "mp4"),
+    ("mdn/friday.mp4", "mkv"),
+]
+
+
+@pytest.mark.parametrize(("name", "suffix"), REAL)
+def test_real_file(media, remux, tools, tmp_path, name, suffix):
+    source, output = media(name), tmp_path / f"out.{suffix}"
+    sink = remux(source, output)
+    before, after = tools.probe(source), tools.probe(output)
+    audio = [s for s in before.audio if "codec_name" in s]
+    assert [s["hashes"] for s in after.audio] == [s["hashes"] for s in audio]
+    for old, new in zip(audio, after.audio, strict=True):
+        assert sum(map(len, new["hashes"])) > 0
+        if not any("repaired" in note for note in sink.notes):
+            shift = old["pts"][0] - new["pts"][0]
+            assert new["pts"] == pytest.approx([t - shift for t in old["pts"]], abs=0.002)
+    covers = [s["hashes"] for s in before.video if "attached_pic" in s["shown"]]
+    assert [s["hashes"] for s in after.video if "attached_pic" in s["shown"]] == covers
+    named = [note for note in sink.notes if "dropped" in note]
+    silent = sum(s["codec_name"] == "bin_data" for s in before.data if "codec_name" in s)
+    silent += sum("timecode" in s["tags"] for s in before.data)
+    streams = [s for s in after.streams if s["codec_type"] != "data"]
+    hdr = sum("HDR" in note for note in named)
+    assert len(streams) + len(named) - hdr + silent == len(before.streams)
+
+
+def test_attachments_are_the_same_bytes(rich, remux, tmp_path):
+    remux(rich, tmp_path / "out.mkv")
+
+    def digests(path):
+        with av.open(str(path)) as container:
+            attached = [s for s in container.streams if s.type == "attachment"]
+            return [(s.name, s.mimetype, hashlib.sha256(s.data).hexdigest()) for s in attached]
+
+    assert digests(tmp_path / "out.mkv") == digests(rich)
+    assert len(digests(rich)) == 1

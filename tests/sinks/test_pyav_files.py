@@ -1,0 +1,170 @@
+"""The file and its name: when it appears, and what is left when something goes wrong."""
+
+import os
+import resource
+import subprocess
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from vsr.errors import SinkError
+from vsr.sinks import NullSink
+
+
+def test_name_appears_only_when_the_file_is_complete(tmp_path, tools):
+    path, info = tmp_path / "out.mp4", tools.info()
+    with tools.open(path, info) as sink:
+        sink.write(tools.frame(info, 0))
+        assert not path.exists()
+        assert len(list(tmp_path.iterdir())) == 1
+        assert sink.finish() == path
+        assert list(tmp_path.iterdir()) == [path]
+        assert sink.finish() == path
+        sink.abort()
+    assert list(tmp_path.iterdir()) == [path]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def interrupt(tools, path, info, frame) -> None:
+    with tools.open(path, info, overwrite=True) as sink:
+        sink.write(frame)
+        raise KeyboardInterrupt
+
+
+def test_error_leaves_nothing_and_harms_nothing(tmp_path, tools):
+    path, info = tmp_path / "out.mp4", tools.info()
+    path.write_bytes(b"precious")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(tools, path, info, tools.frame(info, 0))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"precious"
+
+
+def test_overwriting_replaces_the_target_of_a_link(tmp_path, tools):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "real.mp4", tmp_path / "out.mp4"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    sink = tools.write(link, tools.info(), [(0, 40)], overwrite=True)
+    assert sink.finish() == link
+    assert link.is_symlink()
+    assert tools.probe(target).video
+
+
+def test_file_that_appeared_meanwhile_is_not_replaced(tmp_path, tools):
+    path, info = tmp_path / "out.mp4", tools.info()
+    sink = tools.open(path, info)
+    sink.write(tools.frame(info, 0))
+    path.write_bytes(b"precious")
+    with pytest.raises(SinkError, match=r"appeared meanwhile.*out\.partial\.mp4"):
+        sink.finish()
+    assert path.read_bytes() == b"precious"
+    assert tools.probe(tmp_path / "out.partial.mp4").video
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_interrupted_run_leaves_a_playable_part(tmp_path, tools, suffix):
+    path, info = tmp_path / f"out.{suffix}", tools.info(sar=Fraction(16, 15))
+    for name in (f"out.partial.{suffix}", f"out.partial2.{suffix}"):
+        with tools.open(path, info) as sink:
+            for pts, duration in tools.schedule([40] * 5):
+                sink.write(tools.frame(info, pts, duration))
+            assert sink.keep_partial() == tmp_path / name
+        found = tools.probe(tmp_path / name)
+        assert tools.milliseconds(found.duration) == 200
+        assert found.video[0]["sample_aspect_ratio"] == "16:15"
+    assert not path.exists()
+
+
+def test_strange_names(tmp_path, tools):
+    for name in ("a:b.mkv", "pipe:1.mkv", "ü %d ' \".mkv", "x" * 240 + ".mkv"):
+        tools.write(tmp_path / name, tools.info(), [(0, 40)], codec="ffv1")
+        assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+        (tmp_path / name).unlink()
+
+
+def refused(tools, path, info, match, **kw) -> None:
+    with pytest.raises(SinkError, match=match) as error:
+        tools.open(path, info, **kw)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_outputs_that_cannot_be(tmp_path, tools):
+    info = tools.info()
+    (tmp_path / "there.mp4").write_bytes(b"x")
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "device.mkv").symlink_to("/dev/null")
+    refused(tools, tmp_path / "there.mp4", info, "already exists; -y replaces it")
+    refused(tools, tmp_path / "folder.mp4", info, "is a directory", overwrite=True)
+    refused(tools, tmp_path / "device.mkv", info, "not a regular file", overwrite=True)
+    refused(tools, tmp_path / "missing" / "a.mp4", info, "there is no directory")
+    refused(tools, Path("/proc/a.mp4"), info, "cannot be created")
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"there.mp4", "folder.mp4", "device.mkv"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(tmp_path, tools):
+    tmp_path.chmod(0o500)
+    refused(tools, tmp_path / "a.mp4", tools.info(), "Permission denied")
+    tmp_path.chmod(0o700)
+
+
+@contextmanager
+def file_size_limit(size: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # Python ignores the signal: EFBIG
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_full_disk_while_writing(tmp_path, tools, suffix):
+    path, info = tmp_path / f"out.{suffix}", tools.info(width=320, height=240)
+    expected = pytest.raises(SinkError, match=r"out\.\w+: cannot be written: File too large$")
+    with expected as error, file_size_limit(200_000):
+        tools.write(path, info, tools.schedule([40] * 50), codec="ffv1")
+    assert str(error.value).count("\n") == 0
+    names = {(entry.path.name, entry.name) for entry in error.traceback}
+    assert ("pyav.py", "write") in names  # not only at the end
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_full_disk_at_the_end(tmp_path, tools, suffix):
+    """All frames fit into buffers: closing the file is what fails."""
+    path, info = tmp_path / f"out.{suffix}", tools.info()
+    with tools.open(path, info, codec="libx264", preset="medium") as sink:
+        for pts, duration in tools.schedule([40] * 8):
+            sink.write(tools.frame(info, pts, duration))
+        with file_size_limit(4096), pytest.raises(SinkError, match="File too large"):
+            sink.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_really_full_disk(tmp_path, tools):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        info = tools.info(width=320, height=240)
+        with pytest.raises(SinkError, match=r"No space left on device$"):
+            tools.write(tmp_path / "out.mp4", info, tools.schedule([40] * 20), codec="ffv1")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_null_sink_counts(tools):
+    with NullSink() as sink:
+        sink.write(tools.frame(tools.info(), 0))
+        assert sink.finish() is None
+    assert (sink.frames, sink.notes) == (1, [])

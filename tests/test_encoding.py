@@ -1,0 +1,237 @@
+"""What is chosen for which output, and what is refused before any frame is made."""
+
+import itertools
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from vsr.config import EncoderConfig
+from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.errors import ConfigError
+from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
+
+
+def source(pix_fmt="yuv420p", *, width=64, height=48, **colour) -> VideoInfo:
+    rgb = pix_fmt.startswith(("gbr", "rgb", "bgr"))
+    given = {
+        "matrix": Matrix.RGB if rgb else Matrix.SMPTE170M,
+        "range": Range.FULL if rgb else Range.LIMITED,
+        "primaries": 6,
+        "transfer": 6,
+        "siting": Siting.LEFT,
+    }
+    return VideoInfo(
+        width=width,
+        height=height,
+        format=pixel_format(pix_fmt),
+        colour=Colour(**(given | colour)),
+        time_base=Fraction(1, 1000),
+        rate=Fraction(25),
+    )
+
+
+def choose(name: str, info: VideoInfo, *, scale=2, size=None, **config) -> Encoding:
+    width, height = size or (info.width * scale, info.height * scale)
+    return choose_encoding(Path(name), info, width, height, EncoderConfig(**config))
+
+
+@pytest.mark.parametrize(
+    ("name", "pix_fmt", "codec", "chosen"),
+    [
+        ("a.mp4", "yuv420p", "libx264", "yuv420p"),
+        ("a.MP4", "yuv422p", "libx264", "yuv422p"),
+        ("a.mkv", "nv12", "libx264", "yuv420p"),
+        ("a.mov", "yuv420p10le", "libx265", "yuv420p10le"),
+        ("a.mkv", "p010le", "libx265", "yuv420p10le"),
+        ("a.mkv", "yuv422p12le", "libx265", "yuv422p12le"),
+        ("a.mkv", "yuv420p9le", "libx265", "yuv420p10le"),
+        ("a.mkv", "yuv422p16le", "ffv1", "yuv422p16le"),
+        ("a.mp4", "yuv422p16le", "libx265", "yuv422p12le"),
+        ("a.mkv", "yuva444p", "ffv1", "yuva444p"),
+        ("a.mp4", "yuva420p10le", "libx265", "yuv420p10le"),
+        ("a.mkv", "gbrp16le", "ffv1", "gbrp16le"),
+        ("a.mkv", "bgra", "ffv1", "gbrap10le"),
+        ("a.mp4", "rgb24", "libx264", "yuv444p"),
+        ("a.mp4", "gbrp10le", "libx265", "yuv444p10le"),
+        ("a.mp4", "gray", "libx264", "gray"),
+        ("a.mkv", "gray16le", "ffv1", "gray16le"),
+        ("a.webm", "gray", "libvpx-vp9", "yuv420p"),
+        ("a.webm", "yuv444p", "libvpx-vp9", "yuv444p"),
+        ("a.webm", "yuva420p", "libvpx-vp9", "yuva420p"),
+        ("a.webm", "rgba", "libvpx-vp9", "yuva420p"),
+        ("a.webm", "yuv420p10le", "libsvtav1", "yuv420p10le"),
+        ("a.avi", "yuv420p10le", "ffv1", "yuv420p10le"),
+        ("a.nut", "yuv420p", "libx264", "yuv420p"),
+        ("a.ts", "yuv420p10le", "libx265", "yuv420p10le"),
+    ],
+)
+def test_default_codec_and_format(name, pix_fmt, codec, chosen):
+    encoding = choose(name, source(pix_fmt))
+    assert (encoding.codec, encoding.format.name) == (codec, chosen)
+
+
+SOURCES = [
+    f"yuv{alpha}{chroma}p{depth}"
+    for alpha, chroma, depth in itertools.product(
+        ("", "a"), ("420", "422", "444"), ("", "10le", "12le", "16le")
+    )
+] + ["yuv411p", "yuv410p", "yuv440p", "gray", "gray10le", "ya8", "rgb24", "rgba", "gbrp", "gbrap"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "avi", "nut", "ts"])
+def test_every_source_finds_an_encoding(suffix):
+    for pix_fmt in SOURCES:  # choose_encoding opens the encoder, so a bad choice would raise
+        encoding = choose(f"a.{suffix}", source(pix_fmt))
+        assert encoding.format.planar
+        assert not encoding.format.name.startswith("yuvj")
+        lost = pixel_format(pix_fmt).alpha and not encoding.format.alpha
+        assert lost == any("alpha is dropped" in note for note in encoding.notes)
+        shallower = encoding.format.depth < pixel_format(pix_fmt).depth
+        assert shallower == any("bits become" in note for note in encoding.notes)
+
+
+@pytest.mark.parametrize(("scale", "chosen"), [(1, "yuv422p"), (2, "yuv420p"), (4, "yuv420p")])
+def test_4_1_1_becomes_the_smallest_that_holds_its_chroma(scale, chosen):
+    encoding = choose("a.mp4", source("yuv411p"), scale=scale)
+    assert encoding.format.name == chosen
+    assert any("yuv411p" in note for note in encoding.notes)
+
+
+def test_prores_holds_alpha_on_request():
+    encoding = choose("a.mov", source("yuva420p"), codec="prores_ks")
+    assert encoding.format.name == "yuva444p10le"
+    assert encoding.options["profile"] == "4444"
+
+
+def test_encoder_is_found_by_the_name_of_its_codec():
+    assert choose("a.mp4", source(), codec="hevc").codec == "libx265"
+
+
+def test_colour_stays_the_sources():
+    info = source("yuv420p", range=Range.FULL, siting=Siting.CENTRE)
+    assert choose("a.mp4", info).colour == info.colour
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "wanted", "siting"),
+    [
+        ("yuv420p", None, Siting.TOP_LEFT),
+        ("yuv411p", None, Siting.LEFT),
+        ("yuv420p", "yuv422p", Siting.LEFT),
+        ("yuv420p", "yuv444p", Siting.UNSPECIFIED),
+        ("gray", "yuv420p", Siting.LEFT),
+    ],
+)
+def test_siting_is_kept_with_the_subsampling_only(pix_fmt, wanted, siting):
+    info = source(pix_fmt, siting=Siting.TOP_LEFT)
+    assert choose("a.mp4", info, pix_fmt=wanted).colour.siting == siting
+
+
+def test_rgb_becomes_limited_bt709():
+    colour = choose("a.mp4", source("gbrp", primaries=9)).colour
+    assert (colour.matrix, colour.range, colour.primaries) == (Matrix.BT709, Range.LIMITED, 9)
+
+
+def test_rgb_stays_rgb_without_loss():
+    colour = choose("a.mkv", source("gbrp16le")).colour
+    assert (colour.matrix, colour.range) == (Matrix.RGB, Range.FULL)
+
+
+def test_range_follows_the_bitstream_that_has_only_one():
+    encoding = choose("a.mov", source(range=Range.FULL), codec="prores_ks")
+    assert encoding.colour.range == Range.LIMITED
+    assert "range becomes limited" in encoding.notes
+    assert choose("a.avi", source(), codec="mjpeg").colour.range == Range.FULL
+
+
+def test_requested_pixel_format():
+    encoding = choose("a.mkv", source(), codec="libx265", pix_fmt="yuv444p12")
+    assert encoding.format.name == "yuv444p12le"
+    full = choose("a.mkv", source(), pix_fmt="yuvj420p")
+    assert (full.format.name, full.colour.range) == ("yuv420p", Range.FULL)
+
+
+def test_options_of_the_user_win():
+    plain = choose("a.mp4", source())
+    assert plain.options["crf"] == "17"
+    assert plain.options["preset"] == "medium"
+    mine = choose("a.mp4", source(), crf=20.5, preset="fast", options={"tune": "film"})
+    assert mine.options == {"crf": "20.5", "preset": "fast", "tune": "film"}
+    rate = choose("a.mp4", source(), options={"b": "5M"})
+    assert "crf" not in rate.options
+
+
+def test_x265_params_are_joined():
+    encoding = choose("a.mkv", source("yuv420p10le"), options={"x265-params": "aq-mode=1"})
+    assert encoding.options["x265-params"] == "log-level=none:aq-mode=1"
+
+
+def test_first_note_sums_up_the_choice():
+    note = choose("a.mp4", source("yuv420p10le")).notes[0]
+    assert note == "output: libx265 in mp4, yuv420p10le, crf 18, preset medium"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("a.xyz", {}, r"unknown output extension \.xyz: use one of mp4, .*mkv"),
+        ("a", {}, "file without extension"),
+        ("a.mp4", {"codec": "libx246"}, "unknown encoder libx246: did you mean .*libx264"),
+        ("a.mp4", {"codec": "aac"}, "aac encodes audio, not video"),
+        ("a.mov", {"codec": "ffv1"}, "ffv1.* in mov.*does not support"),
+        ("a.webm", {"codec": "libx264"}, "'webm' format does not support 'libx264'"),
+        ("a.mp4", {"pix_fmt": "yuv420p12le"}, "libx264 does not take .*: it takes yuv420p, .*gray"),
+        ("a.mp4", {"pix_fmt": "nonsense"}, "does not take pixel format nonsense"),
+        ("a.mp4", {"codec": "libx264rgb"}, "takes no planar pixel format"),
+        ("a.mp4", {"options": {"crg": "3"}}, "libx264 has no option crg: did you mean crf"),
+        ("a.mp4", {"options": {"zzzzz": "3"}}, "libx264 has no option zzzzz$"),
+        ("a.mov", {"codec": "prores_ks", "crf": 3.0}, "prores_ks has no option crf"),
+        ("a.mp4", {"preset": "warp"}, "no preset warp: use one of ultrafast"),
+        ("a.mp4", {"options": {"crf": "high"}}, "Error setting option crf to value high"),
+    ],
+)
+def test_refused_in_one_line(name, config, message, capfd):
+    with pytest.raises(ConfigError, match=message) as error:
+        choose(name, source(), **config)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [(65, 48), (64, 49)])
+def test_odd_size_is_refused_with_the_two_ways_out(size):
+    with pytest.raises(ConfigError, match=f"{size[0]}x{size[1]} .*even") as error:
+        choose("a.mp4", source(), size=size)
+    assert "--pix-fmt yuv444p" in str(error.value)
+    even = str(error.value).partition("--size ")[2].split()[0]
+    choose("a.mp4", source(), size=tuple(map(int, even.split("x"))))  # the advice works
+    choose("a.mp4", source(), size=size, pix_fmt="yuv444p")
+
+
+def test_odd_height_is_no_matter_for_4_2_2_and_for_other_codecs():
+    choose("a.mp4", source("yuv422p"), size=(64, 49))
+    choose("a.mkv", source(), size=(65, 49), codec="ffv1")
+
+
+def test_size_that_the_encoder_refuses():
+    with pytest.raises(ConfigError, match="too small"):
+        choose("a.mkv", source("yuv420p10le"), size=(2, 2))
+
+
+def test_trying_out_leaves_the_log_level_alone():
+    import av.logging
+
+    before = av.logging.get_level()
+    choose("a.mp4", source())
+    assert av.logging.get_level() == before
+
+
+def test_discarding_keeps_the_format():
+    info = source("nv12")
+    assert discarding(info, 128, 96, EncoderConfig()).format.name == "yuv420p"
+    assert discarding(info, 128, 96, EncoderConfig()).colour == info.colour
+    deep = discarding(info, 128, 96, EncoderConfig(pix_fmt="yuv444p16le"))
+    assert deep.format.name == "yuv444p16le"
+    rgb = discarding(replace(info, format=pixel_format("rgba")), 128, 96, EncoderConfig())
+    assert (rgb.format.name, rgb.colour.matrix) == ("gbrap", Matrix.RGB)

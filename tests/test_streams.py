@@ -1,0 +1,169 @@
+"""Which stream goes where, and how its tags, chapters and timecode are treated."""
+
+from collections import deque
+from fractions import Fraction
+from types import SimpleNamespace
+
+import av
+import pytest
+from av.stream import Disposition
+
+from vsr.streams import cover_picture, holds_timecode, kept_metadata, output_chapters, plan_route
+
+MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
+PCM = bytes(4096)
+
+
+def make_input(path, *kinds) -> av.container.InputContainer:
+    """A file with one stream of each kind, a few empty packets long."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25, width=64, height=48)
+        streams = [add_stream(out, kind) for kind in kinds]
+        out.start_encoding()
+        for stream in streams:
+            packet = av.Packet(PCM)
+            packet.stream, packet.time_base = stream, av.AVRational(1, 1000)
+            packet.pts = packet.dts = 0
+            out.mux(packet)
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = 0
+        out.mux([*video.encode(picture), *video.encode(None)])
+    return av.open(str(path))
+
+
+def add_stream(out, kind):
+    if kind in ("pcm_s16le", "flac", "aac", "libopus", "ac3"):
+        return out.add_stream(kind, rate=48000)
+    return out.add_mux_stream(kind, time_base=av.AVRational(1, 1000))
+
+
+def source_of(container, start=Fraction(0)):
+    return SimpleNamespace(
+        container=container,
+        stream=container.streams.video[0],
+        start_time=start,
+        relay=set(),
+        packets=deque(),
+    )
+
+
+# What each container does with a stream: C copy, w wrap anew, - drop, in the order of MUXERS.
+@pytest.mark.parametrize(
+    ("kind", "suffix", "fates"),
+    [
+        ("aac", "mkv", "C-CCCCC"),
+        ("ac3", "mkv", "C-CCCCC"),
+        ("libopus", "mkv", "CCC--CC"),
+        ("flac", "mkv", "C-C-CC-"),
+        ("pcm_s16le", "mkv", "C-CCCC-"),
+        ("subrip", "mkv", "C-ww---"),
+        ("mov_text", "mp4", "w-CC---"),
+        ("webvtt", "mkv", "CC-----"),
+    ],
+)
+def test_fate_of_a_stream(tmp_path, kind, suffix, fates):
+    names = {"copy": "C", "convert": "w", "drop": "-"}
+    with make_input(tmp_path / f"in.{suffix}", kind) as container:
+        stream = container.streams[1]
+        routes = [plan_route(source_of(container), stream, muxer) for muxer in MUXERS]
+    assert "".join(names[route.how] for route in routes) == fates
+    for route, muxer in zip(routes, MUXERS, strict=True):
+        assert bool(route.note) == (route.how == "drop")
+        if route.note:
+            assert f"{muxer} cannot hold it" in route.note
+            assert "(mkv can)" in route.note
+
+
+def test_further_video_is_copied(tmp_path):
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        for _ in range(2):
+            stream = out.add_stream("mpeg4", rate=25, width=64, height=48)
+        for stream in out.streams.video:
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = 0
+            out.mux([*stream.encode(picture), *stream.encode(None)])
+    with av.open(str(tmp_path / "in.mkv")) as container:
+        second = container.streams[1]
+        assert plan_route(source_of(container), second, "mp4").how == "copy"
+        assert plan_route(source_of(container), second, "webm").how == "drop"
+
+
+def test_trying_keeps_quiet(tmp_path, capfd, caplog):
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with make_input(tmp_path / "in.mkv", "subrip") as container:
+            for muxer in MUXERS:
+                plan_route(source_of(container), container.streams[1], muxer)
+    finally:
+        av.logging.set_level(before)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def data_source(stream, chapters=()):
+    return SimpleNamespace(container=SimpleNamespace(chapters=lambda: list(chapters)))
+
+
+def data_stream(**changes):
+    plain = {
+        "type": "data", "index": 2, "name": None, "metadata": {}, "language": "eng",
+        "codec_context": None, "disposition": Disposition(0),
+    }  # fmt: skip
+    return SimpleNamespace(**(plain | changes))
+
+
+def test_data_stays_behind_with_a_note_unless_its_content_travels():
+    timecode = data_stream(metadata={"timecode": "01:00:00:00"})
+    chapters = data_stream(name="bin_data")
+    other = data_stream(name="scte_35")
+    for muxer in MUXERS:
+        assert plan_route(data_source(timecode), timecode, muxer).note == ""
+        assert plan_route(data_source(chapters, [1]), chapters, muxer).note == ""
+        assert "bin_data, eng" in plan_route(data_source(chapters), chapters, muxer).note
+        note = plan_route(data_source(other), other, muxer).note
+        assert note == "data stream 2 (scte_35, eng) is dropped: data cannot be carried"
+
+
+def test_metadata_of_the_old_file_is_left_out():
+    tags = {
+        "title": "T", "ENCODER": "x", "DURATION": "1", "_STATISTICS_TAGS": "b", "BPS-eng": "1",
+        "NUMBER_OF_FRAMES": "3", "major_brand": "isom", "handler_name": "Sound", "language": "eng",
+    }  # fmt: skip
+    assert kept_metadata(tags, "matroska") == {"title": "T", "language": "eng"}
+    assert kept_metadata(tags, "mp4") == {"title": "T", "language": "eng", "handler_name": "Sound"}
+
+
+def chapters_source(*spans, start=Fraction(0)):
+    base = av.AVRational(1, 1000)
+    chapters = [
+        {"id": i, "start": a, "end": b, "time_base": base, "metadata": {}}
+        for i, (a, b) in enumerate(spans)
+    ]
+    return SimpleNamespace(container=SimpleNamespace(chapters=lambda: chapters), start_time=start)
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "expected"),
+    [
+        (0, None, [(0, 1000), (1000, 2000), (2000, 3000)]),
+        (Fraction(1, 2), None, [(0, 500), (500, 1500), (1500, 2500)]),
+        (1, None, [(0, 1000), (1000, 2000)]),
+        (Fraction(1, 2), Fraction(3, 2), [(0, 500), (500, 1500)]),
+    ],
+)
+def test_chapters_count_from_the_start_of_the_output(start, duration, expected):
+    source = chapters_source((0, 1000), (1000, 2000), (2000, 3000), start=Fraction(start))
+    found = output_chapters(source, duration)
+    assert [(c["start"], c["end"]) for c in found] == expected
+
+
+def test_timecode_needs_a_rate_that_has_one():
+    assert holds_timecode("mov", Fraction(30000, 1001))
+    assert not holds_timecode("mov", Fraction(17))
+    assert holds_timecode("matroska", Fraction(17))
+
+
+def test_cover_of_a_pipe_cannot_be_read_twice():
+    source = SimpleNamespace(container=SimpleNamespace(name="pipe:0"))
+    assert cover_picture(source, data_stream()) is None
