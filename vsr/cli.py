@@ -402,7 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
     parser = _build_parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
     try:
         if options.version:
             _print_versions()

@@ -124,6 +124,17 @@ class PixelFormat:
         """Whether every component has a plane of its own."""
         return all(c.step == 1 for c in self.components)
 
+    def as_planar(self) -> "PixelFormat":
+        """The planar format that holds the same samples; gray with alpha becomes YUV 4:4:4."""
+        if self.planar:
+            return self
+        suffix = "" if self.depth == 8 else f"{self.depth}le"
+        alpha = "a" if self.alpha else ""
+        if self.family == "rgb":
+            return pixel_format(f"gbr{alpha}p{suffix}")
+        chroma = next(k for k, v in _SUBSAMPLING.items() if v == (self.chroma_w, self.chroma_h))
+        return pixel_format(f"yuv{alpha}{chroma}p{suffix}")
+
     def component_size(self, index: int, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of component ``index`` in a picture of ``width`` x ``height``."""
         if self.family == "yuv" and index in (1, 2):

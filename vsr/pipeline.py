@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vsr.config import UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe
-from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.encoding import Encoding, choose_encoding
 from vsr.engine import IN_FLIGHT, Engine, Target
 from vsr.errors import ConfigError, SinkError, SourceError
 from vsr.frame import VideoInfo
@@ -178,14 +178,12 @@ def upscale(
         encoding, info = _plan_output(config, source.info, network)
         engine = _make_engine(config, network, encoding, info)
         sink = stack.enter_context(_open_sink(config, encoding, info, source))
-        report.notes += [*source.notes, *encoding.notes, *sink.notes]
-        report.notes.append(_describe_run(network, engine, source.info, info, config))
-        for note in (*encoding.notes, report.notes[-1]):
+        described = _describe_run(network, engine, source.info, info, config)
+        for note in (*encoding.notes, described):
             logger.info(note)
-        try:
-            _run(source, engine, sink, report, on_progress, should_stop)
-        finally:
-            report.warnings += source.report.lines()
+        _run(source, engine, sink, report, on_progress, should_stop)
+        report.notes = [*source.notes, *encoding.notes, described, *sink.notes]
+        report.warnings = source.report.lines()
     return report
 
 
@@ -217,10 +215,7 @@ def _run(
             if should_stop():
                 report.interrupted = True
                 break
-    if report.interrupted:
-        report.output = sink.keep_partial()
-    else:
-        report.output = sink.finish()
+    report.output = sink.keep_partial() if report.interrupted else sink.finish()
     report.seconds = time.perf_counter() - started
     report.stages = stage_times(boundaries, report.seconds)
 
@@ -280,7 +275,7 @@ def _plan_output(
     natural = (info.width * network.scale, info.height * network.scale)
     width, height = config.size or natural
     if config.output is None:
-        encoding = discarding(info, width, height, config.encoder)
+        encoding = _discarding(info)
     else:
         encoding = choose_encoding(config.output, info, width, height, config.encoder)
     planned = replace(
@@ -288,6 +283,12 @@ def _plan_output(
         sar=_output_sar(info, width, height),
     )  # fmt: skip
     return encoding, planned
+
+
+def _discarding(info: VideoInfo) -> Encoding:
+    """What a discarded picture is converted to: the source's own kind, and nothing is encoded."""
+    form = info.format.as_planar()
+    return Encoding(muxer="null", codec="none", format=form, colour=info.colour, options={})
 
 
 def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:

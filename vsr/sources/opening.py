@@ -70,9 +70,13 @@ def open_container(path: Path) -> InputContainer:
     try:
         with _loudness.errors():
             # With the protocol spelled out, a colon in the name starts no protocol.
-            return av.open(f"file:{path}", "r")
+            container = av.open(f"file:{path}", "r")
     except av.FFmpegError as error:
         raise SourceError(f"{path}: {_reason(path, error)}") from error
+    if container.format.name == "tty":  # FFmpeg plays any text file as ANSI art
+        container.close()
+        raise SourceError(f"{path}: a text file, not a media file")
+    return container
 
 
 def choose_stream(container: InputContainer, path: Path) -> tuple[VideoStream, list[str]]:

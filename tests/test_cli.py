@@ -1,0 +1,221 @@
+"""The command as its users type it."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+import vsr
+from vsr.cli import _build_parser, _make_config, _time, main
+from vsr.config import UpscaleConfig
+
+COMMAND = [sys.executable, "-m", "vsr"]
+
+
+def parse(*arguments):
+    return _make_config(_build_parser().parse_intermixed_args(arguments))
+
+
+def count_frames(path):
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_help_is_instant_and_imports_no_torch():
+    code = (
+        "import sys; from vsr.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'av' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_defaults_are_those_of_the_library():
+    assert parse("a.mp4", "b.mp4") == UpscaleConfig(input=Path("a.mp4"), output=Path("b.mp4"))
+
+
+def test_every_option_arrives():
+    config = parse(
+        "-i", "a.mkv", "-o", "b.mkv", "--model", "lanczos", "--scale", "3", "--size", "640x480",
+        "--device", "cpu", "--precision", "fp32", "--tile", "64", "--dither", "ordered",
+        "-ss", "1:02.5", "-to", "0:01:30", "--frames", "7", "-y", "-c:v", "libx265",
+        "--crf", "12", "--preset", "slow", "--pix-fmt", "yuv444p", "-e", "tune=grain", "-e", "g=1",
+        "--weights", "w.pth",
+    )  # fmt: skip
+    assert (config.input, config.output) == (Path("a.mkv"), Path("b.mkv"))
+    assert (config.model, config.scale, config.size) == ("lanczos", 3, (640, 480))
+    assert (config.device, config.precision, config.tile) == ("cpu", "fp32", 64)
+    assert (config.start, config.end) == (Fraction(125, 2), Fraction(90))
+    assert (config.dither, config.frames, config.overwrite) == ("ordered", 7, True)
+    assert config.weights == Path("w.pth")
+    encoder = config.encoder
+    assert (encoder.codec, encoder.crf, encoder.preset) == ("libx265", 12, "slow")
+    assert (encoder.pix_fmt, encoder.options) == ("yuv444p", {"tune": "grain", "g": "1"})
+
+
+def test_null_needs_no_output():
+    assert parse("a.mp4", "-f", "null", "-").output is None
+    assert parse("a.mp4", "-f", "null").output is None
+
+
+def test_files_may_stand_anywhere():
+    config = parse("a.mp4", "--frames", "2", "b.mp4", "-y")
+    assert (config.input, config.output, config.frames) == (Path("a.mp4"), Path("b.mp4"), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:01:30.25", Fraction(361, 4)), (".5", None)]
+)
+def test_times(text, seconds):
+    if seconds is None:
+        with pytest.raises(Exception, match="is no time"):
+            _time(text)
+    else:
+        assert _time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no input file"),
+        (["a.mp4"], "no output file"),
+        (["a.mp4", "b.mp4", "c.mp4"], "too many files"),
+        (["a.mp4", "b.mp4", "--size", "big"], "is no size"),
+        (["a.mp4", "b.mp4", "-ss", "soon"], "is no time"),
+        (["a.mp4", "b.mp4", "-ss", "5", "-to", "4"], "must lie after"),
+        (["a.mp4", "b.mp4", "--frames", "0"], "frames must be"),
+        (["a.mp4", "b.mp4", "--scale", "0"], "scale must be"),
+        (["a.mp4", "b.mp4", "--tile", "3"], "tile must be"),
+        (["a.mp4", "b.mp4", "-e", "fast"], "is no option"),
+        (["a.mp4", "b.mp4", "--precision", "fp8"], "invalid choice"),
+        (["a.mp4", "b.mp4", "--frmaes", "8"], "unrecognized arguments"),
+        (["a.mp4", "b.mp4", "-y", "-n"], "not allowed with"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_version_names_what_matters(capsys):
+    assert main(["--version"]) == 0
+    out = capsys.readouterr().out
+    for word in (f"vsr {vsr.__version__}", "torch", "FFmpeg", "VapourSynth"):
+        assert word in out
+
+
+def test_list_models(capsys):
+    assert main(["--list-models"]) == 0
+    out = capsys.readouterr().out
+    assert "span-x2" in out
+    assert "identity" in out
+
+
+def test_a_run_says_what_it_decided(make_clip, tmp_path, capsys):
+    target = tmp_path / "out.mp4"
+    assert main([str(make_clip("in.mp4")), str(target), "--model", "lanczos", "--stats"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "lanczos x2 on" in err
+    assert "matrix not tagged" in err
+    assert "12 frames in" in err
+    assert "<- limits" in err
+    assert count_frames(target) == 12
+
+
+def test_warnings_only(make_clip, tmp_path, capsys):
+    target = str(tmp_path / "out.mp4")
+    quiet = ["--log-level", "error", "--model", "lanczos"]
+    assert main([str(make_clip("in.mp4")), target, *quiet]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_progress(make_clip, tmp_path, capsys):
+    target = str(tmp_path / "out.mp4")
+    main([str(make_clip("in.mp4")), target, "--model", "identity", "--progress", "json"])
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
+    assert [line["frames"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["total"] == 12
+    assert set(lines[0]) == {"frames", "total", "seconds", "fps", "eta", "bottleneck"}
+
+
+def read_all(reader):
+    """What was written to a terminal whose other end is closed."""
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO is how a terminal says that it ends
+        while chunk := os.read(reader, 65536):
+            shown += chunk
+    os.close(reader)
+    return shown.decode()
+
+
+def test_bar_on_a_terminal(make_clip, tmp_path):
+    reader, terminal = pty.openpty()
+    arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mp4"), "--model", "identity"]
+    run = subprocess.run([*COMMAND, *arguments], stderr=terminal, check=False)
+    os.close(terminal)
+    shown = read_all(reader)
+    assert run.returncode == 0
+    assert "12/12" in shown
+    assert "limited by" in shown
+
+
+# Interrupts, in a process of their own.
+
+
+def start(source, target, *arguments):
+    command = [*COMMAND, str(source), str(target), "--progress", "json", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("{"):
+            break
+    return process
+
+
+@pytest.fixture
+def long_clip(make_clip):
+    return make_clip("long.mkv", size=(320, 240), frames=400)
+
+
+def test_first_interrupt_keeps_what_is_done(long_clip, tmp_path):
+    target = tmp_path / "out.mkv"
+    process = start(long_clip, target, "--model", "lanczos")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not target.exists()
+    (kept,) = tmp_path.iterdir()
+    assert 0 < count_frames(kept) < 400
+    assert str(kept) in err
+
+
+def test_second_interrupt_aborts_and_leaves_nothing(long_clip, tmp_path):
+    # tiles of 16 pixels make a frame last long enough for a second signal to fall into it
+    process = start(long_clip, tmp_path / "out.mkv", "--model", "lanczos", "--tile", "16")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not (tmp_path / "out.mkv").exists()
+    assert all("partial" in path.name for path in tmp_path.iterdir())

@@ -1,0 +1,265 @@
+"""The thread boundary, and whole runs through the library."""
+
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+import vsr
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.engine import Engine
+from vsr.errors import ConfigError, SinkError, SourceError
+from vsr.networks.classical import Identity
+from vsr.pipeline import prefetch, upscale
+from vsr.progress import Boundary, Progress, stage_times
+
+
+def boundary(name="count"):
+    return Boundary(name)
+
+
+def stage_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("vsr-")]
+
+
+class Upstream:
+    """Counts up, notes when it is closed, fails at ``fail_at``."""
+
+    def __init__(self, count: int, fail_at: int | None = None) -> None:
+        self.count, self.fail_at = count, fail_at
+        self.made, self.closed = 0, False
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            for index in range(self.count):
+                if index == self.fail_at:
+                    raise RuntimeError("the tape tore")
+                self.made += 1
+                yield index
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_order_is_kept(depth):
+    with closing(prefetch(Upstream(100), depth=depth, boundary=boundary())) as items:
+        assert list(items) == list(range(100))
+    assert stage_threads() == []
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_error_comes_after_the_items_before_it_and_names_the_stage(depth):
+    seen = []
+    with (
+        closing(prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))) as items,
+        pytest.raises(RuntimeError, match="the tape tore") as caught,
+    ):
+        seen.extend(items)
+    with closing(prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))) as items:
+        for expected in range(5):
+            assert next(items) == expected
+        with pytest.raises(RuntimeError):
+            next(items)
+    assert "in stage 'decode'" in caught.value.__notes__
+    assert stage_threads() == []
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_early_stop_closes_upstream_and_leaves_no_thread(depth):
+    upstream = Upstream(10_000)
+    with closing(prefetch(upstream, depth=depth, boundary=boundary())) as items:
+        assert next(items) == 0
+    assert upstream.closed
+    assert upstream.made <= depth + 3
+    assert stage_threads() == []
+
+
+def test_early_stop_closes_a_chain():
+    upstream = Upstream(10_000)
+    with (
+        closing(prefetch(upstream, depth=2, boundary=boundary("a"))) as first,
+        closing(prefetch((2 * item for item in first), depth=2, boundary=boundary("b"))) as second,
+    ):
+        assert next(second) == 0
+        assert next(second) == 2
+    assert upstream.closed
+    assert stage_threads() == []
+
+
+def test_reader_holds_the_writer_back():
+    upstream, clock = Upstream(50), boundary()
+    with closing(prefetch(upstream, depth=3, boundary=clock)) as items:
+        next(items)
+        time.sleep(0.2)
+        assert upstream.made <= 3 + 2  # queued, and one in the thread's hand
+    assert clock.blocked_put > 0.1
+
+
+def test_stage_times_name_the_slow_stage():
+    decode = Boundary("decode", producing=1.0, blocked_put=8.0, blocked_get=0.5)
+    network = Boundary("upscale", producing=9.5, blocked_put=0.2, blocked_get=8.0)
+    stages = stage_times([decode, network], elapsed=10.0)
+    assert [(s.name, s.busy) for s in stages] == [("decode", 1.0), ("upscale", 9.0), ("encode", 2.0)]
+    assert max(stages, key=lambda s: s.busy).name == "upscale"
+
+
+# Whole runs.
+
+
+def packets(path, kind):
+    with av.open(str(path)) as container:
+        stream = getattr(container.streams, kind)[0]
+        return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.size]
+
+
+def frames(path):
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def test_identity_keeps_every_pixel_and_timestamp(make_clip, tmp_path):
+    source, target = make_clip("in.mkv", codec="ffv1"), tmp_path / "out.mkv"
+    config = UpscaleConfig(
+        input=source, output=target, model="identity", encoder=EncoderConfig(codec="ffv1")
+    )
+    seen: list[Progress] = []
+    report = vsr.upscale(config, on_progress=seen.append)
+    before, after = frames(source), frames(target)
+    assert report.frames == len(before) == len(after) == len(seen) == 12
+    assert [f.pts * f.time_base for f in before] == [f.pts * f.time_base for f in after]
+    for a, b in zip(before, after, strict=True):
+        assert (a.to_ndarray() == b.to_ndarray()).all()
+    assert packets(source, "audio") == packets(target, "audio")
+    assert report.output == target
+    assert seen[-1].frames == 12
+    assert stage_threads() == []
+
+
+def test_lanczos_doubles_the_picture(make_clip, tmp_path):
+    source, target = make_clip("in.mp4"), tmp_path / "out.mp4"
+    upscale(UpscaleConfig(input=source, output=target, model="lanczos"))
+    small, large = frames(source)[3], frames(target)[3]
+    assert (large.width, large.height) == (2 * small.width, 2 * small.height)
+    reduced = large.reformat(small.width, small.height, interpolation="AREA").to_ndarray()
+    assert abs(reduced.astype(int) - small.to_ndarray().astype(int)).mean() < 2
+
+
+def test_size_chooses_the_scale_and_keeps_the_shape(make_clip, tmp_path):
+    source, target = make_clip("in.mp4"), tmp_path / "out.mp4"  # 64x48
+    config = UpscaleConfig(input=source, output=target, model="lanczos", size=(192, 108))
+    report = upscale(config)
+    assert any("lanczos x3" in note for note in report.notes)
+    with av.open(str(target)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (192, 108)
+        shape = Fraction(192, 108) * stream.sample_aspect_ratio
+    assert shape == Fraction(4, 3)
+
+
+def test_trim(make_clip, tmp_path):
+    source, target = make_clip("in.mkv", frames=48), tmp_path / "out.mkv"
+    config = UpscaleConfig(
+        input=source, output=target, model="identity", start=Fraction(1, 2), frames=6
+    )
+    assert upscale(config).frames == 6
+    assert [f.pts for f in frames(target)][0] == 0
+    first, _ = packets(target, "audio")[0]
+    assert 0 <= first < Fraction(1, 20)
+
+
+def test_stopping_leaves_a_playable_part_and_no_output(make_clip, tmp_path):
+    source, target = make_clip("in.mp4", frames=48), tmp_path / "out.mp4"
+    done = []
+    config = UpscaleConfig(input=source, output=target, model="identity")
+    report = upscale(config, on_progress=done.append, should_stop=lambda: len(done) >= 5)
+    assert report.interrupted
+    assert not target.exists()
+    assert report.output is not None
+    assert len(frames(report.output)) == report.frames == 5
+    assert stage_threads() == []
+
+
+def test_an_error_in_the_network_stops_everything(make_clip, tmp_path, monkeypatch):
+    def fail(self, x):
+        raise RuntimeError("the card fell off the bus")
+
+    monkeypatch.setattr(Identity, "forward", fail)
+    target = tmp_path / "out.mp4"
+    config = UpscaleConfig(input=make_clip("in.mp4"), output=target, model="identity")
+    with pytest.raises(RuntimeError, match="fell off the bus"):
+        upscale(config)
+    assert list(tmp_path.glob("*out*")) == []
+    assert stage_threads() == []
+
+
+def test_discarding_counts_frames(make_clip):
+    config = UpscaleConfig(input=make_clip("in.mp4"), output=None, model="identity")
+    report = upscale(config)
+    assert report.frames == 12
+    assert report.output is None
+
+
+def test_existing_output_is_untouched(make_clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"precious")
+    with pytest.raises(SinkError, match="already exists"):
+        upscale(UpscaleConfig(input=make_clip("in.mp4"), output=target, model="identity"))
+    assert target.read_bytes() == b"precious"
+
+
+def test_input_is_not_overwritten(make_clip):
+    source = make_clip("in.mp4")
+    before = source.read_bytes()
+    with pytest.raises(ConfigError, match="same file"):
+        upscale(UpscaleConfig(input=source, output=source, model="identity", overwrite=True))
+    assert source.read_bytes() == before
+
+
+def test_missing_input(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        upscale(UpscaleConfig(input=tmp_path / "no.mp4", output=tmp_path / "o.mp4"))
+
+
+def test_public_names():
+    assert vsr.__all__ == sorted(vsr.__all__)
+    for name in vsr.__all__:
+        assert getattr(vsr, name) is not None
+    with pytest.raises(AttributeError):
+        _ = vsr.nothing
+
+
+def test_a_run_holds_the_frames_in_flight_not_the_film(make_clip, monkeypatch):
+    planes: list[weakref.ref[torch.Tensor]] = []
+    submit = Engine.submit
+
+    def spy(self, frames):
+        def noted():
+            for frame in frames:
+                planes.append(weakref.ref(frame.planes[0]))
+                yield frame
+
+        return submit(self, noted())
+
+    monkeypatch.setattr(Engine, "submit", spy)
+    alive: list[int] = []
+    config = UpscaleConfig(input=make_clip("in.mp4", frames=90), output=None, model="identity")
+    upscale(config, on_progress=lambda _: alive.append(sum(ref() is not None for ref in planes)))
+    assert len(planes) == 90
+    assert max(alive) <= 8
+
+
+def test_progress_is_a_path_of_growing_frames(make_clip, tmp_path):
+    seen: list[Progress] = []
+    config = UpscaleConfig(input=make_clip("in.mp4"), output=Path(tmp_path / "o.mkv"), model="identity")
+    upscale(config, on_progress=seen.append)
+    assert [p.frames for p in seen] == list(range(1, 13))
+    assert seen[0].total == 12
+    assert seen[-1].eta == 0
+    assert seen[-1].position == Fraction(11, 24)
