@@ -1,9 +1,11 @@
 """Fixtures that several files use, and the one place where tests are skipped."""
 
+import hashlib
 import importlib.util
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
+from vsr.weights import load_network
 
 torch.set_num_threads(1)  # pictures are small here: more threads would only wait for each other
 
@@ -87,6 +91,90 @@ def scripts() -> Iterator[Callable[[str], ModuleType]]:
     sys.path.remove(folder)
 
 
+Scripts = Callable[[str], ModuleType]
+TrainingShapes = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def _training_shapes(folded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Empty tensors of the published training layout, stale ``eval_conv`` included."""
+    state = dict(folded)
+    for name in [n for n in folded if n.endswith(".eval_conv.weight")]:
+        site = name.removesuffix(".eval_conv.weight")
+        outputs, inputs = folded[name].shape[:2]
+        shapes = {
+            "sk": (outputs, inputs, 1, 1), "conv.0": (2 * inputs, inputs, 1, 1),
+            "conv.1": (2 * outputs, 2 * inputs, 3, 3), "conv.2": (outputs, 2 * outputs, 1, 1),
+        }  # fmt: skip
+        for layer, shape in shapes.items():
+            state[f"{site}.{layer}.weight"] = torch.empty(shape)
+            state[f"{site}.{layer}.bias"] = torch.empty(shape[0])
+    return state
+
+
+@pytest.fixture
+def training_shapes() -> TrainingShapes:
+    """Turns a folded state into one of the training layout (shapes only)."""
+    return _training_shapes
+
+
+@pytest.fixture
+def assert_receptive_radius() -> Callable[[nn.Module, int], None]:
+    """Checks that a network sees exactly ``halo`` pixels around a place, in float64."""
+
+    def check(module: nn.Module, halo: int) -> None:
+        module = module.double().eval()
+        side = 2 * halo + 5
+        centre = side // 2
+        picture = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+        out = module(picture)
+        scale = out.shape[-1] // side
+        inner = slice(centre * scale, (centre + 1) * scale)
+        (slope,) = torch.autograd.grad(out[..., inner, inner].square().sum(), picture)
+        seen = slope[0].abs().amax(0) > 0
+        rows, columns = (seen.any(axis).nonzero().flatten() for axis in (1, 0))
+        for found in (rows, columns):
+            assert (int(found[0]), int(found[-1])) == (centre - halo, centre + halo)
+        keep = slice(centre - halo, centre + halo + 1)
+        changed = torch.rand_like(picture)
+        changed[..., keep, keep] = picture.detach()[..., keep, keep]
+        with torch.no_grad():
+            again = module(changed)
+        assert torch.equal(again[..., inner, inner], out.detach()[..., inner, inner])
+        assert not torch.equal(again, out)
+
+    return check
+
+
+@pytest.fixture
+def assert_golden(shared: Path, scripts: Scripts, golden_fill: ModuleType) -> Callable[[str], None]:
+    """Compares one of the reference weight files with what its authors' code gave."""
+    evaluate = scripts("evaluate")
+
+    def check(name: str) -> None:
+        path = shared / "weights" / f"{name}.safetensors"
+        golden = json.loads((shared / "golden" / "span_real_weights.json").read_text())[name]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == golden["weights_sha256"]
+        low_path = shared / "data" / golden["lr"]
+        network = load_network(path)
+        assert network.scale == golden["scale"]
+        with torch.no_grad():
+            out = network.module(evaluate.load(low_path)[None].float() / 255)
+        expected, found = golden["fp32"], golden_fill.digest(out)
+        assert found["shape"] == expected["shape"]
+        tolerance = 1e-4 * expected["std"]
+        for key in ("mean", "std", "l1", "samples"):
+            assert found[key] == pytest.approx(expected[key], rel=0, abs=tolerance), key
+        high = evaluate.load(shared / "data" / "Set5" / "HR" / low_path.name)
+        s = network.scale
+        a, b = (
+            evaluate.luma(p)[s:-s, s:-s]
+            for p in (evaluate.to_uint8(out[0] * 255), high[:, : out.shape[2], : out.shape[3]])
+        )
+        assert evaluate.psnr(a, b) == pytest.approx(golden["psnr_y"], abs=1e-3)
+
+    return check
+
+
 FrameMaker = Callable[..., Frame]
 
 
@@ -154,6 +242,7 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         with av.open(str(path), "w") as container:
             options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
             video = container.add_stream(codec, rate=rate, options=options)
+            assert isinstance(video, av.VideoStream)
             video.width, video.height, video.pix_fmt = *size, pix_fmt
             sound = container.add_stream("aac", rate=48_000, layout="mono") if audio else None
             for index in range(frames):
