@@ -242,3 +242,11 @@ def test_frames_that_were_not_announced_are_refused(tmp_path, tools):
     with pytest.raises(ValueError, match="closed"):
         sink.write(tools.frame(info, 80))
     assert len(tools.probe(tmp_path / "out.mkv").video[0]["packets"]) == 1
+
+
+def test_x264_keeps_pictures_whole(tmp_path, tools):
+    """PyAV's default threading makes x264 cut each picture into slices."""
+    path = tmp_path / "out.mkv"
+    info = tools.info(width=320, height=240)
+    tools.write(path, info, [(0, 40)], codec="libx264", options={"threads": "4"})
+    assert b"sliced_threads=0" in path.read_bytes()

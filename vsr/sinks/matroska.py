@@ -100,6 +100,8 @@ def _head(data: bytes) -> tuple[int, list[_Element]]:
 
 def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
     seek_head, void, info, tracks = head
+    if not any(_is_video(entry, track) for entry in tracks.children()):
+        raise ValueError(f"there is no video track {track}")
     new_tracks = tracks.with_children(
         [_with_shape(child, track, sar) for child in tracks.children()]
     )
@@ -118,10 +120,7 @@ def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
 
 def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
     """A child of Tracks; that of number ``track`` with the display size added."""
-    if entry.id != _TRACK:
-        return entry
-    children = entry.children()
-    if not any(c.id == _TRACK_NUMBER and int.from_bytes(c.body) == track for c in children):
+    if not _is_video(entry, track):
         return entry
 
     def shaped(video: _Element) -> _Element:
@@ -131,7 +130,15 @@ def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
         size = _display(numbers[_PIXEL_WIDTH], numbers[_PIXEL_HEIGHT], sar)
         return video.with_children([*parts, *size])
 
-    return entry.with_children(_replaced(children, _VIDEO, shaped))
+    return entry.with_children(_replaced(entry.children(), _VIDEO, shaped))
+
+
+def _is_video(entry: _Element, track: int) -> bool:
+    """Whether a child of Tracks is the video track of number ``track``."""
+    if entry.id != _TRACK:
+        return False
+    parts = {part.id: part.body for part in entry.children()}
+    return int.from_bytes(parts.get(_TRACK_NUMBER, b"")) == track and _VIDEO in parts
 
 
 def _display(width: int, height: int, sar: Fraction) -> list[_Element]:
