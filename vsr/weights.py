@@ -5,7 +5,6 @@ against the checksum in ``models/index.toml``.
 """
 
 import hashlib
-import logging
 import pickle
 import tomllib
 import warnings
@@ -24,8 +23,6 @@ from vsr.networks import Network, classical, identify
 
 __all__ = ["Model", "list_models", "load_network", "read_checkpoint"]
 
-logger = logging.getLogger(__name__)
-
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
 
@@ -43,6 +40,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsError: the file cannot be read.
         CorruptWeightsError: it is no checkpoint, is damaged, or would run code.
     """
+    head = _read_head(path)
+    safetensors = path.suffix == ".safetensors" or head[8:9] == b"{"
+    state, metadata = (_read_safetensors if safetensors else _read_pickle)(path)
+    return _unwrap(state, path), metadata
+
+
+def _read_head(path: Path) -> bytes:
+    """The first bytes of a file that holds anything."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -54,9 +59,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         )
     if not head:
         raise CorruptWeightsError(f"{path}: the file is empty")
-    safetensors = path.suffix == ".safetensors" or head[8:9] == b"{"
-    state, metadata = (_read_safetensors if safetensors else _read_pickle)(path)
-    return _unwrap(state, path), metadata
+    return head
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
@@ -73,7 +76,7 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # a file of arbitrary bytes makes unpicklers raise anything
-        refused = isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error)
+        refused = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)
         reason = (
             "refused: it holds objects other than tensors, and loading them would run code"
             if refused
@@ -82,7 +85,7 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
         raise CorruptWeightsError(f"{path}: {reason}") from error
 
 
-def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
+def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -111,35 +114,59 @@ def build_network(state: Mapping[str, Tensor], metadata: Mapping[str, str], path
     except UnknownArchitectureError as error:
         raise UnknownArchitectureError(f"{path}: {error}") from error
     try:
-        folded = architecture.prepare({name: _double(value) for name, value in state.items()})
+        folded = architecture.prepare(_doubles(state))
         config = architecture.infer_config(folded, metadata)
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # values are drawn only to be replaced
             module = architecture.build(config)
-        _materialise_buffers(module, architecture.build, config)
-        single = {name: value.float().contiguous() for name, value in folded.items()}
-        module.load_state_dict(single, strict=True, assign=True)
-    except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        _fill(module, folded)
+    except (KeyError, ValueError, RuntimeError, IndexError, ArithmeticError) as error:
         raise CorruptWeightsError(
-            f"{path}: a damaged {architecture.name} checkpoint ({reason})"
+            f"{path}: a damaged {architecture.name} checkpoint ({_reason(error)})"
         ) from error
     module.eval().requires_grad_(False)
     return Network(
         module=module, name=architecture.name, scale=config.scale, halo=config.halo,
-        in_channels=config.in_channels,
+        in_channels=config.in_channels, out_channels=config.out_channels,
     )  # fmt: skip
 
 
-def _double(value: Tensor) -> Tensor:
-    return value.double() if value.is_floating_point() else value
+def _doubles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` in float64.
+
+    Raises:
+        ValueError: a tensor has no elements, so that no network could be built around it.
+    """
+    for name, value in state.items():
+        if not value.numel():
+            raise ValueError(f"{name} is empty")
+    return {name: v.double() if v.is_floating_point() else v for name, v in state.items()}
 
 
-def _materialise_buffers(module: torch.nn.Module, build: Any, config: Any) -> None:
-    """Give ``module``, built on meta, its constants (buffers that no checkpoint holds)."""
-    constants = dict(build(config).named_buffers())
-    for name, value in constants.items():
-        owner, _, leaf = name.rpartition(".")
-        module.get_submodule(owner)._buffers[leaf] = value
+def _fill(module: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Replace the values of ``module``; a buffer that ``state`` lacks is a constant and stays.
+
+    Raises:
+        KeyError: a parameter is missing.
+        ValueError: one is left over or has another shape.
+    """
+    wanted = module.state_dict()
+    constant = dict(module.named_buffers())
+    for name in {**wanted, **state}:
+        if name not in wanted:
+            raise ValueError(f"{name} is left over")
+        if name not in state and name not in constant:
+            raise KeyError(name)
+        if name in state and state[name].shape != wanted[name].shape:
+            shapes = (list(state[name].shape), list(wanted[name].shape))
+            raise ValueError("{} has shape {}, not {}".format(name, *shapes))
+    single = {name: value.float().contiguous() for name, value in state.items()}
+    module.load_state_dict(wanted | single, assign=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 # The models that ship.
@@ -173,7 +200,7 @@ def models_folder() -> Path:
 @cache
 def list_models() -> tuple[Model, ...]:
     """All models that can be named, those without weights last."""
-    index = tomllib.loads((models_folder() / "index.toml").read_text())
+    index = tomllib.loads((models_folder() / "index.toml").read_text(encoding="utf-8"))
     shipped = [Model(**entry) for entry in index.get("model", ())]
     identity = Model(name="identity", family="identity", scale=1, summary="the picture as it is")
     filters = [
@@ -199,7 +226,7 @@ def find_model(name: str, scale: int | None) -> Model:
     for model in candidates:
         if model.scale == scale:
             return model
-    scales = ", ".join(str(model.scale) for model in candidates)
+    scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(f"model {name!r} has no scale {scale}; it has {scales}")
 
 
@@ -220,10 +247,8 @@ def load_network(
         ConfigError: no such model, or it has not this scale.
         WeightsError: the file cannot be used (see the subclasses).
     """
-    if isinstance(model, Path):
-        weights = model
-    if weights is not None:
-        return _load_file(weights, scale)
+    if weights is not None or isinstance(model, Path):
+        return _load_file(weights or Path(model), scale)
     entry = find_model(model, scale)
     if entry.file is None:
         return classical(entry.family, entry.scale)
@@ -235,17 +260,17 @@ def load_network(
 def _load_file(path: Path, scale: int | None) -> Network:
     state, metadata = read_checkpoint(path)
     network = build_network(state, metadata, path)
-    if network.in_channels not in (1, 3):
-        raise WeightsError(f"{path}: takes {network.in_channels} channels, a picture has 1 or 3")
+    channels = (network.in_channels, network.out_channels)
+    if channels not in ((1, 1), (3, 3)):
+        raise WeightsError(
+            f"{path}: a network from {channels[0]} to {channels[1]} channels; a picture has 3, or 1"
+        )
     if scale is not None and scale != network.scale:
         raise ConfigError(f"{path}: enlarges {network.scale} times, not {scale} times")
     return network
 
 
 def _verify(path: Path, sha256: str) -> None:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from error
-    if digest != sha256:
+    _read_head(path)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise CorruptWeightsError(f"{path}: damaged, its checksum is not the one in index.toml")

@@ -74,6 +74,7 @@ class Network:
     halo: int
     """Receptive radius in input pixels: a tile with this margin equals the whole frame."""
     in_channels: int = 3
+    out_channels: int = 3
     exact: bool = False
     """Has no weights and must run in float32: half precision would only add an error."""
 

@@ -6,8 +6,8 @@ convolution is folded into one 3x3 kernel once, when weights are loaded, in floa
 is written where it acts (the published code relies on an in-place SiLU for the last skip).
 
 Parameter names are those of published checkpoints: ``conv_1.eval_conv.weight`` and so on. Training
-checkpoints hold the branches (``conv_1.sk``, ``conv_1.conv.0`` to ``.2``) as well; :func:`vsr.networks.blocks.fold`
-turns them into the names used here.
+checkpoints hold the branches (``conv_1.sk``, ``conv_1.conv.0`` to ``.2``) as well;
+:func:`vsr.networks.blocks.fold` turns them into the names used here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,6 +49,8 @@ class SpanConfig:
 class Span(nn.Module):
     """The network of figure 2, in its folded form."""
 
+    mean: Tensor
+
     def __init__(self, config: SpanConfig) -> None:
         super().__init__()
         self.config = config
@@ -78,7 +80,7 @@ class Span(nn.Module):
             (N, out_channels, scale * H, scale * W), nominally in [0, 1], not clamped.
         """
         features = self.conv_1(self._normalise(x))
-        first_output, first_activation = self.block_1(features)
+        first_output, first_activation = self.get_submodule("block_1")(features)
         hidden = first_output
         for index in range(2, self.config.blocks + 1):
             hidden, first_activation = self.get_submodule(f"block_{index}")(hidden)
@@ -113,7 +115,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
     fused = state["conv_cat.weight"].shape[0]
     out_channels, scale = _shuffle(state["upsampler.0.weight"].shape[0], in_channels)
     norm = "no_norm" not in state and metadata.get("norm") != "none"
-    mean = DIV2K_MEAN
+    mean: tuple[float, ...] = DIV2K_MEAN
     if metadata.get("rgb_mean", "null") != "null":
         mean = tuple(float(v) for v in metadata["rgb_mean"].strip("[]").split(","))
     if norm and in_channels != len(mean):

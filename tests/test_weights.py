@@ -1,0 +1,510 @@
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vsr import weights
+from vsr.errors import (
+    ConfigError,
+    CorruptWeightsError,
+    UnknownArchitectureError,
+    VsrError,
+    WeightsError,
+)
+from vsr.networks import ARCHITECTURES, Network
+from vsr.networks.blocks import branches
+from vsr.networks.span import Span, SpanConfig
+from vsr.networks.spanf import SpanF, SpanFConfig
+from vsr.networks.spanv2 import SpanV2, SpanV2Config
+from vsr.weights import find_model, list_models, load_network, models_folder, read_checkpoint
+
+State = dict[str, Tensor]
+CONFIG = SpanConfig(channels=6, fused_channels=6, blocks=2)
+
+
+@pytest.fixture
+def state() -> State:
+    return Span(CONFIG).state_dict()
+
+
+@pytest.fixture
+def picture() -> Tensor:
+    return torch.rand(1, 3, 9, 8)
+
+
+def run(network: Network, picture: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = network.module(picture)
+    return out
+
+
+def expected(state: State, picture: Tensor, config: SpanConfig = CONFIG) -> Tensor:
+    network = Span(config)
+    network.load_state_dict(state)
+    with torch.no_grad():
+        out: Tensor = network(picture)
+    return out
+
+
+def error_line(path: Path, kind: type[VsrError]) -> str:
+    """The message of the error that loading ``path`` raises: one line that names the file."""
+    with pytest.raises(VsrError) as caught:
+        load_network(path)
+    assert type(caught.value) is kind, repr(caught.value)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    assert "weights_only" not in line
+    assert "state_dict" not in line
+    assert len(line) < len(str(path)) + 200
+    return line.removeprefix(f"{path}: ")
+
+
+# Layouts and wrappers.
+
+
+WRAPPERS: dict[str, Callable[[State], Any]] = {
+    "raw": lambda s: s,
+    "params": lambda s: {"params": s},
+    "params_ema": lambda s: {"params": {k: v + 1 for k, v in s.items()}, "params_ema": s},
+    "state_dict": lambda s: {"state_dict": s, "epoch": 3, "optimizer": {"lr": 1e-3}},
+    "model": lambda s: {"model": s},
+    "module.": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "params, module.": lambda s: {"params": {f"module.{k}": v for k, v in s.items()}},
+}
+
+
+@pytest.mark.parametrize("layout", ["folded", "training", "training with a stale kernel"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_every_layout_gives_the_same_picture(
+    tmp_path: Path, state: State, picture: Tensor, wrapper: str, layout: str
+) -> None:
+    stored = state
+    if layout != "folded":
+        stored = branches(state)
+    if layout == "training with a stale kernel":
+        stored |= {k: v * 0 for k, v in state.items() if "eval_conv" in k}
+    path = tmp_path / "model.pth"
+    torch.save(WRAPPERS[wrapper](stored), path)
+    network = load_network(path)
+    torch.testing.assert_close(
+        run(network, picture), expected(state, picture), rtol=1e-4, atol=1e-5
+    )
+    assert (network.name, network.scale, network.halo) == ("span", 2, 9)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".ckpt"])
+def test_safetensors_under_any_name(
+    tmp_path: Path, state: State, picture: Tensor, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    save_file(state, path)
+    assert torch.equal(run(load_network(path), picture), expected(state, picture))
+
+
+def test_legacy_pth(tmp_path: Path, state: State, picture: Tensor) -> None:
+    path = tmp_path / "old.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(run(load_network(path), picture), expected(state, picture))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(
+    tmp_path: Path, state: State, picture: Tensor, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({k: v.to(dtype) for k, v in state.items()}, path)
+    network = load_network(path)
+    assert {p.dtype for p in network.module.parameters()} == {torch.float32}
+    rounded = {k: v.to(dtype).float() for k, v in state.items()}
+    assert torch.equal(run(network, picture), expected(rounded, picture))
+
+
+def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
+    modules = {
+        "span": Span(CONFIG),
+        "spanf": SpanF(SpanFConfig(channels=6)),
+        "spanv2": SpanV2(SpanV2Config(channels=6)),
+    }
+    assert set(modules) == {a.name for a in ARCHITECTURES}
+    for name, module in modules.items():
+        path = tmp_path / f"{name}.safetensors"
+        save_file(module.state_dict(), path)
+        network = load_network(path)
+        assert network.name == name
+        with torch.no_grad():
+            assert torch.equal(run(network, picture), module(picture))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_networks_without_normalisation(tmp_path: Path, picture: Tensor, marked: bool) -> None:
+    """Told by the buffer ``no_norm``, or by the file's metadata alone."""
+    config = SpanConfig(channels=6, fused_channels=6, norm=False)
+    module = Span(config)
+    stored = {k: v for k, v in module.state_dict().items() if marked or k != "no_norm"}
+    path = tmp_path / "model.safetensors"
+    save_file(stored, path, None if marked else {"norm": "none"})
+    with torch.no_grad():
+        assert torch.equal(run(load_network(path), picture), module(picture))
+
+
+def test_normalisation_of_the_metadata_is_used(tmp_path: Path, picture: Tensor) -> None:
+    config = SpanConfig(channels=6, fused_channels=6, mean=(0.5, 0.25, 0.75), img_range=1.0)
+    module = Span(config)
+    path = tmp_path / "model.safetensors"
+    metadata = {"norm": "mean", "rgb_mean": "[0.5, 0.25, 0.75]", "img_range": "1.0"}
+    save_file(module.state_dict(), path, metadata)
+    with torch.no_grad():
+        assert torch.equal(run(load_network(path), picture), module(picture))
+
+
+def test_networks_of_one_channel(tmp_path: Path) -> None:
+    config = SpanConfig(channels=6, fused_channels=6, in_channels=1, out_channels=1, norm=False)
+    path = tmp_path / "luma.safetensors"
+    save_file(Span(config).state_dict(), path)
+    assert load_network(path).in_channels == 1
+
+
+def test_loaded_networks_are_for_inference(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    module = load_network(path).module
+    assert not module.training
+    assert not any(p.requires_grad for p in module.parameters())
+    assert {t.device.type for t in (*module.parameters(), *module.buffers())} == {"cpu"}
+
+
+def test_loading_leaves_the_random_state_alone(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    before = torch.get_rng_state()
+    load_network(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Files that run code.
+
+
+class Payload:
+    """Creates a file when unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("protocol", [None, 0, 2, 4, 5])
+@pytest.mark.parametrize("name", ["model.pth", "model.ckpt", "model.safetensors"])
+def test_code_in_a_pickle_does_not_run(
+    tmp_path: Path, state: State, protocol: int | None, name: str
+) -> None:
+    path, evidence = tmp_path / name, tmp_path / "evidence"
+    content = {"params": state, "extra": Payload(f"touch {evidence}")}
+    if protocol is None:
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol))
+    line = error_line(path, CorruptWeightsError)
+    assert not evidence.exists()
+    if protocol is None and not name.endswith("safetensors"):
+        assert "would run code" in line
+    # The test is worth something: plain unpickling does run it.
+    if protocol == 2:
+        pickle.loads(pickle.dumps(Payload(f"touch {evidence}"), 2))
+        assert evidence.exists()
+
+
+def test_whole_modules_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(torch.nn.Linear(2, 2), path)
+    assert "objects other than tensors" in error_line(path, CorruptWeightsError)
+
+
+# Files that are no checkpoints.
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n"
+TEXTS = [
+    b"hello world, these are not weights\n", b"# Title\n\nSome text.\n", b"<html>\n</html>\n",
+    b"(lp0\n.", b"{}", b"version: 1", b"PK\x03\x04", b"\x80\x02", b"\x80\x04\x95", b"\x00" * 100,
+    b"vectors\n", b"1,2,3\n4,5,6\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+def test_lfs_pointer(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(LFS)
+    assert "git lfs pull" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+def test_empty_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+    assert "empty" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_other_files(tmp_path: Path, name: str, text: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(text)
+    line = error_line(path, CorruptWeightsError)
+    assert "run code" not in line
+    assert "readable" in line or "no tensors" in line
+
+
+def test_random_bytes(tmp_path: Path, rng: Any) -> None:
+    path = tmp_path / "model.pth"
+    for _ in range(200):
+        path.write_bytes(rng.bytes(int(rng.integers(1, 200))))
+        error_line(path, CorruptWeightsError)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    assert "No such file" in error_line(tmp_path / "none.pth", WeightsError)
+    assert "directory" in error_line(tmp_path, WeightsError)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_truncated_files(tmp_path: Path, state: State, kind: str, share: float) -> None:
+    path = tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "readable" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"a": 1}, {}, torch.ones(3), {"params": {}}, {"params": [1]}, None, 5]
+)
+def test_checkpoints_without_tensors(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(content, path)
+    assert "no tensors" in error_line(path, CorruptWeightsError)
+
+
+# Checkpoints that do not fit.
+
+
+def test_unknown_network(tmp_path: Path) -> None:
+    path = tmp_path / "esrgan.safetensors"
+    save_file({"model.0.weight": torch.ones(1), "model.1.bias": torch.ones(1)}, path)
+    line = error_line(path, UnknownArchitectureError)
+    assert "model.0.weight" in line
+    assert "span" in line
+
+
+def damaged(state: State) -> Iterator[tuple[str, State]]:
+    def without(name: str) -> State:
+        return {k: v for k, v in state.items() if k != name}
+
+    def instead(name: str, value: Tensor) -> State:
+        return {**state, name: value}
+
+    yield "missing", without("block_2.c3_r.eval_conv.bias")
+    yield "missing", without("conv_2.eval_conv.weight")
+    yield "missing", without("upsampler.0.bias")
+    yield "left over", instead("block_7.c9_r.weight", torch.ones(1))
+    yield "left over", instead("head.weight", torch.ones(1))
+    yield "shape", instead("conv_2.eval_conv.bias", torch.ones(5))
+    yield "shape", instead("conv_2.eval_conv.weight", torch.ones(6, 6, 1, 1))
+    yield "shape", instead("block_1.c1_r.eval_conv.weight", torch.ones(6, 7, 3, 3))
+    yield "scale", instead("upsampler.0.weight", torch.ones(7, 6, 3, 3))
+    yield "", instead("upsampler.0.weight", torch.tensor(1.0))
+    yield "", instead("conv_1.eval_conv.weight", torch.ones(6))
+    yield "", instead("conv_1.eval_conv.weight", torch.ones(0, 0, 3, 3))
+    yield "", instead("conv_cat.weight", torch.ones(0, 24, 1, 1))
+
+
+def test_damaged_checkpoints(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    for word, content in damaged(state):
+        save_file(content, path)
+        line = error_line(path, CorruptWeightsError)
+        assert "span" in line
+        assert word in line, line
+
+
+def test_damaged_training_checkpoints(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    training = {k: v.contiguous() for k, v in branches(state).items()}
+    for name in ("conv_1.conv.1.weight", "block_1.c2_r.conv.2.bias", "conv_2.sk.bias"):
+        save_file({k: v for k, v in training.items() if k != name}, path)
+        assert name in error_line(path, CorruptWeightsError)
+        wrong = torch.ones(3, 2) if name.endswith("weight") else torch.ones(99)
+        save_file({**training, name: wrong}, path)
+        error_line(path, CorruptWeightsError)
+
+
+def test_damaged_metadata(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    for metadata in ({"img_range": "wide"}, {"rgb_mean": "[red]"}, {"rgb_mean": "[1.0, 2.0]"}):
+        save_file(state, path, metadata)
+        error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 4), (1, 3), (3, 4)])
+def test_networks_that_fit_no_picture(tmp_path: Path, inputs: int, outputs: int) -> None:
+    config = SpanConfig(
+        channels=6, fused_channels=6, in_channels=inputs, out_channels=outputs, norm=False
+    )
+    path = tmp_path / "model.safetensors"
+    save_file(Span(config).state_dict(), path)
+    assert "channels" in error_line(path, WeightsError)
+
+
+def test_scale_that_a_file_has_not(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    assert load_network(path, scale=2).scale == 2
+    with pytest.raises(ConfigError, match="enlarges 2 times, not 4"):
+        load_network("span", scale=4, weights=path)
+
+
+def test_metadata_is_returned(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state, path, {"author": "someone"})
+    found, metadata = read_checkpoint(path)
+    assert metadata == {"author": "someone"}
+    assert set(found) == set(state)
+
+
+# Models that ship.
+
+
+def entries(folder: Path) -> list[Mapping[str, Any]]:
+    index = tomllib.loads((folder / "index.toml").read_text(encoding="utf-8"))
+    found: list[Mapping[str, Any]] = index.get("model", [])
+    return found
+
+
+def test_every_shipped_model_is_whole() -> None:
+    for entry in entries(models_folder()):
+        path = models_folder() / entry["file"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"], entry["name"]
+        cards = [p for p in models_folder().glob("*.md") if p.stem == path.stem]
+        assert cards, f"{entry['name']} has no card"
+        network = load_network(entry["name"])
+        assert network.scale == entry["scale"]
+        assert network.name == entry["architecture"]
+        state, _ = read_checkpoint(path)
+        assert [a.name for a in ARCHITECTURES if a.detect(state)] == [entry["architecture"]]
+        for key in ("family", "summary", "licence"):
+            assert entry[key], f"{entry['name']} states no {key}"
+
+
+def test_no_weights_without_an_entry() -> None:
+    listed = {entry["file"] for entry in entries(models_folder())}
+    assert {p.name for p in models_folder().glob("*.safetensors")} == listed
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of models to break: two scales of one family."""
+    index = ""
+    for scale in (4, 2):
+        config = SpanConfig(channels=6, fused_channels=6, scale=scale)
+        path = tmp_path / f"toy-x{scale}.safetensors"
+        save_file(Span(config).state_dict(), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        index += (
+            f'[[model]]\nname = "toy-x{scale}"\nfamily = "toy"\nscale = {scale}\n'
+            f'summary = "x"\nfile = "{path.name}"\nsha256 = "{digest}"\n'
+        )
+    (tmp_path / "index.toml").write_text(index)
+    monkeypatch.setattr(weights, "models_folder", lambda: tmp_path)
+    list_models.cache_clear()
+    yield
+    list_models.cache_clear()
+
+
+@pytest.mark.usefixtures("shelf")
+def test_names_and_families() -> None:
+    assert load_network("toy").scale == 2
+    assert load_network("toy", scale=4).scale == 4
+    assert load_network("toy-x4").scale == 4
+    assert find_model("toy", None).name == "toy-x2"
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_scale_that_is_not_offered() -> None:
+    with pytest.raises(ConfigError, match=r"'toy' has no scale 3; it has 2, 4$"):
+        load_network("toy", scale=3)
+    with pytest.raises(ConfigError, match=r"no scale 2; it has 4$"):
+        load_network("toy-x4", scale=2)
+    with pytest.raises(ConfigError, match=r"no scale 9; it has 2, 3, 4$"):
+        load_network("lanczos", scale=9)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_model_that_does_not_exist() -> None:
+    with pytest.raises(ConfigError, match="'tyo'; there are identity, lanczos, toy"):
+        load_network("tyo")
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize("position", [10, -1])
+def test_a_damaged_copy_is_refused(tmp_path: Path, position: int) -> None:
+    path = tmp_path / "toy-x2.safetensors"
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CorruptWeightsError, match="checksum") as caught:
+        load_network("toy")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_missing_or_unfetched_copy(tmp_path: Path) -> None:
+    path = tmp_path / "toy-x2.safetensors"
+    path.write_bytes(LFS)
+    with pytest.raises(CorruptWeightsError, match="git lfs pull"):
+        load_network("toy")
+    path.unlink()
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: No such file")):
+        load_network("toy")
+
+
+def test_shipped_models_resist_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(models_folder(), folder)
+    monkeypatch.setattr(weights, "models_folder", lambda: folder)
+    list_models.cache_clear()
+    try:
+        for entry in entries(folder):
+            with (folder / entry["file"]).open("r+b") as file:
+                file.seek(-1, 2)
+                last = file.read(1)
+                file.seek(-1, 2)
+                file.write(bytes([last[0] ^ 1]))
+            with pytest.raises(CorruptWeightsError):
+                load_network(entry["name"])
+    finally:
+        list_models.cache_clear()
+
+
+def test_classical_models_need_no_file() -> None:
+    assert load_network("identity").scale == 1
+    assert load_network("lanczos").scale == 2
+    assert load_network("lanczos-x3").scale == 3
+    assert load_network("lanczos", scale=4).scale == 4
+    names = [model.name for model in list_models()]
+    assert len(names) == len(set(names))
