@@ -14,6 +14,12 @@ _DTYPES: dict[Precision, torch.dtype] = {
 }
 _CPU_PIXELS = 4_000_000  # whole frames up to here: SPAN then works in about 4 GB
 _CPU_TILE = 1024
+_NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plain RuntimeError
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,7 +30,9 @@ def choose_device(name: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+        return (
+            torch.device("cuda", torch.cuda.current_device()) if available else torch.device("cpu")
+        )
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -75,7 +83,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out, on a GPU or the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "not enough memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)

@@ -74,13 +74,24 @@ class Engine:
         for frame in frames:
             if self._tile is None:
                 self._tile = default_tile(self._device, frame.height, frame.width)
-            yield self._on_host(frame) if self._ring is None else self._on_gpu(frame, self._ring)
+            yield self._start(frame)
 
     def collect(self, pending: Pending) -> Frame:
         """Wait for one result of :meth:`submit`; call in order, at most ``IN_FLIGHT`` late."""
         if isinstance(pending, Frame):
             return pending
         return self._finished(pending.frame, pending.collect())
+
+    def _start(self, frame: Frame) -> Pending:
+        try:
+            return self._on_host(frame) if self._ring is None else self._on_gpu(frame, self._ring)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
+                f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
+                f"to {self._target.width}x{self._target.height} do not fit"
+            ) from error
 
     @torch.inference_mode()
     def _on_host(self, frame: Frame) -> Frame:
@@ -137,6 +148,8 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 self._halve_tile(rgb, error)
+            if self._device.type == "cuda":  # not before the error let go of what it refers to
+                torch.cuda.empty_cache()
 
     def _halve_tile(self, rgb: Tensor, error: BaseException) -> None:
         longest = min(self._tile or max(rgb.shape[-2:]), max(rgb.shape[-2:]))
@@ -145,11 +158,7 @@ class Engine:
                 f"out of memory on {self._device} even with tiles of {longest} pixels"
             ) from error
         self._tile = max(_SMALLEST_TILE, -(-longest // 2))
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        logger.warning(
-            "out of memory: frames are now split into tiles of %d pixels", self._tile
-        )
+        logger.warning("out of memory: frames are now split into tiles of %d pixels", self._tile)
 
     def _make_to_rgb(self, format: PixelFormat, colour: Colour, width: int, height: int) -> ToRgb:
         return ToRgb(format, colour, width, height, self._device)

@@ -2,9 +2,14 @@
 
 Note [Slots instead of record_stream]. A frame's buffers belong to a slot of a ring. The uploading,
 computing and downloading streams are ordered by a slot's events, and a slot is used again only
-after its download was waited for; so no buffer is freed or reused while a stream still reads it,
-nothing is allocated per frame, and the host waits in :meth:`Slot.collect` alone. The ring holds
-as many slots as frames can be alive: those queued, one being enqueued, one being collected.
+after it was collected; so no buffer is freed or reused while a stream still reads it, nothing is
+allocated per frame, and the host waits in :meth:`Slot.collect` alone. The ring holds as many slots
+as frames can be alive: those queued, one being enqueued, one being collected.
+
+Note [Memory has a stream]. PyTorch hands out device memory for the stream that is current, and may
+hand out what that stream's earlier kernels still read: they come first on that stream. On any other
+stream they do not; so a stream that writes to memory it did not allocate waits for the one that
+did. This happens where a slot is made, and where weights made by the caller are first used.
 """
 
 from collections.abc import Sequence
@@ -26,9 +31,15 @@ class Slot:
         self.inputs = tuple(torch.empty_like(p, device=ring.device) for p in self._staging)
         self._outputs = [torch.empty_like(plane) for plane in outputs]
         self._results = [_pinned(plane) for plane in outputs]
-        self._uploaded, self._computed = torch.cuda.Event(), torch.cuda.Event()
-        self._downloaded = torch.cuda.Event(blocking=True)  # the waiting thread sleeps
+        self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # blocking: the thread that waits sleeps, and leaves its core to the encoder
+        self._downloaded = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self.frame = frame
+        self.in_use = False
+        """Whether the slot waits to be collected."""
+        # See note [Memory has a stream].
+        ring.uploading.wait_stream(torch.cuda.current_stream(ring.device))
 
     def fits(self, frame: Frame) -> bool:
         """Whether ``frame`` has the planes that this slot was made for."""
@@ -37,7 +48,7 @@ class Slot:
 
     def upload(self, frame: Frame) -> None:
         """Copy ``frame`` to pinned memory and start its way to the device."""
-        self.frame = frame
+        self.frame, self.in_use = frame, True
         for staged, plane in zip(self._staging, frame.planes, strict=True):
             staged.copy_(plane)
         with torch.cuda.stream(self._ring.uploading):
@@ -63,7 +74,9 @@ class Slot:
     def collect(self) -> tuple[Tensor, ...]:
         """Wait for the download; the result is a copy, since encoders keep what they are given."""
         self._downloaded.synchronize()
-        return tuple(result.clone() for result in self._results)
+        planes = tuple(result.clone() for result in self._results)
+        self.in_use = False
+        return planes
 
 
 def _pinned(plane: Tensor) -> Tensor:
@@ -75,21 +88,23 @@ class Ring:
 
     def __init__(self, device: torch.device, size: int) -> None:
         self.device = device
-        self.uploading = torch.cuda.Stream(device)
-        self.computing = torch.cuda.Stream(device)
-        self.downloading = torch.cuda.Stream(device)
+        self.uploading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.computing = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.downloading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # See note [Memory has a stream].
+        self.computing.wait_stream(torch.cuda.current_stream(device))
         self._slots: list[Slot | None] = [None] * size
         self._next = 0
 
     def take(self, frame: Frame, outputs: Sequence[Tensor]) -> Slot:
-        """The next slot in turn, made anew if it does not fit ``frame``.
+        """The next slot in turn, made anew if it does not fit ``frame`` or was not collected yet.
 
         Args:
             frame: the frame that will be uploaded.
             outputs: device tensors shaped like the planes that will be downloaded.
         """
         slot = self._slots[self._next]
-        if slot is None or not slot.fits(frame):
+        if slot is None or slot.in_use or not slot.fits(frame):
             slot = self._slots[self._next] = Slot(frame, outputs, self)
         self._next = (self._next + 1) % len(self._slots)
         return slot

@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from vsr import device as devices
+from vsr.device import choose_device, choose_dtype, default_tile, describe, is_out_of_memory
+from vsr.errors import DeviceError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu() -> None:
+    assert choose_device("auto") == CPU
+    assert choose_device("cpu") == CPU
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(DeviceError, match=f"{name}.*no CUDA device"):
+            choose_device(name)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_with_gpus() -> None:
+    """A device always has an index, as the tensors on it do."""
+    assert choose_device("auto") == torch.device("cuda", 1)
+    assert choose_device("cuda") == torch.device("cuda", 1)
+    assert choose_device("cuda:0") == CUDA
+    assert choose_device("cpu") == CPU
+    with pytest.raises(DeviceError, match=r"cuda:2.*there are 2"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    "name", ["gpu", "", "cuda:x", "cuda:-1", "meta", "xpu", "CUDA", "cpu,cuda"]
+)
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(DeviceError, match="use auto, cpu, cuda or cuda:N") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_dtype(CPU, "fp32") == torch.float32
+    assert choose_dtype(CUDA, "bf16") == torch.bfloat16
+    assert choose_dtype(CPU, "fp16") == torch.float16
+    assert choose_dtype(CUDA, "auto") == torch.float16
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: True)
+    assert choose_dtype(CPU, "auto") == torch.bfloat16
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: False)
+    assert choose_dtype(CPU, "auto") == torch.float32
+
+
+def test_this_processor_can_be_asked() -> None:
+    assert choose_dtype(CPU, "auto") in (torch.bfloat16, torch.float32)
+    assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+
+
+def test_large_pictures_are_tiled_on_the_cpu() -> None:
+    assert default_tile(CPU, 1080, 1920) is None
+    assert default_tile(CPU, 2160, 3840) == 1024
+    assert default_tile(CUDA, 2160, 3840) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected
+
+
+def test_a_real_shortage_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 55, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.cuda
+def test_the_gpu_has_a_name() -> None:
+    assert torch.cuda.get_device_name(0) in describe(choose_device("cuda:0"))

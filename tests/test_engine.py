@@ -1,0 +1,458 @@
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vsr.colour import FromRgb, ToRgb
+from vsr.engine import IN_FLIGHT, Engine, Target
+from vsr.errors import OutOfMemoryError
+from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
+from vsr.networks import Network, classical
+from vsr.networks.span import Span, SpanConfig
+from vsr.resample import resize
+from vsr.weights import load_network
+
+FrameMaker = Callable[..., Frame]
+CPU = torch.device("cpu")
+BT709 = Colour(
+    matrix=Matrix.BT709, range=Range.LIMITED, primaries=1, transfer=1, siting=Siting.LEFT
+)
+RGB = replace(BT709, matrix=Matrix.RGB, range=Range.FULL, siting=Siting.UNSPECIFIED)
+
+
+def small_span(**options: Any) -> Network:
+    """An untrained network of SPAN's form around bilinear-sized values, enlarging twice."""
+    options = {"channels": 4, "fused_channels": 4, "blocks": 1, "norm": False} | options
+    config = SpanConfig(**options)
+    return Network(
+        module=Span(config).eval(), name="span", scale=config.scale, halo=config.halo,
+        in_channels=config.in_channels, out_channels=config.out_channels,
+    )  # fmt: skip
+
+
+def engine_for(
+    network: Network, width: int, height: int, name: str, colour: Colour = BT709, *,
+    device: torch.device = CPU, dtype: torch.dtype = torch.float32, tile: int | None = None,
+    dither: Any = "none",
+) -> Engine:  # fmt: skip
+    target = Target(
+        width=width, height=height, format=pixel_format(name), colour=colour, dither=dither
+    )
+    return Engine(network, target, device=device, dtype=dtype, tile=tile)
+
+
+def run(engine: Engine, frames: Iterable[Frame]) -> list[Frame]:
+    """All results, each collected as late as the engine allows."""
+    waiting, done = [], []
+    for pending in engine.submit(frames):
+        waiting.append(pending)
+        if len(waiting) > IN_FLIGHT:
+            done.append(engine.collect(waiting.pop(0)))
+    return done + [engine.collect(pending) for pending in waiting]
+
+
+def assert_same_codes(found: Frame, expected: Frame, tolerance: int = 0) -> None:
+    for ours, theirs in zip(found.components, expected.components, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == theirs.dtype
+        assert (ours.int() - theirs.int()).abs().max() <= tolerance
+
+
+# What comes out.
+
+
+def test_frames_in_are_frames_out(make_frame: FrameMaker) -> None:
+    """Number, order, time and damage, whatever the timestamps look like."""
+    times = [(0, 40), (40, 33), (73, 1), (500, 0), (501, 12000), (13000, 9)]
+    frames = [
+        replace(make_frame("yuv420p", 16, 12), pts=pts, duration=duration,
+                time_base=Fraction(1, 90000), corrupt=pts == 73)
+        for pts, duration in times
+    ]  # fmt: skip
+    found = run(engine_for(small_span(), 32, 24, "yuv420p"), frames)
+    assert [(f.pts, f.duration) for f in found] == times
+    assert {f.time_base for f in found} == {Fraction(1, 90000)}
+    assert [f.corrupt for f in found] == [False, False, True, False, False, False]
+    for frame in found:
+        assert (frame.width, frame.height, frame.colour) == (32, 24, BT709)
+        assert [p.shape for p in frame.planes] == [(24, 32), (12, 16), (12, 16)]
+
+
+def test_frames_are_taken_one_at_a_time(make_frame: FrameMaker) -> None:
+    taken = []
+
+    def frames() -> Iterable[Frame]:
+        for index in range(5):
+            taken.append(index)
+            yield make_frame("yuv420p", 16, 12)
+
+    results = engine_for(classical("identity", 1), 16, 12, "yuv420p").submit(frames())
+    assert taken == []
+    next(iter(results))
+    assert taken == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("yuv420p", 1), ("yuv422p", 1), ("yuv420p10le", 1), ("yuv422p10le", 1), ("yuv444p", 0),
+     ("yuv444p10le", 0), ("yuv444p16le", 0), ("gray", 0), ("gray10le", 0), ("gray16le", 0),
+     ("yuva420p", 1), ("yuva444p10le", 0)],
+)  # fmt: skip
+@pytest.mark.parametrize(("width", "height"), [(48, 32), (33, 27)])
+def test_identity_gives_back_the_planes(
+    make_frame: FrameMaker, name: str, tolerance: int, width: int, height: int
+) -> None:
+    frame = make_frame(name, width, height)
+    (found,) = run(engine_for(classical("identity", 1), width, height, name), [frame])
+    assert found.format == frame.format
+    assert_same_codes(found, frame, tolerance)
+
+
+@pytest.mark.parametrize("name", ["gbrp", "gbrp10le", "gbrp16le", "gbrap", "gbrap12le"])
+def test_identity_gives_back_rgb(make_frame: FrameMaker, name: str) -> None:
+    frame = make_frame(name, 33, 27, RGB)
+    (found,) = run(engine_for(classical("identity", 1), 33, 27, name, RGB), [frame])
+    assert_same_codes(found, frame)
+    assert all(map(torch.equal, found.planes, frame.planes))
+
+
+@pytest.mark.parametrize(
+    ("name", "planar", "colour"),
+    [("nv12", "yuv420p", BT709), ("p010le", "yuv420p10le", BT709), ("rgb24", "gbrp", RGB),
+     ("bgra", "gbrap", RGB), ("yuyv422", "yuv422p", BT709), ("argb", "gbrap", RGB)],
+)  # fmt: skip
+def test_packed_sources_become_planar(
+    make_frame: FrameMaker, name: str, planar: str, colour: Colour
+) -> None:
+    frame = make_frame(name, 24, 16, colour)
+    (found,) = run(engine_for(classical("identity", 1), 24, 16, planar, colour), [frame])
+    for ours, theirs in zip(found.components, frame.components, strict=True):
+        assert (ours.int() - (theirs.int() >> frame.format.shift)).abs().max() <= 1
+
+
+def test_steps_are_conversion_network_conversion(make_frame: FrameMaker) -> None:
+    network = small_span()
+    frame = make_frame("yuv420p", 20, 14)
+    rgb = ToRgb(frame.format, frame.colour, 20, 14, CPU)(frame.components)
+    with torch.no_grad():
+        out = network.module(rgb)
+    expected = FromRgb(pixel_format("yuv444p10le"), BT709, 40, 28, CPU)(out)
+    (found,) = run(engine_for(network, 40, 28, "yuv444p10le"), [frame])
+    for ours, theirs in zip(found.planes, expected, strict=True):
+        assert (ours.int() - theirs.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(50, 30), (30, 21), (41, 28), (40, 29)])
+def test_another_size_is_a_lanczos_resize(make_frame: FrameMaker, width: int, height: int) -> None:
+    frame = make_frame("yuv444p", 20, 14)
+    rgb = ToRgb(frame.format, frame.colour, 20, 14, CPU)(frame.components)
+    expected = resize(resize(rgb, 28, 40, "lanczos"), height, width, "lanczos")
+    planes = FromRgb(pixel_format("yuv444p"), BT709, width, height, CPU)(expected)
+    (found,) = run(engine_for(classical("lanczos", 2), width, height, "yuv444p"), [frame])
+    assert all(map(torch.equal, found.planes, planes))
+
+
+def test_alpha_is_upscaled_beside_the_picture(make_frame: FrameMaker) -> None:
+    frame = make_frame("yuva420p", 16, 12)
+    (found,) = run(engine_for(classical("lanczos", 2), 32, 24, "yuva420p"), [frame])
+    alpha = resize(frame.components[3], 24, 32).add(0.5).floor().clamp(0, 255)
+    assert (found.components[3].float() - alpha).abs().max() <= 1
+
+
+def test_alpha_without_a_source_is_opaque(make_frame: FrameMaker) -> None:
+    for dither in ("none", "ordered"):
+        engine = engine_for(classical("lanczos", 2), 32, 24, "yuva444p10le", dither=dither)
+        (found,) = run(engine, [make_frame("yuv420p", 16, 12)])
+        assert bool((found.components[3].int() == 1023).all())
+
+
+def test_alpha_is_dropped_where_the_target_has_none(make_frame: FrameMaker) -> None:
+    (found,) = run(
+        engine_for(classical("lanczos", 2), 32, 24, "yuv420p"), [make_frame("bgra", 16, 12, RGB)]
+    )
+    assert len(found.planes) == 3
+
+
+def test_networks_of_one_channel_see_each_colour(make_frame: FrameMaker) -> None:
+    network = small_span(in_channels=1, out_channels=1)
+    frame = make_frame("gbrp16le", 16, 12, RGB)
+    rgb = ToRgb(frame.format, RGB, 16, 12, CPU)(frame.components)
+    with torch.no_grad():
+        out = torch.cat([network.module(rgb[:, i : i + 1]) for i in range(3)], dim=1)
+    expected = FromRgb(frame.format, RGB, 32, 24, CPU)(out)
+    (found,) = run(engine_for(network, 32, 24, "gbrp16le", RGB), [frame])
+    for ours, theirs in zip(found.components, expected, strict=True):
+        assert (ours.int() - theirs.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("name", ["gray", "yuv420p", "gbrap"])
+def test_networks_of_one_channel_take_every_format(make_frame: FrameMaker, name: str) -> None:
+    network = small_span(in_channels=1, out_channels=1)
+    colour = RGB if name == "gbrap" else BT709
+    (found,) = run(engine_for(network, 32, 24, name, colour), [make_frame(name, 16, 12, colour)])
+    assert found.components[0].shape == (24, 32)
+
+
+def test_geometry_and_format_may_change_on_the_way(make_frame: FrameMaker) -> None:
+    """The target stays; each frame says how it is to be read."""
+    sources = [("yuv420p", 16, 12), ("yuv444p10le", 20, 10), ("nv12", 16, 12), ("gray", 8, 8)]
+    frames = [make_frame(name, width, height) for name, width, height in sources]
+    found = run(engine_for(classical("lanczos", 2), 32, 24, "yuv420p"), frames)
+    assert [p.shape for f in found for p in f.planes] == [(24, 32), (12, 16), (12, 16)] * 4
+    for frame, result in zip(frames, found, strict=True):
+        alone = run(engine_for(classical("lanczos", 2), 32, 24, "yuv420p"), [frame])
+        assert_same_codes(result, alone[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_classical_filters_stay_exact(make_frame: FrameMaker, dtype: torch.dtype) -> None:
+    engine = engine_for(classical("identity", 1), 16, 12, "yuv444p16le", dtype=dtype)
+    assert engine.dtype == torch.float32
+    frame = make_frame("yuv444p16le", 16, 12)
+    assert_same_codes(run(engine, [frame])[0], frame)
+
+
+def test_half_precision_is_used(make_frame: FrameMaker) -> None:
+    network = small_span()
+    engine = engine_for(network, 32, 24, "yuv420p", dtype=torch.bfloat16)
+    assert engine.dtype == torch.bfloat16
+    assert {p.dtype for p in network.module.parameters()} == {torch.float32}  # a copy is converted
+    assert len(run(engine, [make_frame("yuv420p", 16, 12)])) == 1
+
+
+def test_an_error_in_the_source_comes_through(make_frame: FrameMaker) -> None:
+    def frames() -> Iterable[Frame]:
+        yield make_frame("yuv420p", 16, 12)
+        raise OSError("gone")
+
+    results = iter(engine_for(classical("identity", 1), 16, 12, "yuv420p").submit(frames()))
+    next(results)
+    with pytest.raises(OSError, match="gone"):
+        next(results)
+
+
+# Tiles and memory.
+
+
+class Greedy(nn.Module):
+    """Enlarges twice, but runs out of memory on pictures of more than ``limit`` pixels."""
+
+    def __init__(self, inner: nn.Module, limit: int, log: Callable[[int], None]) -> None:
+        super().__init__()
+        self.inner, self.limit, self.log = inner, limit, log
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.shape[-2] * x.shape[-1]
+        self.log(pixels)
+        if pixels > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        out: Tensor = self.inner(x)
+        return out
+
+
+def greedy(limit: int) -> tuple[Network, Network, list[int]]:
+    """A network, the same with an appetite, and a log of what the second was fed."""
+    log: list[int] = []
+    modest = small_span()
+    return modest, replace(modest, module=Greedy(modest.module, limit, log.append)), log
+
+
+@pytest.mark.parametrize("tile", [16, 32, 50])
+def test_tiles_change_nothing(make_frame: FrameMaker, tile: int) -> None:
+    network = small_span()
+    frame = make_frame("yuv444p", 70, 45)
+    whole = run(engine_for(network, 140, 90, "yuv444p"), [frame])[0]
+    engine = engine_for(network, 140, 90, "yuv444p", tile=tile)
+    assert_same_codes(run(engine, [frame])[0], whole, 1)
+    assert engine.tile == tile
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuva444p", "gray"])
+def test_out_of_memory_halves_the_tile_and_loses_nothing(make_frame: FrameMaker, name: str) -> None:
+    modest, hungry, log = greedy(limit=60 * 60)
+    frames = [make_frame(name, 150, 90, pts=i) for i in range(4)]
+    whole = run(engine_for(modest, 300, 180, name), frames)
+    engine = engine_for(hungry, 300, 180, name)
+    found = run(engine, frames)
+    assert [f.pts for f in found] == [0, 1, 2, 3]
+    for ours, theirs in zip(found, whole, strict=True):
+        assert_same_codes(ours, theirs, 1)
+    assert engine.tile == 38  # 150, 75, 38
+    assert sum(pixels > 60 * 60 for pixels in log) == 2  # remembered: the other frames ran at once
+
+
+def test_out_of_memory_inside_a_tile_starts_the_frame_again(make_frame: FrameMaker) -> None:
+    """Not at the first tile: those that were done are done again with smaller ones."""
+    modest, _, _ = greedy(0)
+    calls: list[int] = []
+
+    class Fails(Greedy):
+        def forward(self, x: Tensor) -> Tensor:
+            self.log(1)
+            if len(calls) == 3:
+                raise torch.OutOfMemoryError("out of memory")
+            out: Tensor = self.inner(x)
+            return out
+
+    network = replace(modest, module=Fails(modest.module, 0, calls.append))
+    frame = make_frame("yuv444p", 100, 80)
+    engine = engine_for(network, 200, 160, "yuv444p", tile=64)
+    (found,) = run(engine, [frame])
+    (whole,) = run(engine_for(modest, 200, 160, "yuv444p"), [frame])
+    assert_same_codes(found, whole, 1)
+    assert engine.tile == 32
+
+
+def test_out_of_memory_at_the_smallest_tile(make_frame: FrameMaker) -> None:
+    _, hungry, log = greedy(limit=100)
+    engine = engine_for(hungry, 300, 180, "yuv420p")
+    with pytest.raises(OutOfMemoryError, match="tiles of 32 pixels") as caught:
+        run(engine, [make_frame("yuv420p", 150, 90)])
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
+    assert "\n" not in str(caught.value)
+    assert len(log) == 4  # 150, 75, 38, 32
+
+
+def test_out_of_memory_on_a_tiny_picture(make_frame: FrameMaker) -> None:
+    _, hungry, _ = greedy(limit=10)
+    with pytest.raises(OutOfMemoryError):
+        run(engine_for(hungry, 32, 24, "yuv420p"), [make_frame("yuv420p", 16, 12)])
+
+
+def test_out_of_memory_around_the_network(
+    make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(self: FromRgb, rgb: Tensor) -> tuple[Tensor, ...]:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(FromRgb, "__call__", convert)
+    engine = engine_for(classical("lanczos", 2), 32, 24, "yuv420p")
+    with pytest.raises(OutOfMemoryError, match="16x12 to 32x24") as caught:
+        run(engine, [make_frame("yuv420p", 16, 12)])
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_left_alone(make_frame: FrameMaker) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("shapes cannot be multiplied")
+
+    network = replace(small_span(), module=Broken())
+    with pytest.raises(RuntimeError, match="multiplied") as caught:
+        run(engine_for(network, 32, 24, "yuv420p"), [make_frame("yuv420p", 16, 12)])
+    assert not isinstance(caught.value, OutOfMemoryError)
+
+
+def test_large_pictures_are_tiled_unasked(
+    make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vsr.device._CPU_PIXELS", 1000)
+    monkeypatch.setattr("vsr.device._CPU_TILE", 20)
+    modest, hungry, log = greedy(limit=10**9)
+    frame = make_frame("yuv420p", 50, 40)
+    engine = engine_for(hungry, 100, 80, "yuv420p")
+    (found,) = run(engine, [frame])
+    assert engine.tile == 20
+    assert len(log) == 6
+    monkeypatch.undo()
+    assert_same_codes(found, run(engine_for(modest, 100, 80, "yuv420p"), [frame])[0], 1)
+
+
+# On a GPU.
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    return torch.device("cuda", 0)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("yuv420p", "yuv420p"), ("yuv420p10le", "yuv422p10le"), ("nv12", "yuv420p"),
+     ("p010le", "yuv420p10le"), ("gbrap16le", "gbrap16le"), ("gray16le", "gray16le"),
+     ("rgb48le", "gbrp16le"), ("yuyv422", "yuv444p")],
+)  # fmt: skip
+def test_gpu_equals_cpu(make_frame: FrameMaker, gpu: torch.device, name: str, target: str) -> None:
+    colour = RGB if "rgb" in name or "gbr" in name else BT709
+    frames = [make_frame(name, 49, 31, colour, pts=i) for i in range(12)]
+    network = small_span()
+    found = run(engine_for(network, 98, 62, target, colour, device=gpu), frames)
+    expected = run(engine_for(network, 98, 62, target, colour), frames)
+    assert [f.pts for f in found] == list(range(12))
+    deep = pixel_format(target).depth > 12
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same_codes(ours, theirs, 8 if deep else 1)
+
+
+@pytest.mark.cuda
+def test_gpu_equals_cpu_with_real_weights(
+    make_frame: FrameMaker, gpu: torch.device, shared: Path
+) -> None:
+    network = load_network(shared / "weights" / "spanx2_ch48.safetensors")
+    frames = [make_frame("yuv420p", 160, 96, low=40, high=200) for _ in range(2)]
+    found = run(engine_for(network, 320, 192, "yuv420p", device=gpu), frames)
+    for ours, theirs in zip(
+        found, run(engine_for(network, 320, 192, "yuv420p"), frames), strict=True
+    ):
+        assert_same_codes(ours, theirs, 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("late", [0, IN_FLIGHT, 12])
+def test_gpu_keeps_frames_apart(make_frame: FrameMaker, gpu: torch.device, late: int) -> None:
+    """More frames than slots, large enough that copies and kernels overlap."""
+    frames = [make_frame("yuv420p", 1280, 720, pts=i) for i in range(12)]
+    engine = engine_for(classical("identity", 1), 1280, 720, "yuv420p", device=gpu)
+    waiting, found = [], []
+    for pending in engine.submit(frames):
+        waiting.append(pending)
+        if len(waiting) > late:
+            found.append(engine.collect(waiting.pop(0)))
+    found += [engine.collect(pending) for pending in waiting]
+    assert [f.pts for f in found] == list(range(12))
+    for ours, theirs in zip(found, frames, strict=True):
+        assert_same_codes(ours, theirs, 1)
+
+
+@pytest.mark.cuda
+def test_gpu_takes_a_change_of_geometry(make_frame: FrameMaker, gpu: torch.device) -> None:
+    """New slots are made while frames of the old size are on their way."""
+    sources = [
+        ("yuv420p", 640, 360),
+        ("yuv444p10le", 320, 180),
+        ("nv12", 640, 360),
+        ("gray", 64, 48),
+    ]
+    frames = [make_frame(*sources[i // 2 % 4], pts=i) for i in range(24)]
+    network = small_span()
+    found = run(engine_for(network, 640, 360, "yuv420p", device=gpu), frames)
+    expected = run(engine_for(network, 640, 360, "yuv420p"), frames)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same_codes(ours, theirs, 1)
+
+
+@pytest.mark.cuda
+def test_gpu_results_are_not_overwritten(make_frame: FrameMaker, gpu: torch.device) -> None:
+    """Encoders keep what they are given."""
+    frames = [make_frame("yuv420p", 64, 48, pts=i) for i in range(9)]
+    found = run(engine_for(classical("identity", 1), 64, 48, "yuv420p", device=gpu), frames)
+    pointers = {plane.data_ptr() for frame in found for plane in frame.planes}
+    assert len(pointers) == 27
+
+
+@pytest.mark.cuda
+def test_gpu_out_of_memory(make_frame: FrameMaker, gpu: torch.device) -> None:
+    modest, hungry, _ = greedy(limit=60 * 60)
+    frames = [make_frame("yuv420p", 150, 90, pts=i) for i in range(3)]
+    engine = engine_for(hungry, 300, 180, "yuv420p", device=gpu)
+    for ours, theirs in zip(
+        run(engine, frames), run(engine_for(modest, 300, 180, "yuv420p"), frames), strict=True
+    ):
+        assert_same_codes(ours, theirs, 1)
+    assert engine.tile == 38
