@@ -11,7 +11,7 @@ from typing import Literal
 
 from vsr.errors import ConfigError
 
-__all__ = ["EncoderConfig", "UpscaleConfig"]
+__all__ = ["DITHERS", "PRECISIONS", "Dither", "EncoderConfig", "Precision", "UpscaleConfig"]
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Dither = Literal["none", "ordered"]

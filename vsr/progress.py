@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-__all__ = ["Boundary", "Progress", "StageTimes", "stage_times"]
+__all__ = ["Boundary", "Progress", "Speedometer", "StageTimes", "stage_times"]
 
 
 @dataclass(slots=True)

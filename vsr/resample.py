@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Resampler", "least_squares_inverse", "resize", "resize_matrix"]
+__all__ = ["Kernel", "Resampler", "least_squares_inverse", "resize", "resize_matrix"]
 
 Kernel = Literal["bicubic", "lanczos"]
-_BLOCK = 64  # outputs computed by one matrix product: wide enough for GEMM, narrow enough to stay banded
+_BLOCK = 64
+"""Outputs computed by one matrix product: wide enough for GEMM, narrow enough to stay banded."""
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,7 +131,7 @@ class Resampler:
 @lru_cache(maxsize=32)
 def _axis(count: int, outputs: int, kernel: Kernel, device: torch.device) -> Resampler:
     step = count / outputs
-    positions = (np.arange(outputs) + 0.5) * step - 0.5
+    positions = (np.arange(outputs, dtype=np.float64) + 0.5) * step - 0.5
     matrix = resize_matrix(positions, count, kernel, stretch=max(step, 1.0))
     return Resampler.from_matrix(matrix, device)
 

@@ -1,0 +1,168 @@
+"""The house's order: a lower room never imports a higher one, siblings never import each other."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vsr
+
+PACKAGE = Path(vsr.__file__).resolve().parent
+
+# Lowest first; the rooms of one line are siblings.
+ORDER = [
+    ("errors",),
+    ("config",),
+    ("frame",),
+    ("resample",),
+    ("colour",),
+    ("ffmpeg",),
+    ("encoding", "streams"),
+    ("sources", "sinks"),
+    ("networks",),
+    ("weights",),
+    ("device", "runtimes", "tiles", "slots"),
+    ("engine",),
+    ("progress",),
+    ("pipeline",),
+    ("cli", "vapoursynth"),
+    ("__main__",),
+]
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+SHARED_IN_ROOM = {"networks": {"blocks", "attention"}}
+"""Files that their siblings may import; each other file of these rooms stands alone."""
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package, by dotted name without ``vsr``; the package itself is ""."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(p for p in parts if p != "__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[str, str]]:
+    """Every ``from vsr… import name`` of a file, wherever it stands, as (module, name).
+
+    ``for_types`` includes those that only a type checker sees.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = set() if for_types else set(_seen_by_type_checkers(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in unseen:
+            assert not getattr(node, "level", 0), f"{path}: relative import"
+            for alias in node.names:
+                plain = isinstance(node, ast.Import)
+                module = alias.name if plain else str(getattr(node, "module", ""))
+                if module.partition(".")[0] == "vsr":
+                    yield module.removeprefix("vsr").removeprefix("."), "" if plain else alias.name
+
+
+def _seen_by_type_checkers(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                yield from ast.walk(child)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules that a file imports, submodules taken from their package included."""
+    found = set()
+    for module, name in imports(path):
+        inner = f"{module}.{name}".strip(".")
+        found.add(inner if inner in MODULES else module)
+    return found - {""}
+
+
+ROOMS = sorted({name.partition(".")[0] for name in MODULES} - {""})
+
+
+def test_every_room_has_its_place() -> None:
+    assert set(ROOMS) <= set(LEVEL)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_lower_ones(room: str) -> None:
+    for name, path in MODULES.items():
+        if name.partition(".")[0] == room:
+            for other in {module.partition(".")[0] for module in imported_modules(path)} - {room}:
+                assert LEVEL[other] < LEVEL[room], f"vsr.{name} imports vsr.{other}"
+
+
+@pytest.mark.parametrize("room", SHARED_IN_ROOM)
+def test_siblings_stand_alone(room: str) -> None:
+    for name, path in MODULES.items():
+        if name.startswith(f"{room}."):
+            inside = {m for m in imported_modules(path) if m.partition(".")[0] == room}
+            allowed = {f"{room}.{shared}" for shared in SHARED_IN_ROOM[room]}
+            assert inside <= allowed, f"vsr.{name}"
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room in MODULES])
+def test_no_circle_inside_a_room(room: str) -> None:
+    edges = {
+        name: {m for m in imported_modules(path) if m.startswith(f"{room}.")} - {name}
+        for name, path in MODULES.items()
+        if name.startswith(f"{room}.")
+    }
+    while edges:
+        free = {name for name, needs in edges.items() if not needs & edges.keys()}
+        assert free, f"circle among {sorted(edges)}"
+        edges = {name: needs for name, needs in edges.items() if name not in free}
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest, as ruff sorts them."""
+    return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_all_is_sorted_and_true(name: str) -> None:
+    if name == "__main__":
+        return
+    module = importlib.import_module(f"vsr.{name}".rstrip("."))
+    listed = getattr(module, "__all__", None)
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    if listed is None:
+        assert not any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in tree.body)
+        return
+    assert listed == sorted(set(listed), key=_rank)
+    for public in listed:
+        assert not public.startswith("_")
+        assert hasattr(module, public)
+
+
+def test_what_is_imported_is_public() -> None:
+    """A name that another module uses when it runs stands in ``__all__`` of its home."""
+    wrong = []
+    for name, path in MODULES.items():
+        for module, wanted in imports(path, for_types=False):
+            inner = f"{module}.{wanted}".strip(".")
+            if wanted and module and inner not in MODULES:
+                listed = importlib.import_module(f"vsr.{module}").__all__
+                if wanted not in listed:
+                    wrong.append(f"vsr.{name}: from vsr.{module} import {wanted}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["vsr", "vsr.cli", "vsr.config", "vsr.errors"])
+def test_starting_needs_no_torch(name: str) -> None:
+    code = f"import sys, {name}; print(*sorted({{'torch', 'numpy', 'av'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_public_names_are_there() -> None:
+    for name in vsr.__all__:
+        assert getattr(vsr, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = vsr.nothing
