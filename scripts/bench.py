@@ -112,7 +112,9 @@ def _run_part(part: str, *arguments: str) -> dict[str, float]:
     return peak_memory(*arguments)
 
 
-def bench_overhead(folder: Path, frames: int, rounds: int, weights: Path | None) -> dict[str, float]:
+def bench_overhead(
+    folder: Path, frames: int, rounds: int, weights: Path | None
+) -> dict[str, float]:
     """Whole command over pure network."""
     clip, extra = folder / "clip.mp4", [weights] if weights else []
     make_clip(clip, frames)
@@ -121,11 +123,8 @@ def bench_overhead(folder: Path, frames: int, rounds: int, weights: Path | None)
         network.append(in_process("network", frames, *extra)["seconds"])
         measured = in_process("command", clip, folder / "out.mp4", *extra)
         command.append(measured["seconds"])
-        print(
-            f"round {turn + 1}: command {command[-1]:.2f} s, network {network[-1]:.2f} s"
-            f" (decode busy {measured['decode_busy']:.2f}, encode busy {measured['encode_busy']:.2f})",
-            flush=True,
-        )
+        beside = ", ".join(f"{k.replace('_', ' ')} {v:.2f}" for k, v in measured.items())
+        print(f"round {turn + 1}: network {network[-1]:.2f}; command {beside}", flush=True)
     ratio = statistics.median(command) / statistics.median(network)
     print(f"command / network: {ratio:.3f} ({frames} frames of {WIDTH}x{HEIGHT})")
     return {
@@ -135,7 +134,7 @@ def bench_overhead(folder: Path, frames: int, rounds: int, weights: Path | None)
 
 
 def bench_memory(folder: Path, frames: int, model: str) -> dict[str, float]:
-    """Peak memory of a long clip over a short one's, with a quick model: its frames are the same."""
+    """Peak memory of a long clip over a short one's."""
     peaks = []
     for count in (frames, 10 * frames):
         clip = folder / f"clip{count}.mp4"

@@ -44,9 +44,7 @@ def _gradient(image: Image.Image) -> None:
     image.paste(Image.fromarray(rows.astype(np.uint8)))
 
 
-def _star(
-    draw: ImageDraw.ImageDraw, centre: tuple[int, int], radius: float, angle: float
-) -> None:
+def _star(draw: ImageDraw.ImageDraw, centre: tuple[int, int], radius: float, angle: float) -> None:
     """A Siemens star: ever finer wedges towards its centre."""
     box = (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
     draw.ellipse(box, fill=PAPER)
@@ -55,15 +53,16 @@ def _star(
         draw.pieslice(box, start, start + 7.5, fill=INK)
 
 
-def _gear(
-    draw: ImageDraw.ImageDraw, centre: tuple[int, int], radius: float, angle: float
-) -> None:
+def _gear(draw: ImageDraw.ImageDraw, centre: tuple[int, int], radius: float, angle: float) -> None:
     points = []
     for tooth in range(14):
         for offset, size in ((0.0, 1.0), (0.22, 1.0), (0.28, 0.82), (0.44, 0.82)):
             turn = angle + (tooth + offset * 2) * 2 * math.pi / 14
             points.append(
-                (centre[0] + radius * size * math.cos(turn), centre[1] + radius * size * math.sin(turn))
+                (
+                    centre[0] + radius * size * math.cos(turn),
+                    centre[1] + radius * size * math.sin(turn),
+                )
             )
     draw.polygon(points, fill=(176, 64, 52), outline=INK, width=SUPERSAMPLING)
     hole = radius * 0.35
@@ -111,7 +110,8 @@ def write(path: Path) -> None:
         video.codec_context.color_trc, video.codec_context.color_range = 6, 1
         audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
         for index in range(RATE * SECONDS):
-            frame = av.VideoFrame.from_image(draw_frame(index / RATE))
+            drawn = np.asarray(draw_frame(index / RATE))
+            frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
             picture = frame.reformat(format="yuv420p", dst_colorspace=6, dst_color_range=1)
             picture.pts, picture.time_base = index, Fraction(1, RATE)
             container.mux(video.encode(picture))

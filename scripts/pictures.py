@@ -15,10 +15,10 @@ from vsr.resample import resize
 
 Rgb = tuple[int, int, int]
 _SUPERSAMPLING = 3
-_WORDS = (
+_TEXT = (
     "Lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut "
     "labore et dolore magna aliqua 0123456789 & (VIDEO) [restored] {1895-1999} #42 @ 24.00 fps?!"
-).split()
+)
 
 
 def load(path: Path) -> Tensor:
@@ -63,7 +63,7 @@ def _text(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator, ink: R
     y = 0.0
     while y < size:
         height = int(rng.integers(9, 40)) * _SUPERSAMPLING
-        words = " ".join(str(rng.choice(_WORDS)) for _ in range(24))
+        words = " ".join(str(rng.choice(_TEXT.split())) for _ in range(24))
         font = ImageFont.load_default(size=height)
         draw.text((-float(rng.integers(0, 200)), y), words, fill=ink, font=font)
         y += height * 1.25
@@ -140,19 +140,39 @@ def make_pair(picture: Tensor, scale: int, patch: int) -> Pair:
     low = reduce_bicubic(picture, scale)
     height, width = low.shape[-2:]
     high = picture[:, : height * scale, : width * scale].contiguous()
-    lost = (resize(low, *high.shape[-2:], "bicubic") - high).abs_().mean(0, keepdim=True)
+    enlarged = resize(low, high.shape[-2], high.shape[-1], "bicubic")
+    lost = (enlarged - high).abs_().mean(0, keepdim=True)
     window, step = patch * scale, _GRID * scale
     detail = torch.nn.functional.avg_pool2d(lost[None], window, step)[0, 0]
     return Pair(high, low, detail.numpy())
 
 
-class PatchSampler:
-    """Random patches, each the most detailed of a few candidates, flipped and turned."""
+class Pool:
+    """Pairs that are drawn from by area, and the share of all patches that they provide."""
 
-    def __init__(self, pairs: list[Pair], scale: int, patch: int, choices: int) -> None:
-        self._pairs, self._scale, self._patch, self._choices = pairs, scale, patch, choices
+    def __init__(self, pairs: list[Pair], share: float) -> None:
+        self.pairs, self.share = pairs, share
         areas = np.array([pair.low[0].numel() for pair in pairs], dtype=np.float64)
         self._chances = areas / areas.sum()
+
+    def candidate(self, rng: np.random.Generator) -> tuple[float, int, int, int]:
+        """A random patch: how detailed it is, its pair's index, its row and column."""
+        index = int(rng.choice(len(self.pairs), p=self._chances))
+        detail = self.pairs[index].detail
+        row, column = (int(rng.integers(side)) for side in detail.shape)
+        return float(detail[row, column]), index, row * _GRID, column * _GRID
+
+
+class PatchSampler:
+    """Random patches, each the most detailed of a few candidates, flipped and turned.
+
+    Candidates compete within their pool only. Rendered pictures are so much harder than
+    photographs that in one pool they would win almost every choice.
+    """
+
+    def __init__(self, pools: list[Pool], scale: int, patch: int, choices: int) -> None:
+        self._pools, self._scale, self._patch, self._choices = pools, scale, patch, choices
+        self._shares = [pool.share for pool in pools]
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Low and high patches, (size, 3, h, w) float32 in [0, 1]."""
@@ -161,20 +181,14 @@ class PatchSampler:
         return low.float().div_(255), high.float().div_(255)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        best = max((self._candidate(rng) for _ in range(self._choices)), key=lambda c: c[0])
-        _, index, row, column = best
-        pair, patch, scale = self._pairs[index], self._patch, self._scale
+        pool = self._pools[int(rng.choice(len(self._pools), p=self._shares))]
+        _, index, row, column = max(pool.candidate(rng) for _ in range(self._choices))
+        pair, patch, scale = pool.pairs[index], self._patch, self._scale
         low = pair.low[:, row : row + patch, column : column + patch]
         row, column, patch = row * scale, column * scale, patch * scale
         high = pair.high[:, row : row + patch, column : column + patch]
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         return _turn(low, turns, flip=flip), _turn(high, turns, flip=flip)
-
-    def _candidate(self, rng: np.random.Generator) -> tuple[float, int, int, int]:
-        index = int(rng.choice(len(self._pairs), p=self._chances))
-        detail = self._pairs[index].detail
-        row, column = (int(rng.integers(side)) for side in detail.shape)
-        return float(detail[row, column]), index, row * _GRID, column * _GRID
 
 
 def _turn(patch: Tensor, turns: int, *, flip: bool) -> Tensor:

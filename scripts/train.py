@@ -16,14 +16,14 @@ import os
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from evaluate import evaluate
-from pictures import PatchSampler, load, make_pair, render
+from pictures import PatchSampler, Pool, load, make_pair, render
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -42,6 +42,7 @@ class Recipe:
     channels: int
     photographs: str
     rendered: int
+    rendered_share: float
     validation: str
     patch: int
     batch: int
@@ -70,7 +71,9 @@ class Recipe:
         if step < self.warmup:
             return self.rate * (step + 1) / self.warmup
         progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
+        return (
+            self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
+        )
 
 
 def initial_state(network: Span, sample: Tensor) -> State:
@@ -84,15 +87,15 @@ def initial_state(network: Span, sample: Tensor) -> State:
     gains = {"conv_1": 1.0, "c1_r": 1.0, "c2_r": 1.0, "c3_r": 2.0, "conv_2": 1.0}
 
     def rescale(name: str, gain: float) -> torch.utils.hooks.RemovableHandle:
-        conv = network.get_submodule(name)
+        weight, bias = (network.get_parameter(f"{name}.{kind}") for kind in ("weight", "bias"))
 
         def hook(module: torch.nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor:
-            factor = gain / out.std()
-            conv.weight.mul_(factor)
-            conv.bias.copy_((conv.bias - out.mean((0, 2, 3))) * factor)
-            return (out - out.mean((0, 2, 3), keepdim=True)) * factor
+            factor, mean = gain / out.std(), out.mean((0, 2, 3))
+            weight.mul_(factor)
+            bias.copy_((bias - mean) * factor)
+            return (out - mean[:, None, None]) * factor
 
-        return conv.register_forward_hook(hook)
+        return network.get_submodule(name).register_forward_hook(hook)
 
     handles = [
         rescale(f"{name}.eval_conv", gains[name.rsplit(".", 1)[-1]])
@@ -112,8 +115,8 @@ def _carry_picture(network: Span) -> None:
     for name, (rows, values) in picture_path(network.config).items():
         parameter = network.get_parameter(name)
         parameter[rows] = values
-    network.upsampler[0].weight[:, network.config.in_channels :] *= 0.1
-    network.upsampler[0].bias.zero_()
+    network.get_parameter("upsampler.0.weight")[:, network.config.in_channels :] *= 0.1
+    network.get_parameter("upsampler.0.bias").zero_()
 
 
 Slot = tuple[slice | tuple[slice, slice], Tensor]
@@ -204,7 +207,7 @@ class Trainer:
         keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
         self.step += 1
-        return loss.item()
+        return float(loss.detach())
 
     def averaged(self) -> State:
         """The averaged weights, folded in float64, as float32."""
@@ -240,9 +243,16 @@ def read_pictures(recipe: Recipe, data: Path) -> PatchSampler:
     photographs = sorted((data / recipe.photographs).glob("*.jpg"))
     if not photographs:
         raise SystemExit(f"no photographs in {data / recipe.photographs}")
-    pictures = [*map(load, photographs), *render(recipe.rendered, 512, recipe.seed)]
-    pairs = [make_pair(picture, recipe.scale, recipe.patch) for picture in pictures]
-    return PatchSampler(pairs, recipe.scale, recipe.patch, recipe.choices)
+
+    def pool(pictures: Iterable[Tensor], share: float) -> Pool:
+        return Pool([make_pair(p, recipe.scale, recipe.patch) for p in pictures], share)
+
+    rendered = render(recipe.rendered, 512, recipe.seed)
+    pools = [
+        pool(map(load, photographs), 1 - recipe.rendered_share),
+        pool(rendered, recipe.rendered_share),
+    ]
+    return PatchSampler(pools, recipe.scale, recipe.patch, recipe.choices)
 
 
 def validate(trainer: Trainer, folder: Path) -> float:
@@ -295,7 +305,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the training pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to and resume from")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write to and resume from"
+    )
     parser.add_argument("--every", type=int, default=250, help="steps between reports")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     options = parser.parse_args()

@@ -104,8 +104,8 @@ def test_times(text, seconds):
 )
 def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):
     try:
-        code = main(arguments)
-    except SystemExit as stop:
+        code: object = main(arguments)
+    except SystemExit as stop:  # argparse leaves by itself
         code = stop.code
     out, err = capsys.readouterr()
     assert code == 2

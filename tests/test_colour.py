@@ -486,6 +486,7 @@ def test_range_is_full_where_the_format_or_codec_says_so() -> None:
 def test_siting_follows_the_codec_and_the_matrix() -> None:
     assert guess(UNTAGGED, 64, 64, codec="mpeg1video").siting == Siting.CENTRE
     assert guess(UNTAGGED, 64, 64, codec="mjpeg").siting == Siting.CENTRE
+    assert guess(UNTAGGED, 64, 64, "yuvj422p", codec="mjpeg").siting == Siting.CENTRE
     assert guess(UNTAGGED, 64, 64, codec="mpeg2video").siting == Siting.LEFT
     assert guess(Colour(matrix=9), 3840, 2160).siting == Siting.TOP_LEFT
     assert guess(Colour(matrix=9), 3840, 2160, "yuv422p10le").siting == Siting.LEFT

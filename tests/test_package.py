@@ -54,7 +54,9 @@ def python(wheel, tmp_path_factory):
     assert packages == {"vsr"}
     assert len(gained) == 2
     installed = next(p for p in map(Path, sys.path) if (p / "torch").is_dir())
-    (folder / "lib" / _version() / "site-packages" / "dependencies.pth").write_text(f"{installed}\n")
+    (folder / "lib" / _version() / "site-packages" / "dependencies.pth").write_text(
+        f"{installed}\n"
+    )
     return python
 
 

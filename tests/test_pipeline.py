@@ -56,13 +56,17 @@ def test_order_is_kept(depth):
 
 @pytest.mark.parametrize("depth", [1, 2, 8])
 def test_error_comes_after_the_items_before_it_and_names_the_stage(depth):
-    seen = []
+    seen: list[int] = []
     with (
-        closing(prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))) as items,
+        closing(
+            prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))
+        ) as items,
         pytest.raises(RuntimeError, match="the tape tore") as caught,
     ):
         seen.extend(items)
-    with closing(prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))) as items:
+    with closing(
+        prefetch(Upstream(9, fail_at=5), depth=depth, boundary=boundary("decode"))
+    ) as items:
         for expected in range(5):
             assert next(items) == expected
         with pytest.raises(RuntimeError):
@@ -106,7 +110,11 @@ def test_stage_times_name_the_slow_stage():
     decode = Boundary("decode", producing=1.0, blocked_put=8.0, blocked_get=0.5)
     network = Boundary("upscale", producing=9.5, blocked_put=0.2, blocked_get=8.0)
     stages = stage_times([decode, network], elapsed=10.0)
-    assert [(s.name, s.busy) for s in stages] == [("decode", 1.0), ("upscale", 9.0), ("encode", 2.0)]
+    assert [(s.name, s.busy) for s in stages] == [
+        ("decode", 1.0),
+        ("upscale", 9.0),
+        ("encode", 2.0),
+    ]
     assert max(stages, key=lambda s: s.busy).name == "upscale"
 
 
@@ -169,14 +177,14 @@ def test_trim(make_clip, tmp_path):
         input=source, output=target, model="identity", start=Fraction(1, 2), frames=6
     )
     assert upscale(config).frames == 6
-    assert [f.pts for f in frames(target)][0] == 0
+    assert frames(target)[0].pts == 0
     first, _ = packets(target, "audio")[0]
     assert 0 <= first < Fraction(1, 20)
 
 
 def test_stopping_leaves_a_playable_part_and_no_output(make_clip, tmp_path):
     source, target = make_clip("in.mp4", frames=48), tmp_path / "out.mp4"
-    done = []
+    done: list[Progress] = []
     config = UpscaleConfig(input=source, output=target, model="identity")
     report = upscale(config, on_progress=done.append, should_stop=lambda: len(done) >= 5)
     assert report.interrupted
@@ -257,7 +265,9 @@ def test_a_run_holds_the_frames_in_flight_not_the_film(make_clip, monkeypatch):
 
 def test_progress_is_a_path_of_growing_frames(make_clip, tmp_path):
     seen: list[Progress] = []
-    config = UpscaleConfig(input=make_clip("in.mp4"), output=Path(tmp_path / "o.mkv"), model="identity")
+    config = UpscaleConfig(
+        input=make_clip("in.mp4"), output=Path(tmp_path / "o.mkv"), model="identity"
+    )
     upscale(config, on_progress=seen.append)
     assert [p.frames for p in seen] == list(range(1, 13))
     assert seen[0].total == 12

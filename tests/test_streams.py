@@ -22,7 +22,7 @@ def make_input(path, *kinds) -> av.container.InputContainer:
         out.start_encoding()
         for stream in streams:
             packet = av.Packet(PCM)
-            packet.stream, packet.time_base = stream, av.AVRational(1, 1000)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = 0
             out.mux(packet)
         picture = av.VideoFrame(64, 48, "yuv420p")
@@ -34,7 +34,7 @@ def make_input(path, *kinds) -> av.container.InputContainer:
 def add_stream(out, kind):
     if kind in ("pcm_s16le", "flac", "aac", "libopus", "ac3"):
         return out.add_stream(kind, rate=48000)
-    return out.add_mux_stream(kind, time_base=av.AVRational(1, 1000))
+    return out.add_mux_stream(kind, time_base=Fraction(1, 1000))
 
 
 def source_of(container, start=Fraction(0)):
@@ -135,7 +135,7 @@ def test_metadata_of_the_old_file_is_left_out():
 
 
 def chapters_source(*spans, start=Fraction(0)):
-    base = av.AVRational(1, 1000)
+    base = Fraction(1, 1000)
     chapters = [
         {"id": i, "start": a, "end": b, "time_base": base, "metadata": {}}
         for i, (a, b) in enumerate(spans)

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import logging.handlers
+import os
 import re
 import signal
 import sys
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from vsr import __version__
 from vsr.config import DITHERS, PRECISIONS, EncoderConfig, UpscaleConfig
@@ -78,7 +79,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_upscaling(group: Any) -> None:
+def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model", metavar="NAME", default=_default("model"),
         help="a name from --list-models (default: %(default)s)",
@@ -104,7 +105,7 @@ def _add_upscaling(group: Any) -> None:
     )  # fmt: skip
 
 
-def _add_range(group: Any) -> None:
+def _add_range(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-ss", dest="start", type=_time, metavar="TIME", help="start there")
     group.add_argument(
         "-to", dest="end", type=_time, metavar="TIME", help="stop there; [HH:]MM:SS or seconds"
@@ -112,7 +113,7 @@ def _add_range(group: Any) -> None:
     group.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
 
 
-def _add_encoding(group: Any) -> None:
+def _add_encoding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-c:v", "--codec", dest="codec", metavar="NAME", help="encoder, e.g. libx265, ffv1"
     )
@@ -125,7 +126,7 @@ def _add_encoding(group: Any) -> None:
     )  # fmt: skip
 
 
-def _add_reporting(group: Any) -> None:
+def _add_reporting(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--progress", choices=("bar", "json", "none"),
         help="on stderr (default: bar on a terminal, else none)",
@@ -137,11 +138,11 @@ def _add_reporting(group: Any) -> None:
     group.add_argument("--version", action="store_true", help="print all versions and exit")
 
 
-def _default(name: str) -> Any:
+def _default(name: str) -> str:
     """The default of a field of UpscaleConfig; defaults are written there only."""
     field = next(f for f in fields(UpscaleConfig) if f.name == name)
     assert field.default is not MISSING
-    return field.default
+    return str(field.default)
 
 
 def _time(text: str) -> Fraction:
@@ -228,7 +229,7 @@ class _StartupLog(logging.handlers.MemoryHandler):
         super().__init__(10_000, flushLevel=logging.CRITICAL + 1, target=target, flushOnClose=False)
         self.started = False
 
-    def shouldFlush(self, record: logging.LogRecord) -> bool:  # noqa: N802 - logging's name
+    def shouldFlush(self, record: logging.LogRecord) -> bool:
         return self.started
 
     def start(self) -> None:
@@ -306,7 +307,7 @@ def _print_versions() -> None:
         print(f"cuda:{index} {torch.cuda.get_device_name(index)}")
     print(f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}")
     try:
-        import vapoursynth
+        import vapoursynth  # type: ignore[import-untyped]
     except ImportError as error:
         print(f"VapourSynth cannot be loaded ({error})")
     else:
@@ -370,9 +371,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
 
         handler: OnProgress = on_progress
         try:
-            report = upscale(
-                config, on_progress=handler, should_stop=interrupts.stopping.is_set
-            )
+            report = upscale(config, on_progress=handler, should_stop=interrupts.stopping.is_set)
         finally:
             if bar is not None:
                 bar.close()
@@ -401,6 +400,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
     parser = _build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
     try:
@@ -413,7 +413,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
         if not isinstance(error, VsrError) and not options.debug:
             message = f"internal error: {_one_line(error)} (--debug shows where)"
         else:

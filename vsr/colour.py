@@ -105,10 +105,10 @@ def _guess_matrix(colour: Colour, width: int, height: int) -> Colour:
 
 
 def _guess_siting(colour: Colour, format: PixelFormat, codec: str) -> Siting:
-    if format.chroma_h == 0:
-        return Siting.LEFT
     if codec in ("mpeg1video", "mjpeg"):
         return Siting.CENTRE
+    if format.chroma_h == 0:
+        return Siting.LEFT
     return Siting.TOP_LEFT if colour.matrix == Matrix.BT2020_NCL else Siting.LEFT
 
 

@@ -112,7 +112,7 @@ def _timed_get[T](ready: "queue.Queue[T]", boundary: Boundary) -> T:
     return item
 
 
-def _discard(ready: "queue.Queue[object]") -> None:
+def _discard[T](ready: "queue.Queue[T]") -> None:
     try:
         while True:
             ready.get_nowait()
@@ -177,7 +177,8 @@ def upscale(
             network = _network_for_size(config, source.info)
         encoding, info = _plan_output(config, source.info, network)
         engine = _make_engine(config, network, encoding, info)
-        sink = stack.enter_context(_open_sink(config, encoding, info, source))
+        sink = _open_sink(config, encoding, info, source)
+        stack.push(sink)
         described = _describe_run(network, engine, source.info, info, config)
         for note in (*encoding.notes, described):
             logger.info(note)
@@ -200,9 +201,7 @@ def _run(
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
     with (
         closing(prefetch(source, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
-        closing(
-            prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)
-        ) as upscaled,
+        closing(prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)) as upscaled,
     ):
         for pending in upscaled:
             frame = engine.collect(pending)

@@ -7,6 +7,7 @@ for the whole picture.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -20,6 +21,10 @@ class Stretch:
     read: slice
     keep: slice
     """Relative to the start of the picture, not of ``read``."""
+
+    def scaled(self, origin: int, scale: int) -> slice:
+        """What is kept, counted in output pixels from input pixel ``origin``."""
+        return slice(scale * (self.keep.start - origin), scale * (self.keep.stop - origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ def _spans(length: int, tile: int, halo: int) -> list[Stretch]:
     edges = [length * index // count for index in range(count + 1)]  # sides of nearly equal length
     return [
         Stretch(slice(max(0, start - halo), min(length, end + halo)), slice(start, end))
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     ]
 
 
@@ -70,12 +75,10 @@ def run_tiled(
         out = run(picture[..., part.rows.read, part.columns.read])
         if result is None:
             result = out.new_empty((*out.shape[:2], scale * height, scale * width))
-        rows, columns = (_scaled(span.keep, 0, scale) for span in (part.rows, part.columns))
-        inner = (_scaled(span.keep, span.read.start, scale) for span in (part.rows, part.columns))
-        result[..., rows, columns] = out[..., *inner]
+        rows, columns = part.rows, part.columns
+        inner = out[
+            ..., rows.scaled(rows.read.start, scale), columns.scaled(columns.read.start, scale)
+        ]
+        result[..., rows.scaled(0, scale), columns.scaled(0, scale)] = inner
     assert result is not None
     return result
-
-
-def _scaled(span: slice, origin: int, scale: int) -> slice:
-    return slice(scale * (span.start - origin), scale * (span.stop - origin))

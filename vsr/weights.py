@@ -21,7 +21,14 @@ from torch import Tensor
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
 from vsr.networks import Network, classical, identify
 
-__all__ = ["Model", "list_models", "load_network", "read_checkpoint"]
+__all__ = [
+    "Model",
+    "find_model",
+    "list_models",
+    "load_network",
+    "models_folder",
+    "read_checkpoint",
+]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
@@ -126,7 +133,7 @@ def build_network(state: Mapping[str, Tensor], metadata: Mapping[str, str], path
     module.eval().requires_grad_(False)
     return Network(
         module=module, name=architecture.name, scale=config.scale, halo=config.halo,
-        in_channels=config.in_channels, out_channels=config.out_channels,
+        in_channels=config.in_channels, out_channels=config.out_channels, body=config.body,
     )  # fmt: skip
 
 

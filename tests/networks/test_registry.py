@@ -79,7 +79,7 @@ def test_identity_gives_back_its_input() -> None:
     network = classical("identity", 1)
     x = torch.rand(1, 3, 5, 6)
     assert torch.equal(network.module(x), x)
-    assert (network.scale, network.halo, network.exact) == (1, 0, True)
+    assert (network.scale, network.halo, network.body) == (1, 0, ())
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -87,4 +87,4 @@ def test_lanczos_is_the_filter(scale: int) -> None:
     network = classical("lanczos", scale)
     x = torch.rand(1, 3, 5, 6)
     assert torch.equal(network.module(x), resize(x, 5 * scale, 6 * scale, "lanczos"))
-    assert (network.scale, network.exact) == (scale, True)
+    assert (network.scale, network.body) == (scale, ())

@@ -90,7 +90,7 @@ class StandIn:
     """Small flat frames at the times of a real video stream, and the packets of its company."""
 
     path: Path
-    start_time: Fraction | None = None
+    start_time: Any = None  # a Fraction; None takes the container's
     relay: set[int] = field(default_factory=set)
     packets: deque[Any] = field(default_factory=deque)
     alter: Callable[[Any], None] = lambda packet: None
@@ -103,6 +103,7 @@ class StandIn:
         if self.start_time is None:
             self.start_time = Fraction(self.container.start_time or 0, av.time_base)
         base = self.stream.time_base
+        assert base is not None
         self.info = make_info(time_base=Fraction(base.numerator, base.denominator))
         with av.open(str(self.path)) as again:
             packets = again.demux(again.streams[self.stream.index])
@@ -135,8 +136,8 @@ def remux() -> Iterator[Callable[..., PyAVSink]]:
     def run(path: Path, output: Path, *, config: EncoderConfig | None = None, **kw) -> PyAVSink:
         source = StandIn(path, **kw)
         opened.append(source)
-        quick = {"preset": "ultrafast"} if output.suffix != ".webm" else {}
-        config = config or EncoderConfig(**quick)
+        quick = EncoderConfig(preset=None if output.suffix == ".webm" else "ultrafast")
+        config = config or quick
         encoding = choose_encoding(output, source.info, 64, 48, config)
         info = replace(source.info, format=encoding.format, colour=encoding.colour)
         with PyAVSink(output, encoding, info, source=source, overwrite=True) as sink:
@@ -233,7 +234,7 @@ def rich(tmp_path_factory) -> Path:
     with av.open(str(path), "w") as out:
         audio = [out.add_stream("aac", rate=48000), out.add_stream("flac", rate=48000)]
         video = out.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
-        srt = out.add_mux_stream("subrip", time_base=av.AVRational(1, 1000))
+        srt = out.add_mux_stream("subrip", time_base=Fraction(1, 1000))
         ass = out.add_stream("ass")
         ass.codec_context.subtitle_header = ASS_HEADER
         _describe(audio, video, srt, ass)
@@ -252,7 +253,7 @@ def _describe(audio, video, srt, ass) -> None:
     audio[1].disposition = Disposition.comment
     srt.metadata["language"], ass.metadata["language"] = "eng", "ger"
     srt.disposition, ass.disposition = Disposition.hearing_impaired, Disposition.forced
-    ass.time_base = av.AVRational(1, 1000)
+    ass.time_base = Fraction(1, 1000)
     video.metadata["title"] = "Main"
 
 
@@ -261,13 +262,13 @@ def _fill(out, audio, video, srt, ass) -> None:
     for stream, text in ((srt, b"Hello <i>world</i>"), (ass, b"0,0,Default,,0,0,0,,Hallo")):
         for start in (200, 600):
             packet = av.Packet(text)
-            packet.stream, packet.time_base = stream, av.AVRational(1, 1000)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = start
             packet.duration = 300
             out.mux(packet)
     for index in range(25):
         picture = av.VideoFrame(64, 48, "yuv420p")
-        picture.pts, picture.time_base = index, av.AVRational(1, 25)
+        picture.pts, picture.time_base = index, Fraction(1, 25)
         out.mux(video.encode(picture))
     out.mux(video.encode(None))
     noise = np.random.default_rng(1)
@@ -276,15 +277,15 @@ def _fill(out, audio, video, srt, ass) -> None:
         for start in range(0, 48000, 1024):
             kind = np.float32 if form == "fltp" else np.int16
             shape = (2, 1024) if form == "fltp" else (1, 2048)
-            sound = noise.integers(-99, 99, shape).astype(kind)
+            sound: Any = noise.integers(-99, 99, shape).astype(kind)
             frame = av.AudioFrame.from_ndarray(sound, form, "stereo")
             frame.sample_rate, frame.pts = 48000, start
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
 
-def _chapter(number: int, start: int, end: int, title: str) -> dict[str, Any]:
-    base = av.AVRational(1, 1000)
+def _chapter(number: int, start: int, end: int, title: str) -> Any:
+    base = Fraction(1, 1000)
     return {
         "id": number,
         "start": start,
@@ -297,6 +298,6 @@ def _chapter(number: int, start: int, end: int, title: str) -> dict[str, Any]:
 def _png() -> bytes:
     codec = av.CodecContext.create("png", "w")
     codec.width, codec.height, codec.pix_fmt = 16, 16, "rgb24"
-    codec.time_base = av.AVRational(1, 1)
+    codec.time_base = Fraction(1, 1)
     packets = [*codec.encode(av.VideoFrame(16, 16, "rgb24")), *codec.encode(None)]
     return b"".join(map(bytes, packets))

@@ -3,6 +3,7 @@
 import hashlib
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -271,7 +272,7 @@ def test_attachments_are_the_same_bytes(rich, remux, tmp_path):
 
     def digests(path):
         with av.open(str(path)) as container:
-            attached = [s for s in container.streams if s.type == "attachment"]
+            attached: list[Any] = [s for s in container.streams if s.type == "attachment"]
             return [(s.name, s.mimetype, hashlib.sha256(s.data).hexdigest()) for s in attached]
 
     assert digests(tmp_path / "out.mkv") == digests(rich)

@@ -87,8 +87,9 @@ def test_time_base_of_the_source_is_kept_in_mp4(tmp_path, tools, base):
     tools.write(tmp_path / "out.mp4", info, times, codec="libx264")
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.video[0]
+        assert stream.time_base is not None
         unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
-        pts = sorted(p.pts * unit for p in container.demux(stream) if p.size)
+        pts = sorted((p.pts or 0) * unit for p in container.demux(stream) if p.size)
     assert pts == [t * base for t, _ in times]
 
 

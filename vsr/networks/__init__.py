@@ -40,6 +40,10 @@ class NetworkConfig(Protocol):
     def halo(self) -> int:
         """Receptive radius in input pixels."""
 
+    @property
+    def body(self) -> tuple[str, ...]:
+        """Names of the submodules that may run in half precision; "" is the whole network."""
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -75,8 +79,8 @@ class Network:
     """Receptive radius in input pixels: a tile with this margin equals the whole frame."""
     in_channels: int = 3
     out_channels: int = 3
-    exact: bool = False
-    """Has no weights and must run in float32: half precision would only add an error."""
+    body: tuple[str, ...] = ("",)
+    """Submodules that may run in half precision; the rest stays in float32. "" is all, () none."""
 
 
 def identify(keys: Iterable[str]) -> Architecture:
@@ -99,5 +103,5 @@ def identify(keys: Iterable[str]) -> Architecture:
 def classical(name: str, scale: int) -> Network:
     """``identity`` or ``lanczos`` as a network; a halo of 4 covers Lanczos' three lobes."""
     if name == "identity":
-        return Network(module=Identity(), name=name, scale=1, halo=0, exact=True)
-    return Network(module=Lanczos(scale), name="lanczos", scale=scale, halo=4, exact=True)
+        return Network(module=Identity(), name=name, scale=1, halo=0, body=())
+    return Network(module=Lanczos(scale), name="lanczos", scale=scale, halo=4, body=())

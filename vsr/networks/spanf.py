@@ -38,6 +38,11 @@ class SpanFConfig:
         """Receptive radius in input pixels."""
         return 3 * self.blocks + 1
 
+    @property
+    def body(self) -> tuple[str, ...]:
+        """The submodules that may run in half precision: all of them."""
+        return ("",)
+
 
 class Head(nn.Module):
     """First block: from the picture to features, without attention."""

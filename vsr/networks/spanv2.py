@@ -36,6 +36,11 @@ class SpanV2Config:
         """Receptive radius in input pixels."""
         return 3 * self.blocks + 1
 
+    @property
+    def body(self) -> tuple[str, ...]:
+        """The submodules that may run in half precision: all of them."""
+        return ("",)
+
 
 class PlainConv(nn.Module):
     """3x3 convolution without bias, under the name that checkpoints use."""

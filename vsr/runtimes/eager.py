@@ -1,6 +1,8 @@
-"""PyTorch as it is: channels last, in the precision asked for."""
+"""PyTorch as it is: channels last, the network's body in the precision asked for."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -15,22 +17,39 @@ class EagerRuntime:
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
-        self.dtype = torch.float32 if network.exact else dtype
-        module = copy.deepcopy(network.module).to(device, self.dtype)
-        self._module = module.to(memory_format=torch.channels_last)
+        self.dtype = dtype if network.body else torch.float32
+        """Precision of the network's body."""
+        self._input = dtype if "" in network.body else torch.float32
+        self._module = copy.deepcopy(network.module).to(device)
+        self._module.to(memory_format=torch.channels_last)
+        for name in network.body:
+            self._module.get_submodule(name).to(dtype)
         self._luma_only = network.in_channels == 1
+        self._precision = _without_tf32 if device.type == "cuda" else nullcontext
 
     @torch.inference_mode()
     def __call__(self, picture: Tensor) -> Tensor:
-        """Upscale (N, 3, H, W) float32 on this device; the result is in the runtime's dtype."""
+        """Upscale (N, 3, H, W) float32 on this device."""
         if picture.device != self.device:
             raise ValueError(f"picture is on {picture.device}, the network on {self.device}")
         if self._luma_only:  # a network of one channel sees R, G and B as three pictures
-            batch = picture.shape[0]
-            return self._run(picture.flatten(0, 1)[:, None]).unflatten(0, (batch, 3))[:, :, 0]
+            out = self._run(picture.flatten(0, 1)[:, None])
+            return out.reshape(*picture.shape[:2], *out.shape[2:])
         return self._run(picture)
 
     def _run(self, picture: Tensor) -> Tensor:
-        packed = picture.to(self.dtype, memory_format=torch.channels_last)
-        out: Tensor = self._module(packed)
+        packed = picture.to(self._input, memory_format=torch.channels_last)
+        with self._precision():
+            out: Tensor = self._module(packed)
         return out
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Keep cuDNN from rounding float32 to TF32, which has the ten bits of mantissa of fp16."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    ):  # fmt: skip
+        yield

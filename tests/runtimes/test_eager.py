@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from vsr.networks import Network, classical
+from vsr.networks.span import Span, SpanConfig
+from vsr.runtimes import EagerRuntime
+from vsr.runtimes.eager import _without_tf32
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network() -> Network:
+    config = SpanConfig(channels=4, fused_channels=4, norm=False)
+    return Network(module=Span(config).eval(), name="span", scale=2, halo=config.halo)
+
+
+def test_runs_the_network(network: Network) -> None:
+    picture = torch.rand(2, 3, 9, 7)
+    with torch.no_grad():
+        expected = network.module(picture)
+    found = EagerRuntime(network, CPU, torch.float32)(picture)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_result_has_the_runtimes_type(network: Network) -> None:
+    picture = torch.rand(1, 3, 9, 7)
+    assert EagerRuntime(network, CPU, torch.bfloat16)(picture).dtype == torch.bfloat16
+    exact = EagerRuntime(classical("identity", 1), CPU, torch.bfloat16)
+    assert exact.dtype == torch.float32
+    assert torch.equal(exact(picture), picture)
+
+
+def test_network_is_copied(network: Network) -> None:
+    EagerRuntime(network, CPU, torch.bfloat16)
+    assert {p.dtype for p in network.module.parameters()} == {torch.float32}
+
+
+def test_one_channel_is_run_for_each_colour() -> None:
+    config = SpanConfig(channels=4, fused_channels=4, in_channels=1, out_channels=1, norm=False)
+    luma = Network(
+        module=Span(config).eval(), name="span", scale=2, halo=21, in_channels=1, out_channels=1
+    )
+    picture = torch.rand(2, 3, 9, 7)
+    with torch.no_grad():
+        expected = torch.cat([luma.module(picture[:, i : i + 1]) for i in range(3)], dim=1)
+    found = EagerRuntime(luma, CPU, torch.float32)(picture)
+    torch.testing.assert_close(found, expected)
+    gray = picture[:, :1].expand(2, 3, 9, 7)
+    assert EagerRuntime(luma, CPU, torch.float32)(gray).shape == (2, 3, 18, 14)
+
+
+def test_other_devices_are_refused(network: Network) -> None:
+    with pytest.raises(ValueError, match="picture is on meta, the network on cpu"):
+        EagerRuntime(network, CPU, torch.float32)(torch.empty(1, 3, 9, 7, device="meta"))
+
+
+def test_settings_of_the_process_are_put_back() -> None:
+    def settings() -> tuple[bool, bool, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32
+
+    before = settings()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        with _without_tf32():
+            assert settings() == (True, True, False)
+        assert settings() == (True, True, True)
+    assert settings() == before
+
+
+@pytest.mark.cuda
+def test_float32_is_exact_on_a_gpu(network: Network) -> None:
+    picture = torch.rand(1, 3, 64, 64)
+    gpu = torch.device("cuda", 0)
+    found = EagerRuntime(network, gpu, torch.float32)(picture.to(gpu)).cpu()
+    expected = EagerRuntime(network, CPU, torch.float32)(picture)
+    assert (found - expected).abs().max() < 1e-5
