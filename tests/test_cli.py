@@ -219,3 +219,16 @@ def test_second_interrupt_aborts_and_leaves_nothing(long_clip, tmp_path):
     assert "Traceback" not in err
     assert not (tmp_path / "out.mkv").exists()
     assert all("partial" in path.name for path in tmp_path.iterdir())
+
+
+def test_the_readme_command_works_as_it_stands(root, tmp_path, capsys):
+    """All but the installation before it, and on two frames."""
+    readme = (root / "README.md").read_text()
+    first = next(line for line in readme.splitlines() if "uv run vsr-upscale" in line)
+    source, target = first.split("vsr-upscale ")[1].split()
+    large = tmp_path / target
+    assert main([str(root / source), str(large), "--frames", "2"]) == 0
+    with av.open(str(root / source)) as small, av.open(str(large)) as container:
+        assert container.streams.video[0].width == 2 * small.streams.video[0].width
+        assert len(container.streams.audio) == 1
+    assert "span x2 on" in capsys.readouterr().err

@@ -29,6 +29,7 @@ ORDER = [
     ("engine",),
     ("progress",),
     ("pipeline",),
+    ("console",),
     ("cli", "vapoursynth"),
     ("__main__",),
 ]

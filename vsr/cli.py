@@ -6,9 +6,7 @@ that ``--help`` is instant. stdout carries nothing but answers to ``--version`` 
 """
 
 import argparse
-import json
 import logging
-import logging.handlers
 import os
 import re
 import signal
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vsr import __version__
 from vsr.config import DITHERS, PRECISIONS, EncoderConfig, UpscaleConfig
+from vsr.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.errors import ConfigError, VsrError
 
 if TYPE_CHECKING:
@@ -202,100 +201,6 @@ def _files(options: argparse.Namespace) -> tuple[str, str]:
     return source, target or "-"
 
 
-# Reporting.
-
-
-class _Formatter(logging.Formatter):
-    """``warning: text`` for what needs attention, plain text for the rest."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
-
-
-class _Stderr(logging.Handler):
-    """Lines on stderr, above a progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
-class _StartupLog(logging.handlers.MemoryHandler):
-    """Holds messages back until the run has started: a run that never does has one to give."""
-
-    def __init__(self, target: logging.Handler) -> None:
-        super().__init__(10_000, flushLevel=logging.CRITICAL + 1, target=target, flushOnClose=False)
-        self.started = False
-
-    def shouldFlush(self, record: logging.LogRecord) -> bool:
-        return self.started
-
-    def start(self) -> None:
-        """Show what was held back, and everything from now on at once."""
-        self.started = True
-        self.flush()
-
-
-@contextmanager
-def _logging(level: str) -> Iterator[_StartupLog]:
-    stderr = _Stderr()
-    stderr.setFormatter(_Formatter("%(message)s"))
-    held = _StartupLog(stderr)
-    logger = logging.getLogger("vsr")
-    logger.setLevel(level.upper())
-    logger.addHandler(held)
-    propagate, logger.propagate = logger.propagate, False
-    try:
-        yield held
-    finally:
-        logger.removeHandler(held)
-        logger.propagate = propagate
-
-
-class _Bar:
-    """tqdm bar: frames, frames a second, time left, and the stage that limits."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit=" frames", dynamic_ncols=True, smoothing=0.1)
-
-    def __call__(self, progress: "Progress") -> None:
-        if self._bar.total is None and progress.total:
-            self._bar.total = max(progress.total, progress.frames)
-        self._bar.set_postfix_str(f"limited by {progress.bottleneck}", refresh=False)
-        self._bar.update(progress.frames - self._bar.n)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-def _print_json(progress: "Progress") -> None:
-    values = {
-        "frames": progress.frames, "total": progress.total, "seconds": float(progress.position),
-        "fps": round(progress.fps, 3),
-        "eta": None if progress.eta is None else round(progress.eta, 1),
-        "bottleneck": progress.bottleneck,
-    }  # fmt: skip
-    print(json.dumps(values), file=sys.stderr, flush=True)
-
-
-def _print_stats(report: "Report") -> None:
-    fps = report.frames / report.seconds if report.seconds else 0.0
-    print(f"{report.frames} frames in {report.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
-    print("stage       busy   waits in  waits out", file=sys.stderr)
-    slowest = max(report.stages, key=lambda stage: stage.busy)
-    for stage in report.stages:
-        mark = "  <- limits" if stage is slowest else ""
-        print(
-            f"{stage.name:8} {stage.busy:6.1f} s {stage.waited_for_input:8.1f} s "
-            f"{stage.waited_for_output:8.1f} s{mark}",
-            file=sys.stderr,
-        )
-
-
 def _print_versions() -> None:
     import av
     import torch
@@ -354,20 +259,20 @@ class _Interrupts:
 
 def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
     kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
-    with _logging(options.log_level) as log, _Interrupts().installed() as interrupts:
+    with logging_to_stderr(options.log_level) as log, _Interrupts().installed() as interrupts:
         from vsr.pipeline import upscale
 
-        bar: _Bar | None = None
+        bar: Bar | None = None
 
         def on_progress(progress: "Progress") -> None:
             nonlocal bar
             if not log.started:
                 log.start()
-                bar = _Bar() if kind == "bar" else None
+                bar = Bar() if kind == "bar" else None
             if bar is not None:
                 bar(progress)
             elif kind == "json":
-                _print_json(progress)
+                print_json(progress)
 
         handler: OnProgress = on_progress
         try:
@@ -381,9 +286,9 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
 
 def _conclude(report: "Report", options: argparse.Namespace) -> int:
     for line in report.warnings:
-        print(f"warning: {line}", file=sys.stderr)
+        logging.getLogger("vsr").warning(line)
     if options.stats:
-        _print_stats(report)
+        print_stats(report)
     if report.interrupted:
         kept = f"; they are in {report.output}" if report.output else ""
         print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)

@@ -230,7 +230,7 @@ def tools() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def rich(tmp_path_factory) -> Path:
     """Matroska with two sound tracks, two kinds of subtitles, a font, a cover and chapters."""
-    path = tmp_path_factory.mktemp("rich") / "rich.mkv"
+    path: Path = tmp_path_factory.mktemp("rich") / "rich.mkv"
     with av.open(str(path), "w") as out:
         audio = [out.add_stream("aac", rate=48000), out.add_stream("flac", rate=48000)]
         video = out.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
