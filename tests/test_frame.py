@@ -52,7 +52,7 @@ def test_other_formats_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["nv12", "nv21", "nv16", "nv24", "rgb24", "bgra", "argb", "0bgr", "rgb48le", "yuyv422",
+    ["nv12", "nv21", "nv16", "nv24", "nv42", "rgb24", "bgra", "argb", "0bgr", "rgb48le", "yuyv422",
      "uyvy422", "yvyu422", "p010le"],
 )  # fmt: skip
 def test_components_lie_where_ffmpeg_puts_them(name: str) -> None:

@@ -30,6 +30,7 @@ ORDER = [
     ("progress",),
     ("pipeline",),
     ("console",),
+    ("console",),
     ("cli", "vapoursynth"),
     ("__main__",),
 ]
