@@ -105,6 +105,9 @@ def in_process(*arguments: object) -> dict[str, float]:
 
 
 def _run_part(part: str, *arguments: str) -> dict[str, float]:
+    from vsr.device import keep_freed_memory
+
+    keep_freed_memory()  # as the command does
     if part == "command":
         return run_command(arguments[0], arguments[1], *(arguments[2:] or (None,)))
     if part == "network":

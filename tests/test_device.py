@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -100,3 +103,25 @@ def test_a_real_shortage_is_recognised() -> None:
 @pytest.mark.cuda
 def test_the_gpu_has_a_name() -> None:
     assert torch.cuda.get_device_name(0) in describe(choose_device("cuda:0"))
+
+
+def test_freed_memory_is_kept():
+    """In a process of its own: tensors of a picture's size come back without new page faults."""
+    code = """
+import resource, torch
+from vsr.device import keep_freed_memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    before = faults()
+    for _ in range(20):
+        torch.zeros(16_000_000).add_(1)
+    return faults() - before
+work()
+before = work()
+keep_freed_memory()
+work()
+print(before, work())
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    before, after = map(int, run.stdout.split())
+    assert before > 10 * max(after, 1), run.stdout

@@ -260,8 +260,10 @@ class _Interrupts:
 def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
     kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
     with logging_to_stderr(options.log_level) as log, _Interrupts().installed() as interrupts:
+        from vsr.device import keep_freed_memory
         from vsr.pipeline import upscale
 
+        keep_freed_memory()
         bar: Bar | None = None
 
         def on_progress(progress: "Progress") -> None:

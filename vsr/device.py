@@ -1,11 +1,23 @@
 """Which device a run uses, in which precision, and how much it can hold at once."""
 
+import ctypes
+import logging
+
 import torch
 
 from vsr.config import Precision
 from vsr.errors import DeviceError
 
-__all__ = ["choose_device", "choose_dtype", "default_tile", "describe", "is_out_of_memory"]
+__all__ = [
+    "choose_device",
+    "choose_dtype",
+    "default_tile",
+    "describe",
+    "is_out_of_memory",
+    "keep_freed_memory",
+]
+
+logger = logging.getLogger(__name__)
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -84,3 +96,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep the pages of freed tensors instead of returning them.
+
+    By default each tensor of a picture's size is mapped anew, and every page of it is zeroed by the
+    kernel at first touch; a network on the CPU spends about a sixth of its time so. The setting is
+    the process's, which is why only programs (the command, the benchmark) make it, not the library.
+    It does nothing where malloc is not glibc's.
+    """
+    trim_threshold, mmap_threshold, never = -1, -3, 1 << 30
+    try:
+        libc = ctypes.CDLL(None)
+        kept = libc.mallopt(mmap_threshold, never) and libc.mallopt(trim_threshold, never)
+    except (OSError, AttributeError):
+        kept = 0
+    logger.debug("freed memory is %s", "kept" if kept else "returned: malloc is not glibc's")

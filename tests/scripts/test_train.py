@@ -142,7 +142,7 @@ def test_a_network_of_another_scale_gives_its_body(train, run, tmp_path):
 def test_folding_is_differentiable_into_every_branch():
     folded = Span(SpanConfig(channels=8, fused_channels=8)).state_dict()
     state = {name: value.clone().requires_grad_() for name, value in branches(folded).items()}
-    sum(value.square().sum() for value in fold(state).values()).backward()
+    torch.stack([value.square().sum() for value in fold(state).values()]).sum().backward()
     assert all(value.grad is not None for value in state.values())
 
 
