@@ -27,6 +27,7 @@ from pictures import PatchSampler, Pool, load, make_pair, render
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vsr.device import keep_freed_memory
 from vsr.networks.blocks import branches, fold
 from vsr.networks.span import Span, SpanConfig
 
@@ -195,11 +196,10 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.learning_rate(self.step)
         low, high = self.sampler.batch(self.recipe.batch, self.rng)
-        low = low.to(self.dtype, memory_format=torch.channels_last)
-        folded = hold(fold(self.state), self.path)
-        weights = {name: value.to(self.dtype) for name, value in folded.items()}
+        low = low.contiguous(memory_format=torch.channels_last)
+        weights = self._lowered(hold(fold(self.state), self.path))
         out = torch.func.functional_call(self.network, weights, (low,))
-        loss = (out.float() - high).abs().mean()
+        loss = (out - high).abs().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
@@ -208,6 +208,11 @@ class Trainer:
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
         self.step += 1
         return float(loss.detach())
+
+    def _lowered(self, weights: State) -> State:
+        """``weights`` with the body's in ``dtype``: what is trained is what will be run."""
+        body = tuple(f"{name}." for name in self.network.config.body)
+        return {k: v.to(self.dtype) if k.startswith(body) else v for k, v in weights.items()}
 
     def averaged(self) -> State:
         """The averaged weights, folded in float64, as float32."""
@@ -311,6 +316,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=250, help="steps between reports")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     options = parser.parse_args()
+    keep_freed_memory()
     recipe = Recipe.read(options.recipe)
     options.out.mkdir(parents=True, exist_ok=True)
     sampler = read_pictures(recipe, options.data)

@@ -6,7 +6,6 @@ that ``--help`` is instant. stdout carries nothing but answers to ``--version`` 
 """
 
 import argparse
-import logging
 import os
 import re
 import signal
@@ -287,8 +286,6 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
 
 
 def _conclude(report: "Report", options: argparse.Namespace) -> int:
-    for line in report.warnings:
-        logging.getLogger("vsr").warning(line)
     if options.stats:
         print_stats(report)
     if report.interrupted:

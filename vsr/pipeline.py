@@ -182,9 +182,10 @@ def upscale(
         described = _describe_run(network, engine, source.info, info, config)
         for note in (*encoding.notes, described):
             logger.info(note)
+        report.warnings = _warn(_doubts(source.info))
         _run(source, engine, sink, report, on_progress, should_stop)
         report.notes = [*source.notes, *encoding.notes, described, *sink.notes]
-        report.warnings = source.report.lines()
+        report.warnings += _warn(source.report.lines())
     return report
 
 
@@ -288,6 +289,19 @@ def _discarding(info: VideoInfo) -> Encoding:
     """What a discarded picture is converted to: the source's own kind, and nothing is encoded."""
     form = info.format.as_planar()
     return Encoding(muxer="null", codec="none", format=form, colour=info.colour, options={})
+
+
+def _warn(lines: list[str]) -> list[str]:
+    for line in lines:
+        logger.warning(line)
+    return lines
+
+
+def _doubts(info: VideoInfo) -> list[str]:
+    """What makes this source a bad one to upscale as it is."""
+    if not info.interlaced:
+        return []
+    return ["the input is interlaced: its combing is enlarged as if it were detail; deinterlace it"]
 
 
 def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:
