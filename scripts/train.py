@@ -55,6 +55,8 @@ class Recipe:
     clip: float
     ema: float
     seed: int
+    squared_from: int | None = None
+    """The step from which the loss is the squared error: a last polish for PSNR."""
     start: str | None = None
     """A trained model.safetensors whose body to begin with, of the same width at any scale."""
 
@@ -199,7 +201,9 @@ class Trainer:
         low = low.contiguous(memory_format=torch.channels_last)
         weights = self._lowered(hold(fold(self.state), self.path))
         out = torch.func.functional_call(self.network, weights, (low,))
-        loss = (out - high).abs().mean()
+        error = (out - high).abs()
+        polish = self.recipe.squared_from is not None and self.step >= self.recipe.squared_from
+        loss = error.square().mean() if polish else error.mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
