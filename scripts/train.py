@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from evaluate import evaluate
-from pictures import PatchSampler, Pool, load, make_pair, render
+from pictures import PatchSampler, Pool, load, make_pair, reduce_bicubic, render
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -55,8 +55,8 @@ class Recipe:
     clip: float
     ema: float
     seed: int
-    squared_from: int | None = None
-    """The step from which the loss is the squared error: a last polish for PSNR."""
+    reduced_share: float = 0.0
+    """Share of patches from the photographs at half their size: sharper, and free of JPEG."""
     start: str | None = None
     """A trained model.safetensors whose body to begin with, of the same width at any scale."""
 
@@ -201,9 +201,7 @@ class Trainer:
         low = low.contiguous(memory_format=torch.channels_last)
         weights = self._lowered(hold(fold(self.state), self.path))
         out = torch.func.functional_call(self.network, weights, (low,))
-        error = (out - high).abs()
-        polish = self.recipe.squared_from is not None and self.step >= self.recipe.squared_from
-        loss = error.square().mean() if polish else error.mean()
+        loss = (out - high).abs().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
@@ -257,10 +255,11 @@ def read_pictures(recipe: Recipe, data: Path) -> PatchSampler:
         return Pool([make_pair(p, recipe.scale, recipe.patch) for p in pictures], share)
 
     rendered = render(recipe.rendered, 512, recipe.seed)
-    pools = [
-        pool(map(load, photographs), 1 - recipe.rendered_share),
-        pool(rendered, recipe.rendered_share),
-    ]
+    shares = recipe.rendered_share, recipe.reduced_share
+    pools = [pool(map(load, photographs), 1 - sum(shares)), pool(rendered, shares[0])]
+    if recipe.reduced_share:
+        halved = (reduce_bicubic(load(path), 2) for path in photographs)
+        pools.append(pool(halved, recipe.reduced_share))
     return PatchSampler(pools, recipe.scale, recipe.patch, recipe.choices)
 
 
