@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -168,6 +169,7 @@ def read_all(reader):
 
 def test_bar_on_a_terminal(make_clip, tmp_path):
     reader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
     arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mp4"), "--model", "identity"]
     run = subprocess.run([*COMMAND, *arguments], stderr=terminal, check=False)
     os.close(terminal)

@@ -83,7 +83,11 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # a file of arbitrary bytes makes unpicklers raise anything
-        refused = isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error)
+        # torch writes protocol 2; a pickle of a later one is Python's own, of other objects
+        refused = isinstance(error, pickle.UnpicklingError) and (
+            "GLOBAL" in str(error)
+            or _read_head(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        )
         reason = (
             "refused: it holds objects other than tensors, and loading them would run code"
             if refused
