@@ -83,10 +83,8 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), {}
     except Exception as error:  # a file of arbitrary bytes makes unpicklers raise anything
-        # torch writes protocol 2; a pickle of a later one is Python's own, of other objects
         refused = isinstance(error, pickle.UnpicklingError) and (
-            "GLOBAL" in str(error)
-            or _read_head(path)[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+            "GLOBAL" in str(error) or _is_foreign_pickle(path)
         )
         reason = (
             "refused: it holds objects other than tensors, and loading them would run code"
@@ -94,6 +92,12 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             else "no readable checkpoint"
         )
         raise CorruptWeightsError(f"{path}: {reason}") from error
+
+
+def _is_foreign_pickle(path: Path) -> bool:
+    """Whether this is a whole pickle, but of a protocol that torch (which writes 2) never uses."""
+    later = (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return _read_head(path)[:2] in later and path.read_bytes().endswith(pickle.STOP)
 
 
 def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
