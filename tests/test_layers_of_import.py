@@ -23,6 +23,7 @@ ORDER = [
     ("ffmpeg",),
     ("encoding", "streams"),
     ("sources", "sinks"),
+    ("index",),
     ("networks",),
     ("weights",),
     ("device", "runtimes", "tiles", "slots"),

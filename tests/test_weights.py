@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vsr import weights
+from vsr import index
 from vsr.errors import (
     ConfigError,
     CorruptWeightsError,
@@ -26,7 +26,8 @@ from vsr.networks.blocks import branches
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
-from vsr.weights import find_model, list_models, load_network, models_folder, read_checkpoint
+from vsr.index import find_model, list_models, models_folder
+from vsr.weights import load_network, read_checkpoint
 
 State = dict[str, Tensor]
 CONFIG = SpanConfig(channels=6, fused_channels=6, blocks=2)
@@ -430,7 +431,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             f'summary = "x"\nfile = "{path.name}"\nsha256 = "{digest}"\n'
         )
     (tmp_path / "index.toml").write_text(index)
-    monkeypatch.setattr(weights, "models_folder", lambda: tmp_path)
+    monkeypatch.setattr(index, "models_folder", lambda: tmp_path)
     list_models.cache_clear()
     yield
     list_models.cache_clear()
@@ -486,7 +487,7 @@ def test_a_missing_or_unfetched_copy(tmp_path: Path) -> None:
 def test_shipped_models_resist_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "models"
     shutil.copytree(models_folder(), folder)
-    monkeypatch.setattr(weights, "models_folder", lambda: folder)
+    monkeypatch.setattr(index, "models_folder", lambda: folder)
     list_models.cache_clear()
     try:
         for entry in entries(folder):

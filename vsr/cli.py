@@ -219,7 +219,7 @@ def _print_versions() -> None:
 
 
 def _print_models() -> None:
-    from vsr.weights import list_models
+    from vsr.index import list_models
 
     print(f"{'name':16} {'--model':10} {'scale':>5}  {'Set5':>8}  summary")
     for model in list_models():

@@ -25,7 +25,8 @@ from vsr.networks import Network
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.sinks import NullSink, PyAVSink
 from vsr.sources import PyAVSource, open_source
-from vsr.weights import find_model, list_models, load_network
+from vsr.index import find_model, list_models
+from vsr.weights import load_network
 
 __all__ = ["Report", "prefetch", "upscale"]
 

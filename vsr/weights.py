@@ -1,4 +1,4 @@
-"""Checkpoint files to networks, and the index of models that ship.
+"""Checkpoint files to networks.
 
 Loading runs no code: safetensors, or ``torch.load(weights_only=True)``. What ships is verified
 against the checksum in ``models/index.toml``.
@@ -6,11 +6,8 @@ against the checksum in ``models/index.toml``.
 
 import hashlib
 import pickle
-import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
+from vsr.index import find_model, locate
 from vsr.networks import Network, classical, identify
 
-__all__ = [
-    "Model",
-    "find_model",
-    "list_models",
-    "load_network",
-    "models_folder",
-    "read_checkpoint",
-]
+__all__ = ["build_network", "load_network", "read_checkpoint"]
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
-_CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
 
 
 # Reading files.
@@ -184,65 +174,7 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
-# The models that ship.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """An entry of the model index."""
-
-    name: str
-    family: str
-    """What ``--model`` may say instead, with ``--scale`` choosing among the family."""
-    scale: int
-    summary: str
-    file: str | None = None
-    """Name of the weights file in the models folder; None for classical filters."""
-    sha256: str = ""
-    architecture: str = ""
-    licence: str = ""
-    psnr: float | None = None
-    """Set5, dB on luma."""
-
-
-def models_folder() -> Path:
-    """Where the shipped models lie: in the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
-
-
-@cache
-def list_models() -> tuple[Model, ...]:
-    """All models that can be named, those without weights last."""
-    index = tomllib.loads((models_folder() / "index.toml").read_text(encoding="utf-8"))
-    shipped = [Model(**entry) for entry in index.get("model", ())]
-    identity = Model(name="identity", family="identity", scale=1, summary="the picture as it is")
-    filters = [
-        Model(name=f"lanczos-x{scale}", family="lanczos", scale=scale, summary="Lanczos filter")
-        for scale in _CLASSICAL_SCALES["lanczos"]
-        if scale > 1
-    ]
-    return (*shipped, identity, *filters)
-
-
-def find_model(name: str, scale: int | None) -> Model:
-    """The model called ``name``, or the one of family ``name`` with this scale.
-
-    Raises:
-        ConfigError: there is no such model, or it has not this scale.
-    """
-    candidates = [model for model in list_models() if name in (model.name, model.family)]
-    if not candidates:
-        families = sorted({model.family for model in list_models()})
-        raise ConfigError(f"no model is called {name!r}; there are {', '.join(families)}")
-    if scale is None:
-        return min(candidates, key=lambda model: model.scale)
-    for model in candidates:
-        if model.scale == scale:
-            return model
-    scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
-    raise ConfigError(f"model {name!r} has no scale {scale}; it has {scales}")
+# Loading by name.
 
 
 def load_network(
@@ -267,7 +199,7 @@ def load_network(
     entry = find_model(model, scale)
     if entry.file is None:
         return classical(entry.family, entry.scale)
-    path = models_folder() / entry.file
+    path = locate(entry)
     _verify(path, entry.sha256)
     return _load_file(path, entry.scale)
 
