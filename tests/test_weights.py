@@ -21,12 +21,12 @@ from vsr.errors import (
     VsrError,
     WeightsError,
 )
+from vsr.index import find_model, list_models, models_folder
 from vsr.networks import ARCHITECTURES, Network
 from vsr.networks.blocks import branches
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
-from vsr.index import find_model, list_models, models_folder
 from vsr.weights import load_network, read_checkpoint
 
 State = dict[str, Tensor]

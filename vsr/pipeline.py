@@ -21,11 +21,11 @@ from vsr.encoding import Encoding, choose_encoding
 from vsr.engine import IN_FLIGHT, Engine, Target
 from vsr.errors import ConfigError, SinkError, SourceError
 from vsr.frame import VideoInfo
+from vsr.index import find_model, list_models
 from vsr.networks import Network
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.sinks import NullSink, PyAVSink
 from vsr.sources import PyAVSource, open_source
-from vsr.index import find_model, list_models
 from vsr.weights import load_network
 
 __all__ = ["Report", "prefetch", "upscale"]
