@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vsr import index
+from vsr import index as index_module
 from vsr.errors import (
     ConfigError,
     CorruptWeightsError,
@@ -431,7 +431,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             f'summary = "x"\nfile = "{path.name}"\nsha256 = "{digest}"\n'
         )
     (tmp_path / "index.toml").write_text(index)
-    monkeypatch.setattr(index, "models_folder", lambda: tmp_path)
+    monkeypatch.setattr(index_module, "models_folder", lambda: tmp_path)
     list_models.cache_clear()
     yield
     list_models.cache_clear()
@@ -487,7 +487,7 @@ def test_a_missing_or_unfetched_copy(tmp_path: Path) -> None:
 def test_shipped_models_resist_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "models"
     shutil.copytree(models_folder(), folder)
-    monkeypatch.setattr(index, "models_folder", lambda: folder)
+    monkeypatch.setattr(index_module, "models_folder", lambda: folder)
     list_models.cache_clear()
     try:
         for entry in entries(folder):
