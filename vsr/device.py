@@ -106,10 +106,15 @@ def keep_freed_memory() -> None:
     the process's, which is why only programs (the command, the benchmark) make it, not the library.
     It does nothing where malloc is not glibc's.
     """
-    trim_threshold, mmap_threshold, never = -1, -3, 1 << 30
+    trim_threshold, mmap_threshold, arena_max, never = -1, -3, -8, 1 << 30
     try:
         libc = ctypes.CDLL(None)
-        kept = libc.mallopt(mmap_threshold, never) and libc.mallopt(trim_threshold, never)
+        # One arena: those of other threads are made of 64 MiB heaps, which free() unmaps when empty.
+        kept = (
+            libc.mallopt(mmap_threshold, never)
+            and libc.mallopt(trim_threshold, never)
+            and libc.mallopt(arena_max, 1)
+        )
     except (OSError, AttributeError):
         kept = 0
     logger.debug("freed memory is %s", "kept" if kept else "returned: malloc is not glibc's")
