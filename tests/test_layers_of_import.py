@@ -24,6 +24,7 @@ ORDER = [
     ("encoding", "streams"),
     ("sources", "sinks"),
     ("index",),
+    ("hub",),
     ("networks",),
     ("weights",),
     ("device", "runtimes", "tiles", "slots"),
@@ -32,7 +33,7 @@ ORDER = [
     ("pipeline",),
     ("console",),
     ("console",),
-    ("cli", "vapoursynth"),
+    ("cli", "models_cli", "vapoursynth"),
     ("__main__",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
@@ -157,7 +158,7 @@ def test_what_is_imported_is_public() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", ["vsr", "vsr.cli", "vsr.config", "vsr.errors"])
+@pytest.mark.parametrize("name", ["vsr", "vsr.cli", "vsr.models_cli", "vsr.config", "vsr.errors"])
 def test_starting_needs_no_torch(name: str) -> None:
     code = f"import sys, {name}; print(*sorted({{'torch', 'numpy', 'av'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
