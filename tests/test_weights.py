@@ -26,6 +26,7 @@ from vsr.networks import ARCHITECTURES, Network
 from vsr.networks.blocks import branches
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
+from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
 from vsr.weights import load_network, read_checkpoint
 
@@ -135,6 +136,7 @@ def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
     modules = {
         "span": Span(CONFIG),
         "spanf": SpanF(SpanFConfig(channels=6)),
+        "spanplus": SpanPlus(SpanPlusConfig(channels=8)),
         "spanv2": SpanV2(SpanV2Config(channels=6)),
     }
     assert set(modules) == {a.name for a in ARCHITECTURES}

@@ -10,6 +10,7 @@ from vsr.errors import UnknownArchitectureError
 from vsr.networks import ARCHITECTURES, Architecture, classical, identify
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
+from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
 from vsr.resample import resize
 
@@ -22,6 +23,9 @@ def small_states() -> dict[str, dict[str, Tensor]]:
             "span": Span(SpanConfig()).state_dict(),
             "span ": Span(SpanConfig(norm=False, in_channels=1, out_channels=1)).state_dict(),
             "spanf": SpanF(SpanFConfig()).state_dict(),
+            "spanplus": SpanPlus(SpanPlusConfig()).state_dict(),
+            "spanplus ": SpanPlus(SpanPlusConfig(upsampler="ps")).state_dict(),
+            "spanplus  ": SpanPlus(SpanPlusConfig(upsampler="conv", scale=1)).state_dict(),
             "spanv2": SpanV2(SpanV2Config()).state_dict(),
         }
 
@@ -64,7 +68,7 @@ def test_each_reference_file_has_one_architecture(shared: Path) -> None:
         [],
         ["weight"],
         ["model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"],  # ESRGAN
-        ["feats.0.sk.weight", "feats.1.block_1.c1_r.sk.weight", "upsampler.0.weight"],  # SPANPlus
+        ["feats.0.weight", "feats.1.conv1_3x3.weight", "upsampler.0.weight"],  # not SPANPlus
         ["conv_1.eval_conv.weight", "tea_conv_cat.weight"],  # ESPAN
         ["proj.weight", "body.0.0.norm_attn.weight", "up_conv.weight"],  # SST
     ],

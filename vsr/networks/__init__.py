@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from vsr.errors import UnknownArchitectureError
-from vsr.networks import span, spanf, spanv2
+from vsr.networks import span, spanf, spanplus, spanv2
 from vsr.networks.blocks import fold
 from vsr.networks.classical import Identity, Lanczos
 
@@ -63,6 +63,7 @@ class Architecture:
 ARCHITECTURES = (
     Architecture("span", span.detect, span.infer_config, span.Span, fold),
     Architecture("spanf", spanf.detect, spanf.infer_config, spanf.SpanF, fold),
+    Architecture("spanplus", spanplus.detect, spanplus.infer_config, spanplus.SpanPlus, fold),
     Architecture("spanv2", spanv2.detect, spanv2.infer_config, spanv2.SpanV2),
 )
 

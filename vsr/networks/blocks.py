@@ -4,12 +4,13 @@ Section 3 of the SPAN paper (Wan et al., arXiv 2311.12770).
 """
 
 from collections.abc import Mapping
+from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FoldedConv", "Spab", "branches", "fold"]
+__all__ = ["FoldedConv", "Spab", "branches", "fold", "shuffle_factors"]
 
 
 class FoldedConv(nn.Module):
@@ -28,16 +29,17 @@ class FoldedConv(nn.Module):
 class Spab(nn.Module):
     """Swift parameter-free attention block (section 3.2): the features weight themselves."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: type[nn.SiLU] | type[nn.Mish] = nn.SiLU) -> None:
         super().__init__()
+        self.activation = activation(inplace=True)
         self.c1_r = FoldedConv(channels, channels)
         self.c2_r = FoldedConv(channels, channels)
         self.c3_r = FoldedConv(channels, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the block's output and its first activation, both (N, C, H, W)."""
-        first = F.silu(self.c1_r(x), inplace=True)
-        second = F.silu(self.c2_r(first), inplace=True)
+        first = self.activation(self.c1_r(x))
+        second = self.activation(self.c2_r(first))
         features = self.c3_r(second)
         attention = torch.sigmoid(features) - 0.5  # odd: keeps the sign of a feature
         return (features + x) * attention, first
@@ -113,3 +115,16 @@ def _split_site(kernel: Tensor, bias: Tensor, gain: int) -> dict[str, Tensor]:
         "conv.1.weight": middle, "conv.1.bias": torch.zeros(gain * outputs),
         "conv.2.weight": last.weight.detach(), "conv.2.bias": torch.zeros(outputs),
     }  # fmt: skip
+
+
+def shuffle_factors(rows: int, in_channels: int) -> tuple[int, int]:
+    """Output channels and scale of a pixel shuffle that is fed ``rows`` channels.
+
+    Raises:
+        ValueError: they fit no integer scale.
+    """
+    for out_channels in (in_channels, 3, 4, 1):
+        scale = isqrt(rows // out_channels)
+        if scale and out_channels * scale * scale == rows:
+            return out_channels, scale
+    raise ValueError(f"{rows} channels before the pixel shuffle fit no integer scale")

@@ -12,13 +12,12 @@ checkpoints hold the branches (``conv_1.sk``, ``conv_1.conv.0`` to ``.2``) as we
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.networks.blocks import FoldedConv, Spab
+from vsr.networks.blocks import FoldedConv, Spab, shuffle_factors
 
 __all__ = ["Span", "SpanConfig", "detect", "infer_config"]
 
@@ -136,7 +135,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
     """
     channels, in_channels = state["conv_1.eval_conv.weight"].shape[:2]
     fused = state["conv_cat.weight"].shape[0]
-    out_channels, scale = _shuffle(state["upsampler.0.weight"].shape[0], in_channels)
+    out_channels, scale = shuffle_factors(state["upsampler.0.weight"].shape[0], in_channels)
     norm = "no_norm" not in state and metadata.get("norm") != "none"
     mean: tuple[float, ...] = DIV2K_MEAN
     if metadata.get("rgb_mean", "null") != "null":
@@ -148,12 +147,3 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
         out_channels=out_channels, blocks=sum(k.endswith("c1_r.eval_conv.weight") for k in state),
         norm=norm, mean=mean, img_range=float(metadata.get("img_range", 255.0)) if norm else 255.0,
     )  # fmt: skip
-
-
-def _shuffle(rows: int, in_channels: int) -> tuple[int, int]:
-    """Output channels and scale of a pixel shuffle that is fed ``rows`` channels."""
-    for out_channels in (in_channels, 3, 4, 1):
-        scale = isqrt(rows // out_channels)
-        if scale and out_channels * scale * scale == rows:
-            return out_channels, scale
-    raise ValueError(f"{rows} channels before the pixel shuffle fit no integer scale")
