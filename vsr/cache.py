@@ -1,0 +1,235 @@
+"""The cache of downloaded weights: what a reference is, where its file lies, whether it is whole.
+
+A reference is ``hf:OWNER/REPO/FILE[@REVISION]`` or the https URL of a file; it has one place in the
+cache. Importing this module needs neither torch nor a connection.
+"""
+
+import hashlib
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote, unquote, urlsplit
+
+from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
+
+__all__ = [
+    "Reference",
+    "beside",
+    "cache_folder",
+    "cache_path",
+    "cached",
+    "cached_files",
+    "check",
+    "file_sha256",
+    "how_to_get",
+    "is_reference",
+    "parse",
+    "record",
+    "recorded_sha256",
+    "trusted_sha256",
+]
+
+_ITS_OWN = (".part", ".etag", ".sha256", ".lock", ".hub")
+"""Endings of what lies beside weights in the cache."""
+
+
+# References.
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A file that can be fetched."""
+
+    text: str
+    """As it was typed."""
+    url: str
+    place: tuple[str, ...]
+    """Where it lies below the cache folder."""
+    hub: tuple[str, str, str] | None = None
+    """Repository, file and revision on the Hugging Face Hub."""
+
+
+def is_reference(text: str) -> bool:
+    """Whether ``text`` names something to download rather than a file on this machine."""
+    return text.startswith("hf:") or "://" in text
+
+
+def parse(text: str) -> Reference:
+    """Take a reference apart.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if text.startswith("hf:"):
+        return _parse_hub(text)
+    try:
+        parts = urlsplit(text)
+        whole = parts.hostname and parts.path.strip("/") and not parts.path.endswith("/")
+        known = parts.scheme in ("https", "http") and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:
+        whole = known = False
+    if not (whole and known):
+        _refuse(text)
+    query = f"?{parts.query}" if parts.query else ""
+    return Reference(text, text, _place(text, parts.netloc, *f"{parts.path}{query}".split("/")))
+
+
+def _parse_hub(text: str) -> Reference:
+    path, at, revision = text.removeprefix("hf:").partition("@")
+    owner, _, rest = path.partition("/")
+    repository, _, file = rest.partition("/")
+    names = [owner, repository, *file.split("/"), *revision.split("/")]
+    if not at:
+        names.pop()
+    if not all(re.fullmatch(r"(?!\.\.?$)[\w.+ -]+", name) for name in names):
+        _refuse(text)
+    revision = revision or "main"
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    url = f"{endpoint}/{owner}/{repository}/resolve/{quote(revision, safe='')}/{quote(file)}"
+    place = _place(text, "huggingface.co", owner, repository, revision, *file.split("/"))
+    return Reference(text, url, place, (f"{owner}/{repository}", file, revision))
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ConfigError(
+        f"{text!r} is no reference to a file; write hf:OWNER/REPO/FILE or https://HOST/PATH"
+    )
+
+
+def _place(text: str, *segments: str) -> tuple[str, ...]:
+    """Names for folders and the file; where one must be altered, a digest keeps them apart."""
+    wanted = [unquote(segment) for segment in segments if segment]
+    names = [re.sub(r"[^\w.+-]", "_", name).strip(".")[-80:] or "_" for name in wanted]
+    if names != wanted:
+        last = Path(names[-1])
+        names[-1] = f"{last.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}{last.suffix}"
+    return tuple(names)
+
+
+# The cache.
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``vsr/models`` in the platform's cache folder, or in $VSR_CACHE."""
+    if chosen := os.environ.get("VSR_CACHE"):
+        base = Path(chosen).expanduser()
+    elif sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        base = Path(local) if local else Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        chosen = os.environ.get("XDG_CACHE_HOME", "")
+        base = Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"
+    return base / "vsr" / "models"
+
+
+def cache_path(reference: str) -> Path:
+    """Where the file that ``reference`` names is kept; it is not said that it exists.
+
+    Raises:
+        ConfigError: that is no reference.
+    """
+    return cache_folder().joinpath(*parse(reference).place)
+
+
+def cached(reference: str) -> Path:
+    """The file of a reference that was fetched before, checked against its recorded sha256.
+
+    Raises:
+        ConfigError: that is no reference.
+        WeightsError: it was not fetched; the message says how to get it.
+        CorruptWeightsError: the file is not the one that was fetched.
+    """
+    path = cache_path(reference)
+    if not path.is_file():
+        raise WeightsError(f"{reference} is not on this machine; {how_to_get(reference)}")
+    check(path)
+    return path
+
+
+def how_to_get(reference: str, name: str | None = None) -> str:
+    """What to do for a file that is not there, online and offline.
+
+    Args:
+        reference: what to fetch.
+        name: the model it belongs to, which is easier to type.
+    """
+    parsed = parse(reference)
+    return (
+        f"run 'vsr-models pull {name or reference}', "
+        f"or fetch {parsed.url} elsewhere and put it at {cache_path(reference)}"
+    )
+
+
+def cached_files() -> list[Path]:
+    """All weights in the cache, in order; nothing that is unfinished."""
+    folder = cache_folder()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.endswith(_ITS_OWN) for part in path.relative_to(folder).parts)
+    )
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The file that says more of ``path``: its name with ``suffix`` added."""
+    return path.with_name(path.name + suffix)
+
+
+def trusted_sha256(path: Path) -> str:
+    """What the sha256 of a cached file of unknown origin must be.
+
+    Where nothing was recorded, as for a file that somebody put there, it is trusted as it is now,
+    and that is recorded.
+    """
+    return recorded_sha256(path) or record(path, file_sha256(path))
+
+
+def recorded_sha256(path: Path) -> str:
+    """What was recorded when ``path`` was fetched; empty if nothing was."""
+    try:
+        return beside(path, ".sha256").read_text(encoding="utf-8").partition(" ")[0]
+    except (OSError, ValueError):
+        return ""
+
+
+def record(path: Path, digest: str) -> str:
+    """Write the digest where ``sha256sum --check`` reads it; a read-only cache stays as it is."""
+    draft = beside(path, f".{os.getpid()}.sha256")
+    try:
+        draft.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+        draft.replace(beside(path, ".sha256"))
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+    return digest
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(path: Path, sha256: str = "") -> None:
+    """Compare a file with ``sha256``, or with what was recorded when it was fetched.
+
+    Raises:
+        WeightsError: it cannot be read.
+        CorruptWeightsError: it has changed.
+    """
+    try:
+        wanted = (sha256 or trusted_sha256(path)).lower()
+        damaged = file_sha256(path) != wanted
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    if damaged:
+        known = "the known one" if sha256 else "the one recorded when it was fetched"
+        raise CorruptWeightsError(f"{path}: damaged, its sha256 is not {known}")

@@ -1,0 +1,394 @@
+"""Downloads of weights that arrive whole or not at all.
+
+A download grows under ``.part`` beside its place in the cache, goes on where it was cut off, and
+takes its final name only after it was checked. Importing this module needs neither torch nor a
+connection.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from vsr.cache import (
+    Reference,
+    beside,
+    cache_folder,
+    file_sha256,
+    parse,
+    record,
+    recorded_sha256,
+    trusted_sha256,
+)
+from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
+
+if TYPE_CHECKING:
+    from http.client import HTTPMessage, HTTPResponse
+    from urllib.error import URLError
+    from urllib.request import OpenerDirector
+
+__all__ = ["Limits", "OnBytes", "fetch"]
+
+type OnBytes = Callable[[int, int | None], None]
+"""Called while bytes arrive, with how many there are and how many there will be, if known."""
+
+_BLOCK = 1 << 18
+_SMALLEST = 1024
+"""Bytes; less than that holds no weights."""
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_PAGE = "an HTML page, not weights; give the link of the file itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patient a download is."""
+
+    timeout: float = 30.0
+    """Seconds without a byte after which a connection counts as dead."""
+    tries: int = 5
+    backoff: float = 1.0
+    """Seconds before the second try; doubled before each further one."""
+    redirects: int = 10
+
+
+_PATIENT = Limits()
+
+
+class _Transient(Exception):
+    """What may be gone at the next try; the text says what it was."""
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Wait until no other process fetches the same file.
+
+    The file that carries the lock stays: who removed it would take it from those who wait.
+    """
+    with beside(target, ".lock").open("a") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:
+                    continue
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# Fetching.
+
+
+def fetch(
+    reference: str, *, sha256: str = "", force: bool = False,
+    on_bytes: OnBytes | None = None, limits: Limits = _PATIENT,
+) -> Path:  # fmt: skip
+    """Bring a file into the cache, unless it is there.
+
+    Args:
+        reference: ``hf:OWNER/REPO/FILE[@REVISION]`` or a URL.
+        sha256: what the file must have; where empty, it is recorded and holds from then on.
+        force: fetch it again, whatever was recorded; what was there stays until the new file is
+            whole.
+        on_bytes: called as bytes arrive.
+        limits: patience.
+
+    Returns:
+        The file, whole and checked.
+
+    Raises:
+        ConfigError: that is no reference, or a URL without protection and without sha256.
+        WeightsError: it cannot be reached or written; what arrived is kept for the next time.
+        CorruptWeightsError: what came is not what was asked for; nothing is kept.
+    """
+    parsed = parse(reference)
+    if not _is_protected(parsed.url, sha256):
+        raise ConfigError(f"{parsed.url}: only https can be trusted, or http with a known sha256")
+    target = cache_folder().joinpath(*parsed.place)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            wanted = sha256.lower() or ("" if force else recorded_sha256(target))
+            if force or not _is_there(target, wanted):
+                part = beside(target, ".part")
+                _Download(parsed, part, sha256, on_bytes, limits).run()
+                digest = _accept(part, parsed, wanted)
+                part.replace(target)
+                record(target, digest)
+    except OSError as error:
+        raise WeightsError(f"{error.filename or target}: {error.strerror or error}") from error
+    return target
+
+
+def _is_there(target: Path, wanted: str) -> bool:
+    """Whether the cache holds the file, undamaged."""
+    return target.is_file() and file_sha256(target) == (wanted or trusted_sha256(target))
+
+
+def _is_protected(url: str, sha256: str) -> bool:
+    """Whether nobody on the way can exchange the file unnoticed."""
+    parts = urlsplit(url)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme == "https" or (parts.scheme == "http" and bool(local or sha256))
+
+
+def _accept(part: Path, parsed: Reference, wanted: str) -> str:
+    """The digest of a finished download; one that is not what was asked for is removed.
+
+    Raises:
+        CorruptWeightsError: it is an HTML page, a Git LFS pointer, too small, or another file.
+    """
+    digest = file_sha256(part)
+    with part.open("rb") as file:
+        head = file.read(512).lstrip().lower()
+    reason = ""
+    if head.startswith((b"<!doctype html", b"<html")):
+        reason = _PAGE
+    elif head.startswith(b"version https://git-lfs"):
+        reason = "a Git LFS pointer, not weights"
+    elif wanted and digest != wanted:
+        reason = f"its sha256 is {digest}, not {wanted}"
+    elif not wanted and part.stat().st_size < _SMALLEST:
+        reason = f"only {part.stat().st_size} bytes, which holds no weights"
+    if reason:
+        _forget(part)
+        raise CorruptWeightsError(f"{parsed.url}: {reason}; nothing was kept")
+    beside(part, ".etag").unlink(missing_ok=True)
+    return digest
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    beside(part, ".etag").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """One file on its way to ``part``."""
+
+    parsed: Reference
+    part: Path
+    sha256: str
+    on_bytes: OnBytes | None
+    limits: Limits
+
+    def run(self) -> None:
+        """Try until it is there.
+
+        Raises:
+            WeightsError: it is not to be had, or not now.
+            CorruptWeightsError: the server sends something else.
+        """
+        for attempt in range(self.limits.tries):
+            if attempt:
+                time.sleep(self.limits.backoff * 2 ** (attempt - 1))
+            try:
+                if self.parsed.hub and find_spec("huggingface_hub"):
+                    self._from_hub(*self.parsed.hub)
+                else:
+                    self._from_url()
+            except _Transient as error:
+                trouble = str(error)
+            else:
+                return
+        raise WeightsError(
+            f"{self.parsed.url}: {trouble}, {self.limits.tries} times; run the same again to go on"
+        )
+
+    def _from_url(self) -> None:
+        """Fetch what is missing of the file, over one connection."""
+        offset, etag = self._resume_point()
+        headers = {"User-Agent": "vsr", "Accept-Encoding": "identity"}
+        if offset:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
+        with self._open(headers) as response:
+            kind = response.headers.get_content_type()
+            if kind == "text/html":
+                raise CorruptWeightsError(f"{self.parsed.url}: {_PAGE}")
+            if response.status == 206:
+                self._append(response, offset)
+            else:
+                self._begin(response.headers)
+                self._append(response, 0)
+
+    def _resume_point(self) -> tuple[int, str]:
+        """How many bytes are there, and what the server called that version of the file."""
+        try:
+            etag = beside(self.part, ".etag").read_text(encoding="ascii").strip()
+            return (self.part.stat().st_size, etag) if etag else (0, "")
+        except (OSError, ValueError):
+            return 0, ""
+
+    def _begin(self, headers: "HTTPMessage") -> None:
+        """Start the file anew; only a strong ETag lets a later connection continue it."""
+        _forget(self.part)
+        etag = headers.get("ETag", "")
+        if etag.startswith('"'):
+            beside(self.part, ".etag").write_text(etag, encoding="ascii")
+
+    def _append(self, response: "HTTPResponse", offset: int) -> None:
+        """Add what comes to what is there.
+
+        Raises:
+            _Transient: the connection broke, or continues at the wrong place.
+        """
+        begins = response.headers.get("Content-Range", f"bytes {offset}-")
+        if not begins.startswith(f"bytes {offset}-"):
+            _forget(self.part)
+            raise _Transient("the server continued at the wrong place")
+        length = response.headers.get("Content-Length", "")
+        total = offset + int(length) if length.isdecimal() else None
+        count = offset
+        with self.part.open("ab", buffering=0) as file:
+            while block := _read(response):
+                file.write(block)
+                count += len(block)
+                if self.on_bytes is not None:
+                    self.on_bytes(count, total)
+        if total is not None and count < total:
+            raise _Transient(f"the connection ended after {count} of {total} bytes")
+
+    def _open(self, headers: dict[str, str]) -> "HTTPResponse":
+        """Ask for the file.
+
+        Raises:
+            _Transient: it may be had later.
+            WeightsError: it may not.
+        """
+        from http.client import HTTPException
+        from urllib.error import HTTPError, URLError
+        from urllib.request import Request
+
+        request = Request(self.parsed.url, headers=headers)
+        try:
+            response: HTTPResponse = self._opener().open(request, timeout=self.limits.timeout)
+        except HTTPError as error:
+            with error:
+                self._explain_status(error.code, error)
+        except URLError as error:
+            self._explain_connection(error)
+        except (HTTPException, OSError) as error:
+            raise _Transient(_in_words(error)) from error
+        else:
+            return response
+
+    def _opener(self) -> "OpenerDirector":
+        from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+        sha256 = self.sha256
+
+        class Redirects(HTTPRedirectHandler):
+            max_redirections = self.limits.redirects
+
+            def redirect_request(
+                self, req: Request, fp: IO[bytes], code: int, msg: str,
+                headers: "HTTPMessage", newurl: str,
+            ) -> Request | None:  # fmt: skip
+                if not _is_protected(newurl, sha256):
+                    raise WeightsError(f"{req.full_url}: redirected to {newurl}, unprotected")
+                return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+        return build_opener(Redirects)
+
+    def _explain_status(self, code: int, error: Exception) -> NoReturn:
+        url = self.parsed.url
+        if code == 416:  # what is there is not the beginning of what the server has
+            _forget(self.part)
+            raise _Transient("the file has changed on the server") from error
+        if code in _TRANSIENT:
+            raise _Transient(f"the server answers {code}") from error
+        if 300 <= code < 400:
+            raise WeightsError(f"{url}: redirected in circles, too often, or nowhere") from error
+        if code in (401, 403):
+            raise WeightsError(
+                f"{url}: not allowed ({code}); for a private or gated repository install "
+                "'vsr[hub]' and log in with 'hf auth login'"
+            ) from error
+        words = {404: " (no such file)", 410: " (no longer there)"}.get(code, "")
+        raise WeightsError(f"{url}: the server answers {code}{words}") from error
+
+    def _explain_connection(self, error: "URLError") -> NoReturn:
+        from ssl import SSLCertVerificationError
+
+        reason = error.reason
+        if isinstance(reason, TimeoutError | ConnectionResetError | ConnectionAbortedError):
+            raise _Transient(_in_words(reason)) from error
+        if isinstance(reason, SSLCertVerificationError):
+            raise WeightsError(f"{self.parsed.url}: its certificate is not trusted") from error
+        self._unreachable(reason, error)
+
+    def _unreachable(self, reason: object, error: Exception) -> NoReturn:
+        words = getattr(reason, "strerror", None) or str(reason)
+        target = self.part.with_suffix("")
+        raise WeightsError(
+            f"cannot reach {urlsplit(self.parsed.url).netloc} ({words}); "
+            f"offline, fetch {self.parsed.url} elsewhere and put it at {target}"
+        ) from error
+
+    def _from_hub(self, repository: str, file: str, revision: str) -> None:
+        """Fetch by huggingface_hub, which knows tokens and the Hub's faster protocols.
+
+        It resumes and shows its own bar; what it keeps for that stays beside ``part``.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        staging = beside(self.part, ".hub")
+        endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+        try:
+            fetched = hf_hub_download(
+                repository, file, revision=revision, local_dir=staging, endpoint=endpoint,
+                etag_timeout=self.limits.timeout, library_name="vsr",
+            )  # fmt: skip
+        except LocalEntryNotFoundError as error:  # what it says when the Hub does not answer
+            self._unreachable(_first_cause(error), error)
+        except HfHubHTTPError as error:
+            self._explain_status(error.response.status_code, error)
+        except OSError:
+            raise
+        except Exception as error:  # its HTTP library's own errors, which are no OSError
+            raise _Transient(_first_line(error)) from error
+        Path(fetched).replace(self.part)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _read(response: "HTTPResponse") -> bytes:
+    """What has come; nothing at the end.
+
+    Raises:
+        _Transient: the connection broke.
+    """
+    from http.client import HTTPException
+
+    try:
+        return response.read1(_BLOCK)
+    except (HTTPException, OSError) as error:
+        raise _Transient(_in_words(error)) from error
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no byte came in time"
+    return "the connection broke off"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
