@@ -27,6 +27,7 @@ ORDER = [
     ("index", "hub"),
     ("networks",),
     ("weights",),
+    ("ncnn",),
     ("device", "runtimes", "tiles", "slots"),
     ("engine",),
     ("progress",),
