@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.networks.blocks import branches, fold
-from vsr.networks.span import DIV2K_MEAN, Span, SpanConfig, detect, infer_config
+from vsr.networks.normalisation import DIV2K_MEAN
+from vsr.networks.span import Span, SpanConfig, detect, infer_config
 from vsr.runtimes import EagerRuntime
 from vsr.weights import load_network
 

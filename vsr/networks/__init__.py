@@ -58,10 +58,12 @@ class Architecture:
     """An empty network of a config."""
     prepare: Callable[[State], dict[str, Tensor]] = dict
     """From the published layout to the one that ``build`` has parameters for."""
+    settle: Callable[[Any], nn.Module] | None = None
+    """Settles by trial what parameters leave open; maps a filled network to itself or a copy."""
 
 
 ARCHITECTURES = (
-    Architecture("span", span.detect, span.infer_config, span.Span, fold),
+    Architecture("span", span.detect, span.infer_config, span.Span, fold, span.settle),
     Architecture("spanf", spanf.detect, spanf.infer_config, spanf.SpanF, fold),
     Architecture("spanplus", spanplus.detect, spanplus.infer_config, spanplus.SpanPlus, fold),
     Architecture("spanv2", spanv2.detect, spanv2.infer_config, spanv2.SpanV2),

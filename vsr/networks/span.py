@@ -11,17 +11,16 @@ checkpoints hold the branches (``conv_1.sk``, ``conv_1.conv.0`` to ``.2``) as we
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.networks.blocks import FoldedConv, Spab, shuffle_factors
+from vsr.networks.normalisation import DIV2K_MEAN, Normalisation, choose
 
-__all__ = ["Span", "SpanConfig", "detect", "infer_config"]
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+__all__ = ["Span", "SpanConfig", "detect", "infer_config", "settle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,3 +146,28 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
         out_channels=out_channels, blocks=sum(k.endswith("c1_r.eval_conv.weight") for k in state),
         norm=norm, mean=mean, img_range=float(metadata.get("img_range", 255.0)) if norm else 255.0,
     )  # fmt: skip
+
+
+def settle(network: Span) -> Span:
+    """``network``, or a copy that normalises as its weights were trained with (see ``choose``).
+
+    ``network`` is in float32 on the CPU, ready for inference, and keeps its parameters. Without
+    three channels on both sides there is nothing to choose.
+    """
+    config = network.config
+    if (config.in_channels, config.out_channels) != (3, 3):
+        return network
+    inferred = Normalisation(config.mean, config.img_range) if config.norm else Normalisation()
+    chosen = choose(network, config.scale, inferred, "span")
+    if chosen == inferred:
+        return network
+    return _renormalised(network, chosen)
+
+
+def _renormalised(network: Span, chosen: Normalisation) -> Span:
+    norm = chosen != Normalisation()
+    mean, img_range = (chosen.mean, chosen.img_range) if norm else (DIV2K_MEAN, 255.0)
+    with torch.random.fork_rng(devices=[]):  # values are drawn only to be replaced
+        copy = Span(replace(network.config, norm=norm, mean=mean, img_range=img_range))
+    copy.load_state_dict(network.state_dict(), strict=False, assign=True)  # but for ``no_norm``
+    return copy.eval().requires_grad_(False)
