@@ -267,16 +267,25 @@ class _Download:
             _Transient: it may be had later.
             WeightsError: it may not.
         """
+        from urllib.error import HTTPError
+
+        try:
+            return self._ask("GET", headers)
+        except HTTPError as error:
+            with error:
+                self._explain_status(error.code, error)
+
+    def _ask(self, method: str, headers: dict[str, str]) -> "HTTPResponse":
+        """Send a request; a status that is no success remains an HTTPError."""
         from http.client import HTTPException
         from urllib.error import HTTPError, URLError
         from urllib.request import Request
 
-        request = Request(self.parsed.url, headers=headers)
+        request = Request(self.parsed.url, headers=headers, method=method)
         try:
             response: HTTPResponse = self._opener().open(request, timeout=self.limits.timeout)
-        except HTTPError as error:
-            with error:
-                self._explain_status(error.code, error)
+        except HTTPError:
+            raise
         except URLError as error:
             self._explain_connection(error)
         except (HTTPException, OSError) as error:
@@ -297,6 +306,7 @@ class _Download:
                 headers: "HTTPMessage", newurl: str,
             ) -> Request | None:  # fmt: skip
                 if not _is_protected(newurl, sha256):
+                    fp.close()
                     raise WeightsError(f"{req.full_url}: redirected to {newurl}, unprotected")
                 return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -330,7 +340,7 @@ class _Download:
         self._unreachable(reason, error)
 
     def _unreachable(self, reason: object, error: Exception) -> NoReturn:
-        words = getattr(reason, "strerror", None) or str(reason)
+        words = getattr(reason, "strerror", None) or _first_line(reason)
         target = self.part.with_suffix("")
         raise WeightsError(
             f"cannot reach {urlsplit(self.parsed.url).netloc} ({words}); "
@@ -345,6 +355,7 @@ class _Download:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+        self._require_answer()
         staging = beside(self.part, ".hub")
         endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
         try:
@@ -352,16 +363,30 @@ class _Download:
                 repository, file, revision=revision, local_dir=staging, endpoint=endpoint,
                 etag_timeout=self.limits.timeout, library_name="vsr",
             )  # fmt: skip
-        except LocalEntryNotFoundError as error:  # what it says when the Hub does not answer
-            self._unreachable(_first_cause(error), error)
-        except HfHubHTTPError as error:
-            self._explain_status(error.response.status_code, error)
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            response = getattr(_first_cause(error), "response", None)
+            if response is None:
+                self._unreachable(_first_cause(error), error)
+            shutil.rmtree(staging, ignore_errors=True)
+            self._explain_status(response.status_code, error)
         except OSError:
             raise
         except Exception as error:  # its HTTP library's own errors, which are no OSError
             raise _Transient(_first_line(error)) from error
         Path(fetched).replace(self.part)
         shutil.rmtree(staging, ignore_errors=True)
+
+    def _require_answer(self) -> None:
+        """Find out at once that nobody answers: huggingface_hub tries for half a minute, aloud.
+
+        What the answer says does not matter; the library may have a token, and this has none.
+        """
+        from urllib.error import HTTPError
+
+        try:
+            self._ask("HEAD", {"User-Agent": "vsr"}).close()
+        except HTTPError as error:
+            error.close()
 
 
 def _read(response: "HTTPResponse") -> bytes:
@@ -390,5 +415,5 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,510 @@
+"""Downloads from a server that behaves, and from one that does not."""
+
+import hashlib
+import http.server
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+import vsr.hub
+from vsr.cache import beside, cache_folder, cache_path, cached, cached_files, check, parse
+from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
+from vsr.hub import Limits, fetch
+
+WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+HALF = len(WEIGHTS) // 2
+QUICK = Limits(timeout=0.5, tries=3, backoff=0.01)
+WITH_HUB = importlib.util.find_spec("huggingface_hub") is not None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How the server answers one request."""
+
+    content: bytes = WEIGHTS
+    etag: str = '"first"'
+    ranges: bool = True
+    status: int = 200
+    kind: str = "application/octet-stream"
+    location: str = ""
+    cut: int | None = None
+    """Close the connection after so many bytes of the body."""
+    stall: bool = False
+    """Send nothing more after ``cut``, until the server is told to go on."""
+    begin: int = 0
+    """Continue so many bytes beside what was asked for."""
+
+
+GOOD = Reply()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: "Server"
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        self.server.log.append(self)
+        replies = self.server.replies
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        body = self.begin(reply)
+        if self.command == "HEAD":
+            return
+        cut = len(body) if reply.cut is None else reply.cut
+        try:
+            self.wfile.write(body[:cut])
+            if reply.stall:
+                self.server.go_on.wait(20)
+                self.wfile.write(body[cut:])
+        except OSError:  # the client had enough
+            return
+
+    def begin(self, reply):
+        """Send status and headers; say what of the content belongs to the answer."""
+        wanted = self.headers.get("Range", "")
+        resume = reply.ranges and wanted and self.headers.get("If-Range") == reply.etag
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if resume else 0
+        body = reply.content[start:]
+        self.send_response(206 if resume and reply.status == 200 else reply.status)
+        if resume:
+            first = start + reply.begin
+            self.send_header("Content-Range", f"bytes {first}-{len(reply.content) - 1}/*")
+        if reply.etag:
+            self.send_header("ETag", reply.etag)
+        if reply.location:
+            self.send_header("Location", reply.location)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Type", reply.kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return body
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies = [GOOD]
+        self.log = []
+        self.go_on = threading.Event()
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def url(self):
+        return f"{self.endpoint}/weights.pth"
+
+    @property
+    def ranges(self):
+        """What was asked of the file by each request: None for all of it."""
+        return [request.headers.get("Range") for request in self.log]
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.go_on.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+
+
+def left_over():
+    """What lies in the cache, apart from locks."""
+    found = [path for path in cache_folder().rglob("*") if path.is_file()]
+    return sorted(path.suffix for path in found if path.suffix != ".lock")
+
+
+def one_line(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# When all goes well.
+
+
+def test_a_file_arrives_with_its_record(server):
+    seen = []
+    path = fetch(server.url, limits=QUICK, on_bytes=lambda *args: seen.append(args))
+    assert path == cache_path(server.url) == cached(server.url)
+    assert path.read_bytes() == WEIGHTS
+    assert beside(path, ".sha256").read_text() == f"{DIGEST}  {path.name}\n"
+    assert seen[-1] == (len(WEIGHTS), len(WEIGHTS))
+    assert [count for count, _ in seen] == sorted(count for count, _ in seen)
+    assert left_over() == [".pth", ".sha256"]
+    assert cached_files() == [path]
+
+
+def test_what_is_there_is_not_fetched_again(server):
+    fetch(server.url, limits=QUICK)
+    fetch(server.url, limits=QUICK)
+    fetch(server.url, limits=QUICK, sha256=DIGEST.upper())
+    assert len(server.log) == 1
+    server.replies = [replace(GOOD, content=WEIGHTS[::-1])]
+    fetch(server.url, limits=QUICK, force=True)
+    assert cached(server.url).read_bytes() == WEIGHTS[::-1]
+
+
+def test_a_redirect_is_followed(server):
+    server.replies = [Reply(status=302, location="/elsewhere", content=b""), GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert [request.path for request in server.log] == ["/weights.pth", "/elsewhere"]
+
+
+def test_trouble_that_passes(server):
+    server.replies = [Reply(status=500, content=b""), Reply(status=503, content=b""), GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert len(server.log) == 3
+
+
+# What was begun goes on.
+
+
+@pytest.mark.parametrize("stall", [False, True], ids=["truncated", "slow"])
+def test_a_broken_connection_goes_on_where_it_ended(server, stall):
+    server.replies = [Reply(cut=HALF, stall=stall), GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.ranges == [None, f"bytes={HALF}-"]
+
+
+def test_a_later_run_goes_on_where_an_earlier_one_ended(server):
+    server.replies = [Reply(cut=HALF), Reply(cut=10)]
+    with pytest.raises(WeightsError, match=r"ended after .* 3 times; run the same again to go on"):
+        fetch(server.url, limits=QUICK)
+    assert left_over() == [".etag", ".part"]
+    assert cached_files() == []
+    server.replies = [GOOD]
+    assert fetch(server.url, limits=QUICK, sha256=DIGEST).read_bytes() == WEIGHTS
+    assert server.ranges[-1] == f"bytes={HALF + 20}-"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Reply(ranges=False),
+        Reply(etag='"second"', content=WEIGHTS),
+        Reply(etag='"second"', content=WEIGHTS + b"more"),
+    ],
+    ids=["no ranges", "other ETag", "other ETag and length"],
+)
+def test_what_cannot_be_continued_starts_anew(server, second):
+    server.replies = [Reply(cut=HALF, content=WEIGHTS[::-1] if second.ranges else WEIGHTS), second]
+    assert fetch(server.url, limits=QUICK).read_bytes() == second.content
+    assert server.ranges[1] == f"bytes={HALF}-"
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+def test_without_a_strong_etag_nothing_is_continued(server, etag):
+    server.replies = [Reply(cut=HALF, etag=etag), Reply(etag=etag)]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.ranges == [None, None]
+
+
+@pytest.mark.parametrize("second", [Reply(begin=7), Reply(status=416, content=b"")])
+def test_a_server_that_continues_wrongly_is_asked_for_all(server, second):
+    server.replies = [Reply(cut=HALF), second, GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.ranges == [None, f"bytes={HALF}-", None]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(content=b"<!DOCTYPE html>" + WEIGHTS, kind="text/html"), "an HTML page"),
+        (Reply(content=b"\n<html>" + WEIGHTS), "an HTML page"),
+        (Reply(content=b"version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
+        (Reply(content=b"Not Found"), "only 9 bytes"),
+        (Reply(content=b""), "only 0 bytes"),
+    ],
+)
+def test_what_is_no_weights_leaves_nothing(server, reply, words):
+    server.replies = [reply]
+    with pytest.raises(CorruptWeightsError, match=words) as caught:
+        fetch(server.url, limits=QUICK)
+    assert server.url in one_line(caught)
+    assert left_over() == []
+
+
+def test_a_wrong_hash_leaves_nothing(server):
+    with pytest.raises(CorruptWeightsError, match=f"its sha256 is {DIGEST}, not 000") as caught:
+        fetch(server.url, limits=QUICK, sha256="0" * 64)
+    one_line(caught)
+    assert left_over() == []
+
+
+def test_a_small_file_with_the_right_hash_is_what_was_asked_for(server):
+    server.replies = [Reply(content=b"tiny")]
+    digest = hashlib.sha256(b"tiny").hexdigest()
+    assert fetch(server.url, limits=QUICK, sha256=digest).read_bytes() == b"tiny"
+
+
+def test_a_failed_replacement_leaves_the_old_file(server):
+    path = fetch(server.url, limits=QUICK)
+    server.replies = [Reply(content=b"<html>")]
+    with pytest.raises(CorruptWeightsError):
+        fetch(server.url, limits=QUICK, force=True)
+    assert path.read_bytes() == WEIGHTS
+    assert left_over() == [".pth", ".sha256"]
+
+
+def test_trust_on_first_use(server):
+    path = fetch(server.url, limits=QUICK)
+    path.unlink()
+    server.replies = [replace(GOOD, content=WEIGHTS[::-1])]
+    with pytest.raises(CorruptWeightsError, match=f"not {DIGEST}"):
+        fetch(server.url, limits=QUICK)
+    assert not path.exists()
+    assert fetch(server.url, limits=QUICK, force=True).read_bytes() == WEIGHTS[::-1]
+    check(path)
+
+
+def test_a_damaged_copy_is_noticed_and_replaced(server):
+    path = fetch(server.url, limits=QUICK)
+    path.write_bytes(WEIGHTS[:-1] + b"x")
+    with pytest.raises(CorruptWeightsError, match="not the one recorded"):
+        cached(server.url)
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert len(server.log) == 2
+
+
+# What cannot be had.
+
+
+@pytest.mark.parametrize(
+    ("reply", "words", "requests"),
+    [
+        (Reply(status=404, content=b""), r"answers 404 \(no such file\)", 1),
+        (Reply(status=403, content=b""), r"not allowed \(403\)", 1),
+        (Reply(status=401, content=b""), r"'vsr\[hub\]'", 1),
+        (Reply(status=418, content=b""), "answers 418", 1),
+        (Reply(status=503, content=b""), "answers 503, 3 times", 3),
+        (Reply(cut=0, stall=True), "no byte came in time, 3 times", 3),
+        (Reply(status=302, location="/weights.pth", content=b""), "in circles", None),
+        (Reply(status=302, location="http://example.org/x", content=b""), "unprotected", 1),
+        (Reply(status=302, location="file:///etc/passwd", content=b""), "redirected", 1),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_one_line(server, reply, words, requests):
+    server.replies = [reply]
+    with pytest.raises(WeightsError, match=words) as caught:
+        fetch(server.url, limits=QUICK)
+    assert server.url in one_line(caught)
+    assert len(server.log) == requests or (requests is None and len(server.log) <= 11)
+    assert not cache_path(server.url).exists()
+
+
+def test_redirects_are_counted(server):
+    server.replies = [Reply(status=302, location=f"/{n}", content=b"") for n in range(9)] + [GOOD]
+    with pytest.raises(WeightsError, match="too often"):
+        fetch(server.url, limits=replace(QUICK, redirects=4))
+    assert len(server.log) == 5
+
+
+@pytest.mark.parametrize("url", ["https://nowhere.invalid/w.pth", "http://127.0.0.1:9/w.pth"])
+def test_offline_is_one_line_with_the_way_out(url):
+    with pytest.raises(WeightsError) as caught:
+        fetch(url, limits=QUICK)
+    line = one_line(caught)
+    assert line.startswith(f"cannot reach {urlsplit(url).netloc} (")
+    assert line.endswith(f"offline, fetch {url} elsewhere and put it at {cache_path(url)}")
+
+
+def test_a_file_put_there_by_hand_is_used(server):
+    path = cache_path(server.url)
+    with pytest.raises(WeightsError, match="run 'vsr-models pull") as caught:
+        cached(server.url)
+    assert str(path) in one_line(caught)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(WEIGHTS)
+    assert cached(server.url) == fetch(server.url, limits=QUICK) == path
+    assert server.log == []
+    assert beside(path, ".sha256").exists()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, server):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WeightsError, match=r"Not a directory|File exists") as caught:
+        fetch(server.url, limits=QUICK)
+    assert str(tmp_path / "file") in one_line(caught)
+
+
+def test_plain_http_needs_a_hash():
+    with pytest.raises(ConfigError, match="only https can be trusted"):
+        fetch("http://example.invalid/w.pth")
+    with pytest.raises(WeightsError, match="cannot reach"):
+        fetch("http://example.invalid/w.pth", sha256=DIGEST, limits=QUICK)
+
+
+# Other processes.
+
+
+def pull(url):
+    return subprocess.Popen(
+        [sys.executable, "-m", "vsr.models_cli", "pull", url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+    )  # fmt: skip
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_killed_pull_is_continued(server, number, code):
+    server.replies = [Reply(cut=HALF, stall=True)]
+    part = beside(cache_path(server.url), ".part")
+    with pull(server.url) as process:
+        wait_for(lambda: part.exists() and part.stat().st_size == HALF)
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == code
+    assert part.read_bytes() == WEIGHTS[:HALF]
+    assert not cache_path(server.url).exists()
+    server.replies = [GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.ranges == [None, f"bytes={HALF}-"]
+
+
+def test_two_pulls_of_one_file_fetch_it_once(server):
+    server.replies = [Reply(cut=HALF, stall=True), GOOD]
+    with pull(server.url) as first, pull(server.url) as second:
+        wait_for(lambda: server.log)
+        time.sleep(0.5)  # time for the other one to ask too, if it does not wait
+        server.go_on.set()
+        answers = [process.communicate() for process in (first, second)]
+    assert answers == [(f"{cache_path(server.url)}\n", "")] * 2
+    assert server.ranges == [None]
+    assert cached(server.url).read_bytes() == WEIGHTS
+
+
+# References.
+
+
+def test_a_file_of_the_hub_without_its_library(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
+    path = fetch("hf:owner/repo/sub/weights.pth@v1", limits=QUICK)
+    assert server.log[0].path == "/owner/repo/resolve/v1/sub/weights.pth"
+    assert path == cache_folder() / "huggingface.co/owner/repo/v1/sub/weights.pth"
+    assert path.read_bytes() == WEIGHTS
+
+
+@pytest.mark.skipif(not WITH_HUB, reason="huggingface_hub is not installed")
+def test_a_file_of_the_hub_with_its_library(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    path = fetch("hf:owner/repo/sub/weights.pth", limits=QUICK, sha256=DIGEST)
+    assert path.read_bytes() == WEIGHTS
+    assert {request.command for request in server.log} == {"HEAD", "GET"}
+    assert left_over() == [".pth", ".sha256"]
+
+
+@pytest.mark.skipif(not WITH_HUB, reason="huggingface_hub is not installed")
+def test_the_hub_library_fails_in_our_words(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    server.replies = [Reply(status=404, content=b"")]
+    with pytest.raises(WeightsError, match="answers 404") as caught:
+        fetch("hf:owner/repo/weights.pth", limits=QUICK)
+    one_line(caught)
+    server.replies = [GOOD]
+    with pytest.raises(CorruptWeightsError, match="not 000"):
+        fetch("hf:owner/repo/weights.pth", limits=QUICK, sha256="0" * 64)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(WeightsError, match=r"cannot reach 127\.0\.0\.1:9") as caught:
+        fetch("hf:owner/repo/weights.pth", limits=QUICK)
+    assert "put it at" in one_line(caught)
+    assert left_over() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "place"),
+    [
+        ("hf:a/b/c.pth", "https://huggingface.co/a/b/resolve/main/c.pth",
+         "huggingface.co/a/b/main/c.pth"),
+        ("hf:a/b.x/c/d-e.pth@0f3", "https://huggingface.co/a/b.x/resolve/0f3/c/d-e.pth",
+         "huggingface.co/a/b.x/0f3/c/d-e.pth"),
+        ("https://h.org/a/b.pth", "https://h.org/a/b.pth", "h.org/a/b.pth"),
+    ],
+)  # fmt: skip
+def test_references(text, url, place):
+    assert parse(text).url == url
+    assert cache_path(text) == cache_folder() / place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf:", "hf:a", "hf:a/b", "hf:a/b/", "hf:a/../c", "hf:a/b/../../c", "hf:a/b/c@", "hf:a//c",
+        "https://h.org", "https://h.org/", "https://h.org/a/", "https:///a", "ftp://h.org/a",
+        "https://me:secret@h.org/a", "https://h.org:x/a", "https://[h/a", "file:///etc/passwd",
+    ],
+)  # fmt: skip
+def test_what_is_no_reference(text):
+    with pytest.raises(ConfigError, match="is no reference to a file"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://h.org/w.pth?v=1", "https://h.org/w.pth?v=2"),
+        ("https://h.org/a%2Fb", "https://h.org/a_b"),
+        ("https://h.org/../w.pth", "https://h.org/w.pth"),
+        ("https://h.org/%2e%2e/%2e%2e/w.pth", "https://h.org/w.pth"),
+        (f"https://h.org/{'a' * 300}.pth", f"https://h.org/{'a' * 301}.pth"),
+        ("hf:a/b/c@refs/pr/1", "hf:a/b/c@refs_pr_1"),
+    ],
+)
+def test_each_reference_has_its_own_place_in_the_cache(one, other):
+    assert cache_path(one) != cache_path(other)
+    for path in (cache_path(one), cache_path(other)):
+        assert path.resolve().is_relative_to(cache_folder())
+        assert all(len(name) < 120 for name in path.relative_to(cache_folder()).parts)
+    assert urlsplit(one).hostname == urlsplit(other).hostname
+
+
+def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, tmp_path):
+    monkeypatch.delenv("VSR_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg/vsr/models"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which the standard says to ignore
+    assert cache_folder() == tmp_path / ".cache/vsr/models"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_folder() == tmp_path / "Library/Caches/vsr/models"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "Local"))
+    assert cache_folder() == Path(tmp_path / "Local/vsr/models")
