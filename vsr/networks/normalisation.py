@@ -21,8 +21,8 @@ __all__ = ["DIV2K_MEAN", "Normalisation", "choose", "probe_picture"]
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
-# dB against a bicubic enlargement of the probe. Six files, fed in every way: 39 to 40 if rightly
-# (26 for one that shifts colours), 22 to 32 with the other mean, at most 13 in every other way.
+# dB against a bicubic enlargement of the probe. Six files, fed in every way: 39 to 40 if fed right
+# (26 where a model shifts colours), 22 to 32 with the other mean, at most 13 in every other way.
 _CERTAIN = 36.0
 """From here on, nothing else is tried: the wrong mean never gets so far."""
 _CREDIBLE = 20.0
