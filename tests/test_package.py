@@ -74,6 +74,11 @@ def test_models_list_from_another_directory(python):
     assert "span-x4" in listed
 
 
+def test_the_other_command_is_there_too(python):
+    verified = run(python.parent / "vsr-models", "verify", "span", cwd="/")
+    assert verified.count(f"{python.parents[1]}/lib") == 2
+
+
 def test_the_installed_copy_is_the_one_that_runs(python):
     code = "import vsr.weights as w; print(w.__file__); print(w.load_network('span').scale)"
     place, scale = run(python, "-I", "-c", code, cwd="/").splitlines()
