@@ -249,11 +249,100 @@ def _path(options: argparse.Namespace) -> int:
     return DONE
 
 
+# Bringing them in, and taking them elsewhere.
+
+
+def _add_import(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "import", help="turn a checkpoint into a folded safetensors file", allow_abbrev=False,
+        description="Fold a checkpoint (.safetensors, .pth, or SPAN's .param and .bin for ncnn), "
+        "write it as safetensors, and compare the outputs.",
+    )  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="FILE", help="the checkpoint")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="default: FILE as .safetensors"
+    )
+    parser.add_argument(
+        "--variant", metavar="NAME", help="which variant it is, where its shapes fit several"
+    )
+    parser.add_argument("--half", action="store_true", help="store float16")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.set_defaults(run=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from vsr.importing import import_checkpoint
+
+    done = import_checkpoint(
+        options.file, options.output, variant=options.variant, half=options.half,
+        overwrite=options.force,
+    )  # fmt: skip
+    print(
+        f"{done.path}: {done.architecture}, {done.scale} times; differs from {options.file.name} "
+        f"by {done.difference:.1e} of the output's standard deviation"
+    )
+    return DONE
+
+
+def _add_export(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "export", help="write a model as ONNX or TorchScript", allow_abbrev=False,
+        description="Write a model for other programs, run the file, and compare the outputs.",
+    )  # fmt: skip
+    parser.add_argument("model", metavar="NAME|FILE", help="a model, or a checkpoint")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: its name here")
+    parser.add_argument("--format", choices=("onnx", "torchscript"), required=True)
+    parser.add_argument("--opset", type=int, metavar="N", help="of ONNX (default: PyTorch's)")
+    parser.add_argument(
+        "--size", type=_size, metavar="WxH", help="for pictures of this size only (default: any)"
+    )
+    parser.add_argument("--scale", type=int, metavar="N", help="enlargement (default: the model's)")
+    parser.add_argument(
+        "--half", action="store_true", help="body in float16; input and output stay in float32"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.set_defaults(run=_export)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write e.g. 1280x720")
+    return int(match[1]), int(match[2])
+
+
+def _export(options: argparse.Namespace) -> int:
+    from vsr.exporting import SUFFIXES, ExportConfig, export_network
+    from vsr.index import find_model
+    from vsr.weights import load_network
+
+    path = Path(options.model)
+    if path.suffix or path.exists():
+        network = load_network(path, scale=options.scale)
+    else:
+        network = load_network(options.model, scale=options.scale)
+        path = Path(find_model(options.model, options.scale).name)
+    output = options.output or Path(path.name).with_suffix(SUFFIXES[options.format])
+    config = ExportConfig(
+        format=options.format, opset=options.opset, size=options.size, half=options.half,
+        source=path.name, overwrite=options.force,
+    )  # fmt: skip
+    done = export_network(network, output, config)
+    opset = f", opset {done.opset}" if done.opset is not None else ""
+    print(
+        f"{done.path}: {network.name}, {network.scale} times{opset}; differs from our output by "
+        f"{done.difference:.1e} of its standard deviation"
+    )
+    return DONE
+
+
 _COMMANDS: tuple[Callable[["Subparsers"], None], ...] = (
     _add_list,
     _add_pull,
     _add_verify,
     _add_path,
+    _add_import,
+    _add_export,
 )
 """In the order of ``--help``."""
 

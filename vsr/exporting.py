@@ -1,0 +1,252 @@
+"""Networks for other programs: ONNX and TorchScript, checked against our own output."""
+
+import copy
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from vsr.converting import LIMIT, difference, draw, new_file
+from vsr.errors import ConfigError, VsrError, WeightsError
+from vsr.networks import Network
+
+__all__ = ["SUFFIXES", "ExportConfig", "Exported", "export_network"]
+
+Format = Literal["onnx", "torchscript"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt"}
+"""What can be written, and the usual suffix of each."""
+
+_TRACED = (2, 52, 60)
+"""Batch, height and width that are traced for a file that takes any size."""
+_SIZES = ((1, 55, 67), (2, 50, 58))
+"""Those at which it is tried: above what was traced, with odd sides, and below; none square.
+
+Both are needed: a height that became a constant does no harm to pictures that are less high."""
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """What to write."""
+
+    format: Format = "onnx"
+    opset: int | None = None
+    """ONNX operator set; None takes PyTorch's own choice."""
+    size: tuple[int, int] | None = None
+    """Width and height of the only picture that the file shall take; None is any."""
+    half: bool = False
+    """Whether the network's body is in float16; input and output stay in float32."""
+    source: str = ""
+    """Where the weights come from, for the file's metadata."""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A file that was written, and how it compares."""
+
+    path: Path
+    opset: int | None
+    """Of an ONNX file."""
+    difference: float
+    """The largest from our own output in float32, in standard deviations of that."""
+
+
+def export_network(network: Network, path: Path, config: ExportConfig) -> Exported:
+    """Write ``network`` for another program, run the file, and compare.
+
+    The input is called ``input``: (N, channels, H, W) float32 in [0, 1]. The output is called
+    ``output``, scale times as high and wide, and not clamped. N, H and W are free; with
+    ``config.size``, H and W are fixed, and N is 1.
+
+    Raises:
+        ConfigError: the extra ``export`` is not installed, or the opset cannot be had.
+        WeightsError: the network cannot be traced, or the file's output differs from ours.
+        SinkError: ``path`` exists, or cannot be written.
+    """
+    if config.format == "onnx":
+        _require_extra()
+    elif config.opset is not None:
+        raise ConfigError("an opset is a matter of ONNX; TorchScript has none")
+    write, load = (
+        (_write_onnx, _load_onnx) if config.format == "onnx" else (_write_script, _load_script)
+    )
+    metadata = {
+        "architecture": network.name, "scale": str(network.scale), "source": config.source,
+        "precision": "fp16" if config.half else "fp32",
+    }  # fmt: skip
+    module = _Portable(network, half=config.half).eval()
+    with new_file(path, overwrite=config.overwrite) as part, _explained(network, config):
+        opset = write(module, part, metadata, config)
+        found = max(_compare(network, module, load(part), shape) for shape in _shapes(config))
+    return Exported(path=path, opset=opset, difference=found)
+
+
+class _Portable(nn.Module):
+    """A network that takes and gives float32, whatever its body is in."""
+
+    def __init__(self, network: Network, *, half: bool) -> None:
+        super().__init__()
+        self.channels = network.in_channels
+        self.network = copy.deepcopy(network.module)
+        self.half_body = half and bool(network.body)
+        self._input = torch.float16 if half and "" in network.body else torch.float32
+        if half:
+            for name in network.body:
+                self.network.get_submodule(name).half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale (N, C, H, W)."""
+        out: Tensor = self.network(x.to(self._input)).float()
+        return out
+
+
+def _shapes(config: ExportConfig) -> tuple[tuple[int, int, int], ...]:
+    """Batch, height and width to try a file at."""
+    return _SIZES if config.size is None else ((1, config.size[1], config.size[0]),)
+
+
+def _example(module: _Portable, config: ExportConfig) -> Tensor:
+    """What is traced: a size of which nothing must depend, or the one that is wanted."""
+    batch, height, width = _TRACED if config.size is None else _shapes(config)[0]
+    return draw(module.channels, height, width).repeat(batch, 1, 1, 1)
+
+
+def _compare(network: Network, module: _Portable, run: Run, shape: tuple[int, int, int]) -> float:
+    """How far the file is from our output in float32, in standard deviations.
+
+    Raises:
+        ValueError: further than rounding. In half precision, rounding is what ``module`` loses too.
+    """
+    batch, height, width = shape
+    picture = draw(network.in_channels, height, width)
+    picture = torch.cat([picture.roll(5 * index, -1) for index in range(batch)])
+    with torch.inference_mode():
+        expected = network.module(picture)
+        found = run(picture)
+        limit = LIMIT + (2 * difference(module(picture), expected) if module.half_body else 0)
+    apart = difference(found, expected) if found.shape == expected.shape else float("inf")
+    if not apart <= limit:
+        raise ValueError(f"at {width}x{height} its output differs by {apart:.1g} deviations")
+    return apart
+
+
+@contextmanager
+def _explained(network: Network, config: ExportConfig) -> Iterator[None]:
+    """Whatever a tracer or a runtime raises, as one line."""
+    try:
+        yield
+    except VsrError:
+        raise
+    except Exception as error:  # tracers and runtimes raise anything
+        while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        message = f"{network.name} cannot be exported to {config.format} "
+        if config.size is None:
+            hint = "; --size WxH exports it for one"
+            raise WeightsError(f"{message}for any size: {reason}{hint}") from error
+        raise WeightsError(f"{message}at this size: {reason}") from error
+
+
+# ONNX.
+
+
+def _require_extra() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ConfigError(
+                f"export to ONNX needs the extra: pip install 'vsr[export]' (no {package})"
+            ) from error
+
+
+def _write_onnx(
+    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig
+) -> int:
+    """Trace, add the metadata, and check the file; returns its opset."""
+    import onnx
+
+    free = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")} if config.size is None else None
+    with _quiet("torch.onnx"), _quiet("onnxscript"):
+        torch.onnx.export(
+            module, (_example(module, config),), path, dynamo=True, opset_version=config.opset,
+            input_names=["input"], output_names=["output"], external_data=False, verbose=False,
+            dynamic_shapes=None if free is None else (free,),
+        )  # fmt: skip
+    model = onnx.load(path)
+    opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    if config.opset not in (None, opset):
+        raise ConfigError(f"opset {config.opset} cannot be had; {opset} can")
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return int(opset)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a logger from warning of what the comparison settles."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _load_onnx(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(picture: Tensor) -> Tensor:
+        (found,) = session.run(["output"], {"input": picture.numpy()})
+        return torch.from_numpy(found)
+
+    return run
+
+
+# TorchScript.
+
+
+def _write_script(
+    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig
+) -> None:
+    """Trace, and write with the metadata as a file ``vsr.json`` inside."""
+    with _deprecated():
+        example = _example(module, config)
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path, _extra_files={"vsr.json": json.dumps(metadata)})
+
+
+def _load_script(path: Path) -> Run:
+    with _deprecated():
+        loaded: Run = torch.jit.load(path)  # type: ignore[no-untyped-call]
+    return loaded
+
+
+@contextmanager
+def _deprecated() -> Iterator[None]:
+    """TorchScript is deprecated, but it is what FFmpeg and others load.
+
+    A tracer also warns where a size becomes a constant; the comparison at other sizes shows whether
+    it matters.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield
