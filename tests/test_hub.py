@@ -16,7 +16,16 @@ from urllib.parse import urlsplit
 import pytest
 
 import vsr.hub
-from vsr.cache import beside, cache_folder, cache_path, cached, cached_files, check, parse
+from vsr.cache import (
+    beside,
+    cache_folder,
+    cache_path,
+    cached,
+    cached_files,
+    check,
+    local_file,
+    parse,
+)
 from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
 from vsr.hub import Limits, fetch
 
@@ -234,6 +243,14 @@ def test_a_server_that_continues_wrongly_is_asked_for_all(server, second):
     assert server.ranges == [None, f"bytes={HALF}-", None]
 
 
+def test_what_is_behind_a_redirect_goes_on_too(server):
+    away = Reply(status=302, location="/signed", content=b"", etag="")
+    server.replies = [away, Reply(cut=HALF), away, GOOD]
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.log[-1].path == "/signed"
+    assert server.ranges[-1] == f"bytes={HALF}-"
+
+
 # What is refused.
 
 
@@ -346,7 +363,7 @@ def test_a_file_put_there_by_hand_is_used(server):
     assert str(path) in one_line(caught)
     path.parent.mkdir(parents=True)
     path.write_bytes(WEIGHTS)
-    assert cached(server.url) == fetch(server.url, limits=QUICK) == path
+    assert cached(server.url) == local_file(server.url) == fetch(server.url, limits=QUICK) == path
     assert server.log == []
     assert beside(path, ".sha256").exists()
 
@@ -494,6 +511,16 @@ def test_each_reference_has_its_own_place_in_the_cache(one, other):
         assert path.resolve().is_relative_to(cache_folder())
         assert all(len(name) < 120 for name in path.relative_to(cache_folder()).parts)
     assert urlsplit(one).hostname == urlsplit(other).hostname
+
+
+def test_a_file_of_ones_own_is_no_reference():
+    assert local_file("models/C:/own.pth") == Path("models/C:/own.pth")
+
+
+def test_without_a_home_folder(monkeypatch):
+    monkeypatch.setenv("VSR_CACHE", "~nobody-of-this-name/x")
+    with pytest.raises(ConfigError, match="let VSR_CACHE name one"):
+        cache_folder()
 
 
 def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, tmp_path):

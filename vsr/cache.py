@@ -27,6 +27,7 @@ __all__ = [
     "file_sha256",
     "how_to_get",
     "is_reference",
+    "local_file",
     "parse",
     "record",
     "recorded_sha256",
@@ -115,18 +116,27 @@ def _place(text: str, *segments: str) -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``vsr/models`` in the platform's cache folder, or in $VSR_CACHE."""
-    if chosen := os.environ.get("VSR_CACHE"):
-        base = Path(chosen).expanduser()
-    elif sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        base = Path(local) if local else Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        chosen = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(chosen) if Path(chosen).is_absolute() else Path.home() / ".cache"
+    """Where downloads are kept: ``vsr/models`` in the platform's cache folder, or in $VSR_CACHE.
+
+    Raises:
+        ConfigError: the platform's is in the home folder, and there is none.
+    """
+    try:
+        chosen = os.environ.get("VSR_CACHE")
+        base = Path(chosen).expanduser() if chosen else _platform_cache()
+    except RuntimeError as error:
+        raise ConfigError("there is no home folder; let VSR_CACHE name one for models") from error
     return base / "vsr" / "models"
+
+
+def _platform_cache() -> Path:
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return Path(local) if local else Path.home() / "AppData" / "Local"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return chosen if chosen.is_absolute() else Path.home() / ".cache"
 
 
 def cache_path(reference: str) -> Path:
@@ -151,6 +161,16 @@ def cached(reference: str) -> Path:
         raise WeightsError(f"{reference} is not on this machine; {how_to_get(reference)}")
     check(path)
     return path
+
+
+def local_file(text: str) -> Path:
+    """The file that ``text`` names: of a reference, the one fetched before; else the path itself.
+
+    Raises:
+        ConfigError: that looks like a reference and is none.
+        WeightsError: it was not fetched, or has changed since (see :func:`cached`).
+    """
+    return cached(text) if is_reference(text) else Path(text)
 
 
 def how_to_get(reference: str, name: str | None = None) -> str:
