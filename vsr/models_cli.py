@@ -173,8 +173,9 @@ class _Bar:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=self._name, unit="B", unit_scale=True, dynamic_ncols=True, disable=None
-            )
+                desc=self._name, initial=count, total=total, unit="B", unit_scale=True,
+                dynamic_ncols=True, disable=None,
+            )  # fmt: skip
         self._bar.total = total
         self._bar.update(count - self._bar.n)
 
