@@ -32,7 +32,7 @@ from vsr.hub import Limits, fetch
 WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 HALF = len(WEIGHTS) // 2
-QUICK = Limits(timeout=0.5, tries=3, backoff=0.01)
+QUICK = Limits(timeout=1.0, tries=3, backoff=0.01)
 WITH_HUB = importlib.util.find_spec("huggingface_hub") is not None
 
 
@@ -258,6 +258,7 @@ def test_what_is_behind_a_redirect_goes_on_too(server):
     ("reply", "words"),
     [
         (Reply(content=b"<!DOCTYPE html>" + WEIGHTS, kind="text/html"), "an HTML page"),
+        (Reply(content=b"<!-- saved -->" + WEIGHTS, kind="text/html"), "an HTML page"),
         (Reply(content=b"\n<html>" + WEIGHTS), "an HTML page"),
         (Reply(content=b"version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
         (Reply(content=b"Not Found"), "only 9 bytes"),
