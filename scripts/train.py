@@ -17,19 +17,21 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from evaluate import evaluate
 from pictures import PatchSampler, Pool, load, make_pair, reduce_bicubic, render
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsr.device import keep_freed_memory
 from vsr.networks.blocks import branches, fold
 from vsr.networks.span import Span, SpanConfig
+from vsr.networks.sst import Sst, SstConfig
 
 State = dict[str, Tensor]
 
@@ -39,6 +41,7 @@ class Recipe:
     """One training, as its TOML file states it."""
 
     network: str
+    """``span`` or ``sst``."""
     scale: int
     channels: int
     photographs: str
@@ -59,6 +62,8 @@ class Recipe:
     """Share of patches from the photographs at half their size: sharper, and free of JPEG."""
     start: str | None = None
     """A trained model.safetensors whose body to begin with, of the same width at any scale."""
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Further hyper-parameters of the network, as its config names them."""
 
     @classmethod
     def read(cls, path: Path) -> "Recipe":
@@ -67,6 +72,8 @@ class Recipe:
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
             raise SystemExit(f"{path}: unknown fields {', '.join(sorted(unknown))}")
+        if values["network"] not in SUBJECTS:
+            raise SystemExit(f"{path}: network must be one of {', '.join(SUBJECTS)}")
         return cls(**values)
 
     def learning_rate(self, step: int) -> float:
@@ -122,6 +129,13 @@ def _carry_picture(network: Span) -> None:
     network.get_parameter("upsampler.0.bias").zero_()
 
 
+def bilinear_kernels(scale: int) -> Tensor:
+    """(scale * scale, 3, 3): the kernel of each sub-pixel of a bilinear enlargement."""
+    offsets = (torch.arange(scale) + 0.5) / scale - 0.5
+    taps = torch.stack([(1 - (offsets - tap).abs()).clamp(min=0) for tap in (-1, 0, 1)], dim=1)
+    return torch.einsum("au,bv->abuv", taps, taps).flatten(0, 1)
+
+
 Slot = tuple[slice | tuple[slice, slice], Tensor]
 
 
@@ -137,9 +151,7 @@ def picture_path(config: SpanConfig) -> dict[str, Slot]:
     first[:, :, 1, 1] = pick
     fuse = torch.zeros(colours, 4 * config.channels, 1, 1)
     fuse[:, :colours, 0, 0] = pick
-    offsets = (torch.arange(scale) + 0.5) / scale - 0.5
-    taps = torch.stack([(1 - (offsets - tap).abs()).clamp(min=0) for tap in (-1, 0, 1)], dim=1)
-    kernels = torch.einsum("au,bv->abuv", taps, taps).flatten(0, 1)  # one for each sub-pixel
+    kernels = bilinear_kernels(scale)
     last = torch.einsum("ck,suv->cskuv", torch.eye(colours), kernels).flatten(0, 1)
     rows, none = slice(0, colours), torch.zeros(colours)
     return {
@@ -168,23 +180,141 @@ def transplant(state: State, donor: Mapping[str, Tensor]) -> State:
     }
 
 
+class Subject(Protocol):
+    """What is trained: a network, and how its trained state becomes its weights."""
+
+    metadata: dict[str, str]
+    """What ``model.safetensors`` says of itself."""
+
+    @property
+    def network(self) -> nn.Module:
+        """In the form in which it is trained."""
+
+    def initial(self, sample: Tensor) -> State:
+        """The published layout's state to begin with."""
+
+    def opened(self, state: State) -> State:
+        """The tensors to train, from the published layout's."""
+
+    def effective(self, state: State) -> State:
+        """The weights of a step from the trained tensors, differentiable."""
+
+    def closed(self, state: State) -> State:
+        """The published layout's state from the trained tensors."""
+
+    def forward(self, weights: State, low: Tensor) -> Tensor:
+        """The network on (N, 3, H, W) in the precision of training."""
+
+
+class SpanSubject:
+    """SPAN: three-branch convolutions, folded at each step, and a picture's path held fixed."""
+
+    def __init__(self, recipe: Recipe, dtype: torch.dtype) -> None:
+        config = SpanConfig(scale=recipe.scale, channels=recipe.channels,
+                            fused_channels=recipe.channels, norm=False)  # fmt: skip
+        self.path, self.dtype = picture_path(config), dtype
+        self.network = Span(config).to(memory_format=torch.channels_last)
+        self.metadata = {"norm": "none"}
+
+    def initial(self, sample: Tensor) -> State:
+        """Weights that enlarge bilinearly from the first step."""
+        return initial_state(self.network, sample)
+
+    def opened(self, state: State) -> State:
+        """Random branches whose fold is ``state``."""
+        return branches(state)
+
+    def effective(self, state: State) -> State:
+        """Folded; the body's weights in ``dtype``: what is trained is what will be run."""
+        body = tuple(f"{name}." for name in self.network.config.body)
+        weights = hold(fold(state), self.path)
+        return {k: v.to(self.dtype) if k.startswith(body) else v for k, v in weights.items()}
+
+    def closed(self, state: State) -> State:
+        """Folded in float64."""
+        return hold(fold({name: value.double() for name, value in state.items()}), self.path)
+
+    def forward(self, weights: State, low: Tensor) -> Tensor:
+        """The folded network."""
+        out: Tensor = torch.func.functional_call(self.network, weights, (low,))
+        return out
+
+
+class SstSubject:
+    """SST: trained as it is published, under autocast."""
+
+    def __init__(self, recipe: Recipe, dtype: torch.dtype) -> None:
+        shape: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in recipe.shape.items()
+        }
+        config = SstConfig(scale=recipe.scale, channels=recipe.channels, **shape)
+        self.dtype = dtype
+        self.network = Sst(config).to(memory_format=torch.channels_last)
+        self.metadata = {"windows": ",".join(map(str, config.windows))}
+
+    def initial(self, sample: Tensor) -> State:
+        """Random layers around a bilinear enlargement, which three features carry to the end.
+
+        The network's own skip is a nearest-neighbour enlargement; what is missing to a bilinear one
+        is written into the last convolution.
+        """
+        network, colours = self.network, 3
+        with torch.no_grad():
+            network.proj.weight[:colours] = 0
+            network.proj.weight[range(colours), range(colours), 1, 1] = 1
+            assert network.proj.bias is not None
+            network.proj.bias[:colours] = 0
+            network.get_parameter(f"body.{network.config.blocks + 1}.weight").mul_(0.1)
+            last = network.upsampler.up_conv.weight
+            last *= 0.1
+            kernels = bilinear_kernels(network.config.scale)
+            kernels[:, 1, 1] -= 1
+            last[:, :colours] = torch.einsum("ck,suv->cskuv", torch.eye(colours), kernels).flatten(
+                0, 1
+            )
+        return {name: value.clone() for name, value in network.state_dict().items()}
+
+    def opened(self, state: State) -> State:
+        """As it is."""
+        return dict(state)
+
+    def effective(self, state: State) -> State:
+        """As it is."""
+        return state
+
+    def closed(self, state: State) -> State:
+        """As it is."""
+        return state
+
+    def forward(self, weights: State, low: Tensor) -> Tensor:
+        """The network under autocast."""
+        mixed = torch.autocast("cpu", self.dtype, enabled=self.dtype is not torch.float32)
+        with mixed:
+            out: Tensor = torch.func.functional_call(self.network, weights, (low,))
+        return out.float()
+
+
+SUBJECTS: dict[str, type[SpanSubject] | type[SstSubject]] = {
+    "span": SpanSubject,
+    "sst": SstSubject,
+}
+
+
 class Trainer:
-    """The state of one training: branches, their average, optimiser, generator, step."""
+    """The state of one training: tensors, their average, optimiser, generator, step."""
 
     def __init__(self, recipe: Recipe, sampler: PatchSampler, dtype: torch.dtype) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.sampler, self.dtype = recipe, sampler, dtype
+        self.recipe, self.sampler = recipe, sampler
         self.rng = np.random.default_rng(recipe.seed)
-        config = SpanConfig(scale=recipe.scale, channels=recipe.channels,
-                            fused_channels=recipe.channels, norm=False)  # fmt: skip
-        self.path = picture_path(config)
-        self.network = Span(config).to(memory_format=torch.channels_last)
-        state = initial_state(self.network, self.sampler.batch(4, self.rng)[0])
+        self.subject: Subject = SUBJECTS[recipe.network](recipe, dtype)
+        state = self.subject.initial(self.sampler.batch(4, self.rng)[0])
         if recipe.start:
             state = transplant(state, load_file(recipe.start))
         fixed = {"no_norm"}
         self.state = {
-            k: v.clone().requires_grad_(k not in fixed) for k, v in branches(state).items()
+            k: v.clone().requires_grad_(k not in fixed)
+            for k, v in self.subject.opened(state).items()
         }
         self.parameters = [v for v in self.state.values() if v.requires_grad]
         self.average = [v.detach().clone() for v in self.parameters]
@@ -199,11 +329,10 @@ class Trainer:
             group["lr"] = self.recipe.learning_rate(self.step)
         low, high = self.sampler.batch(self.recipe.batch, self.rng)
         low = low.contiguous(memory_format=torch.channels_last)
-        weights = self._lowered(hold(fold(self.state), self.path))
-        out = torch.func.functional_call(self.network, weights, (low,))
+        out = self.subject.forward(self.subject.effective(self.state), low)
         loss = (out - high).abs().mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimiser.step()
         keep = min(self.recipe.ema, (self.step + 1) / (self.step + 10))
@@ -211,18 +340,12 @@ class Trainer:
         self.step += 1
         return float(loss.detach())
 
-    def _lowered(self, weights: State) -> State:
-        """``weights`` with the body's in ``dtype``: what is trained is what will be run."""
-        body = tuple(f"{name}." for name in self.network.config.body)
-        return {k: v.to(self.dtype) if k.startswith(body) else v for k, v in weights.items()}
-
     def averaged(self) -> State:
-        """The averaged weights, folded in float64, as float32."""
+        """The averaged weights in the published layout, as float32."""
         names = (name for name, value in self.state.items() if value.requires_grad)
         average = dict(zip(names, self.average, strict=True))
-        folded = fold({k: average.get(k, v).double() for k, v in self.state.items()})
-        folded = hold(folded, self.path)
-        return {name: value.float().contiguous() for name, value in folded.items()}
+        closed = self.subject.closed({k: average.get(k, v) for k, v in self.state.items()})
+        return {name: value.detach().float().contiguous() for name, value in closed.items()}
 
     def save(self, path: Path) -> None:
         """Write everything that exact resuming needs, all at once or not at all."""
@@ -269,7 +392,7 @@ def validate(trainer: Trainer, folder: Path) -> float:
 
     @torch.no_grad()
     def upscale(x: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(trainer.network, weights, (x,))
+        out: Tensor = torch.func.functional_call(trainer.subject.network, weights, (x,))
         return out
 
     return evaluate(upscale, folder, trainer.recipe.scale)[0]
@@ -285,7 +408,7 @@ def report(trainer: Trainer, out: Path, row: dict[str, float]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
-    metadata = {"format": "pt", "arch": trainer.recipe.network, "norm": "none",
+    metadata = {"format": "pt", "arch": trainer.recipe.network, **trainer.subject.metadata,
                 "recipe": json.dumps(asdict(trainer.recipe))}  # fmt: skip
     save_file(trainer.averaged(), out / "model.safetensors", metadata)
     trainer.save(out / "checkpoint.pt")

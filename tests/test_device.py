@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import torch
 from vsr import device as devices
 from vsr.device import choose_device, choose_dtype, default_tile, describe, is_out_of_memory
 from vsr.errors import DeviceError
+from vsr.networks import Network
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -68,10 +70,24 @@ def test_this_processor_can_be_asked() -> None:
     assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
 
 
-def test_large_pictures_are_tiled_on_the_cpu() -> None:
-    assert default_tile(CPU, 1080, 1920) is None
-    assert default_tile(CPU, 2160, 3840) == 1024
-    assert default_tile(CUDA, 2160, 3840) is None
+@pytest.mark.parametrize(("grid", "halo", "tile"), [(1, 21, 256), (96, 96, 192)])
+def test_pictures_that_do_not_fit_are_tiled(
+    monkeypatch: pytest.MonkeyPatch, grid: int, halo: int, tile: int
+) -> None:
+    network = Network(
+        module=torch.nn.Identity(), name="x", scale=1, halo=halo, grid=grid, values_per_pixel=1000
+    )
+    monkeypatch.setattr(devices, "_free_host_memory", lambda: 2 * 2000 * 360 * 300)
+    assert default_tile(CPU, network, 360, 300, 2) is None
+    assert default_tile(CPU, network, 360, 301, 2) == tile
+    assert default_tile(CPU, network, 360, 300, 4) is not None
+    monkeypatch.setattr(devices, "_free_host_memory", lambda: 0.0)
+    assert default_tile(CPU, network, 16, 16, 2) == max(grid, 64)  # never nothing
+
+
+def test_free_memory_is_what_the_machine_has() -> None:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < devices._free_host_memory() < pages
 
 
 @pytest.mark.parametrize(

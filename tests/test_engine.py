@@ -351,8 +351,8 @@ def test_other_errors_are_left_alone(make_frame: FrameMaker) -> None:
 def test_large_pictures_are_tiled_unasked(
     make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vsr.device._CPU_PIXELS", 1000)
-    monkeypatch.setattr("vsr.device._CPU_TILE", 20)
+    monkeypatch.setattr("vsr.device._STEP", 20)
+    monkeypatch.setattr("vsr.device._free_host_memory", lambda: 0.0)
     modest, hungry, log = greedy(limit=10**9)
     frame = make_frame("yuv420p", 50, 40)
     engine = engine_for(hungry, 100, 80, "yuv420p")

@@ -40,7 +40,7 @@ ORDER = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
-SHARED_IN_ROOM = {"networks": {"blocks", "attention", "normalisation"}}
+SHARED_IN_ROOM = {"networks": {"variants", "blocks", "attention", "normalisation"}}
 """Files that their siblings may import; each other file of these rooms stands alone."""
 
 

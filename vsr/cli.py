@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from vsr import __version__
+from vsr.cache import local_file
 from vsr.config import DITHERS, PRECISIONS, EncoderConfig, UpscaleConfig
 from vsr.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.errors import ConfigError, VsrError
@@ -82,11 +83,20 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
         "--model", metavar="NAME", default=_default("model"),
         help="a name from --list-models (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument("--scale", type=int, metavar="N", help="enlargement (default: the model's)")
-    group.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint of your own")
     group.add_argument(
-        "--size", type=_size, metavar="WxH", help="exact final size, by a last Lanczos resize"
+        "--scale", type=_scale, metavar="N",
+        help="enlargement (default: the model's); a fraction where the model takes any",
+    )  # fmt: skip
+    group.add_argument(
+        "--weights", metavar="FILE", help="a checkpoint of your own, or what vsr-models has pulled"
     )
+    group.add_argument(
+        "--variant", metavar="NAME", help="what the checkpoint is, if it does not tell: e.g. sst+"
+    )
+    group.add_argument(
+        "--size", type=_size, metavar="WxH",
+        help="exact final size, by a last Lanczos resize unless the model takes any",
+    )  # fmt: skip
     group.add_argument(
         "--device", default=_default("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
     )
@@ -153,6 +163,13 @@ def _time(text: str) -> Fraction:
     return seconds
 
 
+def _scale(text: str) -> Fraction | int:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no enlargement; write e.g. 2 or 2.7")
+    scale = Fraction(text)
+    return int(scale) if scale.denominator == 1 else scale
+
+
 def _size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[x:](\d+)", text)
     if not match:
@@ -176,7 +193,8 @@ def _make_config(options: argparse.Namespace) -> UpscaleConfig:
         raise ConfigError("reading from a pipe is not supported; name an input file")
     return UpscaleConfig(
         input=Path(source), output=None if discard else Path(target), model=options.model,
-        weights=options.weights, scale=options.scale, size=options.size, device=options.device,
+        weights=local_file(options.weights) if options.weights else None, variant=options.variant,
+        scale=options.scale, size=options.size, device=options.device,
         precision=options.precision, tile=options.tile, dither=options.dither,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
         encoder=EncoderConfig(
@@ -221,10 +239,11 @@ def _print_versions() -> None:
 def _print_models() -> None:
     from vsr.index import list_models
 
-    print(f"{'name':16} {'--model':10} {'scale':>5}  {'Set5':>8}  summary")
+    print(f"{'name':17} {'--model':16} {'scale':>5}  {'Set5':>8}  summary")
     for model in list_models():
         psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
-        print(f"{model.name:16} {model.family:10} {model.scale:>5}  {psnr:>8}  {model.summary}")
+        scale, there = model.scale or "any", "" if not model.source else " (vsr-models pull)"
+        print(f"{model.name:17} {model.family:16} {scale:>5}  {psnr:>8}  {model.summary}{there}")
 
 
 # Running.

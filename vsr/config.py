@@ -46,10 +46,13 @@ class UpscaleConfig:
     """A name from ``vsr-upscale --list-models``; ``span`` picks the file that fits ``scale``."""
     weights: Path | None = None
     """A checkpoint of your own instead of ``model``."""
-    scale: int | None = None
-    """Enlargement of the network; None takes the smallest that the model offers above 1."""
+    variant: str | None = None
+    """Which variant of its architecture ``weights`` is, where nothing else tells, e.g. ``sst+``."""
+    scale: Fraction | int | None = None
+    """Enlargement; None takes the smallest that the model offers above 1. Only a network that
+    renders at any scale takes a fraction."""
     size: tuple[int, int] | None = None
-    """Final (width, height): a last Lanczos resize after the network."""
+    """Final (width, height): a last Lanczos resize after the network, unless it renders any."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Precision = "auto"
@@ -72,7 +75,7 @@ class UpscaleConfig:
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.scale < 1:
-            raise ConfigError(f"scale must be 1 or more, not {self.scale}")
+            raise ConfigError(f"scale must be 1 or more, not {float(self.scale):g}")
         if self.size is not None and min(self.size) < 1:
             raise ConfigError("size must be positive, not {}x{}".format(*self.size))
         if self.tile is not None and self.tile < 16:

@@ -2,11 +2,14 @@
 
 import ctypes
 import logging
+import math
+from pathlib import Path
 
 import torch
 
 from vsr.config import Precision
 from vsr.errors import DeviceError
+from vsr.networks import Network
 
 __all__ = [
     "choose_device",
@@ -24,8 +27,8 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-_CPU_PIXELS = 4_000_000  # whole frames up to here: SPAN then works in about 4 GB
-_CPU_TILE = 1024
+_STEP = 64  # tiles are multiples of this, so that a little more or less memory changes nothing
+_UNKNOWN_MEMORY = 4e9
 _NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plain RuntimeError
     "can't allocate memory",
     "not enough memory",
@@ -82,13 +85,58 @@ def describe(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-def default_tile(device: torch.device, height: int, width: int) -> int | None:
-    """The tile for a picture when none was asked for.
+def default_tile(
+    device: torch.device, network: Network, height: int, width: int, itemsize: int
+) -> int | None:
+    """The tile for a picture when none was asked for: None, the whole frame, if memory allows.
 
-    A CPU process that asks for too much is killed by the kernel rather than told, so large
-    pictures are tiled from the start; a GPU says when it runs out, and the tile is halved then.
+    Estimated before the first frame. A CPU process that asks for too much is killed by the kernel
+    rather than told; a GPU says when it runs out, and the tile is halved then.
+
+    Args:
+        device: where the network runs.
+        network: what runs.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        itemsize: bytes of a number in the network's body.
     """
-    return _CPU_TILE if device.type == "cpu" and height * width > _CPU_PIXELS else None
+    per_pixel = network.values_per_pixel * itemsize
+    free = _free_memory(device)
+    if height * width * per_pixel <= free:
+        return None
+    side = math.isqrt(int(free / per_pixel))
+    margin = network.halo if network.grid > 1 else 2 * network.halo
+    step = max(network.grid, _STEP)
+    tile = max(step, (side - margin) // step * step)
+    logger.info(
+        "frames of %dx%d need about %.1f GB at once, %.1f GB may be used: tiles of %d",
+        width, height, height * width * per_pixel / 1e9, free / 1e9, tile,
+    )  # fmt: skip
+    return tile
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes that a network may use: most of a GPU's, half of the host's."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return 0.8 * (free + kept)
+    return 0.5 * _free_host_memory()
+
+
+def _free_host_memory() -> float:
+    """What Linux says is available, within the limit of a container; else half of what there is."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024.0 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return _UNKNOWN_MEMORY
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        return min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return free
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -109,7 +157,7 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold, arena_max, never = -1, -3, -8, 1 << 30
     try:
         libc = ctypes.CDLL(None)
-        # One arena: those of other threads are made of 64 MiB heaps, which free() unmaps when empty.
+        # One arena: other threads' are made of 64 MiB heaps, which free() unmaps when empty.
         kept = (
             libc.mallopt(mmap_threshold, never)
             and libc.mallopt(trim_threshold, never)

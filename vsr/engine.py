@@ -59,6 +59,7 @@ class Engine:
         self.dtype = self._runtime.dtype
         self._tile = tile
         self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
+        self._noise = lru_cache(maxsize=2)(self._make_noise)
         self._from_rgb = FromRgb(
             target.format, target.colour, target.width, target.height, device, dither=target.dither
         )
@@ -73,7 +74,9 @@ class Engine:
         """Upscale ``frames`` in order; pass each result to :meth:`collect`."""
         for frame in frames:
             if self._tile is None:
-                self._tile = default_tile(self._device, frame.height, frame.width)
+                self._tile = default_tile(
+                    self._device, self._network, frame.height, frame.width, self.dtype.itemsize
+                )
             yield self._start(frame)
 
     def collect(self, pending: Pending) -> Frame:
@@ -138,12 +141,17 @@ class Engine:
 
     def _run_network(self, rgb: Tensor) -> Tensor:
         """Run the network; when memory runs out, halve the tile and run the same frame again."""
+        network, size = self._network, (self._target.height, self._target.width)
+        seen = rgb
+        if network.noise is not None:
+            seen = torch.cat([rgb, self._noise(*rgb.shape[-2:]).expand(len(rgb), -1, -1, -1)], 1)
         while True:
             try:
-                return run_tiled(
-                    self._runtime, rgb, tile=self._tile or max(rgb.shape[-2:]),
-                    halo=self._network.halo, scale=self._network.scale,
+                out = run_tiled(
+                    self._runtime, seen, tile=self._tile or max(rgb.shape[-2:]),
+                    halo=network.halo, scale=network.scale or 1, grid=network.grid,
                 )  # fmt: skip
+                return out if network.scale else self._runtime.render(out, rgb, size)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -153,12 +161,17 @@ class Engine:
 
     def _halve_tile(self, rgb: Tensor, error: BaseException) -> None:
         longest = min(self._tile or max(rgb.shape[-2:]), max(rgb.shape[-2:]))
-        if longest <= _SMALLEST_TILE:
+        smallest = max(_SMALLEST_TILE, self._network.grid)
+        if longest <= smallest:
             raise OutOfMemoryError(
                 f"out of memory on {self._device} even with tiles of {longest} pixels"
             ) from error
-        self._tile = max(_SMALLEST_TILE, -(-longest // 2))
+        self._tile = max(smallest, -(-longest // 2))
         logger.warning("out of memory: frames are now split into tiles of %d pixels", self._tile)
+
+    def _make_noise(self, height: int, width: int) -> Tensor:
+        assert self._network.noise is not None
+        return self._network.noise(height, width, self._device)
 
     def _make_to_rgb(self, format: PixelFormat, colour: Colour, width: int, height: int) -> ToRgb:
         return ToRgb(format, colour, width, height, self._device)

@@ -6,6 +6,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def list_models() -> tuple[Model, ...]:
     return (*shipped, identity, *filters, *fetched)
 
 
-def find_model(name: str, scale: int | None) -> Model:
+def find_model(name: str, scale: Fraction | int | None) -> Model:
     """The model called ``name``, or the one of family ``name`` with this scale.
 
     One that ships comes before one that is fetched, whatever the fetched one is called.
@@ -115,4 +116,4 @@ def find_model(name: str, scale: int | None) -> Model:
         if model.scale in (scale, 0):
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
-    raise ConfigError(f"model {name!r} has no scale {scale}; it has {scales}")
+    raise ConfigError(f"model {name!r} has no scale {float(scale):g}; it has {scales}")

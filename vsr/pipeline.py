@@ -30,6 +30,8 @@ from vsr.weights import load_network
 
 __all__ = ["Report", "prefetch", "upscale"]
 
+_ANY_SCALE = 2  # of a network that renders at any, when none is asked for
+
 logger = logging.getLogger(__name__)
 
 _DECODED_AHEAD = 4
@@ -258,7 +260,9 @@ def _choose_network(config: UpscaleConfig) -> Network | None:
     if config.weights is None and config.size is not None and config.scale is None:
         find_model(config.model, None)
         return None
-    return load_network(config.model, scale=config.scale, weights=config.weights)
+    return load_network(
+        config.model, scale=config.scale, weights=config.weights, variant=config.variant
+    )
 
 
 def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
@@ -267,14 +271,13 @@ def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
     wanted = max(config.size[0] / info.width, config.size[1] / info.height)
     scales = sorted(m.scale for m in list_models() if config.model in (m.name, m.family))
     scale = next((s for s in scales if s >= wanted), scales[-1])
-    return load_network(config.model, scale=scale)
+    return load_network(config.model, scale=scale or None)
 
 
 def _plan_output(
     config: UpscaleConfig, info: VideoInfo, network: Network
 ) -> tuple[Encoding, VideoInfo]:
-    natural = (info.width * network.scale, info.height * network.scale)
-    width, height = config.size or natural
+    width, height = config.size or _natural_size(config, info, network)
     if config.output is None:
         encoding = _discarding(info)
     else:
@@ -284,6 +287,18 @@ def _plan_output(
         sar=_output_sar(info, width, height),
     )  # fmt: skip
     return encoding, planned
+
+
+def _natural_size(
+    config: UpscaleConfig, info: VideoInfo, network: Network
+) -> tuple[int, int]:  # fmt: skip
+    """The size that the scale leads to; of a fraction, even numbers, which 4:2:0 needs."""
+    scale = network.scale or config.scale or _ANY_SCALE
+    width, height = (
+        side * scale if isinstance(scale, int) else 2 * round(side * scale / 2)
+        for side in (info.width, info.height)
+    )
+    return width, height
 
 
 def _discarding(info: VideoInfo) -> Encoding:
@@ -340,7 +355,7 @@ def _describe_run(
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
     return (
-        f"{network.name} x{network.scale} on {device} in {precision}{tiles}: "
+        f"{network.name}{f' x{network.scale}' if network.scale else ''} on {device} in {precision}{tiles}: "
         f"{info.width}x{info.height} {info.format.name} to "
         f"{planned.width}x{planned.height} {planned.format.name}"
     )

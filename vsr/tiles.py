@@ -1,14 +1,18 @@
-"""Split a picture into tiles with a halo, and stitch the results so that no seam exists.
+"""Split a picture into tiles and join the results so that no seam exists.
 
 A halo of a convolutional network's receptive radius makes tiled and whole output equal. It holds
 real pixels inside the picture and stops at its edges, where the network pads by itself as it would
 for the whole picture.
+
+A network that attends in windows sees too far for that. Its tiles begin where windows begin, overlap,
+and are blended across the overlap: close to the whole frame, not equal to it.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 __all__ = ["Stretch", "Tile", "run_tiled", "split"]
@@ -52,17 +56,19 @@ def split(height: int, width: int, tile: int, halo: int) -> Iterator[Tile]:
             yield Tile(rows, across)
 
 
-def run_tiled(
-    run: Callable[[Tensor], Tensor], picture: Tensor, *, tile: int, halo: int, scale: int
-) -> Tensor:
+def run_tiled(  # noqa: PLR0913 - all of them describe one splitting
+    run: Callable[[Tensor], Tensor], picture: Tensor, *, tile: int, halo: int, scale: int,
+    grid: int = 1,
+) -> Tensor:  # fmt: skip
     """Apply ``run`` tile by tile.
 
     Args:
         run: maps (N, C, h, w) to (N, C', scale * h, scale * w), any h and w.
         picture: (N, C, H, W).
         tile: longest side of a tile in input pixels, halo excluded.
-        halo: margin in input pixels.
+        halo: margin in input pixels; with a ``grid``, overlap.
         scale: enlargement of ``run``.
+        grid: above 1, tiles begin at multiples of this and are blended.
 
     Returns:
         (N, C', scale * H, scale * W).
@@ -70,6 +76,9 @@ def run_tiled(
     height, width = picture.shape[-2:]
     if tile >= max(height, width):
         return run(picture)
+    if grid > 1:
+        return _run_blended(run, picture, step=max(grid, tile // grid * grid), overlap=halo,
+                            scale=scale)  # fmt: skip
     result: Tensor | None = None
     for part in split(height, width, tile, halo):
         out = run(picture[..., part.rows.read, part.columns.read])
@@ -82,3 +91,43 @@ def run_tiled(
         result[..., rows.scaled(0, scale), columns.scaled(0, scale)] = inner
     assert result is not None
     return result
+
+
+def _run_blended(
+    run: Callable[[Tensor], Tensor], picture: Tensor, *, step: int, overlap: int, scale: int
+) -> Tensor:
+    """Tiles every ``step`` pixels, each ``overlap`` longer than that, with linear cross-fades."""
+    height, width = picture.shape[-2:]
+    result: Tensor | None = None
+    for top in _starts(height, step, overlap):
+        rows = slice(top, min(height, top + step + overlap))
+        for left in _starts(width, step, overlap):
+            columns = slice(left, min(width, left + step + overlap))
+            out = run(picture[..., rows, columns])
+            if result is None:
+                result = out.new_zeros((*out.shape[:2], scale * height, scale * width))
+            across = _fade(columns, width, overlap, scale).to(out)
+            down = _fade(rows, height, overlap, scale).to(out)
+            result[
+                ...,
+                scale * rows.start : scale * rows.stop,
+                scale * columns.start : scale * columns.stop,
+            ] += out * (down[:, None] * across)
+    assert result is not None
+    return result
+
+
+def _starts(length: int, step: int, overlap: int) -> range:
+    """Where tiles begin; one that its neighbour covers wholly is left out."""
+    return range(0, max(1, length - overlap), step)
+
+
+def _fade(part: slice, length: int, overlap: int, scale: int) -> Tensor:
+    """The weight of a tile along one axis; with its neighbours' it adds up to one."""
+    weight = torch.ones(scale * (part.stop - part.start))
+    ramp = (torch.arange(scale * overlap) + 0.5) / (scale * overlap)
+    if part.start > 0:
+        weight[: len(ramp)] *= ramp
+    if part.stop < length:
+        weight[-len(ramp) :] *= 1 - ramp
+    return weight

@@ -8,6 +8,7 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
-from vsr.index import find_model, locate
-from vsr.networks import Network, classical, identify
+from vsr.index import expected_sha256, find_model, locate
+from vsr.networks import Network, classical, describe, identify
 
 __all__ = ["build_network", "load_network", "read_checkpoint"]
 
@@ -107,8 +108,17 @@ def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
 # Building networks.
 
 
-def build_network(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> Network:
+def build_network(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, *, probe: bool = True
+) -> Network:
     """The network that ``state`` belongs to, folded, in float32, for inference.
+
+    Args:
+        state: a state dict as published.
+        metadata: what else is known; see ``infer_config`` of the networks.
+        path: what to call the checkpoint in messages.
+        probe: whether what parameters leave open may be settled by trial, even against what the
+            file says.
 
     Raises:
         UnknownArchitectureError: no registered network has parameters of these names.
@@ -129,10 +139,9 @@ def build_network(state: Mapping[str, Tensor], metadata: Mapping[str, str], path
             f"{path}: a damaged {architecture.name} checkpoint ({_reason(error)})"
         ) from error
     module.eval().requires_grad_(False)
-    return Network(
-        module=module, name=architecture.name, scale=config.scale, halo=config.halo,
-        in_channels=config.in_channels, out_channels=config.out_channels, body=config.body,
-    )  # fmt: skip
+    if probe and architecture.settle is not None:
+        module = architecture.settle(module)
+    return describe(architecture.name, module, config)
 
 
 def _doubles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -178,14 +187,17 @@ def _reason(error: Exception) -> str:
 
 
 def load_network(
-    model: str | Path = "span", *, scale: int | None = None, weights: Path | None = None
-) -> Network:
+    model: str | Path = "span", *, scale: Fraction | int | None = None, weights: Path | None = None,
+    variant: str | None = None,
+) -> Network:  # fmt: skip
     """Load a network by name, or from a checkpoint of your own.
 
     Args:
         model: a name from :func:`list_models`; a Path is taken as ``weights``.
-        scale: the enlargement wanted; None takes the smallest that the model offers.
+        scale: the enlargement wanted; None takes the smallest that the model offers. A network
+            that renders at any size takes any.
         weights: a .safetensors or .pth file to load instead of ``model``.
+        variant: which variant of its architecture a checkpoint is, where nothing else tells.
 
     Returns:
         The network on the CPU in float32; a runner moves it where it is needed.
@@ -194,30 +206,33 @@ def load_network(
         ConfigError: no such model, or it has not this scale.
         WeightsError: the file cannot be used (see the subclasses).
     """
+    hints = {"requested_variant": variant} if variant else {}
     if weights is not None or isinstance(model, Path):
-        return _load_file(weights or Path(model), scale)
+        return _load_file(weights or Path(model), scale, hints)
     entry = find_model(model, scale)
-    if entry.file is None:
+    if entry.is_classical:
         return classical(entry.family, entry.scale)
     path = locate(entry)
-    _verify(path, entry.sha256)
-    return _load_file(path, entry.scale)
+    _verify(path, expected_sha256(entry))
+    if entry.variant:
+        hints["variant"] = entry.variant
+    return _load_file(path, entry.scale or scale, hints)
 
 
-def _load_file(path: Path, scale: int | None) -> Network:
+def _load_file(path: Path, scale: Fraction | int | None, hints: Mapping[str, str]) -> Network:
     state, metadata = read_checkpoint(path)
-    network = build_network(state, metadata, path)
+    network = build_network(state, {"file_name": path.stem, **metadata, **hints}, path)
     channels = (network.in_channels, network.out_channels)
     if channels not in ((1, 1), (3, 3)):
         raise WeightsError(
             f"{path}: a network from {channels[0]} to {channels[1]} channels; a picture has 3, or 1"
         )
-    if scale is not None and scale != network.scale:
-        raise ConfigError(f"{path}: enlarges {network.scale} times, not {scale} times")
+    if scale is not None and network.scale not in (scale, 0):
+        raise ConfigError(f"{path}: enlarges {network.scale} times, not {float(scale):g} times")
     return network
 
 
 def _verify(path: Path, sha256: str) -> None:
     _read_head(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise CorruptWeightsError(f"{path}: damaged, its checksum is not the one in index.toml")
+        raise CorruptWeightsError(f"{path}: damaged, its checksum is not the known one")

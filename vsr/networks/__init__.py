@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from vsr.errors import UnknownArchitectureError
-from vsr.networks import span, spanf, spanplus, spanv2
+from vsr.networks import esc, span, spanf, spanplus, spanv2, sst
 from vsr.networks.blocks import fold
 from vsr.networks.classical import Identity, Lanczos
 
-__all__ = ["ARCHITECTURES", "Architecture", "Network", "classical", "identify"]
+__all__ = [
+    "ARCHITECTURES",
+    "AnyScale",
+    "Architecture",
+    "Network",
+    "classical",
+    "describe",
+    "identify",
+]
 
 State = Mapping[str, Tensor]
 
@@ -26,7 +35,7 @@ class NetworkConfig(Protocol):
 
     @property
     def scale(self) -> int:
-        """Enlargement."""
+        """Enlargement; 0 is any."""
 
     @property
     def in_channels(self) -> int:
@@ -38,11 +47,21 @@ class NetworkConfig(Protocol):
 
     @property
     def halo(self) -> int:
-        """Receptive radius in input pixels."""
+        """Receptive radius in input pixels; or, with a ``grid``, by how much tiles overlap."""
 
     @property
     def body(self) -> tuple[str, ...]:
         """Names of the submodules that may run in half precision; "" is the whole network."""
+
+
+class AnyScale(Protocol):
+    """A module of a network that renders at any size."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to features (N, C, H, W)."""
+
+    def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """The picture (N, 3, *size) from the features of ``x``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +82,16 @@ class Architecture:
 
 
 ARCHITECTURES = (
+    Architecture("esc", esc.detect, esc.infer_config, esc.Esc, esc.average_large_kernel),
+    Architecture(
+        "esc-lte", esc.detect_lte, esc.infer_lte_config, esc.EscLte, esc.average_large_kernel
+    ),
     Architecture("span", span.detect, span.infer_config, span.Span, fold, span.settle),
     Architecture("spanf", spanf.detect, spanf.infer_config, spanf.SpanF, fold),
     Architecture("spanplus", spanplus.detect, spanplus.infer_config, spanplus.SpanPlus, fold),
     Architecture("spanv2", spanv2.detect, spanv2.infer_config, spanv2.SpanV2),
+    Architecture("sst", sst.detect, sst.infer_config, sst.Sst),
+    Architecture("sst-real", sst.detect_real, sst.infer_real_config, sst.SstReal, sst.prepare_real),
 )
 
 
@@ -78,12 +103,34 @@ class Network:
     """Maps (N, in_channels, H, W) in [0, 1] to (N, out_channels, scale * H, scale * W)."""
     name: str
     scale: int
+    """Enlargement; 0 is any: ``module`` is then an :class:`AnyScale`."""
     halo: int
-    """Receptive radius in input pixels: a tile with this margin equals the whole frame."""
+    """Receptive radius in input pixels: a tile with this margin equals the whole frame.
+    With a ``grid``, by how much tiles overlap."""
     in_channels: int = 3
     out_channels: int = 3
     body: tuple[str, ...] = ("",)
     """Submodules that may run in half precision; the rest stays in float32. "" is all, () none."""
+    grid: int = 1
+    """Above 1, the network sees too far for tiles to equal the whole frame; they begin at
+    multiples of this, where its windows begin, and are blended."""
+    multiple: int = 1
+    """Pictures are mirrored to sides of a multiple of this, and the result is cropped."""
+    values_per_pixel: float = 500.0
+    """Numbers that are alive at once for an input pixel, about."""
+    noise: Callable[[int, int, torch.device], Tensor] | None = None
+    """Draws (1, C, H, W) that the module wants behind the picture's channels, for a whole frame."""
+
+
+def describe(name: str, module: nn.Module, config: NetworkConfig) -> Network:
+    """What a runner needs to know of a filled ``module``, from its config."""
+    optional = ("grid", "multiple", "values_per_pixel")
+    known = {field: getattr(config, field) for field in optional if hasattr(config, field)}
+    return Network(
+        module=module, name=name, scale=config.scale, halo=config.halo, body=config.body,
+        in_channels=config.in_channels, out_channels=config.out_channels,
+        noise=getattr(module, "noise", None), **known,
+    )  # fmt: skip
 
 
 def identify(keys: Iterable[str]) -> Architecture:

@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from vsr.networks import Network
+from vsr.networks import AnyScale, Network
+from vsr.networks.attention import heat, pad_to_multiple
 
 __all__ = ["EagerRuntime"]
 
@@ -20,16 +22,20 @@ class EagerRuntime:
         self.dtype = dtype if network.body else torch.float32
         """Precision of the network's body."""
         self._input = dtype if "" in network.body else torch.float32
-        self._module = copy.deepcopy(network.module).to(device)
+        self._module = copy.deepcopy(network.module)
+        heat(self._module)  # while it is in float32
+        self._module.to(device)
         self._module.to(memory_format=torch.channels_last)
         for name in network.body:
             self._module.get_submodule(name).to(dtype)
         self._luma_only = network.in_channels == 1
+        self._multiple = network.multiple
+        self._any_scale = network.scale == 0
         self._precision = _without_tf32 if device.type == "cuda" else nullcontext
 
     @torch.inference_mode()
     def __call__(self, picture: Tensor) -> Tensor:
-        """Upscale (N, 3, H, W) float32 on this device."""
+        """Upscale (N, 3, H, W) float32 on this device; or, at any scale, make its features."""
         if picture.device != self.device:
             raise ValueError(f"picture is on {picture.device}, the network on {self.device}")
         if self._luma_only:  # a network of one channel sees R, G and B as three pictures
@@ -37,11 +43,21 @@ class EagerRuntime:
             return out.reshape(*picture.shape[:2], *out.shape[2:])
         return self._run(picture)
 
-    def _run(self, picture: Tensor) -> Tensor:
-        packed = picture.to(self._input, memory_format=torch.channels_last)
+    @torch.inference_mode()
+    def render(self, features: Tensor, picture: Tensor, size: tuple[int, int]) -> Tensor:
+        """The picture of ``size`` (height, width) from what a call made of (N, 3, H, W)."""
         with self._precision():
-            out: Tensor = self._module(packed)
-        return out
+            return cast(AnyScale, self._module).render(features, picture, size)
+
+    def _run(self, picture: Tensor) -> Tensor:
+        height, width = picture.shape[-2:]
+        packed = picture.to(self._input, memory_format=torch.channels_last)
+        padded = pad_to_multiple(packed, self._multiple)
+        run = cast(AnyScale, self._module).encode if self._any_scale else self._module
+        with self._precision():
+            out: Tensor = run(padded)
+        scale = out.shape[-1] // padded.shape[-1]
+        return out[..., : scale * height, : scale * width]
 
 
 @contextmanager

@@ -1,0 +1,473 @@
+"""Attention inside windows, made for frames that keep coming.
+
+Windows, position tables and the choice of kernel live here, for every network that attends.
+
+A window's attention has two forms. Before :meth:`WindowAttention.heat` it is the published one:
+differentiable, traceable, with parameters as checkpoints have them. After it, it is the streaming
+one: scales are folded into the weights, tables are computed once, and q, k and v live in buffers
+that stay. Their positional columns, and the zeros that pad a value to the width that the kernel
+wants, are written once; a frame writes the content columns only. Windows have to be copied out of
+the picture anyway, so that write is free, and nothing is concatenated or padded per frame.
+
+The buffers hold a bounded number of tokens whatever the frame's size: windows pass through them in
+groups, which also keeps a group's scores and values in the processor's cache.
+
+Published networks differ in where a token learns its position:
+
+* rank-factorised implicit neural bias (:class:`ImplicitBiasAttention`; SST paper, section 3.2):
+  extra columns of q and k whose product is the bias;
+* a table of relative positions (:class:`RelativeBiasAttention`; ESC, after the Swin Transformer):
+  a dense mask.
+"""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend
+
+__all__ = [
+    "ImplicitBiasAttention",
+    "Kernel",
+    "LayerNorm",
+    "Pointwise",
+    "RelativeBiasAttention",
+    "WindowAttention",
+    "choose_kernel",
+    "heat",
+    "pad_to_multiple",
+]
+
+logger = logging.getLogger(__name__)
+
+_GROUP_TOKENS = {"cpu": 8192, "cuda": 16384}
+_WORTH_CHANGING = (
+    0.9  # another kernel must be so much faster than SDPA, or a run's choice may waver
+)
+
+
+# Layers that work on pixels.
+
+
+class Pointwise(nn.Conv2d):
+    """1x1 convolution, as a matrix product over pixels: what every device is best at."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) to (N, outputs, H, W), channels last."""
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(
+            0, 3, 1, 2
+        )
+
+
+class LayerNorm(nn.Module):
+    """Normalisation over channels, pixel by pixel."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, channels: int, *, affine: bool = True) -> None:
+        super().__init__()
+        self.channels = channels
+        if affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        else:
+            self.weight = self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        pixels = x.permute(0, 2, 3, 1)
+        out = F.layer_norm(pixels, (self.channels,), self.weight, self.bias, 1e-6)
+        return out.permute(0, 3, 1, 2)
+
+
+# Windows.
+
+
+@lru_cache(maxsize=16)
+def _mirrored(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """For each pixel of a padded picture, row by row, the pixel it repeats."""
+
+    def reflected(length: int, total: int) -> Tensor:
+        period = max(1, 2 * (length - 1))  # a picture may be mirrored more than once
+        steps = torch.arange(total) % period
+        return torch.minimum(steps, period - steps)
+
+    index = reflected(height, rows)[:, None] * width + reflected(width, columns)
+    return index.flatten().to(device)
+
+
+def pad_to_multiple(x: Tensor, size: int) -> Tensor:
+    """Mirror the bottom and right of (N, C, H, W) until both sides are multiples of ``size``.
+
+    Where a side is shorter than its padding, the mirror image is mirrored again, which continues
+    what ``F.pad`` can only begin. Channels last.
+    """
+    height, width = x.shape[-2:]
+    rows, columns = height + -height % size, width + -width % size
+    if (rows, columns) == (height, width):
+        return x
+    if rows - height < height and columns - width < width:
+        return F.pad(x, (0, columns - width, 0, rows - height), mode="reflect")
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    padded = pixels.index_select(1, _mirrored(height, width, rows, columns, x.device))
+    return padded.view(len(x), rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def _split(x: Tensor, window: int, heads: int) -> Tensor:
+    """(N, H, W, C) as a view (N * H / window, W / window, window, window, heads, C / heads)."""
+    count, height, width, channels = x.shape
+    return x.reshape(
+        count * (height // window), window, width // window, window, heads, channels // heads
+    ).transpose(1, 2)
+
+
+def _groups(rows: int, columns: int, capacity: int) -> Iterator[tuple[slice, slice]]:
+    """Rectangles of at most ``capacity`` windows that cover ``rows`` x ``columns`` windows."""
+    across = min(columns, capacity)
+    down = max(1, capacity // across)
+    for top in range(0, rows, down):
+        for left in range(0, columns, across):
+            yield slice(top, min(rows, top + down)), slice(left, min(columns, left + across))
+
+
+# Kernels.
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One way of computing softmax(q k^T + bias) v, with the scale already in q."""
+
+    name: str
+    value_width: int
+    """Width that v must have: its own, or padded with zeros."""
+    run: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    """q, k (B, N, heads, width), v (B, N, heads, value_width), bias (1, heads, N, N) or None to
+    (B, N, heads, value_width)."""
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # heads before tokens
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2)
+
+
+def _round_up(width: int, step: int = 8) -> int:
+    return width + -width % step
+
+
+@cache
+def choose_kernel(
+    device: torch.device,
+    dtype: torch.dtype,
+    width: int,
+    value_width: int,
+    tokens: int,
+    biased: bool,
+) -> Kernel:
+    """The kernel for queries and keys of ``width`` and values of ``value_width`` columns a head.
+
+    Chosen once for each device, dtype and widths, and logged. SDPA's fallback that stores all
+    scores is never chosen: it needs gigabytes for a window of 96. On CUDA the candidates are timed.
+
+    Raises:
+        NotImplementedError: every kernel here would store all scores.
+    """
+    candidates = [*_sdpa_kernels(device, dtype, width, value_width, biased)]
+    if device.type == "cuda" and dtype is not torch.float32:
+        candidates += _extra_kernels(width, value_width, tokens, biased)
+    if not candidates:
+        raise NotImplementedError(f"no attention kernel for {device} in {dtype}, width {width}")
+    kernel = candidates[0]
+    if len(candidates) > 1:
+        sample = _sample(device, dtype, width, tokens, biased)
+        times = {candidate: _seconds(candidate, *sample) for candidate in candidates}
+        fastest = min(candidates, key=lambda candidate: times[candidate])
+        if times[fastest] < _WORTH_CHANGING * times[kernel]:
+            kernel = fastest
+    logger.info(
+        "attention %d/%d on %s in %s: %s", width, value_width, device.type,
+        str(dtype).removeprefix("torch."), kernel.name,
+    )  # fmt: skip
+    return kernel
+
+
+def _sdpa_kernels(
+    device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
+) -> Iterator[Kernel]:
+    """SDPA with values as narrow as they may be, and as wide as the queries."""
+    for padded in sorted({_round_up(value_width), max(width, _round_up(value_width))}):
+        q, v = (torch.empty(1, 2, 16, size, dtype=dtype, device=device) for size in (width, padded))
+        mask = torch.empty(1, 2, 16, 16, dtype=dtype, device=device) if biased else None
+        choice = SDPBackend(torch._fused_sdp_choice(q, q, v, mask, scale=1.0))
+        if choice not in (SDPBackend.MATH, SDPBackend.ERROR):
+            yield Kernel(f"sdpa {choice.name.lower()} {width}/{padded}", padded, _sdpa)
+
+
+def _extra_kernels(width: int, value_width: int, tokens: int, biased: bool) -> Iterator[Kernel]:
+    """What CUDA has besides SDPA: FlashAttention 4 without a bias, FlexAttention with one."""
+    if biased:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        compiled = torch.compile(flex_attention)
+        yield Kernel("flex", value_width, partial(_flex, compiled, tokens))
+        return
+    try:
+        from flash_attn.cute import flash_attn_func  # type: ignore[import-not-found]
+    except ImportError:
+        return
+    yield Kernel(
+        "flash-attn 4", _round_up(value_width), partial(_flash_attention_4, flash_attn_func)
+    )
+
+
+def _flash_attention_4(
+    function: Callable[..., object], q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
+) -> Tensor:
+    out = function(q, k, v, softmax_scale=1.0)
+    result = out[0] if isinstance(out, tuple) else out  # some versions return the sums as well
+    assert isinstance(result, Tensor)
+    return result
+
+
+def _flex(
+    function: Callable[..., Tensor],
+    tokens: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    assert bias is not None
+    table = bias[0]
+
+    def add_bias(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score + table[head, query, key]
+
+    heads_first = (part.transpose(1, 2) for part in (q, k, v))
+    return function(*heads_first, score_mod=add_bias, scale=1.0).transpose(1, 2)
+
+
+Sample = tuple[Tensor, Tensor, Tensor | None]
+
+
+def _sample(
+    device: torch.device, dtype: torch.dtype, width: int, tokens: int, biased: bool
+) -> Sample:
+    """Queries (as keys, and cut as values) of one group of windows."""
+    windows = max(1, _GROUP_TOKENS[device.type] // tokens)
+    q = torch.randn(windows, tokens, 4, 2 * width, dtype=dtype, device=device)
+    mask = torch.zeros(1, 4, tokens, tokens, dtype=dtype, device=device) if biased else None
+    return q[..., :width].contiguous(), q, mask
+
+
+def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:
+    """Median time of a call; infinite if the kernel does not work here."""
+    v = wide[..., : kernel.value_width].contiguous()
+    times = []
+    try:
+        for _ in range(7):
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            kernel.run(q, q, v, bias)
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+    except Exception as error:  # noqa: BLE001 - compilers raise anything; SDPA is there instead
+        logger.debug("attention: %s does not run here (%s)", kernel.name, error)
+        return float("inf")
+    return statistics.median(times[2:])
+
+
+# The attention itself.
+
+
+class _Workspace:
+    """Buffers of q, k and v for a group of windows; what is not content is written here, once."""
+
+    def __init__(self, attention: "WindowAttention", like: Tensor) -> None:
+        window, heads, width = attention.window, attention.heads, attention.width
+        self.dtype, self.device, tokens = like.dtype, like.device, window * window
+        columns = _round_up(width + attention.rank)
+        self.kernel = choose_kernel(
+            like.device, like.dtype, columns, width, tokens, attention.bias is not None
+        )
+        self.capacity = max(1, _GROUP_TOKENS[like.device.type] // tokens)
+
+        def zeros(features: int) -> Tensor:
+            return like.new_zeros((self.capacity, tokens, heads, features))
+
+        self.q, self.k, self.v = zeros(columns), zeros(columns), zeros(self.kernel.value_width)
+        for buffer, table in ((self.q, attention.q_table), (self.k, attention.k_table)):
+            if table is not None:
+                buffer[..., width : width + attention.rank] = table
+
+    def take(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The part of q, k and v that holds so many windows: (windows, N, heads, columns)."""
+        return self.q[:windows], self.k[:windows], self.v[:windows]
+
+    def serves(self, like: Tensor) -> bool:
+        """Whether these are of the dtype and on the device of ``like``."""
+        return self.dtype == like.dtype and self.device == like.device
+
+
+class WindowAttention(nn.Module):
+    """Softmax attention among the pixels of each window; windows begin at the top left."""
+
+    q_table: Tensor | None
+    k_table: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, channels: int, heads: int, window: int, rank: int = 0) -> None:
+        super().__init__()
+        self.heads, self.window, self.rank, self.width = heads, window, rank, channels // heads
+        self.to_qkv = Pointwise(channels, 3 * channels)
+        self.to_out = Pointwise(channels, channels)
+        self._hot = False
+        self._workspace: _Workspace | None = None
+        for name in ("q_table", "k_table", "bias"):
+            self.register_buffer(name, None, persistent=False)
+
+    def position_tables(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What the position of tokens adds: columns of q, columns of k, a dense bias."""
+        return None, None, None
+
+    def heat(self) -> None:
+        """Fold the scale into the weights and compute the tables: the module is now for inference.
+
+        In float32, before anything is cast. The parameters are no longer the published ones.
+        """
+        if self._hot:
+            return
+        with torch.no_grad():
+            queries = self.to_qkv.out_channels // 3
+            self.to_qkv.weight[:queries] *= self.width**-0.5
+            assert self.to_qkv.bias is not None
+            self.to_qkv.bias[:queries] *= self.width**-0.5
+            self.q_table, self.k_table, self.bias = self.position_tables()
+        self._hot = True
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Attention of (N, C, H, W) before the last projection: (N, C, H, W), channels last."""
+        height, width = x.shape[-2:]
+        qkv = self.to_qkv(pad_to_multiple(x, self.window)).permute(0, 2, 3, 1)
+        out = self._stream(qkv) if self._hot else self._published(qkv)
+        return out[:, :height, :width].permute(0, 3, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        out: Tensor = self.to_out(self.attend(x))
+        return out
+
+    def _stream(self, qkv: Tensor) -> Tensor:
+        """(N, H, W, 3C), sides multiples of the window, to (N, H, W, C)."""
+        if self._workspace is None or not self._workspace.serves(qkv):
+            self._workspace = _Workspace(self, qkv)
+        workspace, width, side = self._workspace, self.width, self.window
+        out = qkv.new_empty((*qkv.shape[:3], self.heads * width))
+        parts = [_split(part, side, self.heads) for part in qkv.chunk(3, dim=-1)]
+        target = _split(out, side, self.heads)
+        for rows, columns in _groups(target.shape[0], target.shape[1], workspace.capacity):
+            squares = target[rows, columns]
+            group = workspace.take(squares.shape[0] * squares.shape[1])
+            for buffer, part in zip(group, parts, strict=True):
+                buffer[..., :width].view(*squares.shape).copy_(part[rows, columns])
+            q, k, v = group
+            squares.copy_(
+                workspace.kernel.run(q, k, v, self.bias)[..., :width].reshape(squares.shape)
+            )
+        return out
+
+    def _published(self, qkv: Tensor) -> Tensor:
+        """The same, written as in the papers."""
+        count, height, width, _ = qkv.shape
+        windows = _split(qkv, self.window, 3 * self.heads)
+        tokens = windows.reshape(-1, self.window**2, 3, self.heads, self.width)
+        q, k, v = tokens.unbind(2)
+        q_table, k_table, bias = self.position_tables()
+        q = q * self.width**-0.5
+        if q_table is not None and k_table is not None:
+            q, k = (
+                torch.cat([part, table.to(part.dtype).expand(len(part), -1, -1, -1)], dim=-1)
+                for part, table in ((q, q_table), (k, k_table))
+            )
+        bias = None if bias is None else bias.to(q.dtype)
+        found = _sdpa(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), bias)[..., : self.width]
+        squares = found.reshape(*windows.shape[:4], -1).transpose(1, 2)
+        return squares.reshape(count, height, width, -1)
+
+
+class ImplicitBiasAttention(WindowAttention):
+    """Window attention with a rank-factorised implicit neural bias (SST paper, section 3.2).
+
+    A small network maps a pixel's place in the window to ``rank`` numbers for the query and as many
+    for the key; the bias of a pair is their product. It depends on nothing but the window's size.
+    A gate, made from the input by convolution, weights what was found.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, window: int, rank: int, hidden: int = 32,
+        frequencies: int = 10,
+    ) -> None:  # fmt: skip
+        super().__init__(channels, heads, window, rank)
+        self.frequencies = frequencies
+        self.to_hidden = nn.Parameter(torch.randn(2 + 4 * frequencies, hidden) * 0.05)
+        self.hidden_b = nn.Parameter(torch.zeros(1, hidden))
+        self.to_q = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
+        self.to_k = nn.Parameter(torch.randn(heads, hidden, rank) * 0.05)
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            Pointwise(channels, channels),
+            nn.Sigmoid(),
+        )
+
+    def position_tables(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(window^2, heads, rank) for q, with the scale in it, and for k."""
+        places = _encode(self.window, self.frequencies, self.to_hidden.device)
+        hidden = F.relu(places @ self.to_hidden.float() + self.hidden_b.float())
+        q = torch.einsum("nc,hcr->nhr", hidden, self.to_q.float())
+        k = torch.einsum("nc,hcr->nhr", hidden, self.to_k.float())
+        return q * self.rank**-0.5, k, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        out: Tensor = self.to_out(self.attend(x) * self.gate(x))
+        return out
+
+
+@lru_cache(maxsize=16)
+def _encode(window: int, frequencies: int, device: torch.device) -> Tensor:
+    """Pixel centres of a window in (-1, 1), x before y, and their sines and cosines; no pi."""
+    centres = (torch.arange(window) + 0.5) * (2 / window) - 1
+    places = torch.stack([centres.repeat(window), centres.repeat_interleave(window)], dim=1)
+    waves = [f(places * 2**power) for power in range(frequencies) for f in (torch.sin, torch.cos)]
+    return torch.cat([places, *waves], dim=1).to(device)
+
+
+class RelativeBiasAttention(WindowAttention):
+    """Window attention with a learnt bias for each head and each step from a query to a key."""
+
+    def __init__(self, channels: int, heads: int, window: int) -> None:
+        super().__init__(channels, heads, window)
+        self.relative_position_bias = nn.Parameter(torch.zeros(heads, (2 * window - 1) ** 2))
+
+    def position_tables(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The dense bias (1, heads, window^2, window^2)."""
+        places = torch.arange(self.window, device=self.relative_position_bias.device)
+        step = places - places[:, None] + self.window - 1  # from query (row) to key (column)
+        index = step[:, None, :, None] * (2 * self.window - 1) + step[None, :, None, :]
+        return None, None, self.relative_position_bias[:, index.flatten(0, 1).flatten(1)][None]
+
+
+def heat(module: nn.Module) -> None:
+    """Prepare every attention inside ``module`` for a stream of frames, in place."""
+    for part in module.modules():
+        if isinstance(part, WindowAttention):
+            part.heat()
