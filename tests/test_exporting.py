@@ -218,6 +218,35 @@ def test_networks_that_cannot_be_traced(tmp_path: Path) -> None:
     assert line.startswith("lanczos cannot be exported to onnx for any size: ")
 
 
+def test_networks_that_want_more_than_a_picture(tmp_path: Path) -> None:
+    module = nn.Identity()
+    free = Network(module=module, name="free", scale=0, halo=0)
+    noisy = Network(
+        module=module, name="noisy", scale=1, halo=0,
+        noise=lambda height, width, device: torch.zeros(1, 3, height, width),
+    )  # fmt: skip
+    assert "any factor" in refused(free, tmp_path / "m.onnx", ExportConfig(), WeightsError)
+    assert "noise" in refused(noisy, tmp_path / "m.onnx", ExportConfig(), WeightsError)
+
+
+class Centred(nn.Module):
+    """Takes the mean of all it sees, so that padding shows; refuses other sides than of 8."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[-1] % 8 == 0
+        return x - x.mean((2, 3), keepdim=True)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_files_pad_as_our_runtime_does(tmp_path: Path) -> None:
+    network = Network(module=Centred(), name="centred", scale=1, halo=0, multiple=8)
+    path, picture = tmp_path / "model.pt", draw(3, 18, 20)
+    export_network(network, path, ExportConfig(format="torchscript", size=(20, 18)))
+    padded = nn.functional.pad(picture, (0, 4, 0, 6), mode="reflect")
+    assert_same(run_script(path, picture), expected(network, padded)[..., :18, :20])
+
+
 def test_an_existing_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(b"mine")

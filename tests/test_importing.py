@@ -23,6 +23,7 @@ from vsr.networks.blocks import branches
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
+from vsr.networks.sst import Sst, SstConfig
 from vsr.weights import load_network, read_checkpoint
 
 State = dict[str, Tensor]
@@ -132,6 +133,23 @@ def test_other_networks(tmp_path: Path) -> None:
         assert done.architecture == type(module).__name__.lower()
         with torch.no_grad():
             assert torch.equal(run(done.path, picture), module(picture))
+
+
+def test_windows_are_written_down(tmp_path: Path) -> None:
+    """They leave no trace in the shapes; without the metadata, the file could not be read."""
+    config = SstConfig(
+        channels=12, blocks=1, windows=(8, 4), heads=3, ranks=(4, 4), hidden=8, inner=18
+    )
+    module = Sst(config).eval()
+    path, output = tmp_path / "model.safetensors", tmp_path / "out.safetensors"
+    save_file(module.state_dict(), path, {"windows": "8,4"})
+    import_checkpoint(path, output)
+    _, metadata = read_checkpoint(output)
+    assert metadata["windows"] == "8,4"
+    assert "file_name" not in metadata
+    picture = draw(3, 20, 17)
+    with torch.no_grad():
+        assert torch.equal(run(output, picture), module(picture))
 
 
 def test_half_precision_rounds_and_says_so(checkpoint: Path, tmp_path: Path) -> None:

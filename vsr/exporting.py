@@ -18,6 +18,7 @@ from torch.export import Dim
 from vsr.converting import LIMIT, difference, draw, new_file
 from vsr.errors import ConfigError, VsrError, WeightsError
 from vsr.networks import Network
+from vsr.networks.attention import pad_to_multiple
 
 __all__ = ["SUFFIXES", "ExportConfig", "Exported", "export_network"]
 
@@ -85,19 +86,32 @@ def export_network(network: Network, path: Path, config: ExportConfig) -> Export
         "architecture": network.name, "scale": str(network.scale), "source": config.source,
         "precision": "fp16" if config.half else "fp32",
     }  # fmt: skip
+    _require_picture_only(network)
     module = _Portable(network, half=config.half).eval()
     with new_file(path, overwrite=config.overwrite) as part, _explained(network, config):
+        with torch.no_grad():  # networks keep tables; they must not come from a tracer
+            module(_example(module, config))
         opset = write(module, part, metadata, config)
-        found = max(_compare(network, module, load(part), shape) for shape in _shapes(config))
+        ours = module if not config.half else _Portable(network, half=False).eval()
+        found = max(_compare(ours, module, load(part), shape) for shape in _shapes(config))
     return Exported(path=path, opset=opset, difference=found)
 
 
+def _require_picture_only(network: Network) -> None:
+    """Refuse what has to be told more than a picture."""
+    if not network.scale:
+        raise WeightsError(f"{network.name} enlarges by any factor, which no file can be told")
+    if network.noise is not None:
+        raise WeightsError(f"{network.name} wants noise beside the picture, and is not exported")
+
+
 class _Portable(nn.Module):
-    """A network that takes and gives float32, whatever its body is in."""
+    """A network that takes and gives float32, whatever its body is in, and pads for itself."""
 
     def __init__(self, network: Network, *, half: bool) -> None:
         super().__init__()
         self.channels = network.in_channels
+        self._scale, self._multiple = network.scale, network.multiple
         self.network = copy.deepcopy(network.module)
         self.half_body = half and bool(network.body)
         self._input = torch.float16 if half and "" in network.body else torch.float32
@@ -107,8 +121,11 @@ class _Portable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale (N, C, H, W)."""
+        height, width = x.shape[-2] * self._scale, x.shape[-1] * self._scale
+        if self._multiple > 1:
+            x = pad_to_multiple(x, self._multiple)
         out: Tensor = self.network(x.to(self._input)).float()
-        return out
+        return out[..., :height, :width] if self._multiple > 1 else out
 
 
 def _shapes(config: ExportConfig) -> tuple[tuple[int, int, int], ...]:
@@ -122,17 +139,17 @@ def _example(module: _Portable, config: ExportConfig) -> Tensor:
     return draw(module.channels, height, width).repeat(batch, 1, 1, 1)
 
 
-def _compare(network: Network, module: _Portable, run: Run, shape: tuple[int, int, int]) -> float:
+def _compare(ours: Run, module: _Portable, run: Run, shape: tuple[int, int, int]) -> float:
     """How far the file is from our output in float32, in standard deviations.
 
     Raises:
         ValueError: further than rounding. In half precision, rounding is what ``module`` loses too.
     """
     batch, height, width = shape
-    picture = draw(network.in_channels, height, width)
+    picture = draw(module.channels, height, width)
     picture = torch.cat([picture.roll(5 * index, -1) for index in range(batch)])
     with torch.inference_mode():
-        expected = network.module(picture)
+        expected = ours(picture)
         found = run(picture)
         limit = LIMIT + (2 * difference(module(picture), expected) if module.half_body else 0)
     apart = difference(found, expected) if found.shape == expected.shape else float("inf")
@@ -151,12 +168,19 @@ def _explained(network: Network, config: ExportConfig) -> Iterator[None]:
     except Exception as error:  # tracers and runtimes raise anything
         while error.__cause__ is not None and isinstance(error.__cause__, Exception):
             error = error.__cause__
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = _reason(error)
         message = f"{network.name} cannot be exported to {config.format} "
         if config.size is None:
             hint = "; --size WxH exports it for one"
             raise WeightsError(f"{message}for any size: {reason}{hint}") from error
         raise WeightsError(f"{message}at this size: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of a message that says something: TorchScript's interpreter puts it last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
+    return line.partition(" For more information")[0].rstrip("!.")[:200]
 
 
 # ONNX.
@@ -179,7 +203,7 @@ def _write_onnx(
     import onnx
 
     free = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")} if config.size is None else None
-    with _quiet("torch.onnx"), _quiet("onnxscript"):
+    with _silence():
         torch.onnx.export(
             module, (_example(module, config),), path, dynamo=True, opset_version=config.opset,
             input_names=["input"], output_names=["output"], external_data=False, verbose=False,
@@ -196,15 +220,16 @@ def _write_onnx(
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger from warning of what the comparison settles."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _silence() -> Iterator[None]:
+    """Keep PyTorch from logging what the comparison settles, or the one line of an error says."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools", UserWarning)
+            yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _load_onnx(path: Path) -> Run:
