@@ -1,0 +1,121 @@
+"""What padded widths and kept buffers are worth to attention, on this machine.
+
+    python scripts/bench_attention.py [--device auto] [--json OUT]
+
+* padded / plain: scaled_dot_product_attention with values as wide as queries, over the plain call
+  with narrower values, on the shapes of an SST's windows (4 heads).
+* streaming / published: a layer's attention with buffers that stay, over the same written as in the
+  paper: positions computed and concatenated for every frame.
+
+Medians of several rounds, in which the two take turns.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsr.device import choose_device, keep_freed_memory
+from vsr.networks import attention
+from vsr.networks.attention import ImplicitBiasAttention
+from vsr.networks.sst import VARIANTS
+
+SHAPES = ((64, 256, 48, 32), (16, 1024, 48, 32), (4, 4096, 48, 30), (4, 4096, 48, 32))
+"""Windows, tokens, width of queries, width of values."""
+FRAME = (192, 320)
+Times = dict[str, float]
+
+
+def take_turns(rounds: int, device: torch.device, **parts: Callable[[], Tensor]) -> Times:
+    """Median milliseconds of each part."""
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for turn in range(rounds + 1):
+        for name, part in parts.items():
+            _wait(device)
+            started = time.perf_counter()
+            part()
+            _wait(device)
+            if turn:  # the first is for setting up
+                times[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def bench_padding(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Times:
+    """SDPA as it is against SDPA with padded values."""
+    windows, tokens, width, value_width = shape
+    q, k, padded = torch.randn(3, windows, 4, tokens, width, dtype=dtype, device=device)
+    padded[..., value_width:] = 0
+    values = padded[..., :value_width].contiguous()
+
+    def call(v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+    return take_turns(5, device, plain=lambda: call(values), padded=lambda: call(padded))
+
+
+def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.device) -> Times:
+    """A layer of SST as published against the same with buffers that stay."""
+    config = VARIANTS[name]
+    published = ImplicitBiasAttention(
+        config.channels, config.heads, config.windows[layer], config.ranks[layer]
+    ).requires_grad_(False)
+    streaming = copy.deepcopy(published)
+    attention.heat(streaming)
+    for module in (published, streaming):
+        module.to(device, dtype, memory_format=torch.channels_last)
+    picture = torch.randn(1, config.channels, *FRAME, dtype=dtype, device=device)
+    picture = picture.to(memory_format=torch.channels_last)
+    return take_turns(
+        9, device, published=lambda: published.attend(picture),
+        streaming=lambda: streaming.attend(picture),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    options = parser.parse_args()
+    keep_freed_memory()
+    device = choose_device(options.device)
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    rows = []
+    for dtype in (torch.float32, half):
+        for shape in SHAPES:
+            label = "{} windows of {} tokens, {}/{}".format(*shape)
+            rows.append((label, dtype, bench_padding(shape, dtype, device)))
+        for name in ("sst-light", "sst"):
+            for layer in range(3):
+                label = f"{name}, window {VARIANTS[name].windows[layer]}, {FRAME[1]}x{FRAME[0]}"
+                rows.append((label, dtype, bench_streaming(name, layer, dtype, device)))
+    results = []
+    for label, dtype, times in rows:
+        (first, before), (second, after) = times.items()
+        kind = str(dtype).removeprefix("torch.")
+        print(
+            f"{label:44} {kind:9} {first} {before:8.2f} ms, {second} {after:8.2f} ms: "
+            f"{before / after:.2f} times as fast"
+        )
+        results.append({"what": label, "dtype": kind, **times, "ratio": before / after})
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
