@@ -292,17 +292,18 @@ def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> fl
 class _Workspace:
     """Buffers of q, k and v for a group of windows; what is not content is written here, once."""
 
-    def __init__(self, attention: "WindowAttention", like: Tensor) -> None:
+    def __init__(
+        self, attention: "WindowAttention", dtype: torch.dtype, device: torch.device
+    ) -> None:
         window, heads, width = attention.window, attention.heads, attention.width
-        self.dtype, self.device, tokens = like.dtype, like.device, window * window
+        self.dtype, self.device, tokens = dtype, device, window * window
         columns = _round_up(width + attention.rank)
-        self.kernel = choose_kernel(
-            like.device, like.dtype, columns, width, tokens, attention.bias is not None
-        )
-        self.capacity = max(1, _GROUP_TOKENS[like.device.type] // tokens)
+        self.bias = None if attention.bias is None else attention.bias.to(dtype)
+        self.kernel = choose_kernel(device, dtype, columns, width, tokens, self.bias is not None)
+        self.capacity = max(1, _GROUP_TOKENS[device.type] // tokens)
 
         def zeros(features: int) -> Tensor:
-            return like.new_zeros((self.capacity, tokens, heads, features))
+            return torch.zeros(self.capacity, tokens, heads, features, dtype=dtype, device=device)
 
         self.q, self.k, self.v = zeros(columns), zeros(columns), zeros(self.kernel.value_width)
         for buffer, table in ((self.q, attention.q_table), (self.k, attention.k_table)):
@@ -313,9 +314,9 @@ class _Workspace:
         """The part of q, k and v that holds so many windows: (windows, N, heads, columns)."""
         return self.q[:windows], self.k[:windows], self.v[:windows]
 
-    def serves(self, like: Tensor) -> bool:
-        """Whether these are of the dtype and on the device of ``like``."""
-        return self.dtype == like.dtype and self.device == like.device
+    def serves(self, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether these are of this dtype and on this device."""
+        return self.dtype == dtype and self.device == device
 
 
 class WindowAttention(nn.Module):
@@ -331,6 +332,7 @@ class WindowAttention(nn.Module):
         self.to_qkv = Pointwise(channels, 3 * channels)
         self.to_out = Pointwise(channels, channels)
         self._hot = False
+        self._dtype: torch.dtype | None = None
         self._workspace: _Workspace | None = None
         for name in ("q_table", "k_table", "bias"):
             self.register_buffer(name, None, persistent=False)
@@ -339,10 +341,14 @@ class WindowAttention(nn.Module):
         """What the position of tokens adds: columns of q, columns of k, a dense bias."""
         return None, None, None
 
-    def heat(self) -> None:
+    def heat(self, dtype: torch.dtype | None = None) -> None:
         """Fold the scale into the weights and compute the tables: the module is now for inference.
 
-        In float32, before anything is cast. The parameters are no longer the published ones.
+        In float32, before anything is cast. The parameters are no longer the published ones. A
+        second time changes nothing.
+
+        Args:
+            dtype: of queries, keys and values; None is that of the layers.
         """
         if self._hot:
             return
@@ -352,7 +358,7 @@ class WindowAttention(nn.Module):
             assert self.to_qkv.bias is not None
             self.to_qkv.bias[:queries] *= self.width**-0.5
             self.q_table, self.k_table, self.bias = self.position_tables()
-        self._hot = True
+        self._hot, self._dtype = True, dtype
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention of (N, C, H, W) before the last projection: (N, C, H, W), channels last."""
@@ -368,8 +374,9 @@ class WindowAttention(nn.Module):
 
     def _stream(self, qkv: Tensor) -> Tensor:
         """(N, H, W, 3C), sides multiples of the window, to (N, H, W, C)."""
-        if self._workspace is None or not self._workspace.serves(qkv):
-            self._workspace = _Workspace(self, qkv)
+        dtype = self._dtype or qkv.dtype
+        if self._workspace is None or not self._workspace.serves(dtype, qkv.device):
+            self._workspace = _Workspace(self, dtype, qkv.device)
         workspace, width, side = self._workspace, self.width, self.window
         out = qkv.new_empty((*qkv.shape[:3], self.heads * width))
         parts = [_split(part, side, self.heads) for part in qkv.chunk(3, dim=-1)]
@@ -381,7 +388,7 @@ class WindowAttention(nn.Module):
                 buffer[..., :width].view(*squares.shape).copy_(part[rows, columns])
             q, k, v = group
             squares.copy_(
-                workspace.kernel.run(q, k, v, self.bias)[..., :width].reshape(squares.shape)
+                workspace.kernel.run(q, k, v, workspace.bias)[..., :width].reshape(squares.shape)
             )
         return out
 
@@ -466,8 +473,14 @@ class RelativeBiasAttention(WindowAttention):
         return None, None, self.relative_position_bias[:, index.flatten(0, 1).flatten(1)][None]
 
 
-def heat(module: nn.Module) -> None:
-    """Prepare every attention inside ``module`` for a stream of frames, in place."""
+def heat(module: nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Prepare every attention inside ``module`` for a stream of frames, in place.
+
+    Args:
+        module: a network in float32.
+        dtype: in which queries, keys and values are, whatever the layers' is: the published models
+            attend in bfloat16. None is the layers'.
+    """
     for part in module.modules():
         if isinstance(part, WindowAttention):
-            part.heat()
+            part.heat(dtype)
