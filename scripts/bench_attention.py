@@ -75,7 +75,7 @@ def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.dev
     streaming = copy.deepcopy(published)
     attention.heat(streaming)
     for module in (published, streaming):
-        module.to(device, dtype, memory_format=torch.channels_last)
+        module.to(device, dtype).to(memory_format=torch.channels_last)
     picture = torch.randn(1, config.channels, *FRAME, dtype=dtype, device=device)
     picture = picture.to(memory_format=torch.channels_last)
     return take_turns(

@@ -5,6 +5,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from vsr.errors import (
 from vsr.index import find_model, list_models, models_folder
 from vsr.networks import ARCHITECTURES, Network
 from vsr.networks.blocks import branches
+from vsr.networks.esc import Esc, EscConfig, EscLte, average_large_kernel
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
+from vsr.networks.sst import Sst, SstConfig, SstReal, SstRealConfig
 from vsr.weights import load_network, read_checkpoint
 
 State = dict[str, Tensor]
@@ -133,7 +136,28 @@ def test_other_precisions_become_float32(
 
 
 def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
+    esc = EscConfig(
+        channels=8, blocks=1, convolutions=1, window=8, heads=1, large_channels=4, kernel=5,
+        kernel_hidden=2, inner=8, projection_inner=8,
+    )  # fmt: skip
     modules = {
+        "esc": Esc(esc),
+        "esc-lte": EscLte(replace(esc, scale=0, ending="features")),
+        "sst": Sst(SstConfig(channels=8, blocks=1, windows=(8,), heads=1, ranks=(8,), inner=8)),
+        "sst-real": SstReal(
+            SstRealConfig(
+                channels=8,
+                blocks=2,
+                windows=(8,),
+                heads=1,
+                ranks=(8,),
+                inner=8,
+                embedding=8,
+                noise_channels=8,
+                middle=4,
+                fused=1,
+            )
+        ),
         "span": Span(CONFIG),
         "spanf": SpanF(SpanFConfig(channels=6)),
         "spanplus": SpanPlus(SpanPlusConfig(channels=8)),
@@ -142,11 +166,16 @@ def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
     assert set(modules) == {a.name for a in ARCHITECTURES}
     for name, module in modules.items():
         path = tmp_path / f"{name}.safetensors"
-        save_file(module.state_dict(), path)
+        state = average_large_kernel(module.state_dict())
+        module.load_state_dict(state)
+        windowed = name.startswith("sst")
+        save_file({k: v.contiguous() for k, v in state.items()}, path,
+                  {"windows": "8"} if windowed else None)  # fmt: skip
         network = load_network(path)
         assert network.name == name
+        size = () if network.scale else ((30, 40),)
         with torch.no_grad():
-            assert torch.equal(run(network, picture), module(picture))
+            assert torch.equal(network.module(picture, *size), module(picture, *size))
 
 
 @pytest.mark.parametrize("marked", [True, False])

@@ -354,8 +354,9 @@ def _describe_run(
     precision = str(engine.dtype).removeprefix("torch.")
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
+    scale = f" x{network.scale}" if network.scale else ""
     return (
-        f"{network.name}{f' x{network.scale}' if network.scale else ''} on {device} in {precision}{tiles}: "
+        f"{network.name}{scale} on {device} in {precision}{tiles}: "
         f"{info.width}x{info.height} {info.format.name} to "
         f"{planned.width}x{planned.height} {planned.format.name}"
     )

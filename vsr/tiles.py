@@ -4,8 +4,8 @@ A halo of a convolutional network's receptive radius makes tiled and whole outpu
 real pixels inside the picture and stops at its edges, where the network pads by itself as it would
 for the whole picture.
 
-A network that attends in windows sees too far for that. Its tiles begin where windows begin, overlap,
-and are blended across the overlap: close to the whole frame, not equal to it.
+A network that attends in windows sees too far for that. Its tiles begin where windows begin,
+overlap, and are blended across the overlap: close to the whole frame, not equal to it.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def split(height: int, width: int, tile: int, halo: int) -> Iterator[Tile]:
             yield Tile(rows, across)
 
 
-def run_tiled(  # noqa: PLR0913 - all of them describe one splitting
+def run_tiled(
     run: Callable[[Tensor], Tensor], picture: Tensor, *, tile: int, halo: int, scale: int,
     grid: int = 1,
 ) -> Tensor:  # fmt: skip

@@ -121,6 +121,7 @@ def build_network(
             file says.
 
     Raises:
+        ConfigError: the shapes fit several variants, and nothing tells which it is.
         UnknownArchitectureError: no registered network has parameters of these names.
         CorruptWeightsError: parameters are missing, left over, or of impossible shapes.
     """
@@ -134,6 +135,8 @@ def build_network(
         with torch.random.fork_rng(devices=[]):  # values are drawn only to be replaced
             module = architecture.build(config)
         _fill(module, folded)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except (KeyError, ValueError, RuntimeError, IndexError, ArithmeticError) as error:
         raise CorruptWeightsError(
             f"{path}: a damaged {architecture.name} checkpoint ({_reason(error)})"

@@ -169,7 +169,7 @@ class ConvAttention(nn.Module):
 
 
 class DecomposedConvAttention(nn.Module):
-    """ESC-FP's: a 1x1 and a depthwise large kernel that all share; the 3x3 is added to the latter."""
+    """ESC-FP's: a 1x1 and a depthwise large kernel that all share, and the 3x3."""
 
     def __init__(self, config: EscConfig) -> None:
         super().__init__()
@@ -334,8 +334,8 @@ class _Mlp(nn.Module):
 class EscLte(nn.Module):
     """ESC's features, read at any place: a local texture estimator (Lee and Jin, CVPR 2022).
 
-    For a place in the output, each of the four nearest input pixels estimates the frequencies of the
-    texture there; a small network makes a colour of them; the four are weighted by area.
+    For a place in the output, each of the four nearest input pixels estimates the frequencies of
+    the texture there; a small network makes a colour of them; the four are weighted by area.
     """
 
     _PIXELS = 32768
@@ -398,7 +398,7 @@ class EscLte(nn.Module):
             colour, total = colour + area * found, total + area
         return colour / total
 
-    def _estimate(  # noqa: PLR0913 - the paper's symbols
+    def _estimate(
         self, coefficients: Tensor, frequencies: Tensor, away_y: Tensor, away_x: Tensor,
         phase: Tensor,
     ) -> Tensor:  # fmt: skip

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from vsr.networks.blocks import FoldedConv, Spab, shuffle_factors
 from vsr.networks.normalisation import DIV2K_MEAN, Normalisation, choose
+from vsr.networks.variants import choose_variant
 
 __all__ = ["Span", "SpanConfig", "detect", "infer_config", "settle"]
 
@@ -129,13 +130,16 @@ def detect(keys: Iterable[str]) -> bool:
 def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SpanConfig:
     """Hyper-parameters from a folded state dict; ``metadata`` can only settle normalisation.
 
+    It may say ``norm`` (none), ``rgb_mean`` and ``img_range``, or hint at a variant, ``norm`` or
+    ``no-norm``.
+
     Raises:
         ValueError: the shapes fit no integer scale, or normalisation without three channels.
     """
     channels, in_channels = state["conv_1.eval_conv.weight"].shape[:2]
     fused = state["conv_cat.weight"].shape[0]
     out_channels, scale = shuffle_factors(state["upsampler.0.weight"].shape[0], in_channels)
-    norm = "no_norm" not in state and metadata.get("norm") != "none"
+    norm = _is_normalised(state, metadata)
     mean: tuple[float, ...] = DIV2K_MEAN
     if metadata.get("rgb_mean", "null") != "null":
         mean = tuple(float(v) for v in metadata["rgb_mean"].strip("[]").split(","))
@@ -146,6 +150,13 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
         out_channels=out_channels, blocks=sum(k.endswith("c1_r.eval_conv.weight") for k in state),
         norm=norm, mean=mean, img_range=float(metadata.get("img_range", 255.0)) if norm else 255.0,
     )  # fmt: skip
+
+
+def _is_normalised(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bool:
+    """Whether the input is shifted and scaled; what the file itself says comes first."""
+    if "no_norm" in state or metadata.get("norm") == "none":
+        return False
+    return choose_variant(("norm", "no-norm"), metadata, default="norm") == "norm"
 
 
 def settle(network: Span) -> Span:

@@ -232,7 +232,8 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Ss
         metadata: ``windows`` ("16,32,48") or a hint at the variant.
 
     Raises:
-        ValueError: the windows are not known, or the shapes fit no integer scale.
+        ConfigError: the windows are not known.
+        ValueError: the shapes fit no integer scale.
     """
     layers = 0
     while f"body.0.{layers}.attn.to_q" in state:
@@ -247,7 +248,8 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Ss
         heads=queries[0].shape[0], ranks=tuple(q.shape[2] for q in queries), hidden=hidden,
         frequencies=(encoded - 2) // 4, inner=state["body.0.0.ffn.proj.weight"].shape[0],
         upsampling="pixelshuffle_direct" if direct else "pixelshuffle",
-        middle=VARIANTS["sst-light"].middle if direct else middle, in_channels=state["proj.weight"].shape[1],
+        middle=VARIANTS["sst-light"].middle if direct else middle,
+        in_channels=state["proj.weight"].shape[1],
     )  # fmt: skip
     return replace(config, windows=_windows(config, metadata))
 
@@ -310,7 +312,8 @@ class SstRealConfig:
     @property
     def body(self) -> tuple[str, ...]:
         """Layers that may run in half precision; noise, modulation and the ends do not."""
-        layers = [f"proj_body.{b}.blocks.{i}" for b in range(self.blocks) for i in range(6)]
+        depth = len(self.windows)
+        layers = [f"proj_body.{b}.blocks.{i}" for b in range(self.blocks) for i in range(depth)]
         return tuple(f"{layer}.{part}" for layer in layers for part in ("attn", "ffn"))
 
     @property

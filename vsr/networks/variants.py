@@ -8,6 +8,8 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 
+from vsr.errors import ConfigError
+
 __all__ = ["choose_variant"]
 
 logger = logging.getLogger(__name__)
@@ -25,15 +27,18 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", spelled)
 
 
-def choose_variant(candidates: Sequence[str], metadata: Mapping[str, str]) -> str:
+def choose_variant(
+    candidates: Sequence[str], metadata: Mapping[str, str], default: str | None = None
+) -> str:
     """The one of ``candidates`` (all of which fit the shapes) that ``metadata`` speaks for.
 
     Args:
         candidates: names of variants, e.g. ``sst`` and ``sst+``.
         metadata: may hold ``variant``, ``file_name`` and ``requested_variant``.
+        default: what it is if nothing decides.
 
     Raises:
-        ValueError: nothing decides.
+        ConfigError: nothing decides, and there is no default.
     """
     if len(candidates) == 1:
         return candidates[0]
@@ -45,4 +50,6 @@ def choose_variant(candidates: Sequence[str], metadata: Mapping[str, str]) -> st
             chosen = max(fitting, key=len)
             logger.info("variant %s, according to %s", chosen, words)
             return chosen
-    raise ValueError(f"it may be {' or '.join(candidates)}; say which by --variant")
+    if default is None:
+        raise ConfigError(f"its shapes fit {' and '.join(candidates)}; say which by --variant")
+    return default
