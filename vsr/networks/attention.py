@@ -303,7 +303,10 @@ class _Workspace:
         self.capacity = max(1, _GROUP_TOKENS[device.type] // tokens)
 
         def zeros(features: int) -> Tensor:
-            return torch.zeros(self.capacity, tokens, heads, features, dtype=dtype, device=device)
+            with torch.inference_mode(False):  # or they could be written in inference mode only
+                return torch.zeros(
+                    self.capacity, tokens, heads, features, dtype=dtype, device=device
+                )
 
         self.q, self.k, self.v = zeros(columns), zeros(columns), zeros(self.kernel.value_width)
         for buffer, table in ((self.q, attention.q_table), (self.k, attention.k_table)):
