@@ -175,7 +175,8 @@ def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
         assert network.name == name
         size = () if network.scale else ((30, 40),)
         with torch.no_grad():
-            assert torch.equal(network.module(picture, *size), module(picture, *size))
+            found, wanted = network.module(picture, *size), module(picture, *size)
+        assert torch.allclose(found, wanted, atol=1e-4)  # the large kernel is averaged twice
 
 
 @pytest.mark.parametrize("marked", [True, False])
