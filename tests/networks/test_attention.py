@@ -1,0 +1,456 @@
+import copy
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vsr.networks import attention
+from vsr.networks.attention import (
+    ImplicitBiasAttention,
+    RelativeBiasAttention,
+    WindowAttention,
+    choose_kernel,
+    heat,
+    pad_to_multiple,
+)
+
+CPU = torch.device("cpu")
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def filled(module: WindowAttention) -> WindowAttention:
+    """With parameters so large that every bias matters."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return module.eval().requires_grad_(False)
+
+
+def implicit(channels: int, heads: int, window: int, rank: int) -> WindowAttention:
+    return filled(ImplicitBiasAttention(channels, heads, window, rank, hidden=8, frequencies=3))
+
+
+def relative(channels: int, heads: int, window: int) -> WindowAttention:
+    return filled(RelativeBiasAttention(channels, heads, window))
+
+
+MODULES = {
+    "window 8, rank 16, width 16": lambda: implicit(48, 3, 8, 16),
+    "window 4, rank 2, width 6 (8 columns)": lambda: implicit(12, 2, 4, 2),
+    "window 8, rank 3, width 4 (padded to 8)": lambda: implicit(4, 1, 8, 3),
+    "window 6, rank 9, width 5 (padded to 16)": lambda: implicit(10, 2, 6, 9),
+    "window 8, relative": lambda: relative(16, 2, 8),
+    "window 6, relative, width 5 (padded to 8)": lambda: relative(15, 3, 6),
+}
+
+
+@pytest.fixture(params=MODULES)
+def module(request: pytest.FixtureRequest) -> WindowAttention:
+    return MODULES[request.param]()
+
+
+def channels_of(module: WindowAttention) -> int:
+    return module.heads * module.width
+
+
+def picture(module: WindowAttention, height: int, width: int, count: int = 1) -> Tensor:
+    shape = (count, channels_of(module), height, width)
+    return torch.randn(shape).to(memory_format=torch.channels_last)
+
+
+def hot(module: WindowAttention, dtype: torch.dtype | None = None) -> WindowAttention:
+    warmed = copy.deepcopy(module)
+    warmed.heat(dtype)
+    return warmed
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for three windows of 8 at once."""
+    monkeypatch.setitem(attention._GROUP_TOKENS, "cpu", 3 * 64)
+
+
+# Two forms, one function.
+
+SIZES = [
+    (24, 24),  # no window is mirrored (windows of 6 and 8)
+    (13, 24), (31, 18),  # each side in part
+    (9, 10),  # more than half a window is missing
+    (3, 2), (2, 20), (1, 1),  # less than half a window is there: mirrored again and again
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_both_forms_are_equal(module: WindowAttention, size: tuple[int, int]) -> None:
+    x = picture(module, *size)
+    expected = module(x)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(hot(module)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("size", [(8, 8), (40, 24), (17, 57)], ids=str)
+def test_groups_and_batches_change_nothing(module: WindowAttention, size: tuple[int, int]) -> None:
+    x = picture(module, *size, count=3)
+    warmed = hot(module)
+    torch.testing.assert_close(warmed(x), module(x), rtol=1e-5, atol=1e-5)
+    workspace = warmed._workspace
+    assert workspace is not None
+    assert workspace.capacity == (3 * 64) // module.window**2
+    single = torch.cat([warmed(part) for part in x.split(1)])
+    torch.testing.assert_close(warmed(x), single, rtol=1e-5, atol=1e-5)
+
+
+def test_a_window_larger_than_a_group_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(attention._GROUP_TOKENS, "cpu", 10)
+    module = implicit(8, 1, 8, 4)
+    x = picture(module, 17, 9)
+    torch.testing.assert_close(hot(module)(x), module(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_published_form_is_softmax_with_a_bias(biased: bool) -> None:
+    """One window, in float64, with all scores written out."""
+    module = relative(12, 2, 6) if biased else implicit(12, 2, 6, 4)
+    module = module.double()
+    x = torch.randn(1, 12, 6, 6, dtype=torch.float64)
+    q, k, v = (
+        part.reshape(36, 2, 6).transpose(0, 1)
+        for part in module.to_qkv(x).permute(0, 2, 3, 1).flatten(0, 2).chunk(3, dim=1)
+    )
+    q_table, k_table, bias = module.position_tables()
+    scores = q @ k.mT * 6**-0.5
+    if biased:
+        assert bias is not None
+        table = module.get_parameter("relative_position_bias").view(2, 11, 11)
+        for query, key in ((0, 0), (0, 35), (35, 0), (7, 20)):
+            down, across = key // 6 - query // 6, key % 6 - query % 6
+            assert torch.equal(bias[0, :, query, key], table[:, down + 5, across + 5])
+        scores = scores + bias[0]
+    else:
+        assert q_table is not None
+        assert k_table is not None
+        scores = scores + torch.einsum("qhr,khr->hqk", q_table, k_table)
+    expected = (scores.softmax(-1) @ v).transpose(0, 1).reshape(1, 6, 6, 12).permute(0, 3, 1, 2)
+    torch.testing.assert_close(module.attend(x), expected, rtol=1e-6, atol=1e-6)
+
+
+# Mirroring.
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 16])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(16, 12), (13, 11), (9, 17), (8, 9), (5, 3), (2, 2), (1, 7), (7, 1), (1, 1)],
+)
+def test_mirroring_continues(height: int, width: int, size: int) -> None:
+    x = torch.rand(2, 3, height, width)
+    rows, columns = -height % size, -width % size
+    found = pad_to_multiple(x, size)
+    margins = ((0, 0), (0, 0), (0, rows), (0, columns))
+    assert torch.equal(found, torch.from_numpy(np.pad(x.numpy(), margins, mode="reflect")))
+    if rows < height and columns < width:
+        assert torch.equal(found, F.pad(x, (0, columns, 0, rows), mode="reflect"))
+    else:
+        with pytest.raises(RuntimeError, match="size should be less"):
+            F.pad(x, (0, columns, 0, rows), mode="reflect")
+
+
+def test_a_picture_that_fits_is_not_copied() -> None:
+    x = torch.rand(1, 3, 8, 12)
+    assert pad_to_multiple(x, 4) is x
+
+
+# The choice of a kernel.
+
+
+class Calls:
+    """What the kernel is given, and which backend PyTorch takes for it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+        self._real = F.scaled_dot_product_attention
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None, scale: float
+    ) -> Tensor:
+        assert scale == 1.0
+        self.seen.append((q, k, v, attn_mask))
+        return self._real(q, k, v, attn_mask=attn_mask, scale=scale)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    log = Calls()
+    monkeypatch.setattr(F, "scaled_dot_product_attention", log)
+    return log
+
+
+def backend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> SDPBackend:
+    return SDPBackend(torch._fused_sdp_choice(q, k, v, mask, scale=1.0))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("tokens", "width", "value_width"), [(256, 48, 32), (1024, 48, 32), (256, 48, 30), (64, 64, 30)]
+)
+def test_scores_are_never_stored(
+    calls: Calls, dtype: torch.dtype, tokens: int, width: int, value_width: int, biased: bool
+) -> None:
+    kernel = choose_kernel(CPU, dtype, width, value_width, tokens, biased)
+    q, k = torch.randn(2, 2, tokens, 4, width).mul(width**-0.25).to(dtype)
+    v = torch.randn(2, tokens, 4, value_width).to(dtype)
+    padded = F.pad(v, (0, kernel.value_width - value_width))
+    bias = torch.randn(1, 4, tokens, tokens).to(dtype) if biased else None
+    found = kernel.run(q, k, padded, bias)[..., :value_width]
+    ((*seen, mask),) = calls.seen
+    assert backend(*seen, mask) == SDPBackend.FLASH_ATTENTION
+    unpadded = v.transpose(1, 2)
+    assert backend(seen[0], seen[1], unpadded, mask) == SDPBackend.MATH  # what padding is for
+    q64, k64, v64 = (part.double().transpose(1, 2) for part in (q, k, v))
+    scores = q64 @ k64.mT + (0 if bias is None else bias.double())
+    expected = (scores.softmax(-1) @ v64).transpose(1, 2)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert (found.double() - expected).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_modules_store_no_scores(calls: Calls, module: WindowAttention, dtype: torch.dtype) -> None:
+    warmed = hot(module).to(dtype)
+    warmed(picture(module, 17, 9).to(dtype))
+    assert calls.seen
+    for q, k, v, mask in calls.seen:
+        assert q.dtype == dtype
+        assert backend(q, k, v, mask) == SDPBackend.FLASH_ATTENTION
+
+
+def test_no_kernel_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    math = SDPBackend.MATH.value
+    monkeypatch.setattr(torch, "_fused_sdp_choice", lambda *_, **__: math)
+    with pytest.raises(NotImplementedError, match="no attention kernel for cpu"):
+        choose_kernel(CPU, torch.float32, 4096, 4095, 64, False)
+
+
+def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    choose_kernel.cache_clear()
+    with caplog.at_level(logging.INFO, logger="vsr"):
+        for _ in range(2):
+            warmed = hot(implicit(96, 2, 8, 16))
+            for _ in range(2):
+                warmed(picture(warmed, 16, 16))
+    assert [r.getMessage() for r in caplog.records] == [
+        "attention 64/48 on cpu in float32: sdpa flash_attention 64/64"
+    ]
+    assert choose_kernel.cache_info().misses == 1
+    hot(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(warmed, 8, 8).to(torch.bfloat16))
+    assert choose_kernel.cache_info().misses == 2
+
+
+# Streaming.
+
+
+class Ops(TorchDispatchMode):
+    """Counts what PyTorch is asked to do, and the bytes of the tensors that it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+        self.made: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = {
+            part.untyped_storage().data_ptr() for part in _tensors((args, kwargs or {}))
+        }  # what an operation gives back in one of these is a view
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        self.count[name] += 1
+        for part in _tensors(out):
+            if part.untyped_storage().data_ptr() not in given and part.numel():
+                self.made.append((name, tuple(part.shape)))
+        return out
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def watch(module: WindowAttention, x: Tensor) -> Ops:
+    with torch.no_grad(), Ops() as ops:
+        module.attend(x)
+    return ops
+
+
+GATHERING = ("cat", "constant_pad_nd", "pad")
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_frame_copies_its_content_and_nothing_else(module: WindowAttention) -> None:
+    """Two groups or more: three copies in and one out for each, and no cat, pad or zeros."""
+    warmed, side = hot(module), module.window
+    x = picture(module, 2 * side, 2 * side)
+    first, frame = watch(warmed, x), watch(warmed, x)
+    capacity = 3 * 64 // side**2
+    groups = len(list(attention._groups(2, 2, capacity)))
+    assert groups == (1 if capacity >= 4 else 2)
+    assert frame.count["copy_"] == 4 * groups
+    assert not any(frame.count[name] for name in GATHERING)
+    # New memory: the projection, the map of results, and for each group what the kernel makes
+    # (values, and the logarithms of its sums).
+    names = [name for name, _ in frame.made]
+    kernel = "_scaled_dot_product_flash_attention_for_cpu"
+    projections = [name for name in names if name in ("mm", "addmm", "linear")]
+    assert len(projections) == 1
+    maps = [name for name in names if name in ("new_empty", "empty")]
+    assert len(maps) == 1
+    assert names.count(kernel) == 2 * groups
+    assert len(names) == len(projections) + len(maps) + 2 * groups
+    # The first frame alone makes the buffers: q, k, v.
+    assert len(first.made) >= len(frame.made) + 3
+    assert first.count["zeros"] == 3
+    assert frame.count["zeros"] == frame.count["new_zeros"] == frame.count["zero_"] == 0
+
+
+def test_the_published_form_gathers(module: WindowAttention) -> None:
+    """So the test above can fail."""
+    count = watch(module, picture(module, 16, 16)).count
+    if module.rank:
+        assert count["cat"] == 2
+        assert count["constant_pad_nd"] == 1
+    assert count["copy_"] + count["clone"] > 0
+
+
+def test_buffers_stay_where_they_are(module: WindowAttention) -> None:
+    warmed = hot(module)
+    warmed(picture(module, 17, 9))
+    workspace = warmed._workspace
+    assert workspace is not None
+    buffers = (workspace.q, workspace.k, workspace.v)
+    places = [part.data_ptr() for part in buffers]
+    fixed = [part[..., module.width :].clone() for part in buffers]
+    content = workspace.q[..., : module.width].clone()
+    for size in ((24, 40), (17, 9), (3, 30)):
+        warmed(picture(module, *size))
+        assert warmed._workspace is workspace
+        assert [part.data_ptr() for part in (workspace.q, workspace.k, workspace.v)] == places
+        for part, before in zip(buffers, fixed, strict=True):
+            assert torch.equal(part[..., module.width :], before)
+    assert not torch.equal(workspace.q[..., : module.width], content)  # while content changed
+    for part, table in ((workspace.q, warmed.q_table), (workspace.k, warmed.k_table)):
+        if table is not None:
+            columns = slice(module.width, module.width + module.rank)
+            assert torch.equal(part[..., columns], table.expand(len(part), -1, -1, -1))
+            assert not part[..., columns.stop :].any()
+    assert not workspace.v[..., module.width :].any()
+
+
+def test_the_buffers_do_not_grow_with_the_picture() -> None:
+    warmed = hot(implicit(8, 1, 8, 8))
+    for size in (8, 200):
+        warmed(picture(warmed, size, size))
+        assert warmed._workspace is not None
+        assert warmed._workspace.q.shape == (128, 64, 1, 16)
+
+
+def test_position_tables_are_computed_once(
+    module: WindowAttention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    real = type(module).position_tables
+
+    def counting(self: WindowAttention) -> Any:
+        computed.append(self)
+        return real(self)
+
+    monkeypatch.setattr(type(module), "position_tables", counting)
+    warmed, x = hot(module), picture(module, 9, 9)
+    for _ in range(3):
+        warmed(x)
+    assert len(computed) == 1
+    for _ in range(3):
+        module(x)
+    assert len(computed) == 4  # the published form computes them for each frame
+
+
+# Copies and casts.
+
+
+def test_a_copy_of_a_hot_module_has_buffers_of_its_own(module: WindowAttention) -> None:
+    warmed, x = hot(module), picture(module, 17, 9)
+    expected = warmed(x)
+    twin = copy.deepcopy(warmed)
+    assert torch.equal(twin(x), expected)
+    assert warmed._workspace is not None
+    assert twin._workspace is not None
+    assert twin._workspace.q.data_ptr() != warmed._workspace.q.data_ptr()
+    twin(picture(module, 17, 9))
+    assert torch.equal(warmed(x), expected)
+
+
+def test_inference_mode_leaves_a_hot_module_usable(module: WindowAttention) -> None:
+    warmed, x = hot(module), picture(module, 9, 9)
+    with torch.inference_mode():
+        expected = warmed(x).clone()
+    with torch.no_grad():
+        assert torch.equal(warmed(x), expected)
+        assert torch.equal(copy.deepcopy(warmed)(x), expected)
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_hot_module_can_be_cast(module: WindowAttention, dtype: torch.dtype, ran: bool) -> None:
+    x = picture(module, 17, 9)
+    expected, warmed = module(x), hot(module)
+    if ran:
+        warmed(x)  # buffers are in float32 by now
+    found = warmed.to(dtype)(x.to(dtype))
+    assert found.dtype == dtype
+    assert warmed._workspace is not None
+    assert warmed._workspace.q.dtype == dtype
+    error = (found.float() - expected).square().mean().sqrt() / expected.std()
+    assert 1e-5 < error < (0.05 if dtype == torch.bfloat16 else 0.006)
+    back = warmed.to(torch.float32)(x)  # and once more; what rounding took does not come back
+    assert back.dtype == torch.float32
+
+
+def test_queries_may_have_a_dtype_of_their_own(module: WindowAttention, calls: Calls) -> None:
+    """Layers in float32, attention in bfloat16, as the published models have it."""
+    x = picture(module, 17, 9)
+    expected = module(x)
+    calls.seen.clear()
+    warmed = hot(module, torch.bfloat16)
+    found = warmed(x)
+    assert found.dtype == torch.float32
+    assert all(part.dtype == torch.bfloat16 for seen in calls.seen for part in seen[:3])
+    assert all(mask is None or mask.dtype == torch.bfloat16 for *_, mask in calls.seen)
+    assert 1e-5 < (found - expected).square().mean().sqrt() / expected.std() < 0.05
+    assert warmed.to_qkv.weight.dtype == torch.float32
+
+
+def test_heating_twice_is_harmless(module: WindowAttention) -> None:
+    body, x = nn.Sequential(copy.deepcopy(module)), picture(module, 9, 17)
+    heat(body)
+    expected = body(x)
+    state = {name: value.clone() for name, value in body.state_dict().items()}
+    heat(body)
+    assert torch.equal(body(x), expected)
+    assert all(torch.equal(value, state[name]) for name, value in body.state_dict().items())
+
+
+def test_heat_adds_nothing_to_the_state(module: WindowAttention) -> None:
+    assert hot(module).state_dict().keys() == module.state_dict().keys()
