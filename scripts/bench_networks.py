@@ -1,10 +1,14 @@
 """Every variant of every network beside SPAN, in one run: size, work, error, time.
 
     python scripts/bench_networks.py [--size 128x128] [--device auto] [--json OUT]
+    python scripts/bench_networks.py --paper --device cuda
 
 Prints a Markdown table. Parameters and multiplications (of convolutions and matrix products;
 attention apart, in the form that is run) are counted, on random weights, since neither depends on
 them; milliseconds are the median of several frames in the precision that a run would choose.
+
+With ``--paper``: latency and peak memory of one 1280x720 output frame beside what the SST paper
+gives (tables 1, S3, S4; H200), at all scales.
 """
 
 import argparse
@@ -12,8 +16,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +31,17 @@ from vsr.networks import describe as describe_network
 from vsr.runtimes import EagerRuntime
 
 Row = dict[str, object]
+
+PAPER = {
+    "sst": ((428.9, 2675), (194.2, 1296), (111.5, 764)),
+    "sst+": ((455.8, 2825), (207.1, 1527), (120.8, 914)),
+    "sst-l": ((608.4, 2824), (276.3, 1391), (158.3, 941)),
+    "sst-l+": ((644.9, 2990), (293.4, 1639), (170.4, 1015)),
+    "sst-light": ((191.9, 755), (69.2, 359), (36.5, 205)),
+    "sst-light+": ((249.6, 804), (98.1, 432), (53.0, 253)),
+    "esc": ((120.9, 831), (41.4, 385), (21.9, 215)),
+}
+"""Milliseconds and MB at x2, x3, x4."""
 
 
 def networks() -> Iterator[tuple[str, Network]]:
@@ -42,15 +58,20 @@ def networks() -> Iterator[tuple[str, Network]]:
         ("sst-real", sst.SstReal, sst.SstRealConfig()),
     ]  # fmt: skip
     for name, build, config in configs:
-        with torch.device("meta"):
-            module = build(config)
-        module = module.to_empty(device="cpu").eval().requires_grad_(False)
-        generator = torch.Generator().manual_seed(0)
-        for parameter in module.parameters():
-            parameter.uniform_(-0.05, 0.05, generator=generator)
-        for buffer in module.buffers():
-            buffer.zero_()
-        yield name, describe_network(name, module, config)  # type: ignore[arg-type]
+        yield name, random_network(name, build, config)
+
+
+def random_network(name: str, build: type[nn.Module], config: object) -> Network:
+    """A network with small random weights."""
+    with torch.device("meta"):
+        module = build(config)
+    module = module.to_empty(device="cpu").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.uniform_(-0.05, 0.05, generator=generator)
+    for buffer in module.buffers():
+        buffer.zero_()
+    return describe_network(name, module, config)  # type: ignore[arg-type]
 
 
 def measure(name: str, network: Network, size: tuple[int, int], device: torch.device) -> Row:
@@ -70,25 +91,62 @@ def measure(name: str, network: Network, size: tuple[int, int], device: torch.de
     works = counter.get_flop_counts()["Global"]
     attention = sum(work for kind, work in works.items() if "attention" in str(kind))
     macs = [amount / 2 / (height * width) / 1000 for amount in (sum(works.values()), attention)]
-    times = []
-    for _ in range(3):
-        _wait(device)
-        started = time.perf_counter()
-        run()
-        _wait(device)
-        times.append(1000 * (time.perf_counter() - started))
     return {
         "variant": name, "scale": network.scale or "any (2)",
         "parameters": sum(p.numel() for p in network.module.parameters()),
         "kmac": round(macs[0] - macs[1]), "attention_kmac": round(macs[1]),
         "sees": f"windows, {network.grid} px" if network.grid > 1 else f"{network.halo} px",
-        "milliseconds": round(statistics.median(times), 1),
+        "milliseconds": round(milliseconds(run, 3, device), 1),
     }  # fmt: skip
+
+
+def milliseconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -> float:
+    """Median time of a call, which was made before."""
+    times = []
+    for _ in range(rounds):
+        _wait(device)
+        started = time.perf_counter()
+        run()
+        _wait(device)
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def beside_the_paper(device: torch.device, chosen: list[str] | None) -> Iterator[Row]:
+    """Latency and memory of one 1280x720 output frame, as the paper measures them."""
+    for name, figures in PAPER.items():
+        if chosen and name not in chosen:
+            continue
+        for scale, (published, memory) in zip((2, 3, 4), figures, strict=True):
+            config = replace({**sst.VARIANTS, **esc.VARIANTS}[name], scale=scale)  # type: ignore[type-var]
+            build = sst.Sst if name.startswith("sst") else esc.Esc
+            network = random_network(name, build, config)
+            runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
+            picture = torch.rand(1, 3, 720 // scale, -(-1280 // scale), device=device)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            runtime(picture)
+            found = milliseconds(partial(runtime, picture), 5, device)
+            peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0
+            yield {"variant": name, "scale": scale, "milliseconds": round(found, 1),
+                   "paper_ms": published, "mb": round(peak), "paper_mb": memory}  # fmt: skip
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _print_paper(device: torch.device, chosen: list[str] | None, path: Path | None) -> int:
+    print("| variant | scale | ms | paper's ms | peak MB (CUDA) | paper's MB |")
+    print("|---|---|---|---|---|---|")
+    rows = []
+    for row in beside_the_paper(device, chosen):
+        rows.append(row)
+        print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
+    if path:
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+    return 0
 
 
 @torch.inference_mode()
@@ -97,6 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="128x128", metavar="WxH")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--paper", action="store_true", help="beside the SST paper's figures")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
@@ -104,6 +163,8 @@ def main() -> int:
     device = choose_device(options.device)
     width, height = map(int, options.size.split("x"))
     print(f"{options.size} on {describe(device)}")
+    if options.paper:
+        return _print_paper(device, options.only, options.json)
     print("| variant | scale | parameters | kMAC/px | attention kMAC/px | sees | ms | to SPAN |")
     print("|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
