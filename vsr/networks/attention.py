@@ -42,6 +42,7 @@ __all__ = [
     "choose_kernel",
     "heat",
     "pad_to_multiple",
+    "parse_windows",
 ]
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,18 @@ class LayerNorm(nn.Module):
 
 
 # Windows.
+
+
+def parse_windows(text: str) -> tuple[int, ...]:
+    """Sides of windows as a file's metadata names them: ``16,32,48``.
+
+    Raises:
+        ValueError: these are no sides of windows.
+    """
+    sides = tuple(int(side) for side in text.split(","))
+    if min(sides) < 1:
+        raise ValueError(f"windows of {text} pixels do not exist")
+    return sides
 
 
 @lru_cache(maxsize=16)

@@ -30,6 +30,7 @@ from vsr.networks.attention import (
     Pointwise,
     RelativeBiasAttention,
     WindowAttention,
+    parse_windows,
 )
 
 __all__ = [
@@ -486,7 +487,8 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Es
         ending = "nearest"
     if implicit:
         heads, hidden, rank = block["attn.to_q"].shape
-        window = int(metadata.get("windows", VARIANTS["esc-rib"].window))
+        default = str(VARIANTS["esc-rib"].window)
+        (window,) = parse_windows(metadata.get("windows", default))
         frequencies = (block["attn.to_hidden"].shape[0] - 2) // 4
     else:
         heads, steps = block["attn.relative_position_bias"].shape

@@ -21,7 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.networks.attention import ImplicitBiasAttention, LayerNorm, Pointwise, pad_to_multiple
+from vsr.networks.attention import (
+    ImplicitBiasAttention,
+    LayerNorm,
+    Pointwise,
+    pad_to_multiple,
+    parse_windows,
+)
 from vsr.networks.variants import choose_variant
 
 __all__ = [
@@ -256,7 +262,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Ss
 
 def _windows(config: SstConfig, metadata: Mapping[str, str]) -> tuple[int, ...]:
     if "windows" in metadata:
-        return tuple(int(side) for side in metadata["windows"].split(","))
+        return parse_windows(metadata["windows"])
     fitting = [
         name
         for name, variant in VARIANTS.items()
@@ -503,7 +509,7 @@ def infer_real_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) 
     queries = [state[key] for key in sorted(layers)]
     named: dict[str, Any] = {}
     if "windows" in metadata:
-        named["windows"] = tuple(int(side) for side in metadata["windows"].split(","))
+        named["windows"] = parse_windows(metadata["windows"])
     if state["proj_in.weight"].shape[1] != 48:
         raise ValueError("not a four-fold enlargement of colour pictures")
     return SstRealConfig(
