@@ -15,10 +15,12 @@ from vsr import models_cli
 from vsr.converting import draw
 from vsr.errors import ConfigError, SinkError, VsrError, WeightsError
 from vsr.exporting import ExportConfig, export_network
-from vsr.networks import Network, classical
+from vsr.networks import Network, classical, describe
+from vsr.networks.esc import Esc, EscConfig
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
+from vsr.networks.sst import Sst, SstConfig
 from vsr.weights import load_network
 
 Format = Literal["onnx", "torchscript"]
@@ -69,6 +71,40 @@ def assert_same(found: Tensor, wanted: Tensor, limit: float = 1e-4) -> None:
     assert found.dtype == torch.float32
     assert found.shape == wanted.shape
     assert (found - wanted).abs().max() < limit * wanted.std()
+
+
+# Networks with windows: any multiple of them.
+
+
+def small_sst() -> Network:
+    config = SstConfig(channels=16, heads=1, blocks=1, windows=(8, 16), ranks=(8, 8), inner=24)
+    return describe("sst", Sst(config).eval().requires_grad_(False), config)
+
+
+def small_esc() -> Network:
+    config = EscConfig(
+        channels=16, heads=1, blocks=1, convolutions=1, window=16, large_channels=8,
+        kernel_hidden=4, inner=20, projection_inner=32,
+    )  # fmt: skip
+    return describe("esc", Esc(config).eval().requires_grad_(False), config)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("make", "batches"), [(small_sst, (1, 3)), (small_esc, (1, 1))])
+def test_windows_leave_multiples_of_them_free(
+    tmp_path: Path, make: Callable[[], Network], batches: tuple[int, int]
+) -> None:
+    network = make()
+    script, onnx_file = tmp_path / "model.pt", tmp_path / "model.onnx"
+    export_network(network, script, ExportConfig(format="torchscript"))
+    export_network(network, onnx_file, ExportConfig())
+    for batch, height, width in ((batches[0], 96, 32), (batches[1], 32, 80)):
+        (picture,) = pictures(((batch, 3, height, width),))
+        assert_same(run_onnx(onnx_file, picture), expected(network, picture))
+        assert_same(run_script(script, picture), expected(network, picture))
+    known = {p.key: p.value for p in onnx.load(onnx_file).metadata_props}
+    assert known["multiple"] == "16"
 
 
 # ONNX.
@@ -158,7 +194,7 @@ def test_torchscript_gives_our_output_at_any_size(tmp_path: Path, name: str) -> 
     torch.jit.load(path, _extra_files=extra)
     assert json.loads(extra["vsr.json"]) == {
         "architecture": network.name, "scale": str(network.scale), "source": "mine",
-        "precision": "fp32",
+        "precision": "fp32", "multiple": "1",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,6 @@ __all__ = ["SUFFIXES", "ExportConfig", "Exported", "export_network"]
 Format = Literal["onnx", "torchscript"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torchscript": ".pt"}
 """What can be written, and the usual suffix of each."""
-
-_TRACED = (2, 52, 60)
-"""Batch, height and width that are traced for a file that takes any size."""
-_SIZES = ((1, 55, 67), (2, 50, 58))
-"""Those at which it is tried: above what was traced, with odd sides, and below; none square.
-
-Both are needed: a height that became a constant does no harm to pictures that are less high."""
 
 Run = Callable[[Tensor], Tensor]
 
@@ -67,8 +60,9 @@ def export_network(network: Network, path: Path, config: ExportConfig) -> Export
     """Write ``network`` for another program, run the file, and compare.
 
     The input is called ``input``: (N, channels, H, W) float32 in [0, 1]. The output is called
-    ``output``, scale times as high and wide, and not clamped. N, H and W are free; with
-    ``config.size``, H and W are fixed, and N is 1.
+    ``output``, scale times as high and wide, and not clamped. N, H and W are free; of a network
+    with windows, H and W must be multiples of ``network.grid`` (``multiple`` in the metadata), two
+    at least, and N is 1 for ESC. With ``config.size``, H and W are fixed, and N is 1.
 
     Raises:
         ConfigError: the extra ``export`` is not installed, or the opset cannot be had.
@@ -85,15 +79,17 @@ def export_network(network: Network, path: Path, config: ExportConfig) -> Export
     metadata = {
         "architecture": network.name, "scale": str(network.scale), "source": config.source,
         "precision": "fp16" if config.half else "fp32",
+        "multiple": str(network.grid if config.size is None else 1),
     }  # fmt: skip
     _require_picture_only(network)
+    plan = _plan(network, config)
     module = _Portable(network, half=config.half).eval()
     with new_file(path, overwrite=config.overwrite) as part, _explained(network, config):
         with torch.no_grad():  # networks keep tables; they must not come from a tracer
-            module(_example(module, config))
-        opset = write(module, part, metadata, config)
+            module(_example(module, plan))
+        opset = write(module, part, metadata, config, plan)
         ours = module if not config.half else _Portable(network, half=False).eval()
-        found = max(_compare(ours, module, load(part), shape) for shape in _shapes(config))
+        found = max(_compare(ours, module, load(part), shape) for shape in plan.tried)
     return Exported(path=path, opset=opset, difference=found)
 
 
@@ -128,14 +124,39 @@ class _Portable(nn.Module):
         return out[..., :height, :width] if self._multiple > 1 else out
 
 
-def _shapes(config: ExportConfig) -> tuple[tuple[int, int, int], ...]:
-    """Batch, height and width to try a file at."""
-    return _SIZES if config.size is None else ((1, config.size[1], config.size[0]),)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is traced, at which sizes the file is tried, and which of its sides are free."""
+
+    traced: tuple[int, int, int]
+    """Batch, height and width, of which nothing must depend where they are free."""
+    tried: tuple[tuple[int, int, int], ...]
+    free: Mapping[int, object] | None = None
+    """Dimensions for ``torch.export``; None fixes all."""
 
 
-def _example(module: _Portable, config: ExportConfig) -> Tensor:
-    """What is traced: a size of which nothing must depend, or the one that is wanted."""
-    batch, height, width = _TRACED if config.size is None else _shapes(config)[0]
+def _plan(network: Network, config: ExportConfig) -> _Plan:
+    """How to export ``network``: a size is tried above what was traced and one below, none square.
+
+    Both are needed: a height that became a constant does no harm to pictures that are less high.
+    Windows tie a trace to whole windows, so sides are multiples of the grid there. A kernel for
+    each picture ties it to a batch of one: a convolution's groups cannot be free.
+    """
+    if config.size is not None:
+        shape = (1, config.size[1], config.size[0])
+        return _Plan(shape, (shape,))
+    if network.grid == 1:
+        free = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}
+        return _Plan((2, 52, 60), ((1, 55, 67), (2, 50, 58)), free)
+    grid, batch = network.grid, 1 if network.multiple > 1 else 2
+    sides = {2: grid * Dim("rows", min=2), 3: grid * Dim("columns", min=2)}
+    free = sides if batch == 1 else {0: Dim("batch"), **sides}
+    tried = ((1, 4 * grid, 5 * grid), (batch, 2 * grid, 3 * grid))
+    return _Plan((batch, 3 * grid, 4 * grid), tried, free)
+
+
+def _example(module: _Portable, plan: _Plan) -> Tensor:
+    batch, height, width = plan.traced
     return draw(module.channels, height, width).repeat(batch, 1, 1, 1)
 
 
@@ -197,17 +218,16 @@ def _require_extra() -> None:
 
 
 def _write_onnx(
-    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig
+    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig, plan: _Plan
 ) -> int:
     """Trace, add the metadata, and check the file; returns its opset."""
     import onnx
 
-    free = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")} if config.size is None else None
     with _silence():
         torch.onnx.export(
-            module, (_example(module, config),), path, dynamo=True, opset_version=config.opset,
+            module, (_example(module, plan),), path, dynamo=True, opset_version=config.opset,
             input_names=["input"], output_names=["output"], external_data=False, verbose=False,
-            dynamic_shapes=None if free is None else (free,),
+            dynamic_shapes=None if plan.free is None else (plan.free,),
         )  # fmt: skip
     model = onnx.load(path)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
@@ -248,11 +268,11 @@ def _load_onnx(path: Path) -> Run:
 
 
 def _write_script(
-    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig
+    module: _Portable, path: Path, metadata: dict[str, str], config: ExportConfig, plan: _Plan
 ) -> None:
     """Trace, and write with the metadata as a file ``vsr.json`` inside."""
     with _deprecated():
-        example = _example(module, config)
+        example = _example(module, plan)
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, path, _extra_files={"vsr.json": json.dumps(metadata)})
 

@@ -133,7 +133,7 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
         return F.pad(x, (0, columns - width, 0, rows - height), mode="reflect")
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     padded = pixels.index_select(1, _mirrored(height, width, rows, columns, x.device))
-    return padded.view(len(x), rows, columns, -1).permute(0, 3, 1, 2)
+    return padded.view(x.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
 
 
 def _split(x: Tensor, window: int, heads: int) -> Tensor:
@@ -418,7 +418,7 @@ class WindowAttention(nn.Module):
         q = q * self.width**-0.5
         if q_table is not None and k_table is not None:
             q, k = (
-                torch.cat([part, table.to(part.dtype).expand(len(part), -1, -1, -1)], dim=-1)
+                torch.cat([part, table.to(part.dtype).expand(part.shape[0], -1, -1, -1)], dim=-1)
                 for part, table in ((q, q_table), (k, k_table))
             )
         bias = None if bias is None else bias.to(q.dtype)

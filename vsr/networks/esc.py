@@ -162,7 +162,7 @@ class ConvAttention(nn.Module):
     def forward(self, x: Tensor, large: tuple[Tensor, ...]) -> Tensor:
         """(N, p, H, W) to the same; ``large`` is one kernel (p, p, k, k)."""
         (kernel,) = (part.to(x.dtype) for part in large)
-        small = self.dwc_proj(x).reshape(len(x), -1, 3, 3)
+        small = self.dwc_proj(x).reshape(x.shape[0], -1, 3, 3)
         margin = kernel.shape[-1] // 2 - 1
         diagonal = F.pad(small, [margin] * 4).permute(0, 2, 3, 1)
         kernels = kernel + torch.diag_embed(diagonal).permute(0, 3, 4, 1, 2)
@@ -179,7 +179,7 @@ class DecomposedConvAttention(nn.Module):
     def forward(self, x: Tensor, large: tuple[Tensor, ...]) -> Tensor:
         """(N, p, H, W) to the same; ``large`` is (p, p, 1, 1) and (p, 1, k, k)."""
         mixing, spatial = (part.to(x.dtype) for part in large)
-        small = self.proj(x).reshape(len(x), -1, 1, 3, 3)
+        small = self.proj(x).reshape(x.shape[0], -1, 1, 3, 3)
         margin = spatial.shape[-1] // 2 - 1
         kernels = spatial + F.pad(small, [margin] * 4)
         return _together(F.conv2d(x, mixing), kernels, x.shape[1])

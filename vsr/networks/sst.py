@@ -459,7 +459,7 @@ class SstReal(nn.Module):
         """
         height, width = x.shape[-2:]
         if x.shape[1] == 3:
-            noise = self.noise(height, width, x.device).expand(len(x), -1, -1, -1)
+            noise = self.noise(height, width, x.device).expand(x.shape[0], -1, -1, -1)
             x = torch.cat([x, noise], dim=1)
         padded = pad_to_multiple(x, self.config.grid)
         low, noise = padded[:, :3] * 2 - 1, F.pixel_shuffle(padded[:, 3:], 4)
