@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
+from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vsr.networks import attention
@@ -205,16 +206,16 @@ def backend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> SDPBackend:
 def test_scores_are_never_stored(
     calls: Calls, dtype: torch.dtype, tokens: int, width: int, value_width: int, biased: bool
 ) -> None:
-    kernel = choose_kernel(CPU, dtype, width, value_width, tokens, biased)
+    kernel = choose_kernel(CPU, dtype, width, value_width, biased)
     q, k = torch.randn(2, 2, tokens, 4, width).mul(width**-0.25).to(dtype)
     v = torch.randn(2, tokens, 4, value_width).to(dtype)
     padded = F.pad(v, (0, kernel.value_width - value_width))
     bias = torch.randn(1, 4, tokens, tokens).to(dtype) if biased else None
     found = kernel.run(q, k, padded, bias)[..., :value_width]
-    ((*seen, mask),) = calls.seen
-    assert backend(*seen, mask) == SDPBackend.FLASH_ATTENTION
+    ((seen_q, seen_k, seen_v, mask),) = calls.seen
+    assert backend(seen_q, seen_k, seen_v, mask) == SDPBackend.FLASH_ATTENTION
     unpadded = v.transpose(1, 2)
-    assert backend(seen[0], seen[1], unpadded, mask) == SDPBackend.MATH  # what padding is for
+    assert backend(seen_q, seen_k, unpadded, mask) == SDPBackend.MATH  # what padding is for
     q64, k64, v64 = (part.double().transpose(1, 2) for part in (q, k, v))
     scores = q64 @ k64.mT + (0 if bias is None else bias.double())
     expected = (scores.softmax(-1) @ v64).transpose(1, 2)
@@ -236,7 +237,7 @@ def test_no_kernel_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     math = SDPBackend.MATH.value
     monkeypatch.setattr(torch, "_fused_sdp_choice", lambda *_, **__: math)
     with pytest.raises(NotImplementedError, match="no attention kernel for cpu"):
-        choose_kernel(CPU, torch.float32, 4096, 4095, 64, False)
+        choose_kernel(CPU, torch.float32, 4096, 4095, False)
 
 
 def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -252,6 +253,35 @@ def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) ->
     assert choose_kernel.cache_info().misses == 1
     hot(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(warmed, 8, 8).to(torch.bfloat16))
     assert choose_kernel.cache_info().misses == 2
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_adds_the_same_bias() -> None:
+    q, k, v = torch.randn(3, 2, 64, 4, 16)
+    bias = torch.randn(1, 4, 64, 64)
+    found = attention._flex(flex_attention, q, k, v, bias)
+    assert torch.allclose(found, attention._sdpa(q, k, v, bias), atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("width", "value_width"), [(32, 16), (40, 16), (48, 30), (64, 32)])
+def test_cuda_attends_without_storing_scores(width: int, value_width: int, biased: bool) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    kernel = choose_kernel(device, torch.float16, width, value_width, biased)
+    tokens = 4096
+    q, k = (torch.randn(2, 4, tokens, 6, width, device=device) * width**-0.25).half()
+    v = torch.randn(4, tokens, 6, kernel.value_width, device=device).half()
+    v[..., value_width:] = 0
+    bias = torch.randn(1, 6, tokens, tokens, device=device).half() if biased else None
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    found = kernel.run(q, k, v, bias)
+    assert torch.cuda.max_memory_allocated(device) - before < 4 * found.nbytes + (64 << 20)
+    heads_first = [part[:1].float().transpose(1, 2) for part in (q, k, v)]
+    scores = heads_first[0] @ heads_first[1].mT + (0 if bias is None else bias.float())
+    expected = (scores.softmax(-1) @ heads_first[2]).transpose(1, 2)
+    assert (found[:1] - expected).abs().max() < 2e-2
 
 
 # Streaming.
@@ -291,7 +321,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def watch(module: WindowAttention, x: Tensor) -> Ops:
-    with torch.no_grad(), Ops() as ops:
+    ops = Ops()
+    with torch.no_grad(), ops:
         module.attend(x)
     return ops
 

@@ -179,12 +179,7 @@ def _round_up(width: int, step: int = 8) -> int:
 
 @cache
 def choose_kernel(
-    device: torch.device,
-    dtype: torch.dtype,
-    width: int,
-    value_width: int,
-    tokens: int,
-    biased: bool,
+    device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
 ) -> Kernel:
     """The kernel for queries and keys of ``width`` and values of ``value_width`` columns a head.
 
@@ -196,12 +191,12 @@ def choose_kernel(
     """
     candidates = [*_sdpa_kernels(device, dtype, width, value_width, biased)]
     if device.type == "cuda" and dtype is not torch.float32:
-        candidates += _extra_kernels(width, value_width, tokens, biased)
+        candidates += _extra_kernels(value_width, biased)
     if not candidates:
         raise NotImplementedError(f"no attention kernel for {device} in {dtype}, width {width}")
     kernel = candidates[0]
     if len(candidates) > 1:
-        sample = _sample(device, dtype, width, tokens, biased)
+        sample = _sample(device, dtype, width, biased)
         times = {candidate: _seconds(candidate, *sample) for candidate in candidates}
         fastest = min(candidates, key=lambda candidate: times[candidate])
         if times[fastest] < _WORTH_CHANGING * times[kernel]:
@@ -225,13 +220,13 @@ def _sdpa_kernels(
             yield Kernel(f"sdpa {choice.name.lower()} {width}/{padded}", padded, _sdpa)
 
 
-def _extra_kernels(width: int, value_width: int, tokens: int, biased: bool) -> Iterator[Kernel]:
+def _extra_kernels(value_width: int, biased: bool) -> Iterator[Kernel]:
     """What CUDA has besides SDPA: FlashAttention 4 without a bias, FlexAttention with one."""
     if biased:
         from torch.nn.attention.flex_attention import flex_attention
 
         compiled = torch.compile(flex_attention)
-        yield Kernel("flex", value_width, partial(_flex, compiled, tokens))
+        yield Kernel("flex", value_width, partial(_flex, compiled))
         return
     try:
         from flash_attn.cute import flash_attn_func  # type: ignore[import-not-found]
@@ -252,12 +247,7 @@ def _flash_attention_4(
 
 
 def _flex(
-    function: Callable[..., Tensor],
-    tokens: int,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
+    function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
 ) -> Tensor:
     assert bias is not None
     table = bias[0]
@@ -272,11 +262,10 @@ def _flex(
 Sample = tuple[Tensor, Tensor, Tensor | None]
 
 
-def _sample(
-    device: torch.device, dtype: torch.dtype, width: int, tokens: int, biased: bool
-) -> Sample:
-    """Queries (as keys, and cut as values) of one group of windows."""
-    windows = max(1, _GROUP_TOKENS[device.type] // tokens)
+def _sample(device: torch.device, dtype: torch.dtype, width: int, biased: bool) -> Sample:
+    """Queries (as keys, and cut as values) of a group of windows of 32x32."""
+    tokens = 1024
+    windows = _GROUP_TOKENS[device.type] // tokens
     q = torch.randn(windows, tokens, 4, 2 * width, dtype=dtype, device=device)
     mask = torch.zeros(1, 4, tokens, tokens, dtype=dtype, device=device) if biased else None
     return q[..., :width].contiguous(), q, mask
@@ -312,7 +301,7 @@ class _Workspace:
         self.dtype, self.device, tokens = dtype, device, window * window
         columns = _round_up(width + attention.rank)
         self.bias = None if attention.bias is None else attention.bias.to(dtype)
-        self.kernel = choose_kernel(device, dtype, columns, width, tokens, self.bias is not None)
+        self.kernel = choose_kernel(device, dtype, columns, width, self.bias is not None)
         self.capacity = max(1, _GROUP_TOKENS[device.type] // tokens)
 
         def zeros(features: int) -> Tensor:
