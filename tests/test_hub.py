@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from vsr.cache import (
 )
 from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
 from vsr.hub import Limits, fetch
+from vsr.models_cli import main
 
 WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
@@ -46,6 +48,7 @@ class Reply:
     status: int = 200
     kind: str = "application/octet-stream"
     location: str = ""
+    link: str = ""
     cut: int | None = None
     """Close the connection after so many bytes of the body."""
     stall: bool = False
@@ -93,6 +96,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", reply.etag)
         if reply.location:
             self.send_header("Location", reply.location)
+        if reply.link:
+            self.send_header("Link", reply.link)
         self.send_header("X-Repo-Commit", "0" * 40)
         self.send_header("Content-Type", reply.kind)
         self.send_header("Content-Length", str(len(body)))
@@ -429,6 +434,200 @@ def test_two_pulls_of_one_file_fetch_it_once(server):
     assert cached(server.url).read_bytes() == WEIGHTS
 
 
+# What the Hub is asked first.
+
+
+@pytest.fixture(params=["urllib", "huggingface_hub"])
+def hub(request, server, monkeypatch):
+    """The server as the Hub, with its library and without."""
+    if request.param == "urllib":
+        monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
+    elif not WITH_HUB:
+        pytest.skip("huggingface_hub is not installed")
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    return server
+
+
+def holding(*repositories, link=""):
+    """A page of the Hub's list: each repository is its name and its files."""
+    page = [{"id": i, "siblings": [{"rfilename": f} for f in files]} for i, *files in repositories]
+    return Reply(json.dumps(page).encode(), etag="", kind="application/json", link=link)
+
+
+def answering(repository, *files):
+    """What the Hub says of one repository."""
+    page = json.loads(holding((repository, *files)).content)[0]
+    return Reply(json.dumps(page).encode(), etag="", kind="application/json")
+
+
+def asked(server):
+    """What was fetched, without what the library wants to know besides."""
+    got = [request.path for request in server.log if request.command == "GET"]
+    return [path for path in got if path.startswith("/api/models") or "/resolve/" in path]
+
+
+NEXT = '<https://a.invalid/x?cursor=P>; rel="prev", <https://b.invalid/y?cursor=Q>; rel="next"'
+
+
+def test_the_repository_of_a_file_is_looked_up(hub):
+    hub.replies = [
+        holding(("Owner/one", "README.md", "a.pth"), link=NEXT),
+        holding(("Owner/two", "b.pth", "sub/x.pth"), ("other/three", "x.pth")),
+        GOOD,
+    ]
+    path = fetch("hf:owner/*/x.pth", limits=QUICK)
+    assert path == cached("hf:owner/*/x.pth")
+    assert path == cache_folder() / "huggingface.co/owner/@any/x.pth"
+    assert path.read_bytes() == WEIGHTS
+    assert asked(hub) == [
+        "/api/models?author=owner&full=true",
+        "/api/models?cursor=Q",
+        "/Owner/two/resolve/main/sub/x.pth",
+    ]
+    assert left_over() == [".pth", ".sha256"]
+    requests = len(hub.log)
+    fetch("hf:owner/*/x.pth", limits=QUICK)
+    assert len(hub.log) == requests
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen"),
+    [
+        (["README.md", "x.pth"], "x.pth"),
+        (["sub/x.pt", "config.json"], "sub/x.pt"),
+        (["x.pth", "x.safetensors"], "x.safetensors"),
+        (["x.pth", "(1).pth", "../../../up.pth"], "x.pth"),
+    ],
+)
+def test_the_only_weights_of_a_repository(hub, files, chosen):
+    hub.replies = [answering("owner/renamed", *files), GOOD]
+    path = fetch("hf:owner/repo@v1", limits=QUICK)
+    assert path == cache_folder() / "huggingface.co/owner/repo/v1/@weights"
+    assert path.read_bytes() == WEIGHTS
+    assert asked(hub) == ["/api/models/owner/repo/revision/v1", f"/owner/repo/resolve/v1/{chosen}"]
+    assert cached_files() == [path]
+
+
+@pytest.mark.parametrize(
+    ("reference", "reply", "words"),
+    [
+        ("hf:owner/*/x.pth", holding(), "hf:owner/*/x.pth: no weights there"),
+        ("hf:owner/*/x.pth", holding(("owner/a", "README.md")), "no weights there"),
+        ("hf:owner/*/x.pth", holding(("stranger/a", "x.pth")), "no weights there"),
+        ("hf:owner/*/x.pth", Reply(b'[{"id": "owner/a", "siblings": null}]'), "no weights there"),
+        (
+            "hf:owner/*/x.pth", holding(("owner/a", "far.pt"), ("owner/b", "x2.pth", "notes.txt")),
+            "no such file; there are hf:owner/b/x2.pth, hf:owner/a/far.pt; say which",
+        ),
+        (
+            "hf:owner/*/x.pth", holding(*((f"owner/{n}", "y.pth") for n in range(20))),
+            "hf:owner/5/y.pth and 14 more; say which",
+        ),
+        (
+            "hf:owner/*/x.pth", holding(("owner/a", "x.pth"), ("owner/b", "sub/x.pth")),
+            "2 files fit: hf:owner/a/x.pth, hf:owner/b/sub/x.pth; say which",
+        ),
+        ("hf:owner/repo", answering("owner/repo", "README.md"), "hf:owner/repo: no weights there"),
+        (
+            "hf:owner/repo", answering("owner/repo", "a.pth", "b.pth", "b.safetensors"),
+            "2 files fit: hf:owner/repo/a.pth, hf:owner/repo/b.safetensors; say which",
+        ),
+        ("hf:owner/repo", Reply(b"", status=404), "answers 404 (no such repository)"),
+        ("hf:owner/repo", Reply(b"", status=401), "not allowed (401), or no such repository"),
+        ("hf:owner/*/x.pth", Reply(b"", status=404), "answers 404 (no such owner)"),
+        ("hf:owner/*/x.pth", Reply(b"", status=503), "answers 503, 3 times"),
+        ("hf:owner/*/x.pth", replace(holding(("owner/a", "x.pth")), cut=9), "ended after 9 of"),
+        ("hf:owner/*/x.pth", holding(link=NEXT), "the list does not end"),
+        ("hf:owner/*/x.pth", Reply(b"<html>"), "something else than files"),
+        ("hf:owner/*/x.pth", Reply(b"\xff"), "something else than files"),
+        ("hf:owner/*/x.pth", Reply(b"[" * 100_000), "something else than files"),
+        ("hf:owner/*/x.pth", Reply(b'["x.pth"]'), "something else than files"),
+        ("hf:owner/*/x.pth", Reply(b'[{"siblings": [{}]}]'), "something else than files"),
+        ("hf:owner/repo", Reply(b'{"error": "x"}'), "something else than files"),
+        ("hf:owner/repo", Reply(b"12"), "something else than files"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_looked_up_is_said_in_one_line(hub, monkeypatch, reference, reply, words):
+    monkeypatch.setattr(vsr.hub, "_MOST_PAGES", 3)
+    hub.replies = [reply]
+    with pytest.raises(WeightsError) as caught:
+        fetch(reference, limits=QUICK)
+    assert words in one_line(caught)
+    assert left_over() == []
+
+
+def test_a_list_without_end_in_bytes(hub, monkeypatch):
+    monkeypatch.setattr(vsr.hub, "_MOST_BYTES", 1000)
+    with pytest.raises(WeightsError, match="more than a list of files"):
+        fetch("hf:owner/repo", limits=QUICK)
+
+
+def test_trouble_that_passes_while_looking_up(hub):
+    page = holding(("owner/a", "x.pth"))
+    hub.replies = [Reply(b"", status=503), replace(page, cut=5), page, GOOD]
+    assert fetch("hf:owner/*/x.pth", limits=QUICK).read_bytes() == WEIGHTS
+
+
+def test_what_was_looked_up_is_trusted_as_it_first_came(hub):
+    page = holding(("owner/a", "x.pth"))
+    hub.replies = [page, GOOD]
+    path = fetch("hf:owner/*/x.pth", limits=QUICK)
+    path.unlink()
+    hub.replies = [page, replace(GOOD, content=WEIGHTS[::-1], etag='"second"')]
+    with pytest.raises(CorruptWeightsError, match=f"not {DIGEST}"):
+        fetch("hf:owner/*/x.pth", limits=QUICK)
+    hub.replies = [page, GOOD]
+    with pytest.raises(CorruptWeightsError, match="not 000"):
+        fetch("hf:owner/*/x.pth", limits=QUICK, sha256="0" * 64)
+
+
+def test_a_token_goes_to_the_hub_and_no_further(server, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(vsr.hub, "_token", lambda: "secret")
+    away = Reply(status=307, location="/api/models/owner/new", content=b"")
+    server.replies = [away, answering("owner/new", "x.pth"), GOOD]
+    fetch("hf:owner/repo", limits=QUICK)
+    shown = [request.headers.get("Authorization") for request in server.log]
+    assert shown == ["Bearer secret", None, None]
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("hf:owner/*/x.pth", "x.pth from http://127.0.0.1:9/owner"),
+        ("hf:owner/repo", "the weights from http://127.0.0.1:9/owner/repo"),
+    ],
+)
+def test_offline_the_page_to_look_at_is_named(hub, monkeypatch, reference, words):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    place = f"fetch {words} elsewhere and put it at {cache_path(reference)}"
+    with pytest.raises(WeightsError) as caught:
+        fetch(reference, limits=QUICK)
+    assert one_line(caught).startswith("cannot reach 127.0.0.1:9 (")
+    assert one_line(caught).endswith(f"offline, {place}")
+    with pytest.raises(WeightsError) as caught:
+        cached(reference)
+    assert one_line(caught).endswith(f"run 'vsr-models pull {reference}', or {place}")
+    cache_path(reference).parent.mkdir(parents=True, exist_ok=True)
+    cache_path(reference).write_bytes(WEIGHTS)
+    assert fetch(reference, limits=QUICK) == cached(reference)
+
+
+def test_a_listed_model_is_looked_up(hub, capsys):
+    hub.replies = [holding(("dslisleedh/SST", "SSTlight_DFLIP_X2.pth")), GOOD]
+    assert main(["pull", "sst-light-dflip-x2"]) == 0
+    out, err = capsys.readouterr()
+    path = cache_path("hf:dslisleedh/*/SSTlight_DFLIP_X2.pth")
+    assert (out, path.read_bytes()) == (f"{path}\n", WEIGHTS)
+    assert "error" not in err
+    hub.replies = [holding(("dslisleedh/SST", "SSTlight_DFLIP_X2.safetensors"))]
+    assert main(["pull", "sst-light-dflip-x4"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "hf:dslisleedh/SST/SSTlight_DFLIP_X2.safetensors; say which" in err
+
+
 # References.
 
 
@@ -475,6 +674,11 @@ def test_the_hub_library_fails_in_our_words(server, monkeypatch):
         ("hf:a/b.x/c/d-e.pth@0f3", "https://huggingface.co/a/b.x/resolve/0f3/c/d-e.pth",
          "huggingface.co/a/b.x/0f3/c/d-e.pth"),
         ("https://h.org/a/b.pth", "https://h.org/a/b.pth", "h.org/a/b.pth"),
+        ("hf:a/b", "https://huggingface.co/api/models/a/b", "huggingface.co/a/b/main/@weights"),
+        ("hf:a/b@v/1", "https://huggingface.co/api/models/a/b/revision/v%2F1",
+         f"huggingface.co/a/b/v_1-{hashlib.sha256(b'hf:a/b@v/1').hexdigest()[:8]}/@weights"),
+        ("hf:a/*/c.pth", "https://huggingface.co/api/models?author=a&full=true",
+         "huggingface.co/a/@any/c.pth"),
     ],
 )  # fmt: skip
 def test_references(text, url, place):
@@ -485,7 +689,9 @@ def test_references(text, url, place):
 @pytest.mark.parametrize(
     "text",
     [
-        "hf:", "hf:a", "hf:a/b", "hf:a/b/", "hf:a/../c", "hf:a/b/../../c", "hf:a/b/c@", "hf:a//c",
+        "hf:", "hf:a", "hf:a/", "hf:a/b/", "hf:a/b@", "hf:a/*", "hf:a/*/", "hf:a/*/b/c",
+        "hf:a/*/c@v1", "hf:a/b/*", "hf:*/b/c", "hf:a/../c", "hf:a/b/../../c", "hf:a/b/c@",
+        "hf:a//c",
         "https://h.org", "https://h.org/", "https://h.org/a/", "https:///a", "ftp://h.org/a",
         "https://me:secret@h.org/a", "https://h.org:x/a", "https://[h/a", "file:///etc/passwd",
     ],
@@ -504,6 +710,12 @@ def test_what_is_no_reference(text):
         ("https://h.org/%2e%2e/%2e%2e/w.pth", "https://h.org/w.pth"),
         (f"https://h.org/{'a' * 300}.pth", f"https://h.org/{'a' * 301}.pth"),
         ("hf:a/b/c@refs/pr/1", "hf:a/b/c@refs_pr_1"),
+        ("hf:a/b", "hf:a/b@v1"),
+        ("hf:a/b@refs/pr/1", "hf:a/b@refs_pr_1"),
+        ("hf:a/*/c", "hf:a/_/c"),
+        ("hf:a/*/c d", "hf:a/*/c_d"),
+        ("hf:a/*/main", "https://huggingface.co/a/@any/main"),
+        ("hf:a/b", "https://huggingface.co/a/b/main/@weights"),
     ],
 )
 def test_each_reference_has_its_own_place_in_the_cache(one, other):
@@ -511,7 +723,6 @@ def test_each_reference_has_its_own_place_in_the_cache(one, other):
     for path in (cache_path(one), cache_path(other)):
         assert path.resolve().is_relative_to(cache_folder())
         assert all(len(name) < 120 for name in path.relative_to(cache_folder()).parts)
-    assert urlsplit(one).hostname == urlsplit(other).hostname
 
 
 def test_a_file_of_ones_own_is_no_reference():

@@ -12,6 +12,7 @@ import vsr.index as index_module
 from vsr.cache import beside, cache_path, parse
 from vsr.errors import ConfigError, WeightsError
 from vsr.index import expected_sha256, find_model, list_models, locate, models_folder
+from vsr.networks import esc, sst
 
 INDEX = """
 [[model]]
@@ -43,6 +44,13 @@ family = "far"
 scale = 3
 summary = "is fetched, of unknown sha256"
 source = "hf:owner/far/x3.pth"
+
+[[download]]
+name = "lost-x2"
+family = "lost"
+scale = 2
+summary = "is fetched, from a repository that is looked up"
+source = "hf:owner/*/x2.pth"
 
 [[download]]
 name = "far-any"
@@ -114,6 +122,17 @@ def test_what_was_not_fetched_says_how_to_get_it():
 
 
 @pytest.mark.usefixtures("shelf")
+def test_what_is_looked_up_says_on_whose_page():
+    with pytest.raises(WeightsError) as caught:
+        locate(find_model("lost", 2))
+    assert str(caught.value) == (
+        "model 'lost-x2' is not on this machine; run 'vsr-models pull lost-x2', or fetch x2.pth "
+        "from https://huggingface.co/owner elsewhere and put it at "
+        f"{cache_path('hf:owner/*/x2.pth')}"
+    )
+
+
+@pytest.mark.usefixtures("shelf")
 def test_what_was_fetched_is_found():
     known, unknown = find_model("toy", 2), find_model("far-x3", None)
     path = put(known.source, b"not what the index expects")
@@ -151,11 +170,13 @@ def test_what_is_fetched_takes_no_name_of_what_ships():
 @pytest.mark.parametrize("entry", downloads(), ids=lambda entry: entry["name"])
 def test_entries_are_complete(entry):
     model = find_model(entry["name"], None)
-    parts = urlsplit(parse(model.source).url)
+    reference = parse(model.source)
+    parts = urlsplit(reference.url)
     assert parts.scheme == "https"
-    assert parts.path.endswith((".pth", ".safetensors"))
+    assert reference.search or parts.path.endswith((".pth", ".safetensors"))
+    assert model.variant in ("", *sst.VARIANTS, *esc.VARIANTS)
     assert re.fullmatch(r"([0-9a-f]{64})?", model.sha256)
-    assert model.licence in ("Apache-2.0", "MIT")
+    assert model.licence in ("Apache-2.0", "MIT", "MIT (code)")
     assert model.architecture
     assert model.summary
     assert str(model.scale) in model.name
@@ -164,3 +185,12 @@ def test_entries_are_complete(entry):
 def test_each_source_is_listed_once():
     places = [cache_path(entry["source"]) for entry in downloads()]
     assert len(places) == len(set(places))
+
+
+@pytest.mark.parametrize("variant", sst.VARIANTS)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_sst_is_listed(variant, scale):
+    model = find_model("sst-base" if variant == "sst" else variant, scale)
+    assert (model.architecture, model.variant, model.scale) == ("sst", variant, scale)
+    assert model.source.endswith(f"_X{scale}.pth")
+    assert f" x{scale}: " in model.paper or variant == "sst-xl+"

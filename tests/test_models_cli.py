@@ -96,7 +96,7 @@ def test_help_imports_no_torch_and_no_network():
         (["pull"], "NAME|REF"),
         (["pull", "nothing"], "no model is called 'nothing'"),
         (["pull", "lanczos"], "is a filter and has no weights"),
-        (["pull", "hf:owner/repo"], "is no reference"),
+        (["pull", "hf:owner"], "is no reference"),
         (["pull", "ftp://example.org/x"], "is no reference"),
         (["pull", "http://example.invalid/x"], "only https"),
         (["pull", "https://example.invalid/x", "--sha256", "12"], "64 hexadecimal digits"),

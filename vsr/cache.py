@@ -1,7 +1,9 @@
 """The cache of downloaded weights: what a reference is, where its file lies, whether it is whole.
 
-A reference is ``hf:OWNER/REPO/FILE[@REVISION]`` or the https URL of a file; it has one place in the
-cache. Importing this module needs neither torch nor a connection.
+A reference is ``hf:OWNER/REPO/FILE[@REVISION]`` or the https URL of a file. ``hf:OWNER/REPO`` means
+the one weights file there, ``hf:OWNER/*/FILE`` the file of that name in whichever repository of the
+owner's holds it. Each has one place in the cache, known before anything is looked up. Importing
+this module needs neither torch nor a connection.
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
 
 __all__ = [
     "Reference",
+    "Search",
     "beside",
     "cache_folder",
     "cache_path",
@@ -42,16 +45,33 @@ _ITS_OWN = (".part", ".etag", ".sha256", ".lock", ".hub")
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked up on the Hugging Face Hub, as the reference leaves it open."""
+
+    owner: str
+    repository: str = ""
+    """Empty: whichever of the owner's holds ``file``."""
+    file: str = ""
+    """Empty: the one that holds weights."""
+    revision: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A file that can be fetched."""
 
     text: str
     """As it was typed."""
     url: str
+    """Of the file, or with ``search`` of what the Hub's API answers it."""
     place: tuple[str, ...]
     """Where it lies below the cache folder."""
+    in_words: str
+    """What a person is to fetch, and from where."""
     hub: tuple[str, str, str] | None = None
     """Repository, file and revision on the Hugging Face Hub."""
+    search: Search | None = None
+    """What must be looked up first."""
 
 
 def is_reference(text: str) -> bool:
@@ -77,28 +97,61 @@ def parse(text: str) -> Reference:
     if not (whole and known):
         _refuse(text)
     query = f"?{parts.query}" if parts.query else ""
-    return Reference(text, text, _place(text, parts.netloc, *f"{parts.path}{query}".split("/")))
+    place = _place(text, parts.netloc, *f"{parts.path}{query}".split("/"))
+    return Reference(text, text, place, in_words=text)
 
 
 def _parse_hub(text: str) -> Reference:
     path, at, revision = text.removeprefix("hf:").partition("@")
-    owner, _, rest = path.partition("/")
-    repository, _, file = rest.partition("/")
-    names = [owner, repository, *file.split("/"), *revision.split("/")]
-    if not at:
-        names.pop()
-    if not all(re.fullmatch(r"(?!\.\.?$)[\w.+ -]+", name) for name in names):
+    names = path.split("/")
+    anywhere = len(names) == 3 and names[1] == "*" and not at
+    named = [names[0], names[2]] if anywhere else [*names, *(revision.split("/") if at else ())]
+    if len(names) < 2 or not all(re.fullmatch(r"(?!\.\.?$)[\w.+ -]+", name) for name in named):
         _refuse(text)
-    revision = revision or "main"
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
-    url = f"{endpoint}/{owner}/{repository}/resolve/{quote(revision, safe='')}/{quote(file)}"
-    place = _place(text, "huggingface.co", owner, repository, revision, *file.split("/"))
-    return Reference(text, url, place, (f"{owner}/{repository}", file, revision))
+    owner, repository, *file = names
+    if anywhere:
+        return _in_any_repository(text, owner, file[0])
+    if not file:
+        return _any_file(text, owner, repository, revision or "main")
+    return _hub_file(text, f"{owner}/{repository}", "/".join(file), revision or "main")
+
+
+def _hub_file(text: str, repository: str, file: str, revision: str) -> Reference:
+    url = f"{_endpoint()}/{repository}/resolve/{quote(revision, safe='')}/{quote(file)}"
+    place = _place(text, "huggingface.co", *repository.split("/"), revision, *file.split("/"))
+    return Reference(text, url, place, in_words=url, hub=(repository, file, revision))
+
+
+# No name of another reference's becomes @any or @weights: see _place, which leaves no @ in any.
+
+
+def _in_any_repository(text: str, owner: str, file: str) -> Reference:
+    url = f"{_endpoint()}/api/models?author={quote(owner, safe='')}&full=true"
+    *folders, name = _place(text, "huggingface.co", owner, file)
+    words = f"{file} from {_endpoint()}/{quote(owner)}"
+    search = Search(owner, file=file)
+    return Reference(text, url, (*folders, "@any", name), in_words=words, search=search)
+
+
+def _any_file(text: str, owner: str, repository: str, revision: str) -> Reference:
+    page = quote(f"{owner}/{repository}")
+    url = f"{_endpoint()}/api/models/{page}"
+    if revision != "main":
+        url += f"/revision/{quote(revision, safe='')}"
+    place = (*_place(text, "huggingface.co", owner, repository, revision), "@weights")
+    words = f"the weights from {_endpoint()}/{page}"
+    search = Search(owner, repository, revision=revision)
+    return Reference(text, url, place, in_words=words, search=search)
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
 def _refuse(text: str) -> NoReturn:
     raise ConfigError(
-        f"{text!r} is no reference to a file; write hf:OWNER/REPO/FILE or https://HOST/PATH"
+        f"{text!r} is no reference to a file; write hf:OWNER/REPO/FILE, hf:OWNER/REPO, "
+        "hf:OWNER/*/FILE or https://HOST/PATH"
     )
 
 
@@ -183,7 +236,7 @@ def how_to_get(reference: str, name: str | None = None) -> str:
     parsed = parse(reference)
     return (
         f"run 'vsr-models pull {name or reference}', "
-        f"or fetch {parsed.url} elsewhere and put it at {cache_path(reference)}"
+        f"or fetch {parsed.in_words} elsewhere and put it at {cache_path(reference)}"
     )
 
 

@@ -65,13 +65,13 @@ def _list(options: argparse.Namespace) -> int:
         print(json.dumps(listed, indent=1, ensure_ascii=False))
         return DONE
     print(
-        f"{'name':17} {'--model':15} {'scale':>5}  {'where':8} {'Set5':>8}  {'licence':10}  summary"
+        f"{'name':19} {'--model':16} {'scale':>5}  {'where':8} {'Set5':>8}  {'licence':10}  summary"
     )
     for model in list_models():
         psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
         published = f" ({model.paper})" if model.paper else ""
         print(
-            f"{model.name:17} {model.family:15} {model.scale or 'any':>5}  {_where(model):8} "
+            f"{model.name:19} {model.family:16} {model.scale or 'any':>5}  {_where(model):8} "
             f"{psnr:>8}  {model.licence or '-':10}  {model.summary}{published}"
         )
     return DONE
@@ -97,7 +97,8 @@ def _add_pull(subparsers: "Subparsers") -> None:
     )  # fmt: skip
     parser.add_argument(
         "wanted", nargs="+", metavar="NAME|REF",
-        help="a model, a family, hf:OWNER/REPO/FILE[@REVISION], or the https URL of a file",
+        help="a model, a family, hf:OWNER/REPO[/FILE][@REVISION], hf:OWNER/*/FILE, "
+        "or the https URL of a file",
     )  # fmt: skip
     parser.add_argument(
         "--sha256", type=_hex, metavar="HEX", help="what the file of a REF must have"
@@ -200,11 +201,11 @@ def _verify(options: argparse.Namespace) -> int:
         try:
             check(path, sha256)
         except WeightsError as error:
-            print(f"bad  {name:17} {path}")
+            print(f"bad  {name:19} {path}")
             print(f"vsr-models: error: {error}", file=sys.stderr)
             code = FAILED
         else:
-            print(f"ok   {name:17} {path}")
+            print(f"ok   {name:19} {path}")
     return code
 
 
