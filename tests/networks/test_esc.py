@@ -54,7 +54,7 @@ def random_network(config: EscConfig) -> nn.Module:
         if "relative_position_bias" in name or ".plk." in name:
             nn.init.normal_(value, std=0.5)
         if name.endswith(("plk_filter", "lk_spatial")):
-            value *= 0.05
+            value.mul_(0.05)
     return module
 
 

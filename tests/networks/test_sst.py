@@ -42,14 +42,16 @@ SCALES = (2, 3, 4)
 
 def small(**options: Any) -> SstConfig:
     """A network of SST's form that runs in a moment."""
-    options = {"channels": 8, "blocks": 2, "heads": 2, "windows": (4, 8), "ranks": (2, 4),
-               "inner": 12, "frequencies": 4, "hidden": 8} | options  # fmt: skip
-    return SstConfig(**options)
+    defaults: dict[str, Any] = {
+        "channels": 8, "blocks": 2, "heads": 2, "windows": (4, 8), "ranks": (2, 4), "inner": 12,
+        "frequencies": 4, "hidden": 8,
+    }  # fmt: skip
+    return SstConfig(**defaults | options)
 
 
 def small_real(**options: Any) -> SstRealConfig:
     """The same of SSTReal's form."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "channels": 8, "blocks": 2, "heads": 2, "windows": (4, 8), "ranks": (2, 6), "inner": 6,
         "embedding": 10, "noise_channels": 8, "middle": 4, "fused": 1,
     }  # fmt: skip
