@@ -1,5 +1,7 @@
 """Training: resuming is exact, the start is a bilinear enlargement, recipes are complete."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from safetensors.torch import load_file
 
 from vsr.networks.blocks import branches, fold
 from vsr.networks.span import Span, SpanConfig
+from vsr.networks.sst import Sst, SstConfig
 from vsr.weights import load_network
 
 RECIPE = """
-network = "span"
+network = "{network}"
 scale = {scale}
 channels = 8
 photographs = "photos"
@@ -58,9 +61,9 @@ def data(tmp_path_factory):
 def run(train, data, tmp_path, monkeypatch):
     """Train by a recipe in float32; returns the weights."""
 
-    def run(out, *, steps, scale=2, extra=""):
+    def run(out, *, steps, scale=2, network="span", extra=""):
         recipe = tmp_path / "recipe.toml"
-        recipe.write_text(RECIPE.format(steps=steps, scale=scale, extra=extra))
+        recipe.write_text(RECIPE.format(network=network, steps=steps, scale=scale, extra=extra))
         arguments = [str(recipe), "--data", str(data), "--out", str(tmp_path / out)]
         monkeypatch.setattr("sys.argv", ["train.py", *arguments, "--every", "3", "--dtype=float32"])
         assert train.main() == 0
@@ -69,8 +72,20 @@ def run(train, data, tmp_path, monkeypatch):
     return run
 
 
-def test_resuming_is_exact(train, run, tmp_path, monkeypatch):
-    whole = run("whole", steps=6)
+SST = """
+[shape]
+blocks = 1
+windows = [8, 16]
+ranks = [8, 8]
+heads = 1
+inner = 12
+"""
+
+
+@pytest.mark.parametrize(("network", "extra"), [("span", ""), ("sst", SST)])
+def test_resuming_is_exact(train, run, tmp_path, monkeypatch, network, extra):
+    run_it = partial(run, steps=6, network=network, extra=extra)
+    whole = run_it("whole")
     advance = train.Trainer.advance
 
     def stop_after_three(trainer):
@@ -81,8 +96,8 @@ def test_resuming_is_exact(train, run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "advance", stop_after_three)
         with pytest.raises(KeyboardInterrupt):
-            run("halves", steps=6)
-    halves = run("halves", steps=6)
+            run_it("halves")
+    halves = run_it("halves")
     assert whole.keys() == halves.keys()
     for name, value in whole.items():
         assert torch.equal(value, halves[name]), name
@@ -146,9 +161,40 @@ def test_folding_is_differentiable_into_every_branch():
     assert all(value.grad is not None for value in state.values())
 
 
+def test_an_sst_starts_from_a_bilinear_enlargement_and_learns(train, run, tmp_path):
+    run("sst", steps=3, network="sst", extra=SST)
+    network = load_network(tmp_path / "sst" / "model.safetensors")
+    assert network.name == "sst"
+    config = network.module.config
+    assert config == SstConfig(
+        channels=8, blocks=1, windows=(8, 16), ranks=(8, 8), heads=1, inner=12, scale=2
+    )
+    recipe = train.Recipe.read(tmp_path / "recipe.toml")
+    state = train.SstSubject(recipe, torch.float32).initial(torch.zeros(0))
+    state["upsampler.up_conv.weight"][:, 3:] = 0
+    state["upsampler.up_conv.bias"].zero_()
+    state["body.2.weight"].zero_()
+    state["body.2.bias"].zero_()
+    module = Sst(config)
+    module.load_state_dict(state)
+    picture = torch.rand(1, 3, 9, 11)
+    with torch.no_grad():
+        out = module(picture)
+    expected = torch.nn.functional.interpolate(picture, scale_factor=2, mode="bilinear")
+    inner = (..., slice(2, -2), slice(2, -2))  # zero padding shows at the edge
+    assert torch.allclose(out[inner], expected[inner], atol=1e-5)
+
+
+def test_a_network_that_cannot_be_trained_is_an_error(train, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(network="esc", steps=1, scale=2, extra=""))
+    with pytest.raises(SystemExit, match="network must be one of span, sst"):
+        train.Recipe.read(recipe)
+
+
 def test_unknown_fields_of_a_recipe_are_errors(train, tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(steps=1, scale=2, extra="moment = 0.9"))
+    recipe.write_text(RECIPE.format(network="span", steps=1, scale=2, extra="moment = 0.9"))
     with pytest.raises(SystemExit, match="moment"):
         train.Recipe.read(recipe)
 

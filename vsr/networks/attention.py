@@ -107,6 +107,7 @@ def parse_windows(text: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept may be used in training later
 def _mirrored(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """For each pixel of a padded picture, row by row, the pixel it repeats."""
 
@@ -455,6 +456,7 @@ class ImplicitBiasAttention(WindowAttention):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept may be used in training later
 def _encode(window: int, frequencies: int, device: torch.device) -> Tensor:
     """Pixel centres of a window in (-1, 1), x before y, and their sines and cosines; no pi."""
     centres = (torch.arange(window) + 0.5) * (2 / window) - 1
