@@ -3,7 +3,8 @@
     python scripts/bench_attention.py [--device auto] [--json OUT]
 
 * padded / plain: scaled_dot_product_attention with values as wide as queries, over the plain call
-  with narrower values, on the shapes of an SST's windows (4 heads).
+  with narrower values, on the shapes of an SST's windows (4 heads); with freed memory returned to
+  the system, as malloc does by itself, and kept, as the command has it.
 * streaming / published: a layer's attention with buffers that stay, over the same written as in the
   paper: positions computed and concatenated for every frame.
 
@@ -16,7 +17,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -84,6 +86,32 @@ def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.dev
     )  # fmt: skip
 
 
+def measure(device: torch.device) -> Iterator[dict[str, object]]:
+    """Measure and print, row by row."""
+    dtypes = (torch.float32, torch.float16 if device.type == "cuda" else torch.bfloat16)
+    for kept in (False, True):
+        if kept:
+            keep_freed_memory()  # as the command does; from here on for this process
+        print(f"freed memory {'kept, as the command does' if kept else 'returned, as malloc does'}")
+        for dtype, shape in product(dtypes, SHAPES):
+            label = "{} windows of {} tokens, {}/{}".format(*shape)
+            yield show(label, dtype, bench_padding(shape, dtype, device), kept)
+    for dtype, name, layer in product(dtypes, ("sst-light", "sst"), range(3)):
+        label = f"{name}, window {VARIANTS[name].windows[layer]}, {FRAME[1]}x{FRAME[0]}"
+        yield show(label, dtype, bench_streaming(name, layer, dtype, device), True)
+
+
+def show(label: str, dtype: torch.dtype, times: Times, kept: bool) -> dict[str, object]:
+    """Print a row and return it."""
+    (first, before), (second, after) = times.items()
+    kind = str(dtype).removeprefix("torch.")
+    print(
+        f"{label:44} {kind:9} {first} {before:8.2f} ms, {second} {after:8.2f} ms: "
+        f"{before / after:.2f} times as fast", flush=True,
+    )  # fmt: skip
+    return {"what": label, "dtype": kind, "kept": kept, **times, "ratio": before / after}
+
+
 @torch.inference_mode()
 def main() -> int:
     """Measure and print."""
@@ -91,27 +119,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
-    keep_freed_memory()
-    device = choose_device(options.device)
-    half = torch.float16 if device.type == "cuda" else torch.bfloat16
-    rows = []
-    for dtype in (torch.float32, half):
-        for shape in SHAPES:
-            label = "{} windows of {} tokens, {}/{}".format(*shape)
-            rows.append((label, dtype, bench_padding(shape, dtype, device)))
-        for name in ("sst-light", "sst"):
-            for layer in range(3):
-                label = f"{name}, window {VARIANTS[name].windows[layer]}, {FRAME[1]}x{FRAME[0]}"
-                rows.append((label, dtype, bench_streaming(name, layer, dtype, device)))
-    results = []
-    for label, dtype, times in rows:
-        (first, before), (second, after) = times.items()
-        kind = str(dtype).removeprefix("torch.")
-        print(
-            f"{label:44} {kind:9} {first} {before:8.2f} ms, {second} {after:8.2f} ms: "
-            f"{before / after:.2f} times as fast"
-        )
-        results.append({"what": label, "dtype": kind, **times, "ratio": before / after})
+    results = list(measure(choose_device(options.device)))
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0

@@ -22,7 +22,7 @@ from vsr.networks import Network, classical, describe, identify
 
 __all__ = ["build_network", "load_network", "read_checkpoint"]
 
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+_WRAPPERS = ("params_ema", "params", "state_dict", "model", "sd")
 
 
 # Reading files.

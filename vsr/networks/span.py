@@ -156,7 +156,7 @@ def _is_normalised(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     """Whether the input is shifted and scaled; what the file itself says comes first."""
     if "no_norm" in state or metadata.get("norm") == "none":
         return False
-    return choose_variant(("norm", "no-norm"), metadata, default="norm") == "norm"
+    return choose_variant(("norm", "nonorm"), metadata, default="norm") == "norm"
 
 
 def settle(network: Span) -> Span:

@@ -27,6 +27,11 @@ def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", spelled)
 
 
+def _is_named(candidate: str, name: str) -> bool:
+    """Whether every part of a variant's name occurs in a file's: ``sst+`` in ``SST-base-plus``."""
+    return all(_plain(part) in _plain(name) for part in re.findall(r"[a-z]+|\+", candidate))
+
+
 def choose_variant(
     candidates: Sequence[str], metadata: Mapping[str, str], default: str | None = None
 ) -> str:
@@ -42,14 +47,24 @@ def choose_variant(
     """
     if len(candidates) == 1:
         return candidates[0]
+    requested = metadata.get("requested_variant", "")
     for origin, words in _ORIGINS.items():
-        hint = _plain(metadata.get(origin, ""))
-        exact = origin != "file_name"
-        fitting = [c for c in candidates if _plain(c) == hint or (not exact and _plain(c) in hint)]
+        hint = metadata.get(origin, "")
+        fits = _is_named if origin == "file_name" else _is_called
+        fitting = [candidate for candidate in candidates if fits(candidate, hint)]
         if fitting:
             chosen = max(fitting, key=len)
-            logger.info("variant %s, according to %s", chosen, words)
+            ignored = requested and not _is_called(chosen, requested)
+            logger.log(
+                logging.WARNING if ignored else logging.INFO, "variant %s, according to %s%s",
+                chosen, words, f"; --variant {requested} is ignored" if ignored else "",
+            )  # fmt: skip
             return chosen
     if default is None:
         raise ConfigError(f"its shapes fit {' and '.join(candidates)}; say which by --variant")
     return default
+
+
+def _is_called(candidate: str, name: str) -> bool:
+    """Whether ``name`` is the variant's, however it is spelt."""
+    return _plain(candidate) == _plain(name)
