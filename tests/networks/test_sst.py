@@ -298,8 +298,13 @@ def test_origins_are_asked_in_order(
 ) -> None:
     with caplog.at_level(logging.INFO, logger="vsr"):
         assert infer_config(empty_state(VARIANTS["sst"]), metadata) == VARIANTS[variant]
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [f"variant {variant}, according to {words}"]
+    (record,) = caplog.records
+    said, asked = record.getMessage(), metadata["requested_variant"]
+    if words == "--variant":
+        assert said == f"variant {variant}, according to --variant"
+    else:
+        assert said == f"variant {variant}, according to {words}; --variant {asked} is ignored"
+        assert record.levelno == logging.WARNING
 
 
 @pytest.mark.parametrize("variant", ["sst-light", "sst", "sst-l"])

@@ -116,8 +116,9 @@ class Network:
     multiples of this, where its windows begin, and are blended."""
     multiple: int = 1
     """Pictures are mirrored to sides of a multiple of this, and the result is cropped."""
-    values_per_pixel: float = 500.0
-    """Numbers that are alive at once for an input pixel, about."""
+    values_per_pixel: float = 1000.0
+    """Numbers that are alive at once for an input pixel, about; set by measurement in bf16, where
+    what stays in float32 counts twice."""
     noise: Callable[[int, int, torch.device], Tensor] | None = None
     """Draws (1, C, H, W) that the module wants behind the picture's channels, for a whole frame."""
 

@@ -45,6 +45,8 @@ __all__ = [
     "infer_lte_config",
 ]
 
+_LTE_FEATURES = 256
+
 Ending = Literal["direct", "bicubic", "nearest", "features"]
 
 
@@ -115,7 +117,9 @@ class EscConfig:
     def values_per_pixel(self) -> float:
         """Numbers that are alive at once for an input pixel, at the worst moment."""
         layer = 9 * self.channels + 3 * max(self.inner, self.projection_inner)
-        enlarged = 2.5 * self.channels * 16 if self.ending == "nearest" else 8 * self.scale**2
+        if self.ending == "features":
+            return layer + 4 * _LTE_FEATURES
+        enlarged = 8 * self.channels * 16 if self.ending == "nearest" else 8 * self.scale**2
         return max(layer, 3 * self.channels + enlarged)
 
 
@@ -343,7 +347,7 @@ class EscLte(nn.Module):
     """Output pixels that are worked on at once: each takes 4 x 256 numbers."""
     _LARGEST_TRAINED = 4
 
-    def __init__(self, config: EscConfig, features: int = 256) -> None:
+    def __init__(self, config: EscConfig, features: int = _LTE_FEATURES) -> None:
         super().__init__()
         self.config = config
         self.encoder = Esc(config)

@@ -89,8 +89,8 @@ class SstConfig:
     @property
     def values_per_pixel(self) -> float:
         """Numbers that are alive at once for an input pixel, at the worst moment."""
-        layer = 9 * self.channels + 3 * self.inner
-        shuffled = 0 if self.upsampling == "pixelshuffle_direct" else 2 * self.middle
+        layer = 16 * self.channels + 6 * self.inner
+        shuffled = 0 if self.upsampling == "pixelshuffle_direct" else 6 * self.middle
         return max(layer, 3 * self.channels + self.scale**2 * (shuffled + 6))
 
 
@@ -325,7 +325,7 @@ class SstRealConfig:
     @property
     def values_per_pixel(self) -> float:
         """Numbers that are alive at once for an input pixel, at the worst moment."""
-        return max(9 * self.channels + 6 * self.inner, 2.5 * self.middle * self.scale**2)
+        return max(16 * self.channels + 12 * self.inner, 8 * self.middle * self.scale**2)
 
 
 class SwiGluFfn(nn.Module):
