@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,11 +117,13 @@ def milliseconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -
 
 def beside_the_paper(device: torch.device, chosen: list[str] | None) -> Iterator[Row]:
     """Latency and memory of one 1280x720 output frame, as the paper measures them."""
-    for name, figures in PAPER.items():
-        if chosen and name not in chosen:
+    variants: dict[str, Any] = {**sst.VARIANTS, **esc.VARIANTS}
+    for name, variant in variants.items():
+        if variant.scale != 2 or (chosen and name not in chosen):  # one scale only, or any
             continue
+        figures = PAPER.get(name, (("-", "-"),) * 3)
         for scale, (published, memory) in zip((2, 3, 4), figures, strict=True):
-            config = replace({**sst.VARIANTS, **esc.VARIANTS}[name], scale=scale)  # type: ignore[type-var]
+            config = replace(variant, scale=scale)
             build = sst.Sst if name.startswith("sst") else esc.Esc
             network = random_network(name, build, config)
             runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))

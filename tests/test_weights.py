@@ -179,6 +179,18 @@ def test_each_architecture_loads(tmp_path: Path, picture: Tensor) -> None:
         assert torch.allclose(found, wanted, atol=1e-4)  # the large kernel is averaged twice
 
 
+def test_the_layout_of_esc_lte(tmp_path: Path) -> None:
+    config = EscConfig(
+        scale=0, ending="features", channels=8, blocks=1, convolutions=1, window=8, heads=1,
+        large_channels=4, kernel=5, kernel_hidden=2, inner=8, projection_inner=8,
+    )  # fmt: skip
+    state = average_large_kernel(EscLte(config).state_dict())
+    path = tmp_path / "lte.pth"
+    torch.save({"model": {"name": "lte", "args": {"imnet_spec": {}}, "sd": state}}, path)
+    network = load_network(path)
+    assert (network.name, network.scale) == ("esc-lte", 0)
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_networks_without_normalisation(tmp_path: Path, picture: Tensor, marked: bool) -> None:
     """Told by the buffer ``no_norm``, or by the file's metadata alone."""
