@@ -66,7 +66,9 @@ STEPS = (
 
 def run(step: Step, out: Path, data: Path, left: float) -> dict[str, object]:
     """Run one step within ``left`` seconds; its record."""
-    filled = [part.format(out=out, data=data) for part in step.arguments]
+    filled = [
+        part.replace("{out}", str(out)).replace("{data}", str(data)) for part in step.arguments
+    ]
     limit, started = min(step.seconds, left), time.monotonic()
     with (out / f"{step.name}.txt").open("w") as log:
         try:
