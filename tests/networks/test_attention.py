@@ -485,3 +485,15 @@ def test_heating_twice_is_harmless(module: WindowAttention) -> None:
 
 def test_heat_adds_nothing_to_the_state(module: WindowAttention) -> None:
     assert hot(module).state_dict().keys() == module.state_dict().keys()
+
+
+def test_values_are_widened_in_the_weights() -> None:
+    published = implicit(60, 2, 8, 18)  # 30 columns a head
+    warmed = hot(published)
+    assert warmed.to_qkv.weight.shape[0] == 60 + 60 + 64
+    values = warmed.to_qkv.weight[120:].reshape(2, 32, 60)
+    assert values[:, 30:].count_nonzero() == 0
+    assert published.to_qkv.weight.shape[0] == 180
+    x = picture(published, 19, 33)
+    with torch.no_grad():
+        assert torch.allclose(warmed(x), published(x), atol=1e-6)

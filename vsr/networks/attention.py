@@ -4,9 +4,10 @@ Windows, position tables and the choice of kernel live here, for every network t
 
 A window's attention has two forms. Before :meth:`WindowAttention.heat` it is the published one:
 differentiable, traceable, with parameters as checkpoints have them. After it, it is the streaming
-one: scales are folded into the weights, tables are computed once, and q, k and v live in buffers
-that stay. Their positional columns, and the zeros that pad a value to the width that the kernel
-wants, are written once; a frame writes the content columns only. Windows have to be copied out of
+one: scales are folded into the weights, values are widened there to what kernels align to, tables
+are computed once, and q, k and v live in buffers that stay. Their positional columns, and the zeros
+up to the width of queries that some kernels want of a value, are written once; a frame writes the
+content columns only. Windows have to be copied out of
 the picture anyway, so that write is free, and nothing is concatenated or padded per frame.
 
 The buffers hold a bounded number of tokens whatever the frame's size: windows pass through them in
@@ -364,7 +365,19 @@ class WindowAttention(nn.Module):
             assert self.to_qkv.bias is not None
             self.to_qkv.bias[:queries] *= self.width**-0.5
             self.q_table, self.k_table, self.bias = self.position_tables()
+            self._widen_values()
         self._hot, self._dtype = True, dtype
+
+    def _widen_values(self) -> None:
+        """Zero rows in the projection, so that a value has the width that kernels align to."""
+        extra = _round_up(self.width) - self.width
+        for name in ("weight", "bias") if extra else ():
+            rows = self.to_qkv.get_parameter(name)
+            others, values = rows.tensor_split([2 * self.heads * self.width])
+            values = values.reshape(self.heads, self.width, *rows.shape[1:])
+            zeros = values.new_zeros(self.heads, extra, *rows.shape[1:])
+            widened = torch.cat([others, torch.cat([values, zeros], dim=1).flatten(0, 1)])
+            setattr(self.to_qkv, name, nn.Parameter(widened, requires_grad=False))
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention of (N, C, H, W) before the last projection: (N, C, H, W), channels last."""
@@ -379,19 +392,22 @@ class WindowAttention(nn.Module):
         return out
 
     def _stream(self, qkv: Tensor) -> Tensor:
-        """(N, H, W, 3C), sides multiples of the window, to (N, H, W, C)."""
+        """(N, H, W, 3C or more), sides multiples of the window, to (N, H, W, C)."""
         dtype = self._dtype or qkv.dtype
         if self._workspace is None or not self._workspace.serves(dtype, qkv.device):
             self._workspace = _Workspace(self, dtype, qkv.device)
         workspace, width, side = self._workspace, self.width, self.window
-        out = qkv.new_empty((*qkv.shape[:3], self.heads * width))
-        parts = [_split(part, side, self.heads) for part in qkv.chunk(3, dim=-1)]
+        channels = self.heads * width
+        out = qkv.new_empty((*qkv.shape[:3], channels))
+        q_k_v = qkv.tensor_split([channels, 2 * channels], dim=-1)
+        parts = [_split(part, side, self.heads) for part in q_k_v]
         target = _split(out, side, self.heads)
         for rows, columns in _groups(target.shape[0], target.shape[1], workspace.capacity):
             squares = target[rows, columns]
             group = workspace.take(squares.shape[0] * squares.shape[1])
             for buffer, part in zip(group, parts, strict=True):
-                buffer[..., :width].view(*squares.shape).copy_(part[rows, columns])
+                content = part[rows, columns]
+                buffer[..., : content.shape[-1]].view(content.shape).copy_(content)
             q, k, v = group
             squares.copy_(
                 workspace.kernel.run(q, k, v, workspace.bias)[..., :width].reshape(squares.shape)
