@@ -496,4 +496,4 @@ def test_values_are_widened_in_the_weights() -> None:
     assert published.to_qkv.weight.shape[0] == 180
     x = picture(published, 19, 33)
     with torch.no_grad():
-        assert torch.allclose(warmed(x), published(x), atol=1e-6)
+        assert (warmed(x) - published(x)).abs().max() < 1e-4 * published(x).std()
