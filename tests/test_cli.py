@@ -16,14 +16,15 @@ import av
 import pytest
 
 import vsr
-from vsr.cli import _build_parser, _make_config, _time, main
+from vsr.cli import main
 from vsr.config import UpscaleConfig
+from vsr.options import _time, build_parser, make_config
 
 COMMAND = [sys.executable, "-m", "vsr"]
 
 
 def parse(*arguments):
-    return _make_config(_build_parser().parse_intermixed_args(arguments))
+    return make_config(build_parser().parse_intermixed_args(arguments))
 
 
 def count_frames(path):

@@ -16,7 +16,8 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors",),
-    ("config",),
+    ("tags",),
+    ("config", "hdr"),
     ("frame",),
     ("resample",),
     ("colour",),
@@ -31,10 +32,9 @@ ORDER = [
     ("importing", "exporting"),
     ("device", "runtimes", "tiles", "slots"),
     ("engine",),
-    ("progress",),
+    ("progress", "planning"),
     ("pipeline",),
-    ("console",),
-    ("console",),
+    ("console", "options"),
     ("cli", "models_cli", "vapoursynth"),
     ("__main__",),
 ]

@@ -273,10 +273,3 @@ def test_progress_is_a_path_of_growing_frames(make_clip, tmp_path):
     assert seen[0].total == 12
     assert seen[-1].eta == 0
     assert seen[-1].position == Fraction(11, 24)
-
-
-def test_an_interlaced_source_is_warned_of(shared, caplog):
-    path = shared / "media/format-corpus/dv-pal-interlaced.mov"
-    report = upscale(UpscaleConfig(input=path, output=None, model="identity", frames=2))
-    assert [line for line in report.warnings if "is interlaced" in line]
-    assert sum("is interlaced" in record.message for record in caplog.records) == 1

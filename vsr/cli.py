@@ -7,23 +7,19 @@ that ``--help`` is instant. stdout carries nothing but answers to ``--version`` 
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
-from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from vsr import __version__
-from vsr.cache import local_file
-from vsr.config import DITHERS, PRECISIONS, EncoderConfig, UpscaleConfig
+from vsr.config import UpscaleConfig
 from vsr.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.errors import ConfigError, VsrError
+from vsr.options import USAGE, build_parser, make_config
 
 if TYPE_CHECKING:
     from vsr.pipeline import OnProgress, Report
@@ -31,191 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-_LEVELS = ("debug", "info", "warning", "error")
-_EXAMPLES = """\
-examples:
-  vsr-upscale in.mp4 out.mp4                          twice the size
-  vsr-upscale in.mkv out.mkv --model span --scale 4 --crf 14 --preset slow
-  vsr-upscale dvd.mkv hd.mkv --size 1440x1080 -c:v libx265
-  vsr-upscale in.mp4 out.mp4 -ss 1:30 --frames 100    try it on a piece first
-  vsr-upscale in.mp4 -f null - --stats                how fast is this machine?
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with one line for an error rather than the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
-
-
-def _build_parser() -> _Parser:
-    parser = _Parser(
-        prog="vsr-upscale", description="Upscale a video with a super-resolution network.",
-        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
-    _add_files(parser)
-    _add_upscaling(parser.add_argument_group("upscaling"))
-    _add_range(parser.add_argument_group("part of the input"))
-    _add_encoding(parser.add_argument_group("encoding"))
-    _add_reporting(parser.add_argument_group("reporting"))
-    return parser
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", metavar="FILE", help="input and output")
-    parser.add_argument("-i", "--input", metavar="FILE", help="input, instead of the first FILE")
-    parser.add_argument("-o", "--output", metavar="FILE", help="output, instead of the last FILE")
-    parser.add_argument(
-        "-f", dest="muxer", choices=("null",), help="null: discard the result (output is -)"
-    )
-    replace = parser.add_mutually_exclusive_group()
-    replace.add_argument("-y", dest="overwrite", action="store_true", help="replace the output")
-    replace.add_argument(
-        "-n", dest="overwrite", action="store_false", help="never replace the output (default)"
-    )
-
-
-def _add_upscaling(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--model", metavar="NAME", default=_default("model"),
-        help="a name from --list-models (default: %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--scale", type=_scale, metavar="N",
-        help="enlargement (default: the model's); a fraction where the model takes any",
-    )  # fmt: skip
-    group.add_argument(
-        "--weights", metavar="FILE", help="a checkpoint of your own, or what vsr-models has pulled"
-    )
-    group.add_argument(
-        "--variant", metavar="NAME", help="what the checkpoint is, if it does not tell: e.g. sst+"
-    )
-    group.add_argument(
-        "--size", type=_size, metavar="WxH",
-        help="exact final size, by a last Lanczos resize unless the model takes any",
-    )  # fmt: skip
-    group.add_argument(
-        "--device", default=_default("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
-    group.add_argument(
-        "--precision", choices=PRECISIONS, default=_default("precision"),
-        help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32",
-    )  # fmt: skip
-    group.add_argument(
-        "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"
-    )
-    group.add_argument(
-        "--dither", choices=DITHERS, default=_default("dither"),
-        help="how to round to the output's depth (default: none)",
-    )  # fmt: skip
-
-
-def _add_range(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-ss", dest="start", type=_time, metavar="TIME", help="start there")
-    group.add_argument(
-        "-to", dest="end", type=_time, metavar="TIME", help="stop there; [HH:]MM:SS or seconds"
-    )
-    group.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
-
-
-def _add_encoding(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "-c:v", "--codec", dest="codec", metavar="NAME", help="encoder, e.g. libx265, ffv1"
-    )
-    group.add_argument("--crf", type=float, metavar="X", help="quality; lower is better")
-    group.add_argument("--preset", metavar="NAME", help="encoder speed, e.g. slow")
-    group.add_argument("--pix-fmt", "-pix_fmt", metavar="NAME", help="e.g. yuv420p10le")
-    group.add_argument(
-        "-e", dest="options", action="append", type=_option, default=[], metavar="KEY=VALUE",
-        help="any other encoder option; may be repeated",
-    )  # fmt: skip
-
-
-def _add_reporting(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--progress", choices=("bar", "json", "none"),
-        help="on stderr (default: bar on a terminal, else none)",
-    )  # fmt: skip
-    group.add_argument("--stats", action="store_true", help="say at the end where time went")
-    group.add_argument("--log-level", choices=_LEVELS, default="info")
-    group.add_argument("--debug", action="store_true", help="show a traceback when it fails")
-    group.add_argument("--list-models", action="store_true", help="list the models and exit")
-    group.add_argument("--version", action="store_true", help="print all versions and exit")
-
-
-def _default(name: str) -> str:
-    """The default of a field of UpscaleConfig; defaults are written there only."""
-    field = next(f for f in fields(UpscaleConfig) if f.name == name)
-    assert field.default is not MISSING
-    return str(field.default)
-
-
-def _time(text: str) -> Fraction:
-    """``90``, ``1:30``, ``0:01:30.5`` as seconds."""
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds or [HH:]MM:SS")
-    seconds = Fraction(0)
-    for part in text.split(":"):
-        seconds = seconds * 60 + Fraction(part)
-    return seconds
-
-
-def _scale(text: str) -> Fraction | int:
-    if not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no enlargement; write e.g. 2 or 2.7")
-    scale = Fraction(text)
-    return int(scale) if scale.denominator == 1 else scale
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[x:](\d+)", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write e.g. 1920x1080")
-    return int(match[1]), int(match[2])
-
-
-def _option(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is no option; write KEY=VALUE")
-    return key, value
-
-
-def _make_config(options: argparse.Namespace) -> UpscaleConfig:
-    source, target = _files(options)
-    discard = options.muxer == "null"
-    if target == "-" and not discard:
-        raise ConfigError("writing to a pipe is not supported; name an output file")
-    if source == "-":
-        raise ConfigError("reading from a pipe is not supported; name an input file")
-    return UpscaleConfig(
-        input=Path(source), output=None if discard else Path(target), model=options.model,
-        weights=local_file(options.weights) if options.weights else None, variant=options.variant,
-        scale=options.scale, size=options.size, device=options.device,
-        precision=options.precision, tile=options.tile, dither=options.dither,
-        start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
-        encoder=EncoderConfig(
-            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
-            options=dict(options.options),
-        ),
-    )  # fmt: skip
-
-
-def _files(options: argparse.Namespace) -> tuple[str, str]:
-    """Input and output, each given by its option or by position."""
-    positional = list(options.files)
-    source = options.input or (positional.pop(0) if positional else None)
-    target = options.output or (positional.pop(0) if positional else None)
-    if positional:
-        raise ConfigError(f"too many files: {' '.join(positional)}")
-    if source is None:
-        raise ConfigError("no input file")
-    if target is None and options.muxer != "null":
-        raise ConfigError("no output file")
-    return source, target or "-"
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def _print_versions() -> None:
@@ -324,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
-    parser = _build_parser()
+    parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
     try:
         if options.version:
@@ -332,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.list_models:
             _print_models()
         else:
-            return _run(_make_config(options), options)
+            return _run(make_config(options), options)
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return INTERRUPTED

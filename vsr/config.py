@@ -10,14 +10,87 @@ from pathlib import Path
 from typing import Literal
 
 from vsr.errors import ConfigError
+from vsr.tags import FieldOrder, Range, Siting
 
-__all__ = ["DITHERS", "PRECISIONS", "Dither", "EncoderConfig", "Precision", "UpscaleConfig"]
+__all__ = [
+    "DEINTERLACERS",
+    "DITHERS",
+    "PIPE",
+    "PRECISIONS",
+    "Deinterlacer",
+    "Dither",
+    "EncoderConfig",
+    "FieldsConfig",
+    "InputConfig",
+    "Precision",
+    "UpscaleConfig",
+]
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Dither = Literal["none", "ordered"]
+Deinterlacer = Literal["bwdif", "yadif"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "fp16", "bf16")
 DITHERS: tuple[Dither, ...] = ("none", "ordered")
+DEINTERLACERS: tuple[Deinterlacer, ...] = ("bwdif", "yadif")
+
+PIPE = Path("-")
+"""As an input standard input, as an output standard output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputConfig:
+    """What the user knows better than the input; None means "as it says"."""
+
+    raw_size: tuple[int, int] | None = None
+    """(width, height) of raw video, which says nothing of itself; with ``raw_format``."""
+    raw_format: str | None = None
+    """FFmpeg's pixel format name of raw video; makes the input raw video."""
+    rate: Fraction | None = None
+    """Frames a second: of raw video and pictures, or instead of the timestamps."""
+    matrix: int | None = None
+    """H.273 matrix coefficients."""
+    range: Range | None = None
+    primaries: int | None = None
+    """H.273 colour primaries."""
+    transfer: int | None = None
+    """H.273 transfer characteristics."""
+    siting: Siting | None = None
+    sar: Fraction | None = None
+    """Sample (pixel) aspect ratio."""
+    field_order: FieldOrder | None = None
+
+    def __post_init__(self) -> None:
+        if (self.raw_format is None) != (self.raw_size is None):
+            raise ConfigError("raw video (-f rawvideo) needs both -video_size and -pixel_format")
+        if self.raw_size is not None and min(self.raw_size) < 1:
+            raise ConfigError("video size must be positive, not {}x{}".format(*self.raw_size))
+        if self.rate is not None and self.rate <= 0:
+            raise ConfigError(f"rate must be above 0, not {float(self.rate):g}")
+        if self.sar is not None and self.sar <= 0:
+            raise ConfigError(f"the sample aspect ratio must be above 0, not {self.sar}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldsConfig:
+    """What is done with interlaced and telecined pictures; nothing said means: stop at them."""
+
+    deinterlace: Deinterlacer | None = None
+    field_rate: bool = False
+    """A frame for every field, not for every two: 50 fields a second become 50 frames."""
+    ivtc: bool = False
+    """Undo hard telecine: every film frame once, at 4/5 of the rate."""
+    progressive: bool = False
+    """Go on with the frames as they are."""
+
+    def __post_init__(self) -> None:
+        chosen = (self.deinterlace is not None, self.ivtc, self.progressive)
+        if sum(chosen) > 1:
+            raise ConfigError("choose one of --deinterlace, --ivtc and --progressive")
+        if self.deinterlace is not None and self.deinterlace not in DEINTERLACERS:
+            raise ConfigError(f"deinterlace must be one of {', '.join(DEINTERLACERS)}")
+        if self.field_rate and self.deinterlace is None:
+            raise ConfigError("--field-rate goes with --deinterlace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +110,25 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleConfig:
-    """One upscaling run, from a file to a file."""
+    """One upscaling run."""
 
     input: Path
+    """A media file, a picture, a folder, pattern or glob of pictures, or :data:`PIPE`."""
     output: Path | None
-    """None discards the picture (``-f null -``)."""
+    """A media file, a picture, a pattern or folder of pictures, or :data:`PIPE`; None discards the
+    picture (``-f null -``)."""
+    muxer: str | None = None
+    """FFmpeg's name of the output's format; None takes it from the extension."""
+    target: str | None = None
+    """A named set of encoder options: ``archive``, ``edit``, ``web``, ``hevc``, ``av1``."""
+    source: InputConfig = field(default_factory=InputConfig)
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
+    filters: str | None = None
+    """A chain of libavfilter's, ahead of the network: ``crop=704:576,nlmeans=s=2``."""
+    crop: bool = True
+    """Apply the cropping that the container asks for (clean aperture)."""
+    square: bool = False
+    """Resample to square pixels."""
     model: str = "span"
     """A name from ``vsr-upscale --list-models``; ``span`` picks the file that fits ``scale``."""
     weights: Path | None = None
@@ -69,6 +156,8 @@ class UpscaleConfig:
     """Stop after this many frames."""
     overwrite: bool = False
     """Replace an existing output."""
+    record: bool | None = None
+    """Write a JSON record of the run beside the output; None means: if the target does."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decode_threads: int | None = None
     """Threads of the decoder; None means up to 4."""
@@ -80,6 +169,8 @@ class UpscaleConfig:
             raise ConfigError("size must be positive, not {}x{}".format(*self.size))
         if self.tile is not None and self.tile < 16:
             raise ConfigError(f"tile must be at least 16 pixels, not {self.tile}")
+        if self.square and self.size is not None:
+            raise ConfigError("--square chooses the size itself: leave out --size, or --square")
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"frames must be 1 or more, not {self.frames}")
         if self.precision not in PRECISIONS:

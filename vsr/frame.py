@@ -1,24 +1,28 @@
 """What travels between stages: pixel formats, colour, frames, and facts about a stream.
 
-A :class:`Frame` says how it is to be read; no stage asks the source about the stream. Numbers of
-colour tags are those of ITU-T H.273 (which FFmpeg shares); ranges and sitings are FFmpeg's.
+A :class:`Frame` says how it is to be read; no stage asks the source about the stream.
 """
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from vsr.errors import UnsupportedFormatError
+from vsr.hdr import HdrMetadata
+from vsr.tags import FieldOrder, Matrix, Range, Siting
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 __all__ = [
     "Colour",
     "Component",
+    "FieldOrder",
     "Frame",
     "Matrix",
     "PixelFormat",
@@ -27,52 +31,6 @@ __all__ = [
     "VideoInfo",
     "pixel_format",
 ]
-
-
-class Matrix(IntEnum):
-    """Matrix coefficients, H.273 table 4."""
-
-    RGB = 0
-    BT709 = 1
-    UNSPECIFIED = 2
-    FCC = 4
-    BT470BG = 5
-    SMPTE170M = 6
-    SMPTE240M = 7
-    YCGCO = 8
-    BT2020_NCL = 9
-
-
-class Range(IntEnum):
-    """Quantisation range, numbered as FFmpeg's ``AVCOL_RANGE``."""
-
-    UNSPECIFIED = 0
-    LIMITED = 1
-    FULL = 2
-
-
-class Siting(IntEnum):
-    """Position of a chroma sample in its block of luma samples, FFmpeg's ``AVCHROMA_LOC``."""
-
-    UNSPECIFIED = 0
-    LEFT = 1
-    CENTRE = 2
-    TOP_LEFT = 3
-    TOP = 4
-    BOTTOM_LEFT = 5
-    BOTTOM = 6
-
-    @property
-    def horizontally_centred(self) -> bool:
-        """Whether chroma lies between luma columns rather than on the left one."""
-        return self in (Siting.CENTRE, Siting.TOP, Siting.BOTTOM)
-
-    @property
-    def vertical(self) -> float:
-        """Vertical position in the block: 0 on its first row, 1 on its last."""
-        if self in (Siting.TOP_LEFT, Siting.TOP):
-            return 0.0
-        return 1.0 if self in (Siting.BOTTOM_LEFT, Siting.BOTTOM) else 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +136,9 @@ class Frame:
     """In ``time_base`` units."""
     corrupt: bool = False
     """The decoder concealed damage in this frame."""
+    captions: "VideoFrame | None" = None
+    """The decoder's own frame, if it carries closed captions (A53): PyAV can hand such data from
+    frame to frame, but not attach it."""
 
     @property
     def components(self) -> tuple[Tensor, ...]:
@@ -206,7 +167,10 @@ class VideoInfo:
     """Sample (pixel) aspect ratio, None if unknown."""
     display_matrix: bytes | None = None
     """36 bytes of FFmpeg's display matrix: rotation and mirroring."""
-    interlaced: bool = False
+    field_order: FieldOrder = FieldOrder.PROGRESSIVE
+    """Of the frames that are delivered: what is deinterlaced on the way is progressive."""
+    hdr: HdrMetadata | None = None
+    """Mastering display and content light level, if the container or the stream has them."""
     codec: str = ""
 
 

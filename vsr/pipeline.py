@@ -5,32 +5,22 @@ encodes. They meet at two bounded queues, each made by one call of :func:`prefet
 """
 
 import logging
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import UpscaleConfig
-from vsr.device import choose_device, choose_dtype, describe
-from vsr.encoding import Encoding, choose_encoding
-from vsr.engine import IN_FLIGHT, Engine, Target
-from vsr.errors import ConfigError, SinkError, SourceError
-from vsr.frame import VideoInfo
-from vsr.index import find_model, list_models
-from vsr.networks import Network
+from vsr.engine import IN_FLIGHT
+from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
-from vsr.sinks import NullSink, PyAVSink
-from vsr.sources import PyAVSource, open_source
-from vsr.weights import load_network
+from vsr.sinks import NullSink, Sink, open_sink
 
 __all__ = ["Report", "prefetch", "upscale"]
-
-_ANY_SCALE = 2  # of a network that renders at any, when none is asked for
 
 logger = logging.getLogger(__name__)
 
@@ -166,40 +156,28 @@ def upscale(
         VsrError: a reason the user can act on, in one line; nothing is left under the output's
             name, and what was there before is unharmed.
     """
-    _check_paths(config)
-    network = _choose_network(config)
     report = Report()
     with ExitStack() as stack:
-        source = stack.enter_context(
-            open_source(
-                config.input, start=config.start, end=config.end, frames=config.frames,
-                threads=config.decode_threads,
-            )
-        )  # fmt: skip
-        if network is None:
-            network = _network_for_size(config, source.info)
-        encoding, info = _plan_output(config, source.info, network)
-        engine = _make_engine(config, network, encoding, info)
-        sink = _open_sink(config, encoding, info, source)
+        plan = make_plan(config, stack)
+        source = plan.source
+        sink = _open_sink(plan)
         stack.push(sink)
-        described = _describe_run(network, engine, source.info, info, config)
-        for note in (*encoding.notes, described):
+        for note in plan.notes:
             logger.info(note)
-        report.warnings = _warn(_doubts(source.info))
-        _run(source, engine, sink, report, on_progress, should_stop)
-        report.notes = [*source.notes, *encoding.notes, described, *sink.notes]
-        report.warnings += _warn(source.report.lines())
+        _run(plan, sink, report, on_progress, should_stop)
+        report.notes = [*source.notes, *plan.notes, *sink.notes]
+        report.warnings = _warn(source.report.lines())
     return report
 
 
 def _run(
-    source: PyAVSource,
-    engine: Engine,
-    sink: PyAVSink | NullSink,
+    plan: Plan,
+    sink: Sink,
     report: Report,
     on_progress: OnProgress | None,
     should_stop: Callable[[], bool],
 ) -> None:
+    source, engine = plan.source, plan.engine
     started = time.perf_counter()
     speed = Speedometer()
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
@@ -236,127 +214,16 @@ def _progress(
     )  # fmt: skip
 
 
-# Decisions before the first frame.
-
-
-def _check_paths(config: UpscaleConfig) -> None:
-    if not config.input.exists():
-        raise SourceError(f"{config.input}: no such file")
-    if config.input.is_dir():
-        raise SourceError(f"{config.input}: is a directory")
-    output = config.output
-    if output is None:
-        return
-    if output.is_dir():
-        raise SinkError(f"{output}: is a directory")
-    if output.exists() and os.path.samefile(config.input, output):
-        raise ConfigError(f"{output}: input and output are the same file")
-    if output.exists() and not config.overwrite:
-        raise SinkError(f"{output}: already exists; -y replaces it")
-
-
-def _choose_network(config: UpscaleConfig) -> Network | None:
-    """The network, or None if the picture's size has to be known first."""
-    if config.weights is None and config.size is not None and config.scale is None:
-        find_model(config.model, None)
-        return None
-    return load_network(
-        config.model, scale=config.scale, weights=config.weights, variant=config.variant
-    )
-
-
-def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
-    """The smallest scale of the model that reaches the wanted size, else its largest."""
-    assert config.size is not None
-    wanted = max(config.size[0] / info.width, config.size[1] / info.height)
-    scales = sorted(m.scale for m in list_models() if config.model in (m.name, m.family))
-    scale = next((s for s in scales if s >= wanted), scales[-1])
-    return load_network(config.model, scale=scale or None)
-
-
-def _plan_output(
-    config: UpscaleConfig, info: VideoInfo, network: Network
-) -> tuple[Encoding, VideoInfo]:
-    width, height = config.size or _natural_size(config, info, network)
-    if config.output is None:
-        encoding = _discarding(info)
-    else:
-        encoding = choose_encoding(config.output, info, width, height, config.encoder)
-    planned = replace(
-        info, width=width, height=height, format=encoding.format, colour=encoding.colour,
-        sar=_output_sar(info, width, height),
-    )  # fmt: skip
-    return encoding, planned
-
-
-def _natural_size(
-    config: UpscaleConfig, info: VideoInfo, network: Network
-) -> tuple[int, int]:  # fmt: skip
-    """The size that the scale leads to; of a fraction, even numbers, which 4:2:0 needs."""
-    scale = network.scale or config.scale or _ANY_SCALE
-    width, height = (
-        side * scale if isinstance(scale, int) else 2 * round(side * scale / 2)
-        for side in (info.width, info.height)
-    )
-    return width, height
-
-
-def _discarding(info: VideoInfo) -> Encoding:
-    """What a discarded picture is converted to: the source's own kind, and nothing is encoded."""
-    form = info.format.as_planar()
-    return Encoding(muxer="null", codec="none", format=form, colour=info.colour, options={})
-
-
 def _warn(lines: list[str]) -> list[str]:
     for line in lines:
         logger.warning(line)
     return lines
 
 
-def _doubts(info: VideoInfo) -> list[str]:
-    """What makes this source a bad one to upscale as it is."""
-    if not info.interlaced:
-        return []
-    return ["the input is interlaced: its combing is enlarged as if it were detail; deinterlace it"]
-
-
-def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:
-    """The aspect ratio of samples that keeps the picture's shape at another size."""
-    stretch = Fraction(width * info.height, height * info.width)
-    if abs(width - height * info.width / info.height) < 1:  # nothing but rounding to whole pixels
-        return info.sar
-    return (info.sar or Fraction(1)) / stretch
-
-
-def _make_engine(
-    config: UpscaleConfig, network: Network, encoding: Encoding, info: VideoInfo
-) -> Engine:
-    device = choose_device(config.device)
-    target = Target(
-        width=info.width, height=info.height, format=encoding.format, colour=encoding.colour,
-        dither=config.dither,
-    )  # fmt: skip
-    dtype = choose_dtype(device, config.precision)
-    return Engine(network, target, device=device, dtype=dtype, tile=config.tile)
-
-
-def _open_sink(
-    config: UpscaleConfig, encoding: Encoding, info: VideoInfo, source: PyAVSource
-) -> PyAVSink | NullSink:
+def _open_sink(plan: Plan) -> Sink:
+    config = plan.config
     if config.output is None:
         return NullSink()
-    return PyAVSink(config.output, encoding, info, source=source, overwrite=config.overwrite)
-
-
-def _describe_run(
-    network: Network, engine: Engine, info: VideoInfo, planned: VideoInfo, config: UpscaleConfig
-) -> str:
-    precision = str(engine.dtype).removeprefix("torch.")
-    device = describe(choose_device(config.device))
-    tiles = f", tiles of {engine.tile}" if engine.tile else ""
-    scale = f" x{network.scale}" if network.scale else ""
-    return (
-        f"{network.name}{scale} on {device} in {precision}{tiles}: "
-        f"{info.width}x{info.height} {info.format.name} to "
-        f"{planned.width}x{planned.height} {planned.format.name}"
+    return open_sink(
+        config.output, plan.encoding, plan.info, source=plan.source, overwrite=config.overwrite
     )

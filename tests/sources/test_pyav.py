@@ -193,12 +193,12 @@ def test_stream_facts() -> None:
     with open_source(media("format-corpus/dv-pal-interlaced.mov")) as source:
         info = source.info
     assert (info.width, info.height, info.sar) == (720, 576, Fraction(59, 54))
-    assert (info.interlaced, info.codec, info.frames) == (True, "dvvideo", 25)
+    assert (info.field_order.interlaced, info.codec, info.frames) == (True, "dvvideo", 25)
     assert (info.colour.matrix, info.colour.primaries, info.colour.transfer) == (6, 5, 1)
     with open_source(media("generated/rot.mp4")) as source:
         matrix = np.frombuffer(source.info.display_matrix or b"", "<i4").tolist()
         assert matrix == [0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30]
-        assert not source.info.interlaced
+        assert not source.info.field_order.interlaced
     with open_source(media("intel/milk.mkv")) as source:
         assert source.info.format.name == "yuvj420p"
         assert source.info.colour.range == Range.FULL

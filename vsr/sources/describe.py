@@ -11,23 +11,22 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.frame import Colour, Range, Siting
+from vsr.frame import Colour, FieldOrder, Range, Siting
 
 __all__ = [
     "claimed_rates",
     "container_start",
     "context_colour",
     "display_matrix",
+    "field_order",
     "frame_colour",
     "header_length",
-    "is_interlaced",
     "sample_aspect",
     "stream_end",
     "to_fraction",
 ]
 
 _UNSPECIFIED = 2
-_PROGRESSIVE = 1
 _COUNTS_FROM_ZERO = ("matroska", "flv")
 """Formats whose header gives the end, not the distance from the first timestamp to the end."""
 
@@ -93,9 +92,12 @@ def sample_aspect(stream: VideoStream) -> Fraction | None:
     return to_fraction(stream.sample_aspect_ratio) or to_fraction(context.sample_aspect_ratio)
 
 
-def is_interlaced(stream: VideoStream, frame: VideoFrame) -> bool:
-    """Whether the first frame or the stream is marked as interlaced."""
-    return frame.interlaced_frame or stream.codec_context.field_order > _PROGRESSIVE
+def field_order(stream: VideoStream, frame: VideoFrame) -> FieldOrder:
+    """The stream's field order; unknown for fields that only the first frame tells of."""
+    tagged = FieldOrder(stream.codec_context.field_order)
+    if frame.interlaced_frame:
+        return tagged if tagged.interlaced else FieldOrder.UNKNOWN
+    return tagged
 
 
 def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:

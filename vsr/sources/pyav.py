@@ -206,7 +206,7 @@ class PyAVSource:
             time_base=self._time_base, rate=self._rate, frames=frames, duration=duration,
             sar=describe.sample_aspect(stream),
             display_matrix=describe.display_matrix(stream, frame),
-            interlaced=describe.is_interlaced(stream, frame),
+            field_order=describe.field_order(stream, frame),
             codec=stream.codec_context.codec.canonical_name,
         )  # fmt: skip
         self._first_layout = (frame.width, frame.height, frame.format.name)

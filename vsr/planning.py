@@ -1,0 +1,167 @@
+"""The decisions of a run, all taken before its first frame.
+
+A :class:`Plan` holds everything that was chosen, opened and tried; :mod:`vsr.pipeline` runs it.
+"""
+
+import logging
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from vsr.config import UpscaleConfig
+from vsr.device import choose_device, choose_dtype, describe
+from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.engine import Engine, Target
+from vsr.errors import ConfigError, SinkError, SourceError
+from vsr.frame import VideoInfo
+from vsr.index import find_model, list_models
+from vsr.networks import Network
+from vsr.sources import PyAVSource, open_source
+from vsr.weights import load_network
+
+__all__ = ["Plan", "make_plan"]
+
+logger = logging.getLogger(__name__)
+
+_ANY_SCALE = 2  # of a network that renders at any, when none is asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be done, and with what."""
+
+    config: UpscaleConfig
+    source: PyAVSource
+    network: Network
+    encoding: Encoding
+    info: VideoInfo
+    """Facts about the output."""
+    engine: Engine
+    notes: tuple[str, ...]
+    """One line for every automatic decision about network, device and output."""
+
+
+def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
+    """Take every decision of a run.
+
+    Args:
+        config: what to do.
+        stack: closes the source when the run is over.
+
+    Raises:
+        VsrError: a reason the user can act on; nothing has been written.
+    """
+    _check_paths(config)
+    network = _choose_network(config)
+    source = stack.enter_context(
+        open_source(
+            config.input, start=config.start, end=config.end, frames=config.frames,
+            threads=config.decode_threads,
+        )
+    )  # fmt: skip
+    if network is None:
+        network = _network_for_size(config, source.info)
+    encoding, info = _plan_output(config, source.info, network)
+    engine = _make_engine(config, network, encoding, info)
+    described = _describe_run(network, engine, source.info, info, config)
+    return Plan(
+        config=config, source=source, network=network, encoding=encoding, info=info,
+        engine=engine, notes=(*encoding.notes, described),
+    )  # fmt: skip
+
+
+def _check_paths(config: UpscaleConfig) -> None:
+    if not config.input.exists():
+        raise SourceError(f"{config.input}: no such file")
+    if config.input.is_dir():
+        raise SourceError(f"{config.input}: is a directory")
+    output = config.output
+    if output is None:
+        return
+    if output.is_dir():
+        raise SinkError(f"{output}: is a directory")
+    if output.exists() and os.path.samefile(config.input, output):
+        raise ConfigError(f"{output}: input and output are the same file")
+    if output.exists() and not config.overwrite:
+        raise SinkError(f"{output}: already exists; -y replaces it")
+
+
+def _choose_network(config: UpscaleConfig) -> Network | None:
+    """The network, or None if the picture's size has to be known first."""
+    if config.weights is None and config.size is not None and config.scale is None:
+        find_model(config.model, None)
+        return None
+    return load_network(
+        config.model, scale=config.scale, weights=config.weights, variant=config.variant
+    )
+
+
+def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
+    """The smallest scale of the model that reaches the wanted size, else its largest."""
+    assert config.size is not None
+    wanted = max(config.size[0] / info.width, config.size[1] / info.height)
+    scales = sorted(m.scale for m in list_models() if config.model in (m.name, m.family))
+    scale = next((s for s in scales if s >= wanted), scales[-1])
+    return load_network(config.model, scale=scale or None)
+
+
+def _plan_output(
+    config: UpscaleConfig, info: VideoInfo, network: Network
+) -> tuple[Encoding, VideoInfo]:
+    width, height = config.size or _natural_size(config, info, network)
+    if config.output is None:
+        encoding = discarding(info, width, height, config.encoder)
+    else:
+        encoding = choose_encoding(config.output, info, width, height, config.encoder)
+    planned = replace(
+        info, width=width, height=height, format=encoding.format, colour=encoding.colour,
+        sar=_output_sar(info, width, height),
+    )  # fmt: skip
+    return encoding, planned
+
+
+def _natural_size(
+    config: UpscaleConfig, info: VideoInfo, network: Network
+) -> tuple[int, int]:  # fmt: skip
+    """The size that the scale leads to; of a fraction, even numbers, which 4:2:0 needs."""
+    scale = network.scale or config.scale or _ANY_SCALE
+    width, height = (
+        side * scale if isinstance(scale, int) else 2 * round(side * scale / 2)
+        for side in (info.width, info.height)
+    )
+    return width, height
+
+
+def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:
+    """The aspect ratio of samples that keeps the picture's shape at another size."""
+    stretch = Fraction(width * info.height, height * info.width)
+    if abs(width - height * info.width / info.height) < 1:  # nothing but rounding to whole pixels
+        return info.sar
+    return (info.sar or Fraction(1)) / stretch
+
+
+def _make_engine(
+    config: UpscaleConfig, network: Network, encoding: Encoding, info: VideoInfo
+) -> Engine:
+    device = choose_device(config.device)
+    target = Target(
+        width=info.width, height=info.height, format=encoding.format, colour=encoding.colour,
+        dither=config.dither,
+    )  # fmt: skip
+    dtype = choose_dtype(device, config.precision)
+    return Engine(network, target, device=device, dtype=dtype, tile=config.tile)
+
+
+def _describe_run(
+    network: Network, engine: Engine, info: VideoInfo, planned: VideoInfo, config: UpscaleConfig
+) -> str:
+    precision = str(engine.dtype).removeprefix("torch.")
+    device = describe(choose_device(config.device))
+    tiles = f", tiles of {engine.tile}" if engine.tile else ""
+    scale = f" x{network.scale}" if network.scale else ""
+    return (
+        f"{network.name}{scale} on {device} in {precision}{tiles}: "
+        f"{info.width}x{info.height} {info.format.name} to "
+        f"{planned.width}x{planned.height} {planned.format.name}"
+    )
