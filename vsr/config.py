@@ -106,6 +106,8 @@ class EncoderConfig:
     """FFmpeg's pixel format name, e.g. ``yuv420p10le``."""
     options: dict[str, str] = field(default_factory=dict)
     """Any further private options of the encoder."""
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    """Options of the container, e.g. ``movflags``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,8 @@ class UpscaleConfig:
     """Replace an existing output."""
     record: bool | None = None
     """Write a JSON record of the run beside the output; None means: if the target does."""
+    framemd5: bool | None = None
+    """Write the hash of every frame beside the output; None means: if the target does."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decode_threads: int | None = None
     """Threads of the decoder; None means up to 4."""

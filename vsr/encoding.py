@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from vsr.config import EncoderConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.ffmpeg import explain, find_encoder, near_matches
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
+from vsr.hdr import encoder_options, warnings_for
 
 __all__ = ["Encoding", "add_video", "choose_encoding", "discarding", "encoder_time_base"]
 
@@ -82,6 +83,8 @@ class Encoding:
     """What the engine converts to and the sink tags."""
     options: dict[str, str]
     """Options of the encoder, crf and preset included."""
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    """Options of the container."""
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
 
@@ -112,12 +115,14 @@ def choose_encoding(
     colour = _output_colour(encoder, info, form)
     if config.pix_fmt and config.pix_fmt.startswith("yuvj"):
         colour = replace(colour, range=Range.FULL)
-    options = _options(muxer, codec, form, config)
+    options = _options(muxer, codec, form, info, config)
     notes = _notes(muxer, codec, info, form, colour)
     notes.insert(0, _summary(muxer, codec, form, options))
     encoding = Encoding(
-        muxer=muxer, codec=codec, format=form, colour=colour, options=options, notes=tuple(notes)
-    )
+        muxer=muxer, codec=codec, format=form, colour=colour, options=options,
+        muxer_options=config.muxer_options, notes=tuple(notes),
+    )  # fmt: skip
+    _check_muxer_options(muxer, config.muxer_options)
     _try_out(encoding, info, width, height)
     return encoding
 
@@ -296,7 +301,9 @@ def _output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour
 # -- Options ---------------------------------------------------------------------------------------
 
 
-def _options(muxer: str, codec: str, form: PixelFormat, config: EncoderConfig) -> dict[str, str]:
+def _options(
+    muxer: str, codec: str, form: PixelFormat, info: VideoInfo, config: EncoderConfig
+) -> dict[str, str]:
     options = {**_DEFAULTS.get(codec, {}), **_format_options(codec, form)}
     if muxer in ("avi", "nut") and Codec(codec, "w").reorder:
         options["bf"] = "0"  # AVI has no pts, NUT no negative dts: B-frames would shift the start
@@ -306,11 +313,17 @@ def _options(muxer: str, codec: str, form: PixelFormat, config: EncoderConfig) -
         options["crf"] = f"{config.crf:g}"
     if config.preset is not None:
         options["preset"] = config.preset
-    for key, value in config.options.items():
-        joined = key == "x265-params" and key in options
-        options[key] = f"{options[key]}:{value}" if joined else value
+    _join(options, encoder_options(codec, info.hdr))
+    _join(options, config.options)
     _check_options(codec, options)
     return options
+
+
+def _join(options: dict[str, str], more: dict[str, str]) -> None:
+    """Add ``more``; lists of an encoder's own parameters grow, the last word on one counts."""
+    for key, value in more.items():
+        joined = key.endswith("-params") and key in options
+        options[key] = f"{options[key]}:{value}" if joined else value
 
 
 def _format_options(codec: str, form: PixelFormat) -> dict[str, str]:
@@ -336,6 +349,11 @@ def _check_options(codec: str, options: dict[str, str]) -> None:
         raise ConfigError(f"{codec} has no preset {preset}: use one of {', '.join(_PRESETS)}")
 
 
+def _check_muxer_options(muxer: str, options: dict[str, str]) -> None:
+    if "movflags" in options and muxer not in ("mp4", "mov"):
+        raise ConfigError(f"movflags are for mp4 and mov, and the output is {muxer}")
+
+
 def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> None:
     """Open the encoder and write a header into memory.
 
@@ -353,7 +371,9 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
         )
     what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
     output = replace(info, width=width, height=height)
-    container = av.open(io.BytesIO(), "w", format=encoding.muxer)
+    container = av.open(
+        io.BytesIO(), "w", format=encoding.muxer, options=dict(encoding.muxer_options)
+    )
     try:
         with explain(f"cannot write {what}", ConfigError):
             add_video(container, encoding, output)
@@ -394,6 +414,10 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
         notes.append(f"chroma subsampling changes from {source.name} to {form.name}")
     if source.family != "rgb" and form.family != "rgb" and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
-    if muxer in ("avi", "nut") and codec not in ("libx264", "libx265"):
+    tagged = muxer not in ("avi", "nut") or codec in ("libx264", "libx265")
+    if not tagged:
         notes.append(f"colour tags and aspect ratio are lost: {codec} in {muxer} has none")
-    return notes
+    hdr = warnings_for(
+        info.hdr, colour.transfer, codec=codec, muxer=muxer, depth=form.depth, tagged=tagged
+    )
+    return notes + hdr

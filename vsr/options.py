@@ -192,6 +192,11 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
         "-e", dest="options", action="append", type=_option, default=[], metavar="KEY=VALUE",
         help="any other encoder option; may be repeated",
     )  # fmt: skip
+    group.add_argument("-movflags", metavar="FLAGS", help="of mp4 and mov, e.g. +faststart")
+    group.add_argument(
+        "--framemd5", action=argparse.BooleanOptionalAction, default=None,
+        help="write the hash of every frame beside the output (on for --target archive)",
+    )  # fmt: skip
 
 
 def _add_reporting(group: argparse._ArgumentGroup) -> None:
@@ -284,10 +289,11 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         scale=options.scale, size=options.size, device=options.device,
         precision=options.precision, tile=options.tile, dither=options.dither,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
-        record=options.record,
+        record=options.record, framemd5=options.framemd5,
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
             options=dict(options.options),
+            muxer_options={"movflags": options.movflags} if options.movflags else {},
         ),
     )  # fmt: skip
 

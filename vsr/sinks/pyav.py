@@ -164,7 +164,10 @@ class PyAVSink:
 
     def _open(self) -> None:
         # With the protocol spelled out, a colon in the name starts no protocol.
-        self._container = av.open(f"file:{self._temporary}", "w", format=self._encoding.muxer)
+        self._container = av.open(
+            f"file:{self._temporary}", "w", format=self._encoding.muxer,
+            options=dict(self._encoding.muxer_options),
+        )  # fmt: skip
         if self._copier is None:
             self._stream = self._add_video()
         else:
