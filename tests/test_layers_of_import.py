@@ -33,6 +33,7 @@ ORDER = [
     ("device", "runtimes", "tiles", "slots"),
     ("engine",),
     ("progress", "planning"),
+    ("report",),
     ("pipeline",),
     ("console", "options"),
     ("cli", "models_cli", "vapoursynth"),

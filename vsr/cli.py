@@ -22,8 +22,9 @@ from vsr.errors import ConfigError, VsrError
 from vsr.options import USAGE, build_parser, make_config
 
 if TYPE_CHECKING:
-    from vsr.pipeline import OnProgress, Report
+    from vsr.pipeline import OnProgress
     from vsr.progress import Progress
+    from vsr.report import Report
 
 __all__ = ["main"]
 

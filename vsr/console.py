@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vsr.pipeline import Report
     from vsr.progress import Progress
+    from vsr.report import Report
 
 __all__ = ["Bar", "StartupLog", "logging_to_stderr", "print_json", "print_stats"]
 

@@ -10,17 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
-from pathlib import Path
 
 from vsr.config import UpscaleConfig
 from vsr.engine import IN_FLIGHT
 from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
+from vsr.report import Report
 from vsr.sinks import NullSink, Sink, open_sink
 
-__all__ = ["Report", "prefetch", "upscale"]
+__all__ = ["Report", "prefetch", "run", "upscale"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,25 +117,6 @@ def _discard[T](ready: "queue.Queue[T]") -> None:
 # One run.
 
 
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """The record of a run."""
-
-    frames: int = 0
-    """Frames written."""
-    output: Path | None = None
-    """The finished file; of an interrupted run, the part that is playable; None if discarded."""
-    interrupted: bool = False
-    seconds: float = 0.0
-    """Wall-clock time from the first frame to the finished file."""
-    notes: list[str] = field(default_factory=list)
-    """Every automatic decision: device, precision, guesses, streams that were dropped."""
-    warnings: list[str] = field(default_factory=list)
-    """What went wrong and was survived: damaged packets, repaired timestamps."""
-    stages: list[StageTimes] = field(default_factory=list)
-    """Where the time went."""
-
-
 def upscale(
     config: UpscaleConfig,
     *,
@@ -156,21 +138,30 @@ def upscale(
         VsrError: a reason the user can act on, in one line; nothing is left under the output's
             name, and what was there before is unharmed.
     """
-    report = Report()
     with ExitStack() as stack:
         plan = make_plan(config, stack)
-        source = plan.source
-        sink = _open_sink(plan)
-        stack.push(sink)
         for note in plan.notes:
             logger.info(note)
-        _run(plan, sink, report, on_progress, should_stop)
-        report.notes = [*source.notes, *plan.notes, *sink.notes]
-        report.warnings = _warn(source.report.lines())
+        return run(plan, on_progress=on_progress, should_stop=should_stop)
+
+
+def run(
+    plan: Plan,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Do what is planned; the arguments, result and errors are those of :func:`upscale`."""
+    report, source = Report(), plan.source
+    with _open_sink(plan) as sink:
+        report.losses = list(sink.notes)
+        _move_frames(plan, sink, report, on_progress, should_stop)
+    report.notes = [*source.notes, *plan.notes, *sink.notes]
+    report.warnings = _warn(source.report.lines())
     return report
 
 
-def _run(
+def _move_frames(
     plan: Plan,
     sink: Sink,
     report: Report,
@@ -179,6 +170,7 @@ def _run(
 ) -> None:
     source, engine = plan.source, plan.engine
     started = time.perf_counter()
+    report.started = datetime.now(UTC)
     speed = Speedometer()
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
     with (
@@ -189,6 +181,7 @@ def _run(
             frame = engine.collect(pending)
             sink.write(frame)
             report.frames += 1
+            report.times.mark(frame)
             if on_progress is not None:
                 stages = stage_times(boundaries, time.perf_counter() - started)
                 seconds = frame.pts * frame.time_base
@@ -197,6 +190,7 @@ def _run(
                 report.interrupted = True
                 break
     report.output = sink.keep_partial() if report.interrupted else sink.finish()
+    report.finished = datetime.now(UTC)
     report.seconds = time.perf_counter() - started
     report.stages = stage_times(boundaries, report.seconds)
 
