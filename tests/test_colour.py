@@ -129,6 +129,73 @@ def test_alpha_comes_back_exactly(make_frame: FrameMaker, name: str) -> None:
     assert torch.equal(back.int(), frame.components[-1].int())
 
 
+# Floating point.
+
+FLOATS = ["gbrpf32le", "gbrapf32le", "grayf32le", "gbrpf16le", "gbrapf16le", "grayf16le"]
+
+
+def numbers(name: str, *size: int) -> list[Tensor]:
+    """One component after the other of numbers far beyond black and white, tiny ones included."""
+    form = pixel_format(name)
+    count = len(form.components)
+    values = torch.randn(count, *size) * torch.tensor([1e-6, 1.0, 50.0])[torch.randint(3, size)]
+    return list(values.to(form.dtype))
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_floats_are_left_as_they_are(name: str) -> None:
+    form, given = pixel_format(name), numbers(name, 27, 33)
+    convert = ToRgb(form, colour(), 33, 27, CPU)
+    before = [component.clone() for component in given]
+    rgb = convert(given)
+    assert rgb.shape == (1, 3, 27, 33)
+    assert rgb.dtype == torch.float32
+    back = FromRgb(form, colour(), 33, 27, CPU)
+    found = [*back(rgb), *([back.alpha(convert.alpha(given[-1]))] if form.alpha else [])]
+    assert len(found) == len(given)
+    for ours, theirs, untouched in zip(found, given, before, strict=True):
+        assert ours.dtype == form.dtype
+        assert torch.equal(ours, theirs)
+        assert torch.equal(theirs, untouched)
+
+
+def test_what_is_no_number_does_not_spread() -> None:
+    odd = torch.tensor([[torch.nan, torch.inf, -torch.inf, 3.0]])
+    rgb = ToRgb(pixel_format("grayf32le"), colour(), 4, 1, CPU)([odd])
+    assert rgb[0, 1].tolist() == [[0.0, 65504.0, -65504.0, 3.0]]
+
+
+@pytest.mark.parametrize(("name", "top"), [("gbrp", 255), ("gbrp10le", 1023), ("gbrp16le", 65535)])
+def test_codes_are_fractions_of_white_in_float(name: str, top: int) -> None:
+    codes = torch.arange(top + 1, dtype=torch.int32).to(pixel_format(name).dtype)[None]
+    rgb = ToRgb(pixel_format(name), colour(), top + 1, 1, CPU)([codes] * 3)
+    exact = codes.double() / top
+    for channel in from_rgb(rgb, "gbrpf32le", colour()):
+        torch.testing.assert_close(channel.double(), exact, rtol=1e-6, atol=0)
+    again = from_rgb(torch.stack(from_rgb(rgb, "gbrpf32le", colour()))[None], name, colour())
+    assert all(torch.equal(channel.int(), codes.int()) for channel in again)
+
+
+def test_floats_beyond_white_are_cut_by_integers() -> None:
+    bright = ToRgb(pixel_format("grayf32le"), colour(), 2, 1, CPU)([torch.tensor([[7.5, -2.0]])])
+    for channel in from_rgb(bright, "gbrp16le", colour()):
+        assert channel.tolist() == [[65535, 0]]
+
+
+def test_float_gray_is_the_luma() -> None:
+    rgb = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])[None, :, None]
+    (gray,) = from_rgb(rgb, "grayf32le", colour())
+    torch.testing.assert_close(gray, torch.tensor([[0.2126, 2 * 0.7152, 0.0722]]))
+
+
+def test_floats_have_no_range_to_guess() -> None:
+    for name in ("grayf32le", "gbrpf32le"):
+        found, notes = complete_colour(
+            Colour(transfer=8), width=64, height=48, format=pixel_format(name), codec="exr"
+        )
+        assert (found.range, found.transfer, found.primaries, notes) == (Range.FULL, 8, 2, [])
+
+
 # What the standard says.
 
 

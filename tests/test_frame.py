@@ -15,6 +15,7 @@ PLANAR = [
     "yuv420p9le", "yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv440p10le", "yuv420p14le",
     "yuv444p16le", "yuva420p", "yuva422p10le", "yuva444p16le", "gbrp", "gbrp10le", "gbrp16le",
     "gbrap", "gbrap12le", "gray", "gray9le", "gray10le", "gray12le", "gray14le", "gray16le",
+    "gbrpf16le", "gbrpf32le", "gbrapf16le", "gbrapf32le", "grayf16le", "grayf32le",
 ]  # fmt: skip
 INTERLEAVED = [
     "nv12", "nv21", "nv16", "nv24", "nv42", "p010le", "p012le", "p016le", "p210le", "p410le",
@@ -37,12 +38,15 @@ def test_formats_agree_with_ffmpeg(name: str) -> None:
         height, width = ours.component_size(1, 64, 64)
         assert (width, height) == (theirs.components[1].width, theirs.components[1].height)
     assert (ours.family == "rgb") == theirs.is_rgb
-    assert ours.dtype == (torch.uint8 if ours.depth == 8 else torch.uint16)
+    integers = torch.uint8 if ours.depth == 8 else torch.uint16
+    floats = torch.float16 if ours.depth == 16 else torch.float32
+    assert ours.floating == ("f16" in name or "f32" in name)
+    assert ours.dtype == (floats if ours.floating else integers)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["pal8", "monob", "rgb565le", "x2rgb10le", "xyz12le", "gbrpf32le", "grayf32le", "cuda",
+    ["pal8", "monob", "rgb565le", "x2rgb10le", "xyz12le", "gbrpf32be", "rgbf32le", "cuda",
      "yuv420p10be", "gray16be", "v210", "yuv420p11le", "yuv420", "", "nonsense", "p010be"],
 )  # fmt: skip
 def test_other_formats_are_refused(name: str) -> None:

@@ -40,6 +40,8 @@ _NAMES = {
 }  # fmt: skip
 _MATRIX_OF_PRIMARIES = {1: 1, 4: 4, 5: 5, 6: 6, 7: 7, 9: 9}  # H.273 table 2 to table 4
 _UNSPECIFIED = (0, 2)
+_LARGEST = 65504.0
+"""What infinity becomes: the largest number of half precision, which networks still can add to."""
 
 
 # What a stream leaves open.
@@ -50,10 +52,10 @@ def complete_colour(
 ) -> tuple[Colour, list[str]]:
     """Fill in what ``colour`` leaves open by a fixed rule, and say so.
 
-    RGB is full range without a matrix. YUV without a matrix takes it from its primaries; without
-    those, pictures of 720 lines or 1280 columns and more are BT.709, smaller ones BT.601 (625-line
-    primaries at 576 or 288 lines, else 525-line). Range is limited; chroma lies left, but in the
-    centre for MPEG-1 and JPEG, and top left for BT.2020.
+    RGB and floating-point numbers are full range without a matrix. YUV without a matrix takes it
+    from its primaries; without those, pictures of 720 lines or 1280 columns and more are BT.709,
+    smaller ones BT.601 (625-line primaries at 576 or 288 lines, else 525-line). Range is limited;
+    chroma lies left, but in the centre for MPEG-1 and JPEG, and top left for BT.2020.
 
     Args:
         colour: what the stream says.
@@ -68,7 +70,7 @@ def complete_colour(
     Raises:
         UnsupportedFormatError: the stream names a matrix that is no linear map of R'G'B'.
     """
-    if format.family == "rgb":
+    if format.family == "rgb" or format.floating:
         return replace(colour, matrix=Matrix.RGB, range=Range.FULL), []
     notes: list[str] = []
     matrix = colour.matrix
@@ -137,6 +139,8 @@ def rgb_to_yuv_matrix(matrix: int) -> NDArray[np.float64]:
 
 def _code_scale(format: PixelFormat, colour: Colour) -> tuple[NDArray[np.float64], ...]:
     """Per component: code = value * scale + offset, for values as the matrices define them."""
+    if format.floating:
+        return np.ones(3), np.zeros(3)
     steps = 1 << (format.depth - 8)
     top = (1 << format.depth) - 1
     colour_difference = format.family == "yuv" and colour.matrix != Matrix.RGB
@@ -206,18 +210,22 @@ class ToRgb:
         self._bias = torch.from_numpy((-back @ (offset / scale)).astype(np.float32)).to(device)
         self._gray = (float(scale[0]), float(offset[0]))
         self._rows, self._columns = _axes(format, colour.siting)
-        self._top = float(((1 << format.depth) - 1) << format.shift)
+        self._top = 1.0 if format.floating else float(((1 << format.depth) - 1) << format.shift)
 
     def __call__(self, components: Sequence[Tensor]) -> Tensor:
         """Convert one picture.
 
         Args:
-            components: Y, or Y Cb Cr, or R G B as (rows, columns) integers; alpha is ignored.
+            components: Y, or Y Cb Cr, or R G B as (rows, columns) integers or floating-point
+                numbers; alpha is ignored.
 
         Returns:
-            (1, 3, H, W) float32, nominally in [0, 1]; not clamped.
+            (1, 3, H, W) float32, nominally in [0, 1]; not clamped. Floating-point numbers are
+            taken as they are, but NaN is black and infinity the largest number of half precision.
         """
         height, width = self._size
+        if self._format.floating:
+            return torch.stack([_finite(c) for c in components[:3]]).expand(3, height, width)[None]
         if self._format.family == "gray":
             scale, offset = self._gray
             gray = components[0].float().sub_(offset).div_(scale)
@@ -230,7 +238,8 @@ class ToRgb:
 
     def alpha(self, component: Tensor) -> Tensor:
         """Alpha as (1, 3, H, W) float32 in [0, 1], the same in all three channels."""
-        return component.float().div_(self._top).expand(1, 3, *self._size)
+        values = _finite(component) if self._format.floating else component.float()
+        return values.div_(self._top).expand(1, 3, *self._size)
 
     def _full_size(self, component: Tensor) -> Tensor:
         height, width = self._size
@@ -241,6 +250,11 @@ class ToRgb:
             if component.shape[0] != height:
                 component = _up(height, self._rows, component.device).columns(component)
         return component
+
+
+def _finite(plane: Tensor) -> Tensor:
+    """A copy of floating-point samples as float32, without what a network would spread."""
+    return torch.nan_to_num(plane.float(), nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
 
 
 class FromRgb:
@@ -268,12 +282,15 @@ class FromRgb:
         """Convert one picture.
 
         Args:
-            rgb: (1, 3, H, W) of any float type, nominally in [0, 1]; excess is clamped.
+            rgb: (1, 3, H, W) of any float type, nominally in [0, 1]; what exceeds that is kept in
+                floating point, else clamped.
 
         Returns:
-            The components in the format's order, (rows, columns) uint8 or uint16.
+            The components in the format's order, (rows, columns) uint8, uint16 or float.
         """
         height, width = self._size
+        if self._format.floating:
+            return self._as_floats(rgb[0].float())
         flat = torch.addmm(self._bias[:, None], self._matrix, rgb.float().reshape(3, -1))
         planes = flat.view(-1, height, width)
         return tuple(
@@ -283,7 +300,15 @@ class FromRgb:
 
     def alpha(self, rgb: Tensor) -> Tensor:
         """The mean of the three channels of (1, 3, H, W) as an alpha component."""
+        if self._format.floating:
+            return _weighted(rgb[0].float(), 1 / 3, 1 / 3).to(self._format.dtype)
         return self._quantise(rgb.float().mean(1)[0].mul_(self._top).add_(self._rounding))
+
+    def _as_floats(self, rgb: Tensor) -> tuple[Tensor, ...]:
+        if self._format.family == "gray":
+            red, _, blue = self._matrix[0].tolist()
+            rgb = _weighted(rgb, red, blue)[None]
+        return tuple(rgb.to(self._format.dtype).contiguous())
 
     def _reduced(self, plane: Tensor) -> Tensor:
         rows, columns = self._format.component_size(1, plane.shape[1], plane.shape[0])
@@ -298,6 +323,11 @@ class FromRgb:
         if self._dither == "ordered":
             plane = plane + _threshold(plane.shape[0], plane.shape[1], plane.device)
         return plane.clamp_(0, self._top).to(self._format.dtype)
+
+
+def _weighted(rgb: Tensor, red: float, blue: float) -> Tensor:
+    """The weighted mean of the channels of (3, H, W); where they are equal, exactly that value."""
+    return rgb[1] + red * (rgb[0] - rgb[1]) + blue * (rgb[2] - rgb[1])
 
 
 @lru_cache(maxsize=16)

@@ -4,7 +4,7 @@ A :class:`Frame` says how it is to be read; no stage asks the source about the s
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -61,7 +61,7 @@ class PixelFormat:
     """FFmpeg's name, e.g. ``yuv420p10le``."""
     family: Literal["yuv", "rgb", "gray"]
     depth: int
-    """Significant bits of a sample, 8 to 16."""
+    """Significant bits of a sample, 8 to 16; of floating point 16 or 32."""
     components: tuple[Component, ...]
     """Y or YUV or RGB, in that order; alpha last if there is any."""
     chroma_w: int = 0
@@ -71,10 +71,14 @@ class PixelFormat:
     alpha: bool = False
     shift: int = 0
     """Unused low bits of a sample (6 for p010)."""
+    floating: bool = False
+    """Samples are floating-point numbers, black at 0 and white at 1, and may lie beyond both."""
 
     @property
     def dtype(self) -> torch.dtype:
         """Storage type of a sample."""
+        if self.floating:
+            return torch.float16 if self.depth == 16 else torch.float32
         return torch.uint8 if self.depth == 8 else torch.uint16
 
     @property
@@ -120,8 +124,9 @@ class PixelFormat:
 class Frame:
     """One picture with everything needed to interpret it.
 
-    ``planes`` are laid out as FFmpeg does: (rows, samples) of uint8 or uint16, rows possibly padded
-    in memory. They may alias the decoder's buffers, so treat them as read-only.
+    ``planes`` are laid out as FFmpeg does: (rows, samples) of uint8, uint16, float16 or float32,
+    rows possibly padded in memory. They may alias the decoder's buffers: treat them as
+    read-only.
     """
 
     planes: tuple[Tensor, ...]
@@ -177,6 +182,7 @@ class VideoInfo:
 _PLANAR_YUV = re.compile(r"yuv(?P<a>a?)j?(?P<c>420|422|444|440|411|410)p(?P<d>9|1[0246])?(?:le)?$")
 _PLANAR_RGB = re.compile(r"gbr(?P<a>a?)p(?P<d>9|1[0246])?(?:le)?$")
 _GRAY = re.compile(r"gray(?P<d>9|1[0246])?(?:le)?$")
+_FLOATING = re.compile(r"(?P<n>gbr(?P<a>a?)p|gray)f(?P<d>16|32)le$")
 _SEMI_PLANAR = re.compile(r"(?P<n>nv12|nv21|nv16|nv24|nv42|p[024]1[026]le)$")
 _SUBSAMPLING = {
     "420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2),
@@ -194,10 +200,11 @@ def pixel_format(name: str) -> PixelFormat:
     """Describe FFmpeg's pixel format ``name``.
 
     Raises:
-        UnsupportedFormatError: samples are not 8 to 16 bit little-endian integers on their own
-            (palettes, bit-packed, float, XYZ, hardware surfaces).
+        UnsupportedFormatError: samples are neither 8 to 16 bit little-endian integers on their own
+            nor planes of little-endian floating-point numbers (palettes, bit-packed, XYZ, hardware
+            surfaces).
     """
-    for parse in (_planar_yuv, _planar_rgb, _gray, _semi_planar, _packed):
+    for parse in (_planar_yuv, _planar_rgb, _gray, _floating, _semi_planar, _packed):
         if (found := parse(name)) is not None:
             return found
     raise UnsupportedFormatError(f"pixel format {name} is not supported")
@@ -243,6 +250,13 @@ def _gray(name: str) -> PixelFormat | None:
             name=name, family="gray", depth=depth, components=interleaved, alpha=True
         )
     return None
+
+
+def _floating(name: str) -> PixelFormat | None:
+    if not (match := _FLOATING.match(name)):
+        return None
+    like = pixel_format(match["n"])
+    return replace(like, name=name, depth=int(match["d"]), floating=True)
 
 
 def _semi_planar(name: str) -> PixelFormat | None:

@@ -584,9 +584,18 @@ def test_few_bits_are_spread_over_eight() -> None:
     assert np.array_equal(b >> 3, packed & 31)
 
 
-def test_deep_float_becomes_16_bit() -> None:
-    assert native_format(VideoFrame(16, 16, "grayf32le")).name == "gray16le"
-    assert native_format(VideoFrame(16, 16, "gbrapf32le")).name == "gbrap16le"
+def test_float_in_planes_stays_what_it_is() -> None:
+    for name in ("grayf32le", "gbrapf32le", "gbrpf16le"):
+        assert native_format(VideoFrame(16, 16, name)).name == name
+    frame = VideoFrame(5, 3, "gbrpf32le")
+    planes = planes_of(frame, pixel_format("gbrpf32le"))
+    assert [tuple(plane.shape) for plane in planes] == [(3, 5)] * 3
+    np.frombuffer(frame.planes[2], "<f4")[1] = 7.25
+    assert planes[2][0, 1].item() == 7.25
+
+
+def test_what_floats_cannot_hold_becomes_16_bit() -> None:
+    assert native_format(VideoFrame(16, 16, "rgbf32le")).name == "gbrp16le"
     assert native_format(VideoFrame(16, 16, "bayer_rggb8")).name == "gbrp16le"
 
 

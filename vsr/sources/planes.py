@@ -13,6 +13,10 @@ from vsr.frame import Matrix, PixelFormat, pixel_format
 
 __all__ = ["convert", "native_format", "planes_of", "same_layout"]
 
+_STORAGE: dict[torch.dtype, np.dtype[np.generic]] = {
+    torch.uint8: np.dtype("u1"), torch.uint16: np.dtype("<u2"), torch.float16: np.dtype("<f2"),
+    torch.float32: np.dtype("<f4"),
+}  # fmt: skip
 _DEPTHS = (8, 9, 10, 12, 14, 16)
 _SUBSAMPLINGS = {
     (1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 1): "411", (4, 4): "410",
@@ -39,7 +43,7 @@ def planes_of(frame: VideoFrame, format: PixelFormat) -> tuple[Tensor, ...]:
     The tensors keep that memory alive. The buffer protocol is used rather than DLPack, which
     refuses packed 4:2:2 and rounds odd chroma sizes of nv12 down.
     """
-    dtype = np.dtype(np.uint8 if format.depth == 8 else "<u2")
+    dtype = _STORAGE[format.dtype]
     return tuple(
         _plane(frame, index, dtype, _samples_per_row(format, index, frame.width, frame.height))
         for index in range(1 + max(c.plane for c in format.components))
