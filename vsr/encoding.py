@@ -7,7 +7,6 @@ loss is one line in :attr:`Encoding.notes`.
 
 import io
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,22 +17,26 @@ import av.video.format
 from av.codec import Codec
 from av.codec.context import Flags
 from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from vsr.config import EncoderConfig
-from vsr.errors import ConfigError, UnsupportedFormatError
+from vsr.config import PIPE, EncoderConfig
+from vsr.errors import ConfigError
 from vsr.ffmpeg import explain, find_encoder, near_matches
-from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
+from vsr.formats import nearest_format, output_colour, planar_formats, requested_format
+from vsr.frame import Colour, PixelFormat, Range, VideoInfo
 from vsr.hdr import encoder_options, warnings_for
+from vsr.muxers import Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
+from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 
-__all__ = ["Encoding", "add_video", "choose_encoding", "discarding", "encoder_time_base"]
-
-# Only containers whose behaviour is known and tested; FFmpeg's guess by extension would also turn
-# a slip of the finger into an image sequence or a raw elementary stream.
-_MUXERS = {
-    "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "mkv": "matroska", "webm": "webm",
-    "avi": "avi", "nut": "nut", "ts": "mpegts", "m2ts": "mpegts", "mts": "mpegts",
-}  # fmt: skip
+__all__ = [
+    "Encoding",
+    "add_video",
+    "choose_encoding",
+    "configure",
+    "discarding",
+    "encoder_time_base",
+]
 
 # Encoder options unless the user says otherwise. ffv1: version 3, intra only, 16 slices with a
 # checksum each, as archives ask for. b=0 lets libvpx work by crf alone. x265 writes to stderr by
@@ -41,7 +44,7 @@ _MUXERS = {
 _FIXED_QUANTISER = {"flags": "+qscale", "global_quality": "236"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
-    "libx265": {"crf": "18", "preset": "medium", "x265-params": "log-level=none"},
+    "libx265": {"crf": "18", "preset": "medium", "x265-params": "log-level=none", "a53cc": "1"},
     "libvpx-vp9": {"crf": "24", "b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "2"},
     "libsvtav1": {"crf": "24", "preset": "6"},
     "ffv1": {"level": "3", "g": "1", "slices": "16", "slicecrc": "1", "coder": "1", "context": "1"},
@@ -55,18 +58,6 @@ _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
     "placebo",
 )  # fmt: skip
-
-# Bitstreams that have one range only.
-_RANGES = {
-    "mjpeg": Range.FULL, "prores": Range.LIMITED, "dnxhd": Range.LIMITED, "mpeg4": Range.LIMITED,
-    "mpeg1video": Range.LIMITED, "mpeg2video": Range.LIMITED,
-}  # fmt: skip
-# Alpha that encoders code, but hardly anything plays.
-_AVOIDED = {
-    "libx265": ("yuva420p", "yuva420p10le"),
-    "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
-}
-_STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,39 +81,48 @@ class Encoding:
 
 
 def choose_encoding(
-    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig
+    path: Path,
+    info: VideoInfo,
+    width: int,
+    height: int,
+    config: EncoderConfig,
+    *,
+    muxer: str | None = None,
 ) -> Encoding:
     """Choose how a ``width`` x ``height`` picture of the source ``info`` is written to ``path``.
 
     Args:
-        path: The output; its extension names the container.
+        path: The output; its extension names the container. :data:`~vsr.config.PIPE` is standard
+            output.
         info: Facts about the *source*: size, format and colour.
         width: Width of the output in pixels.
         height: Height of the output in pixels.
         config: What the user asked for; everything else is chosen.
+        muxer: FFmpeg's name of the container, whatever the extension; a pipe has none.
 
     Raises:
-        ConfigError: an unknown extension, encoder, pixel format or option, or a combination of
-            them (or a size) that the encoder or the container refuses.
+        ConfigError: an unknown extension, container, encoder, pixel format or option, or a
+            combination of them (or a size) that the encoder or the container refuses.
     """
-    muxer = _muxer(path)
-    encoder = find_encoder(config.codec or _default_codec(muxer, info.format))
-    codec, formats = encoder.name, _planar_formats(encoder)
+    piped = path == PIPE
+    muxer = choose_muxer(path, muxer)
+    container_options = muxer_options(muxer, config.muxer_options, piped=piped)
+    encoder = find_encoder(config.codec or default_codec(muxer, info.format, piped=piped))
+    codec, formats = encoder.name, planar_formats(encoder, muxer)
     if config.pix_fmt:
-        form = _requested_format(codec, formats, config.pix_fmt)
+        form = requested_format(codec, formats, config.pix_fmt)
     else:
-        form = _nearest_format(encoder, formats, info, (width, height))
-    colour = _output_colour(encoder, info, form)
+        form = nearest_format(encoder, formats, info, (width, height))
+    colour = output_colour(encoder, info, form)
     if config.pix_fmt and config.pix_fmt.startswith("yuvj"):
         colour = replace(colour, range=Range.FULL)
     options = _options(muxer, codec, form, info, config)
     notes = _notes(muxer, codec, info, form, colour)
-    notes.insert(0, _summary(muxer, codec, form, options))
+    notes.insert(0, _summary(muxer, codec, form, options, piped=piped))
     encoding = Encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
-        muxer_options=config.muxer_options, notes=tuple(notes),
+        muxer_options=container_options, notes=tuple(notes),
     )  # fmt: skip
-    _check_muxer_options(muxer, config.muxer_options)
     _try_out(encoding, info, width, height)
     return encoding
 
@@ -135,8 +135,8 @@ def discarding(info: VideoInfo, width: int, height: int, config: EncoderConfig) 
     """
     encoder, form = find_encoder("rawvideo"), info.format.as_planar()
     if config.pix_fmt:
-        form = _requested_format("the engine", _planar_formats(encoder), config.pix_fmt)
-    colour = _output_colour(encoder, info, form)
+        form = requested_format("the engine", planar_formats(encoder), config.pix_fmt)
+    colour = output_colour(encoder, info, form)
     return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
 
 
@@ -167,7 +167,18 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
         pix_fmt=encoding.format.name,
     )
     assert isinstance(stream, VideoStream)  # _formats() refused everything else
-    context = stream.codec_context
+    configure(stream.codec_context, encoding, info)
+    return stream
+
+
+def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -> None:
+    """Tell an encoder that is not open yet how the picture is to be read.
+
+    Args:
+        context: An encoder that knows codec, size, pixel format, rate and time base.
+        encoding: Colour tags, container.
+        info: Facts about the *output*: aspect ratio.
+    """
     # PyAV's default, slices only, makes x264 cut every picture into one slice per thread.
     context.thread_type = "AUTO"
     context.flags |= Flags.frame_duration
@@ -180,122 +191,6 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
         context.sample_aspect_ratio = info.sar
     if context.codec.canonical_name == "hevc" and encoding.muxer in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # Apple's players ignore FFmpeg's default, hev1
-    return stream
-
-
-# -- Container and codec ---------------------------------------------------------------------------
-
-
-def _muxer(path: Path) -> str:
-    extension = path.suffix.lower().removeprefix(".")
-    if muxer := _MUXERS.get(extension):
-        return muxer
-    what = f"extension .{extension}" if extension else "file without extension"
-    raise ConfigError(f"unknown output {what}: use one of {', '.join(_MUXERS)}")
-
-
-def _default_codec(muxer: str, source: PixelFormat) -> str:
-    if muxer == "webm":
-        return "libvpx-vp9" if source.depth == 8 else "libsvtav1"  # PyAV's libvpx: 8 bits only
-    if muxer in ("matroska", "nut", "avi") and (source.alpha or source.depth > 12):
-        return "ffv1"
-    if source.depth == 8:
-        return "libx264"
-    return "ffv1" if muxer == "avi" else "libx265"
-
-
-# -- Pixel format ----------------------------------------------------------------------------------
-
-
-def _planar_formats(encoder: Codec) -> list[PixelFormat]:
-    """Those formats of ``encoder`` that the engine can write."""
-    if encoder.video_formats is None:  # rawvideo and its like take everything
-        names = sorted(av.video.format.names)
-    else:
-        names = [form.name for form in encoder.video_formats]
-    found = []
-    for name in names:
-        with suppress(UnsupportedFormatError):
-            form = pixel_format(name)
-            # yuvj* duplicates yuv*: the range is a tag of its own.
-            if form.planar and not name.startswith("yuvj"):
-                found.append(form)
-    if not found:
-        raise ConfigError(f"{encoder.name} takes no planar pixel format ({', '.join(names)})")
-    return found
-
-
-def _requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> PixelFormat:
-    accepted = {form.name: form for form in formats}
-    plain = wanted.replace("yuvj", "yuv")
-    for name in (plain, f"{plain}le"):
-        if name in accepted:
-            return accepted[name]
-    takes = ", ".join(accepted)
-    raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
-
-
-def _nearest_format(
-    encoder: Codec, formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int]
-) -> PixelFormat:
-    """The format that loses least and, of those, the one that stores least."""
-    source = info.format
-    formats = _where(formats, lambda form: form.name not in _AVOIDED.get(encoder.name, ()))
-    formats = _where(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
-    formats = _where(formats, lambda form: form.alpha == source.alpha)
-    families = [source.family, "yuv", "rgb"]
-    if source.family == "rgb" and encoder.lossy:
-        families = ["yuv", "rgb"]  # lossy RGB wastes bits, and few players show it
-    family = next(f for f in [*families, "gray"] if any(form.family == f for form in formats))
-    formats = [form for form in formats if form.family == family]
-    depths = {form.depth for form in formats}
-    depth = min((d for d in depths if d >= source.depth), default=max(depths))
-    return _of_chroma([form for form in formats if form.depth == depth], info, size)
-
-
-def _where(
-    formats: list[PixelFormat], condition: Callable[[PixelFormat], bool]
-) -> list[PixelFormat]:
-    """Those that meet ``condition``, or all if none does."""
-    return [form for form in formats if condition(form)] or formats
-
-
-def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int]) -> PixelFormat:
-    """The source's subsampling, or the smallest standard one that holds its chroma samples."""
-    source = info.format
-    if source.family != "gray":
-        for form in formats:
-            if (form.chroma_w, form.chroma_h) == (source.chroma_w, source.chroma_h):
-                return form
-    formats = _where(formats, lambda form: (form.chroma_w, form.chroma_h) in _STANDARD_CHROMA)
-    formats = sorted(formats, key=lambda form: -form.chroma_w - form.chroma_h)  # smallest first
-    if source.family == "gray":
-        return formats[0]
-    rows, columns = source.component_size(1, info.width, info.height)
-    for form in formats:
-        form_rows, form_columns = form.component_size(1, *size)
-        if form_rows >= rows and form_columns >= columns:
-            return form
-    return formats[-1]
-
-
-def _output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour:
-    source, colour = info.format, info.colour
-    if form.family == "rgb":
-        return replace(colour, matrix=Matrix.RGB, range=Range.FULL, siting=Siting.UNSPECIFIED)
-    if source.family == "rgb":
-        colour = replace(colour, matrix=Matrix.BT709, range=Range.LIMITED)
-    elif colour.matrix == Matrix.RGB:
-        colour = replace(colour, matrix=Matrix.BT709)
-    forced = _RANGES.get(encoder.canonical_name)
-    subsampled = bool(form.chroma_w or form.chroma_h)
-    same = (source.chroma_w, source.chroma_h) == (form.chroma_w, form.chroma_h)
-    siting = colour.siting if same and source.family == form.family else Siting.LEFT
-    return replace(
-        colour,
-        range=forced or colour.range,
-        siting=siting if subsampled else Siting.UNSPECIFIED,
-    )
 
 
 # -- Options ---------------------------------------------------------------------------------------
@@ -349,11 +244,6 @@ def _check_options(codec: str, options: dict[str, str]) -> None:
         raise ConfigError(f"{codec} has no preset {preset}: use one of {', '.join(_PRESETS)}")
 
 
-def _check_muxer_options(muxer: str, options: dict[str, str]) -> None:
-    if "movflags" in options and muxer not in ("mp4", "mov"):
-        raise ConfigError(f"movflags are for mp4 and mov, and the output is {muxer}")
-
-
 def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> None:
     """Open the encoder and write a header into memory.
 
@@ -369,6 +259,10 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
             f"{encoding.codec} cannot code {width}x{height} as {form.name}, which needs an even "
             f"size: use --size {even} or --pix-fmt {_unsampled(form)}"
         )
+    if encoding.muxer == Y4M:
+        if encoding.codec != "rawvideo":
+            raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
+        return
     what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
     output = replace(info, width=width, height=height)
     container = av.open(
@@ -394,9 +288,14 @@ def _unsampled(form: PixelFormat) -> str:
 # -- Notes -----------------------------------------------------------------------------------------
 
 
-def _summary(muxer: str, codec: str, form: PixelFormat, options: dict[str, str]) -> str:
+def _summary(
+    muxer: str, codec: str, form: PixelFormat, options: dict[str, str], *, piped: bool
+) -> str:
     details = [f"{key} {options[key]}" for key in ("crf", "preset", "profile") if key in options]
-    return f"output: {codec} in {muxer}, {', '.join([form.name, *details])}"
+    where = f"{muxer} to standard output" if piped else muxer
+    note = f"output: {codec} in {where}, {', '.join([form.name, *details])}"
+    lossless = piped and codec in ("rawvideo", "ffv1")
+    return f"{note} (lossless: what reads it encodes)" if lossless else note
 
 
 def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: Colour) -> list[str]:
@@ -414,10 +313,46 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
         notes.append(f"chroma subsampling changes from {source.name} to {form.name}")
     if source.family != "rgb" and form.family != "rgb" and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
-    tagged = muxer not in ("avi", "nut") or codec in ("libx264", "libx265")
-    if not tagged:
-        notes.append(f"colour tags and aspect ratio are lost: {codec} in {muxer} has none")
     hdr = warnings_for(
-        info.hdr, colour.transfer, codec=codec, muxer=muxer, depth=form.depth, tagged=tagged
-    )
-    return notes + hdr
+        info.hdr, colour.transfer, codec=codec, muxer=muxer, depth=form.depth,
+        tagged=_tagged(muxer, codec),
+    )  # fmt: skip
+    return notes + _untold(muxer, codec, form, colour) + hdr
+
+
+def _tagged(muxer: str, codec: str) -> bool:
+    """Whether container or bitstream hold colour tags."""
+    return muxer not in ("avi", "nut", Y4M) or codec in ("libx264", "libx265")
+
+
+def _untold(muxer: str, codec: str, form: PixelFormat, colour: Colour) -> list[str]:
+    """What the container cannot tell its reader of the colour, one line each."""
+    if muxer == Y4M:
+        return _y4m_losses(form, colour)
+    if _tagged(muxer, codec):
+        return []
+    return [f"colour tags are lost: {codec} in {muxer} has none; {_restated(colour)}"]
+
+
+def _restated(colour: Colour, *, with_range: bool = True) -> str:
+    """How the reader of a container without colour tags is told of them, in FFmpeg's words."""
+    words = {
+        "-color_range": word_for(RANGES, colour.range) if colour.range and with_range else "",
+        "-colorspace": word_for(MATRICES, colour.matrix),
+        "-color_primaries": word_for(PRIMARIES, colour.primaries),
+        "-color_trc": word_for(TRANSFERS, colour.transfer),
+    }
+    known = " ".join(f"{key} {word}" for key, word in words.items() if word not in ("", "unknown"))
+    return f"tell its reader {known}" if known else "none is known"
+
+
+def _y4m_losses(form: PixelFormat, colour: Colour) -> list[str]:
+    """What a header of Y4M cannot say, one line each."""
+    lost = [f"matrix, primaries and transfer are lost: {Y4M} has none"]
+    lost[0] += f"; {_restated(colour, with_range=False)}"
+    if (form.chroma_w, form.chroma_h) == (1, 1):
+        known = Y4M_SITINGS if form.depth == 8 else (Siting.LEFT,)  # what readers assume
+        if colour.siting not in known:
+            word = colour.siting.name.lower()
+            lost.append(f"chroma siting {word} is lost: {Y4M} has none in {form.name}")
+    return lost

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from vsr.config import UpscaleConfig
+from vsr.config import PIPE, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.engine import Engine, Target
@@ -77,7 +77,7 @@ def _check_paths(config: UpscaleConfig) -> None:
     if config.input.is_dir():
         raise SourceError(f"{config.input}: is a directory")
     output = config.output
-    if output is None:
+    if output is None or output == PIPE:
         return
     if output.is_dir():
         raise SinkError(f"{output}: is a directory")
@@ -113,7 +113,9 @@ def _plan_output(
     if config.output is None:
         encoding = discarding(info, width, height, config.encoder)
     else:
-        encoding = choose_encoding(config.output, info, width, height, config.encoder)
+        encoding = choose_encoding(
+            config.output, info, width, height, config.encoder, muxer=config.muxer
+        )
     planned = replace(
         info, width=width, height=height, format=encoding.format, colour=encoding.colour,
         sar=_output_sar(info, width, height),

@@ -1,0 +1,85 @@
+"""Standard output as a stream of bytes, kept clean of everything else that is printed."""
+
+import ctypes
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from vsr.errors import ConfigError
+
+__all__ = ["ReaderGone", "Stdout", "reserve_stdout"]
+
+_STDOUT, _STDERR = 1, 2
+
+
+class ReaderGone(BrokenPipeError):
+    """Whoever read standard output does not any more: no error, but the end of the run."""
+
+
+class Stdout:
+    """The way to standard output's reader; in order and complete, no going back."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.gone = False
+        """Whether the reader has gone away."""
+        self._descriptor = descriptor
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of ``data``, however long the reader takes; returns its length in bytes.
+
+        Raises:
+            ReaderGone: nobody reads.
+            OSError: e.g. standard output is a file and the disk is full.
+        """
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self._write_some(rest) :]
+        return memoryview(data).nbytes
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BrokenPipeError as error:
+            self.gone = True
+            raise ReaderGone(error.errno, "the reader of standard output has gone") from error
+        except BlockingIOError:  # a descriptor that another process has set not to block
+            select.select([], [self._descriptor], [])
+            return 0
+
+
+@contextmanager
+def reserve_stdout() -> Iterator[Stdout]:
+    """Keep standard output for a stream: in this block everything that is printed goes to stderr.
+
+    That includes what C libraries print: the descriptor itself is redirected.
+
+    Raises:
+        ConfigError: standard output is a terminal, or closed.
+    """
+    with suppress(AttributeError, ValueError, OSError):  # none, or closed
+        sys.stdout.flush()
+    try:
+        stream = os.dup(_STDOUT)
+    except OSError:
+        raise ConfigError("standard output is closed: there is nowhere to write to") from None
+    try:
+        if os.isatty(stream):
+            raise ConfigError("standard output is a terminal: pipe it to a program or a file")
+        os.dup2(_STDERR, _STDOUT)
+        try:
+            yield Stdout(stream)
+        finally:
+            _flush_everything()
+            os.dup2(stream, _STDOUT, inheritable=True)
+    finally:
+        os.close(stream)
+
+
+def _flush_everything() -> None:
+    """Print what Python and C still hold back, before it could go the wrong way."""
+    with suppress(AttributeError, ValueError, OSError):
+        sys.stdout.flush()
+    with suppress(OSError, TypeError):  # where no C library is found in this way
+        ctypes.CDLL(None).fflush(None)
