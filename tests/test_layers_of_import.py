@@ -16,12 +16,14 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors",),
-    ("tags",),
+    ("tags", "stdout"),
     ("config", "hdr"),
     ("frame",),
     ("resample",),
     ("colour",),
     ("ffmpeg",),
+    ("muxers",),
+    ("formats",),
     ("encoding", "streams"),
     ("sources", "sinks"),
     ("cache",),
