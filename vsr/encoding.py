@@ -25,7 +25,7 @@ from vsr.errors import ConfigError
 from vsr.ffmpeg import explain, find_encoder, near_matches
 from vsr.formats import nearest_format, output_colour, planar_formats, requested_format
 from vsr.frame import Colour, PixelFormat, Range, VideoInfo
-from vsr.hdr import encoder_options, warnings_for
+from vsr.hdr import BITSTREAM_OPTIONS, HDR_TRANSFERS, encoder_options, held_by_container
 from vsr.muxers import Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
 from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 
@@ -313,11 +313,24 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
         notes.append(f"chroma subsampling changes from {source.name} to {form.name}")
     if source.family != "rgb" and form.family != "rgb" and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
-    hdr = warnings_for(
-        info.hdr, colour.transfer, codec=codec, muxer=muxer, depth=form.depth,
-        tagged=_tagged(muxer, codec),
-    )  # fmt: skip
-    return notes + _untold(muxer, codec, form, colour) + hdr
+    notes += _untold(muxer, codec, form, colour)
+    return notes + _hdr_notes(muxer, codec, info, form, colour)
+
+
+def _hdr_notes(
+    muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: Colour
+) -> list[str]:
+    notes, where = [], f"{codec} in {muxer}"
+    kept = codec in BITSTREAM_OPTIONS or held_by_container(muxer, Codec(codec, "w").canonical_name)
+    if info.hdr is not None and not kept:
+        notes.append(f"HDR mastering metadata is lost: {where} holds none")
+    if (name := HDR_TRANSFERS.get(colour.transfer)) is None:
+        return notes
+    if form.depth < 10:
+        notes.append(f"HDR ({name}) in {form.depth} bits will show bands: it needs 10")
+    if not _tagged(muxer, codec):
+        notes.append(f"HDR ({name}) will be shown as SDR: {where} has no colour tags")
+    return notes
 
 
 def _tagged(muxer: str, codec: str) -> bool:

@@ -114,6 +114,7 @@ class Engine:
             planes=planes, format=self._target.format, width=self._target.width,
             height=self._target.height, colour=self._target.colour, pts=frame.pts,
             time_base=frame.time_base, duration=frame.duration, corrupt=frame.corrupt,
+            captions=frame.captions,
         )  # fmt: skip
 
     def _render(self, frame: Frame, planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

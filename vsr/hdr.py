@@ -1,16 +1,49 @@
 """Static HDR metadata: what the mastering display could show, and how bright the content is.
 
-SMPTE ST 2086 (mastering display) and CTA-861.3 (content light level), as bitstreams and containers
-carry them.
+SMPTE ST 2086 (mastering display) and CTA-861.3 (content light level), read from FFmpeg's side data
+and put into the words of the encoders that write them into the bitstream. Neither torch nor PyAV
+is needed here.
 """
 
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["ContentLight", "HdrMetadata", "MasteringDisplay"]
+__all__ = [
+    "BITSTREAM_OPTIONS",
+    "HDR_TRANSFERS",
+    "SAMPLE_ENTRIES",
+    "ContentLight",
+    "HdrMetadata",
+    "MasteringDisplay",
+    "encoder_options",
+    "held_by_container",
+    "parse_content_light",
+    "parse_mastering_display",
+]
 
 Chromaticity = tuple[Fraction, Fraction]
 """CIE 1931 (x, y)."""
+
+CHROMATICITY_UNITS = 50_000
+"""Units of ST 2086 in 1, as HEVC, AVC and ISO base media files store chromaticities."""
+LUMINANCE_UNITS = 10_000
+"""Units of ST 2086 in 1 cd/m²."""
+
+BITSTREAM_OPTIONS = {
+    "libx264": "x264-params", "libx264rgb": "x264-params", "libx265": "x265-params",
+    "libsvtav1": "svtav1-params",
+}  # fmt: skip
+"""Encoders that write static HDR metadata themselves, and the option that takes it."""
+SAMPLE_ENTRIES = {
+    "h264": b"avc1", "hevc": b"hvc1", "av1": b"av01", "vp9": b"vp09", "ffv1": b"FFV1",
+    "prores": b"apch", "dnxhd": b"AVdh", "v210": b"v210",
+}  # fmt: skip
+"""Codecs beside which containers hold static HDR metadata; QuickTime's names of them."""
+_CONTAINERS = ("mp4", "mov", "matroska", "webm")
+_MASTERING, _LIGHT = struct.Struct("<22i"), struct.Struct("<2I")
+_BRIGHTEST = 0xFFFF_FFFF // LUMINANCE_UNITS
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +59,19 @@ class MasteringDisplay:
     min_luminance: Fraction
     """cd/m²."""
 
+    def in_units(self) -> tuple[int, ...]:
+        """Ten integers in ST 2086's units: G, B, R and white as (x, y), then maximum, minimum."""
+        points = (*self.green, *self.blue, *self.red, *self.white)
+        luminances = (self.max_luminance, self.min_luminance)
+        return (
+            *(round(value * CHROMATICITY_UNITS) for value in points),
+            *(round(value * LUMINANCE_UNITS) for value in luminances),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentLight:
-    """Content light level, CTA-861.3, in cd/m²."""
+    """Content light level, CTA-861.3, in cd/m²; 0 means "unknown"."""
 
     max_cll: int
     """The brightest pixel."""
@@ -43,3 +85,116 @@ class HdrMetadata:
 
     mastering: MasteringDisplay | None = None
     light: ContentLight | None = None
+
+
+# -- FFmpeg's side data ----------------------------------------------------------------------------
+
+
+def parse_mastering_display(data: bytes) -> MasteringDisplay:
+    """Read FFmpeg's ``AVMasteringDisplayMetadata``.
+
+    Args:
+        data: 88 bytes: ten rationals (x, y of red, green, blue and white; minimum and maximum
+            luminance) and two flags that say whether primaries and luminances are set.
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if len(data) < _MASTERING.size:
+        raise ValueError(f"it is cut off after {len(data)} bytes")
+    *numbers, has_primaries, has_luminance = _MASTERING.unpack_from(data)
+    if not has_primaries or not has_luminance:
+        missing = "luminance" if has_primaries else "primaries"
+        raise ValueError(f"its {missing} is flagged as not set")
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if any(denominator <= 0 for _, denominator in pairs):
+        raise ValueError("it has denominators of 0")
+    values = [Fraction(*pair) for pair in pairs]
+    red, green, blue, white = points = list(zip(values[:8:2], values[1:8:2], strict=True))
+    if any(x < 0 or y <= 0 or x + y > 1 for x, y in points):
+        raise ValueError("its primaries are no chromaticities")
+    darkest, brightest = values[8:]
+    if not 0 <= darkest < brightest <= _BRIGHTEST:
+        luminances = f"{float(darkest):g} to {float(brightest):g}"
+        raise ValueError(f"its luminance goes from {luminances} cd/m²")
+    return MasteringDisplay(
+        red=red, green=green, blue=blue, white=white, max_luminance=brightest,
+        min_luminance=darkest,
+    )  # fmt: skip
+
+
+def parse_content_light(data: bytes) -> ContentLight:
+    """Read FFmpeg's ``AVContentLightMetadata``.
+
+    Args:
+        data: 8 bytes: MaxCLL and MaxFALL in cd/m².
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if len(data) < _LIGHT.size:
+        raise ValueError(f"it is cut off after {len(data)} bytes")
+    max_cll, max_fall = _LIGHT.unpack_from(data)
+    if max_cll == max_fall == 0:
+        raise ValueError("it is 0, which means unknown")
+    if max(max_cll, max_fall) > 0xFFFF:
+        raise ValueError(f"{max_cll} and {max_fall} cd/m² are beyond its 16 bits")
+    return ContentLight(max_cll=max_cll, max_fall=max_fall)
+
+
+# -- Encoders --------------------------------------------------------------------------------------
+
+
+def encoder_options(codec: str, hdr: HdrMetadata | None) -> dict[str, str]:
+    """The options that make FFmpeg's encoder ``codec`` write ``hdr`` into the bitstream.
+
+    Empty if there is nothing to write, or if the encoder cannot be told.
+    """
+    if hdr is None or codec not in BITSTREAM_OPTIONS:
+        return {}
+    option = BITSTREAM_OPTIONS[codec]
+    words = {"x264-params": _x264_words, "x265-params": _x265_words}.get(option, _svt_words)(hdr)
+    return {option: ":".join(words)} if words else {}
+
+
+def _x265_words(hdr: HdrMetadata) -> list[str]:
+    words = []
+    if hdr.mastering is not None:
+        words.append(f"master-display={_in_units(hdr.mastering)}")
+    if hdr.light is not None:
+        words.append(f"max-cll={_levels(hdr.light)}")
+    return words
+
+
+def _x264_words(hdr: HdrMetadata) -> list[str]:
+    words = []
+    if hdr.mastering is not None:
+        words.append(f"mastering-display={_in_units(hdr.mastering)}")
+    if hdr.light is not None:
+        words.append(f"cll={_levels(hdr.light)}")
+    return words
+
+
+def _svt_words(hdr: HdrMetadata) -> list[str]:
+    words = []
+    if (display := hdr.mastering) is not None:
+        points = {"G": display.green, "B": display.blue, "R": display.red, "WP": display.white}
+        points["L"] = (display.max_luminance, display.min_luminance)
+        values = (f"{key}({float(x):.9g},{float(y):.9g})" for key, (x, y) in points.items())
+        words.append(f"mastering-display={''.join(values)}")
+    if hdr.light is not None:
+        words.append(f"content-light={_levels(hdr.light)}")
+    return words
+
+
+def _in_units(display: MasteringDisplay) -> str:
+    return "G({},{})B({},{})R({},{})WP({},{})L({},{})".format(*display.in_units())
+
+
+def _levels(light: ContentLight) -> str:
+    return f"{light.max_cll},{light.max_fall}"
+
+
+def held_by_container(muxer: str, codec: str) -> bool:
+    """Whether FFmpeg's ``muxer`` stores static HDR metadata beside ``codec`` (canonical name)."""
+    return muxer in _CONTAINERS and codec in SAMPLE_ENTRIES

@@ -34,7 +34,6 @@ __all__ = ["StreamCopier"]
 logger = logging.getLogger(__name__)
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
-_HDR_SIDE_DATA = {"mastering_display_metadata", "content_light_level", "dovi_conf"}
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -258,8 +257,6 @@ class StreamCopier:
             container.metadata.pop("timecode", None)
             if video.metadata.pop("timecode", None):
                 self._warn(f"timecode is dropped: there is none at {float(rate):g} frames/s")
-        if lost := _HDR_SIDE_DATA & source.codec_context.coded_side_data.keys():
-            self._warn(f"HDR metadata is dropped: {', '.join(sorted(lost))}")
 
 
 def _allowance(stream: Stream) -> Fraction:

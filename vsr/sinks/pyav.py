@@ -11,18 +11,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-import torch.utils.dlpack
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from torch import Tensor
 
-from vsr.encoding import Encoding, add_video, encoder_time_base
+from vsr.encoding import Encoding, encoder_time_base
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.copier import StreamCopier
+from vsr.sinks.encoder import open_encoder
 from vsr.sinks.matroska import set_aspect_ratio
+from vsr.sinks.pictures import wrap, wrap_with_captions
 from vsr.streams import StreamSource
 
 __all__ = ["PyAVSink"]
@@ -73,6 +73,7 @@ class PyAVSink:
         self._clock = _Clock(self._base)
         self._held: Packet[Any] | None = None
         self._first_dts: int | None = None
+        self._captions_lost = False
         self._copier = StreamCopier(source, encoding.muxer) if source is not None else None
         self._result: Path | None = None
         self._target = _check_target(path, overwrite)
@@ -99,7 +100,7 @@ class PyAVSink:
         self._check(frame)
         picture = self._picture(frame)
         with self._errors(listen=False):
-            self._mux(self._stream.encode(picture))
+            self._mux(self._encoder.encode(picture))
             if self._copier is not None:
                 self._copier.mux(self._container)
         self.frames += 1
@@ -179,7 +180,8 @@ class PyAVSink:
         self._container.start_encoding()
 
     def _add_video(self) -> VideoStream:
-        stream = add_video(self._container, self._encoding, self._info)
+        self._encoder = open_encoder(self._container, self._encoding, self._info)
+        stream = self._encoder.stream
         matrix = self._info.display_matrix
         if matrix is not None and self._encoding.muxer in _HOLD_ROTATION:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
@@ -193,7 +195,7 @@ class PyAVSink:
             raise ValueError("the sink has been closed")
         try:
             with self._errors():
-                self._mux(self._stream.encode(None))
+                self._mux(self._encoder.encode(None))
                 self._mux_last()
                 if self._copier is not None:
                     self._copier.finish(self._container)
@@ -252,7 +254,7 @@ class PyAVSink:
 
     def _picture(self, frame: Frame) -> VideoFrame:
         """``frame`` as FFmpeg's, sharing its memory where that is possible."""
-        picture = _wrap(frame)
+        picture = self._with_captions(frame)
         colour = self._encoding.colour
         picture.color_range = colour.range
         picture.colorspace = colour.matrix
@@ -262,6 +264,16 @@ class PyAVSink:
         picture.pts, picture.duration = self._clock.mark(frame)
         picture.time_base = self._base
         return picture
+
+    def _with_captions(self, frame: Frame) -> VideoFrame:
+        if frame.captions is None:
+            return wrap(frame)
+        if self._encoder.writes_captions:
+            return wrap_with_captions(frame, frame.captions)
+        if not self._captions_lost:
+            self._captions_lost = True
+            self._warn(f"closed captions are lost: {self._encoding.codec} writes none")
+        return wrap(frame)
 
     def _mux(self, packets: "list[Packet[Any]]") -> None:
         """Mux what precedes the last packet; that one waits, as its duration may change."""
@@ -350,21 +362,3 @@ def _partial_name(target: Path) -> Path:
     """``out.partial.mp4``, or with a number if there is one already."""
     names = (f"{target.stem}.partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
     return next(p for name in names if not (p := target.with_name(name)).exists())
-
-
-def _wrap(frame: Frame) -> VideoFrame:
-    form, width, height = frame.format, frame.width, frame.height
-    planes: list[Tensor] = list(frame.planes)
-    for index, component in enumerate(form.components):
-        rows, columns = form.component_size(index, width, height)
-        plane = frame.planes[component.plane][:rows, :columns]
-        if tuple(plane.shape) != (rows, columns):
-            raise ValueError(f"plane {component.plane} is {tuple(plane.shape)}, too small")
-        planes[component.plane] = plane if plane.stride(1) == 1 else plane.contiguous()
-    if width % (1 << form.chroma_w) == 0 and height % (1 << form.chroma_h) == 0:
-        with suppress(NotImplementedError):  # memory that FFmpeg does not know as the CPU's
-            return VideoFrame.from_dlpack(tuple(planes), format=form.name)
-    picture = VideoFrame(width, height, form.name)  # from_dlpack refuses odd chroma
-    for ours, theirs in zip(planes, picture.planes, strict=True):
-        torch.utils.dlpack.from_dlpack(theirs).copy_(ours)
-    return picture

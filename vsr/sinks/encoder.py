@@ -1,0 +1,98 @@
+"""An encoder and the stream that its packets go to."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import av
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.format import Flags as FormatFlags
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vsr.encoding import Encoding, add_video, configure, encoder_time_base
+from vsr.frame import VideoInfo
+from vsr.hdr import HdrMetadata, held_by_container
+from vsr.sinks.side_data import template
+
+__all__ = ["Encoder", "open_encoder"]
+
+_GLOBAL_HEADER = cast(int, FormatFlags.global_header.value)
+# What a muxer wants to know of an encoder that is open.
+_KNOWN_TO_MUXERS = (
+    "width", "height", "pix_fmt", "extradata", "codec_tag", "framerate",
+    "sample_aspect_ratio", "color_range", "colorspace", "color_primaries", "color_trc",
+    "chroma_sample_location", "field_order", "bits_per_raw_sample",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Encodes pictures for one stream of an output."""
+
+    stream: VideoStream
+    context: VideoCodecContext
+
+    @property
+    def writes_captions(self) -> bool:
+        """Whether closed captions (CTA-708 in ATSC A/53) of the pictures reach the bitstream."""
+        options = self.context.supported_options.private
+        return any(option.name == "a53cc" for option in options)
+
+    def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
+        """The packets that are ready after ``picture``; None asks for all that are left."""
+        packets: list[Packet[Any]] = list(self.context.encode(picture))
+        for packet in packets:
+            packet.stream = self.stream
+        return packets
+
+
+def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> Encoder:
+    """Add the picture's stream to ``container``, whose header must not have been written.
+
+    Where there is HDR metadata that the container stores, the encoder stands beside the stream:
+    PyAV gives side data only to streams that are made from a template (:mod:`.side_data`).
+
+    Args:
+        container: where to add the stream.
+        encoding: codec, pixel format, colour tags and options.
+        info: facts about the *output*.
+    """
+    codec = av.Codec(encoding.codec, "w").canonical_name
+    if info.hdr is not None and held_by_container(encoding.muxer, codec):
+        return _with_metadata(container, encoding, info, info.hdr)
+    stream = add_video(container, encoding, info)
+    return Encoder(stream, stream.codec_context)
+
+
+def _with_metadata(
+    container: OutputContainer, encoding: Encoding, info: VideoInfo, hdr: HdrMetadata
+) -> Encoder:
+    context = _standalone(encoding, info)
+    if container.format.flags & _GLOBAL_HEADER:
+        context.flags |= Flags.global_header
+    context.open()
+    with template(context.codec.canonical_name, hdr) as model:
+        stream = container.add_stream_from_template(model, opaque=True)
+    for name in _KNOWN_TO_MUXERS:
+        setattr(stream.codec_context, name, getattr(context, name))
+    if context.profile is not None:  # DNxHD and DNxHR have names of their own in QuickTime
+        stream.codec_context.profile = context.profile
+    stream.time_base = context.time_base
+    return Encoder(stream, context)
+
+
+def _standalone(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
+    """An encoder that belongs to no stream, set up as PyAV does it for a stream's."""
+    context = av.CodecContext.create(encoding.codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = info.width, info.height
+    context.pix_fmt = encoding.format.name
+    context.time_base = encoder_time_base(encoding, info)
+    context.framerate = info.rate.limit_denominator(2**30)
+    context.bit_rate, context.bit_rate_tolerance = 0, 128_000
+    context.options = dict(encoding.options)
+    configure(context, encoding, info)
+    return context

@@ -1,0 +1,80 @@
+"""Streams that carry HDR metadata into the container.
+
+FFmpeg's muxers write mastering display and content light level from a stream's side data, which
+PyAV cannot set, but does copy from a stream that it reads. So a header of a QuickTime file with one
+track, no samples and the boxes ``mdcv`` and ``clli`` is made in memory (ISO/IEC 14496-12; both
+boxes also stand in QuickTime's specification), read by FFmpeg, and its stream is the template.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+import av.logging
+from av.video.stream import VideoStream
+
+from vsr.hdr import SAMPLE_ENTRIES, ContentLight, HdrMetadata, MasteringDisplay
+
+__all__ = ["template"]
+
+_TICKS = 1000  # a second; nothing is ever timed by it
+_72_DPI = 72 << 16
+
+
+@contextmanager
+def template(codec: str, hdr: HdrMetadata) -> Iterator[VideoStream]:
+    """A stream of ``codec`` (canonical name) with ``hdr`` as its side data and nothing else.
+
+    Luminances are rounded to 0.0001 cd/m² and chromaticities to 0.00002, the units of ST 2086.
+    """
+    with (
+        av.logging.Capture(),  # FFmpeg complains that the stream holds nothing
+        av.open(io.BytesIO(_header(SAMPLE_ENTRIES[codec], hdr)), format="mov") as container,
+    ):
+        yield container.streams.video[0]
+
+
+def _header(kind: bytes, hdr: HdrMetadata) -> bytes:
+    entry = _box(kind, _picture(), _mastering(hdr.mastering), _light(hdr.light))
+    descriptions = _full_box(b"stsd", struct.pack(">I", 1), entry)
+    media = _box(
+        b"mdia",
+        _full_box(b"mdhd", struct.pack(">4I2H", 0, 0, _TICKS, 0, 0, 0)),
+        _full_box(b"hdlr", bytes(4), b"vide", bytes(13)),
+        _box(b"minf", _box(b"stbl", descriptions, *_no_samples())),
+    )
+    return _box(b"ftyp", b"qt  ", bytes(4)) + _box(b"moov", _box(b"trak", media))
+
+
+def _picture() -> bytes:
+    """The fields of a visual sample entry; the real size is set on the output's stream."""
+    return struct.pack(">6xH16x2H2I4xH32xHh", 1, 16, 16, _72_DPI, _72_DPI, 1, 24, -1)
+
+
+def _no_samples() -> list[bytes]:
+    lengths = {b"stts": 4, b"stsc": 4, b"stsz": 8, b"stco": 4}
+    return [_full_box(kind, bytes(length)) for kind, length in lengths.items()]
+
+
+def _mastering(display: MasteringDisplay | None) -> bytes:
+    if display is None:
+        return b""
+    return _box(b"mdcv", struct.pack(">8H2I", *display.in_units()))
+
+
+def _light(light: ContentLight | None) -> bytes:
+    if light is None:
+        return b""
+    return _box(b"clli", struct.pack(">2H", light.max_cll, light.max_fall))
+
+
+def _full_box(kind: bytes, *parts: bytes) -> bytes:
+    """A box with version 0 and no flags."""
+    return _box(kind, bytes(4), *parts)
+
+
+def _box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), kind) + body

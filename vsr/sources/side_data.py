@@ -1,0 +1,111 @@
+"""What side data of a stream and of its first frame say: HDR metadata, and what stays behind."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vsr.hdr import HdrMetadata, parse_content_light, parse_mastering_display
+
+__all__ = ["hdr_metadata"]
+
+# FFmpeg's names: of containers' side data in small letters, of frames' in capitals.
+_DROPPED = {
+    "dynamic_hdr10_plus": "HDR10+ dynamic metadata",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "dynamic_hdr_smpte_2094_app5": "SMPTE ST 2094-50 dynamic metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
+    "ambient_viewing_environment": "the ambient viewing environment",
+    "AMBIENT_VIEWING_ENVIRONMENT": "the ambient viewing environment",
+    "icc_profile": "the ICC profile",
+    "ICC_PROFILE": "the ICC profile",
+    "stereo_3d": "the description of stereoscopic 3D",
+    "STEREO3D": "the description of stereoscopic 3D",
+    "spherical": "the description of a spherical (360°) picture",
+    "SPHERICAL": "the description of a spherical (360°) picture",
+    "lcevc": "the LCEVC enhancement layer",
+    "LCEVC": "the LCEVC enhancement layer",
+}
+_DOLBY_VISION = {"dovi_conf", "DOVI_RPU_BUFFER", "DOVI_METADATA"}
+_BASE_LAYERS = {1: "HDR10", 2: "SDR", 4: "HLG", 6: "HDR10"}
+"""``bl_signal_compatibility_id`` of Dolby Vision's configuration record; 0 means none."""
+
+
+def hdr_metadata(stream: VideoStream, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+    """Static HDR metadata of a stream: the container's, else those of the first frame.
+
+    Args:
+        stream: the stream.
+        frame: its first frame.
+
+    Returns:
+        The metadata, None if there is none that is valid, and notes for the log: a line for
+        everything that is ignored or will be dropped.
+    """
+    notes: list[str] = []
+    mastering = _first_valid(
+        "mastering display metadata", parse_mastering_display,
+        _found(stream, frame, SideDataType.MASTERING_DISPLAY_METADATA), notes,
+    )  # fmt: skip
+    light = _first_valid(
+        "content light level", parse_content_light,
+        _found(stream, frame, SideDataType.CONTENT_LIGHT_LEVEL), notes,
+    )  # fmt: skip
+    known = HdrMetadata(mastering=mastering, light=light) if mastering or light else None
+    return known, [*notes, *_dropped(stream, frame)]
+
+
+def _found(
+    stream: VideoStream, frame: VideoFrame, kind: SideDataType
+) -> Iterator[tuple[str, bytes]]:
+    """Side data of one kind, and where each was found."""
+    coded: Mapping[Any, bytes] = stream.codec_context.coded_side_data
+    if (data := coded.get(kind.name.lower())) is not None:
+        yield "container", bytes(data)
+    if (data := _of_frame(frame, kind)) is not None:
+        yield "stream", data
+    elif (data := stream.codec_context.decoded_side_data.get(kind)) is not None:
+        yield "stream", bytes(data)
+
+
+def _of_frame(frame: VideoFrame, kind: SideDataType) -> bytes | None:
+    try:
+        return bytes(frame.side_data[kind])
+    except KeyError:
+        return None
+
+
+def _first_valid[T](
+    what: str, parse: Callable[[bytes], T], found: Iterator[tuple[str, bytes]], notes: list[str]
+) -> T | None:
+    for place, data in found:
+        try:
+            return parse(data)
+        except ValueError as error:
+            notes.append(f"{what} of the {place} is ignored: {error}")
+    return None
+
+
+def _dropped(stream: VideoStream, frame: VideoFrame) -> list[str]:
+    names = [*stream.codec_context.coded_side_data, *(kind.name for kind in frame.side_data)]
+    labels = dict.fromkeys(_DROPPED[name] for name in names if name in _DROPPED)
+    notes = [f"{label} is dropped" for label in labels]
+    if not _DOLBY_VISION.isdisjoint(names):
+        notes.append(_dolby_vision(stream.codec_context.coded_side_data.get("dovi_conf")))
+    return notes
+
+
+def _dolby_vision(record: bytes | None) -> str:
+    """What becomes of Dolby Vision, by FFmpeg's ``AVDOVIDecoderConfigurationRecord`` (9 bytes)."""
+    if record is None or len(record) < 8:
+        return "Dolby Vision metadata is dropped, the base layer is kept"
+    profile, base = bytes(record)[2], bytes(record)[7]
+    if base in _BASE_LAYERS:
+        kept = f"the base layer ({_BASE_LAYERS[base]}) is kept"
+        return f"Dolby Vision metadata (profile {profile}.{base}) is dropped, {kept}"
+    return (
+        f"Dolby Vision metadata (profile {profile}) is dropped, and this base layer is not made to "
+        "be seen without it: colours will be wrong"
+    )
