@@ -16,7 +16,7 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors",),
-    ("tags", "stdout"),
+    ("tags", "stdout", "numbering"),
     ("config", "hdr"),
     ("frame",),
     ("resample",),
@@ -24,7 +24,8 @@ ORDER = [
     ("ffmpeg",),
     ("muxers",),
     ("formats",),
-    ("encoding", "streams"),
+    ("encoding", "streams", "targets", "flags"),
+    ("stills",),
     ("sources", "sinks"),
     ("cache",),
     ("index", "hub"),

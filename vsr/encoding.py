@@ -118,6 +118,9 @@ def choose_encoding(
         colour = replace(colour, range=Range.FULL)
     options = _options(muxer, codec, form, info, config)
     notes = _notes(muxer, codec, info, form, colour)
+    if codec == "ffv1" and "slices" not in config.options and _is_odd(form, width, height):
+        del options["slices"]  # level 3 refuses nearly every number of them
+        notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
     notes.insert(0, _summary(muxer, codec, form, options, piped=piped))
     encoding = Encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
@@ -251,9 +254,7 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
         ConfigError: the container or the encoder refuses; with FFmpeg's reason.
     """
     form = encoding.format
-    if _refuses_odd(encoding.codec) and (
-        width % (1 << form.chroma_w) or height % (1 << form.chroma_h)
-    ):
+    if _refuses_odd(encoding.codec) and _is_odd(form, width, height):
         even = f"{width + width % 2}x{height + height % 2}"
         raise ConfigError(
             f"{encoding.codec} cannot code {width}x{height} as {form.name}, which needs an even "
@@ -275,6 +276,11 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
     finally:
         with suppress(av.FFmpegError, ValueError):  # no packets: some trailers complain
             container.close()
+
+
+def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
+    """Whether the last samples of chroma stand for less than whole blocks of luma."""
+    return bool(width % (1 << form.chroma_w) or height % (1 << form.chroma_h))
 
 
 def _refuses_odd(codec: str) -> bool:

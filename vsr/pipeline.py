@@ -19,7 +19,7 @@ from vsr.engine import IN_FLIGHT
 from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.report import Report
-from vsr.sinks import NullSink, Sink, open_sink
+from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
 
 __all__ = ["Report", "prefetch", "run", "upscale"]
 
@@ -218,6 +218,7 @@ def _open_sink(plan: Plan) -> Sink:
     config = plan.config
     if config.output is None:
         return NullSink()
-    return open_sink(
+    sink = open_sink(
         config.output, plan.encoding, plan.info, source=plan.source, overwrite=config.overwrite
     )
+    return FrameMd5Sink(sink, plan.info) if config.framemd5 else sink

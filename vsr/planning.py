@@ -18,6 +18,7 @@ from vsr.frame import VideoInfo
 from vsr.index import find_model, list_models
 from vsr.networks import Network
 from vsr.sources import PyAVSource, open_source
+from vsr.targets import framemd5_path, record_path, resolve
 from vsr.weights import load_network
 
 __all__ = ["Plan", "make_plan"]
@@ -52,7 +53,9 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     Raises:
         VsrError: a reason the user can act on; nothing has been written.
     """
+    config = resolve(config)
     _check_paths(config)
+    _check_companions(config)
     network = _choose_network(config)
     source = stack.enter_context(
         open_source(
@@ -85,6 +88,16 @@ def _check_paths(config: UpscaleConfig) -> None:
         raise ConfigError(f"{output}: input and output are the same file")
     if output.exists() and not config.overwrite:
         raise SinkError(f"{output}: already exists; -y replaces it")
+
+
+def _check_companions(config: UpscaleConfig) -> None:
+    """Refuse to replace files beside the output, unless asked to."""
+    if config.output is None or config.overwrite:
+        return
+    wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
+    for path in [name(config.output) for on, name in wanted if on]:
+        if path.exists():
+            raise SinkError(f"{path}: already exists; -y replaces it")
 
 
 def _choose_network(config: UpscaleConfig) -> Network | None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from vsr.encoding import Encoding
 from vsr.frame import VideoInfo
+from vsr.sinks.framemd5 import FrameMd5Sink
 from vsr.sinks.null import NullSink
 from vsr.sinks.pyav import PyAVSink
 from vsr.sinks.sink import Sink
 from vsr.streams import StreamSource
 
-__all__ = ["NullSink", "PyAVSink", "Sink", "open_sink"]
+__all__ = ["FrameMd5Sink", "NullSink", "PyAVSink", "Sink", "open_sink"]
 
 
 def open_sink(

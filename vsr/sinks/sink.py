@@ -12,10 +12,13 @@ __all__ = ["Sink"]
 class Sink(Protocol):
     """Takes frames in order; its output is complete under its final name, or not there."""
 
-    notes: list[str]
-    """One line for everything that was lost or repaired; complete after :meth:`finish`."""
-    frames: int
-    """Frames written so far."""
+    @property
+    def notes(self) -> list[str]:
+        """One line for everything that was lost or repaired; complete after :meth:`finish`."""
+
+    @property
+    def frames(self) -> int:
+        """Frames written so far."""
 
     def write(self, frame: Frame) -> None:
         """Take one frame.

@@ -1,0 +1,139 @@
+"""What targets come to, what overrules them, and which containers hold them."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vsr.cli import main
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.errors import ConfigError
+from vsr.targets import TARGETS, resolve
+
+OUTPUTS = {
+    "archive": "out.mkv", "edit": "out.mov", "web": "out.mp4", "hevc": "out.mp4", "av1": "out.mkv"
+}  # fmt: skip
+
+
+def config(target, output="out.mkv", **kw):
+    return UpscaleConfig(input=Path("in.mkv"), output=Path(output), target=target, **kw)
+
+
+def probe(path):
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", "-show_format", path]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def test_without_a_target_nothing_is_chosen():
+    found = resolve(UpscaleConfig(input=Path("a.mkv"), output=Path("b.mkv")))
+    assert found.encoder == EncoderConfig()
+    assert (found.record, found.framemd5) == (False, False)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_twice_is_once(target):
+    once = resolve(config(target, OUTPUTS[target]))
+    assert resolve(once) == once
+
+
+def test_archive_is_ffv1_with_checks_beside_it():
+    found = resolve(config("archive"))
+    assert found.encoder.codec == "ffv1"
+    assert found.encoder.pix_fmt is None  # the source's, exactly
+    assert found.encoder.options == {
+        "level": "3", "g": "1", "slicecrc": "1", "coder": "1", "context": "1"
+    }  # fmt: skip
+    assert (found.record, found.framemd5) == (True, True)
+    plain = resolve(config("archive", record=False, framemd5=False))
+    assert (plain.record, plain.framemd5) == (False, False)
+
+
+def test_flags_overrule():
+    given = EncoderConfig(crf=12, options={"tune": "film"}, pix_fmt="yuv444p")
+    found = resolve(config("web", "out.mp4", encoder=given)).encoder
+    assert (found.codec, found.crf, found.pix_fmt) == ("libx264", 12, "yuv444p")
+    assert found.options == {"tune": "film"}
+    assert found.muxer_options == {"movflags": "+faststart"}
+    slices = resolve(config("archive", encoder=EncoderConfig(options={"slices": "4"}))).encoder
+    assert slices.options["slices"] == "4"
+    assert slices.options["slicecrc"] == "1"
+
+
+def test_another_codec_leaves_the_targets_own_options_behind():
+    found = resolve(config("archive", encoder=EncoderConfig(codec="libx265", crf=0))).encoder
+    assert found == EncoderConfig(codec="libx265", crf=0)
+
+
+def test_a_pixel_format_of_ones_own_takes_its_profile():
+    found = resolve(config("edit", "a.mov", encoder=EncoderConfig(pix_fmt="yuv444p10le")))
+    assert found.encoder.options == {"vendor": "apl0"}
+
+
+def test_web_is_square_unless_a_size_is_given():
+    assert resolve(config("web", "a.mp4")).square
+    assert not resolve(config("web", "a.mp4", size=(640, 480))).square
+
+
+def test_discarding_leaves_nothing_beside():
+    found = resolve(replace(config("archive"), output=None))
+    assert (found.record, found.framemd5) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": "archive", "output": Path("out.mp4")},
+         r"target archive is FFV1 in Matroska: name the output .mkv \(not out.mp4\)"),
+        ({"target": "edit", "output": Path("out.mkv")}, "ProRes in MOV: name the output .mov"),
+        ({"target": "av1", "output": Path("out.mov")}, "AV1 in Matroska or MP4 or WebM"),
+        ({"target": "web", "output": Path("x.mp4"), "muxer": "nut"}, r"say -f mp4 \(not nut\)"),
+        ({"target": "web", "output": Path("-")}, "say -f mp4$"),
+        ({"target": "achive"}, "unknown target achive: did you mean archive"),
+        ({"target": "youtube"}, "unknown target youtube; there are archive, edit"),
+        ({"target": "archive", "output": Path("-"), "muxer": "matroska"},
+         "--framemd5 and --record write files beside an output with a name: .* --no-framemd5"),
+        ({"target": None, "output": None, "framemd5": True}, "--framemd5 writes a file beside"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        resolve(replace(config("archive"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "codec", "pix_fmt", "tag"),
+    [
+        ("archive", "out.mkv", "ffv1", "yuv422p", None),
+        ("edit", "out.mov", "prores", "yuv422p10le", "apch"),
+        ("web", "out.mp4", "h264", "yuv420p", "avc1"),
+        ("hevc", "out.mov", "hevc", "yuv420p10le", "hvc1"),
+        ("av1", "out.webm", "av1", "yuv420p10le", None),
+    ],
+)
+def test_what_comes_out(make_clip, tmp_path, target, name, codec, pix_fmt, tag):
+    source = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv422p", frames=4, audio=target != "av1")
+    arguments = ["--model", "identity", "--target", target]
+    if target == "av1":
+        arguments += ["--preset", "12"]
+    assert main([str(source), str(tmp_path / name), *arguments]) == 0
+    video = next(s for s in probe(tmp_path / name)["streams"] if s["codec_type"] == "video")
+    assert (video["codec_name"], video["pix_fmt"]) == (codec, pix_fmt)
+    if tag:
+        assert video["codec_tag_string"] == tag
+
+
+def test_web_starts_fast(make_clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    assert main([str(make_clip("in.mp4")), str(target), "--model", "identity", "--target=web"]) == 0
+    data = target.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+def test_movflags_are_refused_elsewhere(make_clip, tmp_path, capsys):
+    target = tmp_path / "out.mkv"
+    arguments = [str(make_clip("in.mp4")), str(target), "--model=identity", "-movflags=+faststart"]
+    assert main(arguments) == 2
+    assert "movflags are for mp4 and mov" in capsys.readouterr().err
+    assert not target.exists()

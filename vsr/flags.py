@@ -1,0 +1,107 @@
+"""A configuration written out as the command that makes it: the way back of :mod:`vsr.options`."""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
+from vsr.tags import FIELD_ORDERS, MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+
+__all__ = ["command_line"]
+
+_DEFAULTS = ("auto", "none")  # of every option that has them
+
+
+def command_line(config: UpscaleConfig) -> list[str]:
+    """The arguments of ``vsr-upscale`` that mean ``config``; what is left open is left out."""
+    parts = ["-i", str(config.input)]
+    parts += ["-f", "null"] if config.output is None else ["-o", str(config.output)]
+    parts += _pairs({"-f": config.muxer, "--target": config.target})
+    parts += _input(config.source)
+    parts += _pictures(config)
+    parts += _upscaling(config)
+    parts += _encoder(config.encoder)
+    parts += _switch("--record", config.record)
+    parts += _switch("--framemd5", config.framemd5)
+    return parts
+
+
+def _input(source: InputConfig) -> Iterator[str]:
+    if source.raw_format is not None and source.raw_size is not None:
+        yield from ("-f", "rawvideo", "-pixel_format", source.raw_format)
+        yield from ("-video_size", _size(source.raw_size))
+    words: dict[str, tuple[Mapping[str, int], int | None]] = {
+        "-colorspace": (MATRICES, source.matrix),
+        "-color_range": (RANGES, source.range),
+        "-color_primaries": (PRIMARIES, source.primaries),
+        "-color_trc": (TRANSFERS, source.transfer),
+        "-chroma_sample_location": (SITINGS, source.siting),
+        "-field_order": (FIELD_ORDERS, source.field_order),
+    }
+    for option, (known, value) in words.items():
+        if value is not None:
+            yield from (option, word_for(known, value))
+    sar = source.sar
+    yield from _pairs({"-r": source.rate, "-sar": sar and f"{sar.numerator}:{sar.denominator}"})
+
+
+def _pictures(config: UpscaleConfig) -> Iterator[str]:
+    yield from _fields(config.fields)
+    yield from _pairs({"--vf": config.filters})
+    if config.square:
+        yield "--square"
+    if not config.crop:
+        yield "--no-crop"
+
+
+def _fields(fields: FieldsConfig) -> Iterator[str]:
+    yield from _pairs({"--deinterlace": fields.deinterlace})
+    if fields.field_rate:
+        yield "--field-rate"
+    if fields.ivtc:
+        yield "--ivtc"
+    if fields.progressive:
+        yield "--progressive"
+
+
+def _upscaling(config: UpscaleConfig) -> Iterator[str]:
+    scale = config.scale
+    given = {
+        "--model": config.model, "--weights": config.weights, "--variant": config.variant,
+        "--scale": float(scale) if isinstance(scale, Fraction) else scale,
+        "--size": config.size and _size(config.size), "--device": config.device,
+        "--precision": config.precision, "--tile": config.tile, "--dither": config.dither,
+        "-ss": _seconds(config.start), "-to": _seconds(config.end), "--frames": config.frames,
+    }  # fmt: skip
+    yield from _pairs({key: value for key, value in given.items() if value not in _DEFAULTS})
+    if config.overwrite:
+        yield "-y"
+
+
+def _encoder(encoder: EncoderConfig) -> Iterator[str]:
+    yield from _pairs(
+        {
+            "-c:v": encoder.codec, "--pix-fmt": encoder.pix_fmt, "--preset": encoder.preset,
+            "--crf": None if encoder.crf is None else f"{encoder.crf:g}",
+            "-movflags": encoder.muxer_options.get("movflags"),
+        }
+    )  # fmt: skip
+    for key, value in encoder.options.items():
+        yield from ("-e", f"{key}={value}")
+
+
+def _switch(option: str, value: bool | None) -> list[str]:
+    if value is None:
+        return []
+    return [option if value else option.replace("--", "--no-", 1)]
+
+
+def _pairs(values: Mapping[str, object]) -> list[str]:
+    return [str(part) for pair in values.items() if pair[1] is not None for part in pair]
+
+
+def _size(size: tuple[int, int]) -> str:
+    return "{}x{}".format(*size)
+
+
+def _seconds(time: Fraction | None) -> str | None:
+    return None if time is None else f"{float(time):.9f}".rstrip("0").rstrip(".")

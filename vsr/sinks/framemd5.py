@@ -1,0 +1,183 @@
+"""The hash of every frame, beside the output, as ``ffmpeg -f framemd5`` writes them.
+
+A lossless output can be checked against it at any time, with FFmpeg alone, and a damaged frame is
+found by its number. FFmpeg's own muxer is not used: PyAV cannot tell it the aspect ratio, and the
+format is a line of text for each frame.
+"""
+
+import hashlib
+import os
+import secrets
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from vsr.errors import SinkError
+from vsr.frame import Frame, VideoInfo
+from vsr.sinks.sink import Sink
+from vsr.targets import framemd5_path
+
+__all__ = ["FrameMd5Sink"]
+
+
+class FrameMd5Sink:
+    """Hashes the frames on their way into another sink.
+
+    The file appears when the other sink's does, and is named after it. Times are those of the
+    frames: where all lie on the grid of the nominal rate they are counted in frames, as FFmpeg does
+    when it reads the output, else in the source's time base.
+
+    Args:
+        sink: Where the frames go; this one finishes, aborts and names it.
+        info: Facts about the output.
+    """
+
+    def __init__(self, sink: Sink, info: VideoInfo) -> None:
+        self._sink = sink
+        self._info = info
+        self._rows = _Rows()
+        self._completed = False
+
+    @property
+    def notes(self) -> list[str]:
+        """The other sink's."""
+        return self._sink.notes
+
+    @property
+    def frames(self) -> int:
+        """Frames written so far."""
+        return self._sink.frames
+
+    def write(self, frame: Frame) -> None:
+        """Hash ``frame`` and hand it on.
+
+        Raises:
+            SinkError: the other sink could not take it.
+        """
+        self._rows.add(frame, self._info.time_base)
+        self._sink.write(frame)
+
+    def finish(self) -> Path | None:
+        """Complete both files and give them their names.
+
+        Raises:
+            SinkError: writing failed; the message says whether the output is there.
+        """
+        return self._complete(keep_partial=False)
+
+    def keep_partial(self) -> Path | None:
+        """Complete both with what there is, under names that say so."""
+        return self._complete(keep_partial=True)
+
+    def abort(self) -> None:
+        """Delete what has been written; harmless after :meth:`finish`."""
+        self._sink.abort()
+
+    def __enter__(self) -> Self:
+        self._sink.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        elif not self._completed:
+            self.finish()
+
+    def _complete(self, *, keep_partial: bool) -> Path | None:
+        output = self._sink.keep_partial() if keep_partial else self._sink.finish()
+        if output is not None and not self._completed:
+            self._publish(output)
+        self._completed = True
+        return output
+
+    def _publish(self, output: Path) -> None:
+        """Write the file under a hidden name, then give it its own."""
+        path = framemd5_path(output)
+        temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+        try:
+            with temporary.open("x", encoding="ascii", newline="\n") as file:
+                file.writelines(_header(self._info, self._rows.unit(self._info)))
+                file.writelines(self._rows.lines(self._info))
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise SinkError(
+                f"{path}: cannot be written: {error.strerror}; {output} is complete"
+            ) from error
+
+
+class _Rows:
+    """Times and hashes: 32 bytes a frame, so that the clock can be chosen when all are known."""
+
+    def __init__(self) -> None:
+        self._pts, self._durations = array("q"), array("q")
+        self._hashes = bytearray()
+        self._size = 0
+
+    def add(self, frame: Frame, base: Fraction) -> None:
+        """Hash the samples of ``frame`` as they lie in a raw video file; times are in ``base``."""
+        md5, self._size = hashlib.md5(usedforsecurity=False), 0
+        for plane in _samples(frame):
+            md5.update(plane)
+            self._size += plane.nbytes
+        unit = frame.time_base / base
+        self._pts.append(round(frame.pts * unit))
+        self._durations.append(round(frame.duration * unit))
+        self._hashes += md5.digest()
+
+    def unit(self, info: VideoInfo) -> Fraction:
+        """Seconds of what times are written in."""
+        return 1 / info.rate if self._on_grid(info) else info.time_base
+
+    def lines(self, info: VideoInfo) -> Iterator[str]:
+        """One line for each frame."""
+        ratio = info.time_base / self.unit(info)
+        for index, (pts, duration) in enumerate(zip(self._pts, self._durations, strict=True)):
+            time, length = round(pts * ratio), round(duration * ratio)
+            digest = self._hashes[16 * index : 16 * index + 16].hex()
+            yield f"0, {time:10}, {time:10}, {length:8}, {self._size:8}, {digest}\n"
+
+    def _on_grid(self, info: VideoInfo) -> bool:
+        """Whether each time is a multiple of a frame's, within the rounding to the time base."""
+        step = 1 / (info.rate * info.time_base)
+        if step < 4:  # a clock so coarse that rounding hides everything
+            return step == 1
+        return all(
+            abs(value - round(value / step) * step) <= 1
+            for values in (self._pts, self._durations)
+            for value in values
+        )
+
+
+def _samples(frame: Frame) -> Iterator[NDArray[Any]]:
+    """The planes of ``frame`` without padding, in FFmpeg's order."""
+    form = frame.format
+    sizes = {
+        component.plane: form.component_size(index, frame.width, frame.height)
+        for index, component in enumerate(form.components)
+    }
+    for number, plane in enumerate(frame.planes):
+        rows, columns = sizes[number]
+        yield plane[:rows, :columns].contiguous().numpy()
+
+
+def _header(info: VideoInfo, unit: Fraction) -> Iterator[str]:
+    sar = info.sar or Fraction(0)
+    yield "#format: frame checksums\n#version: 2\n#hash: MD5\n"
+    yield f"#tb 0: {unit.numerator}/{unit.denominator}\n"
+    yield "#media_type 0: video\n#codec_id 0: rawvideo\n"
+    yield f"#dimensions 0: {info.width}x{info.height}\n"
+    yield f"#sar 0: {sar.numerator}/{sar.denominator}\n"
+    yield "#stream#, dts,        pts, duration,     size, hash\n"
