@@ -77,6 +77,7 @@ def nearest_format(
     source = info.format
     formats = _where(formats, lambda form: form.name not in _AVOIDED.get(encoder.name, ()))
     formats = _where(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
+    formats = _where(formats, lambda form: not form.floating)  # FFV1's are experimental
     formats = _where(formats, lambda form: form.alpha == source.alpha)
     families = [source.family, "yuv", "rgb"]
     if source.family == "rgb" and encoder.lossy:

@@ -1,0 +1,319 @@
+"""Pictures read one by one, against what ffmpeg decodes of the same files."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from av.video.frame import VideoFrame
+
+from vsr.errors import SourceError
+from vsr.frame import Matrix, PixelFormat, Range
+from vsr.sources.images import ImageReader, find_images
+from vsr.sources.planes import convert, native_format, planes_of
+
+FFMPEG = shutil.which("ffmpeg")
+pytestmark = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
+
+Make = Callable[..., Path]
+
+FORMATS = [
+    "rgb24.png", "rgb48be.png", "rgba.png", "rgba64be.png", "gray.png", "gray16be.png", "ya8.png",
+    "ya16be.png", "rgb24.tif", "rgb48le.tif", "rgba64le.tif", "gray16le.tiff", "rgb24.dpx",
+    "gbrp10le.dpx", "gbrp10be.dpx", "gbrp12le.dpx", "gbrp12be.dpx", "rgb48be.dpx", "rgb48le.dpx",
+    "rgba64be.dpx", "gray.dpx", "gbrpf32le.exr", "gbrapf32le.exr", "grayf32le.exr", "bgr24.bmp",
+    "yuvj420p.jpg", "yuvj444p.jpeg", "yuv420p.webp",
+]  # fmt: skip
+
+
+def ffmpeg(*arguments: str | Path) -> bytes:
+    assert FFMPEG is not None
+    command = [FFMPEG, "-v", "error", "-y", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Draw a picture with ffmpeg: ``make("a.png", "rgb24", size="70x50")``."""
+
+    def draw(name: str, pix_fmt: str, *options: str, size: str = "71x50", seed: int = 0) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        values = (f"{c}='mod(X*{k}*977+Y*{k}*131+{seed}*7,65536)'" for k, c in enumerate("rgba", 1))
+        graph = f"color=s={size},format=gbrap16le,geq={':'.join(values)}"
+        # -update: ffmpeg then takes the name as it is, % and all
+        ffmpeg("-f", "lavfi", "-i", graph, "-frames:v", "1", "-pix_fmt", pix_fmt, "-strict", "-1",
+               *options, "-update", "1", path)  # fmt: skip
+        return path
+
+    return draw
+
+
+def samples(frame: VideoFrame) -> tuple[PixelFormat, list[torch.Tensor]]:
+    """The components of ``frame`` in the format that sources hand on."""
+    form = native_format(frame)
+    if form.name != frame.format.name:
+        frame = convert(frame, form, frame.width, frame.height, matrix=Matrix.UNSPECIFIED)
+    return form, list(form.views(planes_of(frame, form), frame.width, frame.height))
+
+
+def decoded_by_ffmpeg(path: Path, form: PixelFormat, width: int, height: int) -> list[torch.Tensor]:
+    """The components that ffmpeg decodes; half precision as single, which it does not know."""
+    name = form.name.replace("f16", "f32")
+    raw = ffmpeg("-i", path, "-f", "rawvideo", "-pix_fmt", name, "-")
+    kind = {torch.uint8: "u1", torch.uint16: "<u2"}.get(form.dtype, "<f4")
+    rest = torch.from_numpy(np.frombuffer(raw, kind).copy())
+    planes = []
+    for plane in range(1 + max(c.plane for c in form.components)):
+        index, part = next((i, c) for i, c in enumerate(form.components) if c.plane == plane)
+        rows, columns = form.component_size(index, width, height)
+        planes.append(rest[: rows * columns * part.step].view(rows, -1))
+        rest = rest[rows * columns * part.step :]
+    assert not len(rest)
+    return list(form.views(tuple(planes), width, height))
+
+
+def assert_like_ffmpeg(path: Path) -> ImageReader:
+    reader = ImageReader(path)
+    (frame,) = reader
+    form, found = samples(frame)
+    expected = decoded_by_ffmpeg(path, form, frame.width, frame.height)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.to(theirs.dtype), theirs)
+        assert len(ours.unique()) > 20
+    return reader
+
+
+# What a picture holds.
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_samples_are_ffmpegs(make: Make, name: str) -> None:
+    path = make(name, name.partition(".")[0])
+    reader = assert_like_ffmpeg(path)
+    form = native_format(reader.first)
+    assert reader.single
+    assert (reader.count, reader.paths) == (1, (path,))
+    if form.family != "yuv":
+        assert (reader.tags.range, reader.tags.matrix) == (Range.FULL, Matrix.RGB)
+    assert form.floating == (path.suffix == ".exr")
+    assert (reader.tags.transfer == 8) == (path.suffix in (".exr", ".dpx"))
+
+
+@pytest.mark.parametrize("compression", ["none", "rle", "zip1", "zip16"])
+@pytest.mark.parametrize("kind", ["half", "float"])
+def test_exr_of_every_kind(make: Make, compression: str, kind: str) -> None:
+    path = make("a.exr", "gbrpf32le", "-compression", compression, "-format", kind)
+    reader = assert_like_ffmpeg(path)
+    assert native_format(reader.first).depth == (16 if kind == "half" else 32)
+    assert reader.notes == ["the pictures are tagged linear light: the network sees it as it is"]
+
+
+def test_palettes_and_bitmaps_become_colours(make: Make) -> None:
+    for name, plain in (("pal8.png", "rgba"), ("monob.png", "rgb24")):
+        path = make(name, name.partition(".")[0])
+        (frame,) = ImageReader(path)
+        form, found = samples(frame)
+        packed = ffmpeg("-i", path, "-f", "rawvideo", "-pix_fmt", plain, "-")
+        expected = np.frombuffer(packed, np.uint8).reshape(50, 71, -1)
+        for index, component in enumerate(found):
+            assert np.array_equal(component.numpy(), expected[..., index]), (name, form.name, index)
+
+
+def test_aspect_ratio_is_read(make: Make) -> None:
+    for name, pix_fmt in [("a.png", "rgb24"), ("a.dpx", "rgb24"), ("a.exr", "gbrpf32le")]:
+        path = make(name, pix_fmt, "-vf", "setsar=16/15")
+        assert ImageReader(path).sar == Fraction(16, 15)
+    assert ImageReader(make("a.bmp", "bgr24")).sar is None
+
+
+def test_content_counts_not_the_name(make: Make) -> None:
+    path = make("a.jpg", "yuvj420p")
+    renamed = path.rename(path.with_suffix(".png"))
+    assert ImageReader(renamed).codec == "mjpeg"
+
+
+def test_no_number_and_infinity_are_counted(make: Make) -> None:
+    path = make("a.exr", "grayf32le", "-compression", "none")
+    assert ImageReader(path).not_finite == 0
+    data = bytearray(path.read_bytes())
+    data[-8:-4] = np.array([np.nan], "<f4").tobytes()
+    path.write_bytes(data)
+    reader = ImageReader(path)
+    assert len(list(reader)) == 1
+    assert reader.not_finite == 1
+
+
+# Sequences.
+
+
+def test_pattern(make: Make) -> None:
+    for number in (9, 10, 11):
+        make(f"frames/{number}.png", "rgb24", seed=number)
+    location = make("frames/x.png", "rgb24").with_name("%d.png")
+    reader = ImageReader(location, Fraction(24000, 1001))
+    assert [path.name for path in reader.paths] == ["9.png", "10.png", "11.png"]
+    assert (reader.count, reader.single, reader.notes) == (3, False, [])
+    assert reader.rate == 1 / reader.time_base == Fraction(24000, 1001)
+    frames = list(reader)
+    assert [frame.pts for frame in frames] == [0, 1, 2]
+    assert {frame.time_base for frame in frames} == {reader.time_base}
+    for frame, path in zip(frames, reader.paths, strict=True):
+        form, found = samples(frame)
+        expected = decoded_by_ffmpeg(path, form, frame.width, frame.height)
+        assert all(map(torch.equal, found, expected))
+    again = [frame.planes[0] for frame in reader]
+    assert [bytes(p) for p in again] == [bytes(frame.planes[0]) for frame in frames]
+
+
+def touch(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def listed(location: Path | str) -> list[str]:
+    found = find_images(Path(location))
+    assert found is not None
+    return [path.name for path in found.paths]
+
+
+def test_numbers_may_start_anywhere(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{n:07}.dpx" for n in range(86400, 86403)), "86403.dpx", "0086400.png")
+    expected = ["0086400.dpx", "0086401.dpx", "0086402.dpx"]
+    assert listed(tmp_path / "%07d.dpx") == expected
+    assert listed(tmp_path / "0*.dpx") == expected
+
+
+def test_folder_in_natural_order(tmp_path: Path) -> None:
+    folder = touch(
+        tmp_path / "100% done [1]", "a10.tif", "a9.tiff", "a8.TIF", ".a7.tif", "notes.txt"
+    )
+    assert listed(folder) == ["a8.TIF", "a9.tiff", "a10.tif"]
+    assert listed(f"{folder}/") == ["a8.TIF", "a9.tiff", "a10.tif"]
+    assert listed(folder / "a?.tif*") == ["a9.tiff"]
+    found = find_images(folder)
+    assert found is not None
+    assert found.kind == "TIFF"
+    assert found.notes == ("1 files in 100% done [1] that are no pictures are ignored",)
+
+
+def test_existing_files_win_over_patterns(tmp_path: Path) -> None:
+    touch(tmp_path, "shot[1].png", "shot1.png", "%02d.png", "01.png", "a*.png", "ab.png")
+    for name in ("shot[1].png", "%02d.png", "a*.png"):
+        assert listed(tmp_path / name) == [name]
+    (tmp_path / "shot[1].png").unlink()
+    assert listed(tmp_path / "shot[1].png") == ["shot1.png"]
+
+
+def test_not_consecutive_is_said(tmp_path: Path) -> None:
+    found = find_images(touch(tmp_path, "12.png", "47.png", "90.png"))
+    assert found is not None
+    assert "natural order" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["film.mkv", "missing.png", "%d.mkv", "*.mp4", "nowhere/*.png", "-"]
+)
+def test_what_is_no_place_of_pictures(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "film.mkv", "1.mkv", "a.mp4")
+    location = Path(name) if name == "-" else tmp_path / name
+    assert find_images(location) is None
+    with pytest.raises(SourceError, match="no pictures"):
+        ImageReader(location)
+
+
+def test_rate_that_nobody_said_is_noted(make: Make) -> None:
+    path = make("frames/1.png", "rgb24")
+    shutil.copy(path, path.with_name("2.png"))
+    reader = ImageReader(path.parent)
+    assert reader.rate == 25
+    assert reader.notes == ["2 PNG pictures are taken as 25 a second (-r)"]
+    assert ImageReader(path).notes == []
+
+
+def test_other_sizes_are_handed_on(make: Make) -> None:
+    make("frames/1.png", "rgb24")
+    make("frames/2.png", "gray16be", size="30x20")
+    location = make("frames/3.png", "rgba", size="32x20").parent
+    found = [(f.width, f.height, f.format.name) for f in ImageReader(location)]
+    assert found == [(71, 50, "rgb24"), (30, 20, "gray16be"), (32, 20, "rgba")]
+
+
+# What is wrong with them.
+
+
+@pytest.mark.parametrize("location", ["f/%04d.png", "f/*.png", "f"])
+def test_a_hole_names_the_first_missing_file(tmp_path: Path, location: str) -> None:
+    touch(tmp_path / "f", *(f"{n:04}.png" for n in (1, 2, 3, 5, 6, 9)))
+    with pytest.raises(SourceError, match=r"f/0004\.png: is missing .* goes on at 0005\.png"):
+        find_images(tmp_path / location)
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("mixed", r"several kinds \(PNG, TIFF\): choose by .*/\*\.png"),
+        ("text", "directory without pictures"),
+        ("mixed/%03d.png", "no picture has such a name"),
+        ("mixed/x*.png", "no picture has such a name"),
+        ("mixed/*", "several kinds"),
+    ],
+)
+def test_places_that_name_no_sequence(tmp_path: Path, location: str, reason: str) -> None:
+    touch(tmp_path / "mixed", "1.png", "2.tif")
+    touch(tmp_path / "text", "notes.txt")
+    with pytest.raises(SourceError, match=reason):
+        find_images(tmp_path / location)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rgb24.png", "rgb48le.tif", "gbrp10be.dpx", "gbrpf32le.exr", "yuvj420p.jpg", "bgr24.bmp",
+     "yuv420p.webp"],
+)  # fmt: skip
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.97])
+def test_cut_short(make: Make, name: str, share: float) -> None:
+    path = make(name, name.partition(".")[0])
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(SourceError, match=f"{path.name}: (cannot be decoded|is empty|no picture)"):
+        ImageReader(path)
+
+
+def test_exr_cut_short_in_every_kind_of_compression(make: Make) -> None:
+    for compression in ("none", "rle", "zip1", "zip16"):
+        path = make("a.exr", "grayf32le", "-compression", compression)
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(SourceError, match="cut short"):
+            ImageReader(path)
+
+
+def test_damage_inside_a_png_is_found(make: Make) -> None:
+    path = make("a.png", "rgb24")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"a\.png: cannot be decoded"):
+        ImageReader(path)
+
+
+def test_damage_behind_the_first_picture_names_the_file(make: Make) -> None:
+    make("frames/1.png", "rgb24")
+    bad = make("frames/2.png", "rgb24")
+    bad.write_bytes(b"a text file")
+    frames = iter(ImageReader(bad.parent))
+    next(frames)
+    with pytest.raises(SourceError, match=r"frames/2\.png: no picture"):
+        next(frames)
+    bad.unlink()
+    frames = iter(ImageReader(touch(bad.parent, "2.png")))
+    next(frames)
+    bad.unlink()
+    with pytest.raises(SourceError, match=r"2\.png: cannot be read: No such file"):
+        next(frames)

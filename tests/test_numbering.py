@@ -1,0 +1,82 @@
+"""Names that carry numbers."""
+
+import pytest
+
+from vsr.numbering import Hole, Pattern, find_hole, natural_key
+
+
+@pytest.mark.parametrize(
+    ("pattern", "number", "name"),
+    [
+        ("%06d.png", 1, "000001.png"),
+        ("shot_%d.tif", 12, "shot_12.tif"),
+        ("%4d.dpx", 86400, "86400.dpx"),  # FFmpeg pads with zeros, with or without the 0
+        ("%4d.dpx", 7, "0007.dpx"),
+        ("100%% %03d.exr", 5, "100% 005.exr"),
+        ("50% off %02d.png", 3, "50% off 03.png"),
+        ("a%02db2c.png", 3, "a03b2c.png"),
+    ],
+)
+def test_patterns_are_printfs(pattern: str, number: int, name: str) -> None:
+    parsed = Pattern.parse(pattern)
+    assert parsed is not None
+    assert parsed.name(number) == name
+    assert parsed.number(name) == number
+
+
+@pytest.mark.parametrize("name", ["a.png", "%%06d.png", "%s.png", "%d_%d.png", "100%.png", ""])
+def test_other_names_are_no_patterns(name: str) -> None:
+    assert Pattern.parse(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.png", "00001.png", "0001.tif", "-001.png", "x0001.png", "\u0660\u0660\u0660\u0661.png"],
+)
+def test_names_that_a_pattern_does_not_make(name: str) -> None:
+    parsed = Pattern.parse("%04d.png")
+    assert parsed is not None
+    assert parsed.number(name) is None
+
+
+def test_people_count_nine_before_ten() -> None:
+    names = ["a10.png", "a9.png", "a09.png", "b1.png", "a.png", "A1.png", "1a.png"]
+    expected = ["1a.png", "A1.png", "a09.png", "a9.png", "a10.png", "a.png", "b1.png"]
+    assert sorted(names, key=natural_key) == expected
+
+
+def names(pattern: str, *numbers: int) -> list[str]:
+    parsed = Pattern.parse(pattern)
+    assert parsed is not None
+    return [parsed.name(number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("found", "hole"),
+    [
+        (names("%04d.png", 1, 2, 4), Hole("0003.png", "0004.png")),
+        (names("%d.png", 8, 9, 11, 12), Hole("10.png", "11.png")),
+        (names("r2_%04d_v3.dpx", 99, 102, 100), Hole("r2_0101_v3.dpx", "r2_0102_v3.dpx")),
+        ([*names("a%d.png", 1, 2, 3), *names("b%d.png", 1, 2, 5, 6)], Hole("b3.png", "b5.png")),
+        ([*names("1_%d.png", 1, 2, 3), *names("2_%d.png", 1, 2, 4)], Hole("2_3.png", "2_4.png")),
+        (names("%04d.png", 1, 2, 3), None),
+        (names("x2_%d.png", 98, 99, 100, 101), None),
+        (["a.png", "b.png"], None),
+        (["7.png"], None),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_the_first_hole_is_found(found: list[str], hole: Hole | None) -> None:
+    assert find_hole(found) == (hole, True)
+    assert find_hole(found[::-1]) == (hole, True)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        ["IMG_20240101_120001.jpg", "IMG_20240101_120105.jpg", "IMG_20240102_090000.jpg"],
+        names("%04d.png", 10, 20, 30, 40),
+    ],
+)
+def test_times_and_every_tenth_frame_are_no_holes(found: list[str]) -> None:
+    assert find_hole(found) == (None, False)

@@ -1,0 +1,279 @@
+"""Pictures as frames: a single one, a numbered sequence, a folder, or what a glob finds."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from av.codec.context import CodecContext
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from vsr.config import PIPE
+from vsr.errors import SourceError
+from vsr.ffmpeg import explain
+from vsr.frame import Colour, Matrix, Range, pixel_format
+from vsr.numbering import Hole, Pattern, find_hole, natural_key
+from vsr.sources import describe, exr
+from vsr.sources.planes import native_format, planes_of
+
+__all__ = ["ImageList", "ImageReader", "find_images"]
+
+DEFAULT_RATE = Fraction(25)
+"""Frames a second of a sequence whose rate nobody said, FFmpeg's own default."""
+
+_KINDS = {
+    "png": "PNG", "tif": "TIFF", "tiff": "TIFF", "dpx": "DPX", "exr": "OpenEXR", "jpg": "JPEG",
+    "jpeg": "JPEG", "bmp": "BMP", "webp": "WebP",
+}  # fmt: skip
+_SIGNATURES = {
+    b"\x89PNG": "png", b"II*\0": "tiff", b"MM\0*": "tiff", b"SDPX": "dpx", b"XPDS": "dpx",
+    b"v/1\x01": "exr", b"\xff\xd8": "mjpeg", b"BM": "bmp", b"RIFF": "webp",
+}  # fmt: skip
+# Without these, pictures that are damaged or cut short come out gray in part. TIFF takes none: it
+# would refuse tags that it does not know.
+_STRICT = {"mjpeg": "explode", "png": "crccheck+explode"}
+_GLOB = re.compile(r"[*?[]")
+_NO_VIDEO_SIGNAL = {8: "linear light", 9: "logarithmic", 10: "logarithmic"}
+"""H.273 transfer characteristics of pictures that no display is made for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageList:
+    """The pictures that a location stands for."""
+
+    location: Path
+    paths: tuple[Path, ...]
+    """In the order of their numbers or names."""
+    kind: str
+    """The file format they have in common, e.g. ``PNG``."""
+    single: bool = False
+    """One file by its own name, rather than a sequence that may happen to have one."""
+    notes: tuple[str, ...] = ()
+
+
+def find_images(location: Path) -> ImageList | None:
+    """The pictures that ``location`` names; None if it is no place of pictures.
+
+    A file by its extension (png, tif, dpx, exr, jpg, bmp, webp); a folder that holds one kind of
+    them; else a pattern (``frames/%06d.png``) or a glob (``frames/*.tif``) in the last part of the
+    path. Whatever exists by that very name wins over a pattern.
+
+    Raises:
+        SourceError: a folder without pictures or of several kinds, a pattern that fits no file, or
+            a numbered sequence with a hole.
+    """
+    if location == PIPE or location.is_file():
+        return _single(location)
+    if location.is_dir():
+        return _folder(location)
+    pattern = Pattern.parse(location.name)
+    if pattern is not None and _kind(location.name):
+        return _sequence(location, pattern)
+    return _glob(location) if _GLOB.search(location.name) else None
+
+
+def _kind(name: str) -> str | None:
+    return _KINDS.get(name.rpartition(".")[2].lower())
+
+
+def _single(location: Path) -> ImageList | None:
+    kind = _kind(location.name)
+    if kind is None:
+        return None
+    return ImageList(location=location, paths=(location,), kind=kind, single=True)
+
+
+def _folder(location: Path) -> ImageList:
+    names = _names(location)
+    pictures = [name for name in names if _kind(name)]
+    if not pictures:
+        raise SourceError(f"{location}: is a directory without pictures")
+    found = _listed(location, location, pictures)
+    if others := len(names) - len(pictures):
+        ignored = f"{others} files in {location.name} that are no pictures are ignored"
+        return ImageList(
+            location=location, paths=found.paths, kind=found.kind, notes=(ignored, *found.notes)
+        )
+    return found
+
+
+def _glob(location: Path) -> ImageList | None:
+    if not location.parent.is_dir():
+        return None
+    names = [name for name in _names(location.parent) if fnmatchcase(name, location.name)]
+    pictures = [name for name in names if _kind(name)]
+    if not pictures and (names or not _kind(location.name)):
+        return None
+    if not pictures:
+        raise SourceError(f"{location}: no picture has such a name")
+    return _listed(location, location.parent, pictures)
+
+
+def _sequence(location: Path, pattern: Pattern) -> ImageList:
+    folder = location.parent
+    names = _names(folder) if folder.is_dir() else []
+    numbers = sorted(n for name in names if (n := pattern.number(name)) is not None)
+    if not numbers:
+        raise SourceError(f"{location}: no picture has such a name")
+    for number, index in zip(numbers, range(numbers[0], numbers[-1] + 1), strict=False):
+        if number != index:
+            raise _missing(folder, Hole(pattern.name(index), pattern.name(number)))
+    kind = _kind(location.name)
+    assert kind is not None
+    paths = tuple(folder / pattern.name(number) for number in numbers)
+    return ImageList(location=location, paths=paths, kind=kind)
+
+
+def _names(folder: Path) -> list[str]:
+    """The files in ``folder`` but hidden ones."""
+    try:
+        return [p.name for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise SourceError(f"{folder}: cannot be listed: {error.strerror}") from error
+
+
+def _listed(location: Path, folder: Path, names: Iterable[str]) -> ImageList:
+    """``names``, of one kind and in natural order."""
+    ordered = sorted(names, key=natural_key)
+    kinds = sorted({kind for name in ordered if (kind := _kind(name))})
+    if len(kinds) > 1:
+        raise SourceError(
+            f"{location}: holds pictures of several kinds ({', '.join(kinds)}): "
+            f"choose by a pattern or glob, e.g. {folder / '*'}{Path(ordered[0]).suffix}"
+        )
+    hole, consecutive = find_hole(ordered)
+    if hole is not None:
+        raise _missing(folder, hole)
+    unnumbered = "the names are not numbered one by one: pictures are taken in natural order"
+    return ImageList(
+        location=location, paths=tuple(folder / name for name in ordered), kind=kinds[0],
+        notes=() if consecutive else (unnumbered,),
+    )  # fmt: skip
+
+
+def _missing(folder: Path, hole: Hole) -> SourceError:
+    return SourceError(
+        f"{folder / hole.missing}: is missing from the sequence, which goes on at {hole.follower}"
+    )
+
+
+class ImageReader:
+    """The pictures of a location as decoded frames, in order; may be iterated more than once.
+
+    Frames come as FFmpeg's decoders make them, in the size and pixel format of each file. Their
+    ``pts`` is their index, their ``time_base`` one frame.
+
+    Args:
+        location: what :func:`find_images` takes.
+        rate: frames a second; None means 25, which is said of sequences.
+
+    Attributes:
+        rate: frames a second.
+        time_base: seconds that a frame lasts.
+        count: how many pictures there are.
+        paths: their files.
+        single: whether ``location`` is one picture by its own name.
+        codec: FFmpeg's name of the first picture's decoder.
+        tags: the first picture's colour; what a picture without tags means by being one is filled
+            in, primaries and transfer are not.
+        sar: the first picture's sample aspect ratio, None if it says nothing.
+        first: the first picture, decoded.
+        notes: one line for each automatic decision.
+        not_finite: how many of the pictures read so far hold NaN or infinity.
+
+    Raises:
+        SourceError: no pictures there, a hole in the sequence, or the first cannot be read.
+    """
+
+    def __init__(self, location: Path, rate: Fraction | None = None) -> None:
+        found = find_images(location)
+        if found is None:
+            raise SourceError(f"{location}: no pictures")
+        self.paths, self.count, self.single = found.paths, len(found.paths), found.single
+        self.rate = rate or DEFAULT_RATE
+        self.time_base = 1 / self.rate
+        self.notes = list(found.notes)
+        self.not_finite = 0
+        decoded = _decode(self.paths[0])
+        self.first, self.codec, self.sar = (
+            self._placed(decoded.frame, 0),
+            decoded.codec,
+            decoded.sar,
+        )
+        self.tags = _tags(self.first)
+        self._note(found, rate)
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for index in range(self.count):
+            yield self.read(index)
+
+    def read(self, index: int) -> VideoFrame:
+        """Decode picture ``index``, counted from 0.
+
+        Raises:
+            SourceError: it cannot be read, is damaged or cut short.
+        """
+        again = index > 0
+        frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
+        self.not_finite += _holds_odd_numbers(frame)
+        return frame
+
+    def _placed(self, frame: VideoFrame, index: int) -> VideoFrame:
+        frame.pts, frame.duration, frame.time_base = index, 1, self.time_base
+        return frame
+
+    def _note(self, found: ImageList, rate: Fraction | None) -> None:
+        if rate is None and not found.single:
+            self.notes.append(f"{self.count} {found.kind} pictures are taken as 25 a second (-r)")
+        if meaning := _NO_VIDEO_SIGNAL.get(self.tags.transfer):
+            self.notes.append(f"the pictures are tagged {meaning}: the network sees it as it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    frame: VideoFrame
+    codec: str
+    sar: Fraction | None
+
+
+def _decode(path: Path) -> _Decoded:
+    data = _bytes_of(path)
+    codec = next((c for mark, c in _SIGNATURES.items() if data.startswith(mark)), None)
+    if codec is None:
+        raise SourceError(f"{path}: {'no picture' if data else 'is empty'}")
+    context = CodecContext.create(codec, "r")
+    assert isinstance(context, VideoCodecContext)
+    context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
+    with explain(f"{path}: cannot be decoded", SourceError, listen=False):
+        frames = context.decode(Packet(data)) + context.decode(None)
+    if not frames or (codec == "exr" and not exr.is_complete(data)):
+        raise SourceError(f"{path}: cannot be decoded: it is cut short")
+    sar = describe.to_fraction(context.sample_aspect_ratio)
+    return _Decoded(frame=frames[0], codec=codec, sar=sar)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _tags(frame: VideoFrame) -> Colour:
+    """The colour of ``frame``; gray and RGB pictures have no headroom, said or not."""
+    picture = native_format(frame).family != "yuv"
+    plain = Colour(matrix=Matrix.RGB, range=Range.FULL) if picture else Colour()
+    return describe.frame_colour(frame, plain)
+
+
+def _holds_odd_numbers(frame: VideoFrame) -> bool:
+    format = native_format(frame)
+    if not format.floating:
+        return False
+    planes = planes_of(frame, pixel_format(frame.format.name))
+    return not all(bool(torch.isfinite(plane).all()) for plane in planes)
