@@ -5,6 +5,7 @@
     VsrError
     ├── ConfigError (ValueError)              the run was asked for something contradictory
     ├── SourceError (OSError)                 the input cannot be opened or decoded
+    │   ├── TruncatedError                    the input breaks off in the middle of a frame
     │   └── UnsupportedFormatError (ValueError)   a pixel format or matrix we cannot read
     ├── SinkError (OSError)                   the output cannot be written
     ├── WeightsError                          a model or checkpoint cannot be used
@@ -24,6 +25,7 @@ __all__ = [
     "OutOfMemoryError",
     "SinkError",
     "SourceError",
+    "TruncatedError",
     "UnknownArchitectureError",
     "UnsupportedFormatError",
     "VsrError",
@@ -41,6 +43,10 @@ class ConfigError(VsrError, ValueError):
 
 class SourceError(VsrError, OSError):
     """The input is missing, unreadable, or holds no video that decodes."""
+
+
+class TruncatedError(SourceError):
+    """The input breaks off in the middle of a frame; the frames before it have been delivered."""
 
 
 class UnsupportedFormatError(SourceError, ValueError):

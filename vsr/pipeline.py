@@ -8,18 +8,21 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from vsr.config import UpscaleConfig
+from vsr.config import PIPE, UpscaleConfig
 from vsr.engine import IN_FLIGHT
+from vsr.errors import TruncatedError
 from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
+from vsr.record import write_record
 from vsr.report import Report
 from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
+from vsr.stdout import ReaderGone, Stdout, reserve_stdout
 
 __all__ = ["Report", "prefetch", "run", "upscale"]
 
@@ -139,10 +142,12 @@ def upscale(
             name, and what was there before is unharmed.
     """
     with ExitStack() as stack:
+        # Before anything else is loaded: what that prints must not get into the stream.
+        stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
         plan = make_plan(config, stack)
         for note in plan.notes:
             logger.info(note)
-        return run(plan, on_progress=on_progress, should_stop=should_stop)
+        return run(plan, on_progress=on_progress, should_stop=should_stop, stdout=stdout)
 
 
 def run(
@@ -150,14 +155,25 @@ def run(
     *,
     on_progress: OnProgress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    stdout: Stdout | None = None,
 ) -> Report:
-    """Do what is planned; the arguments, result and errors are those of :func:`upscale`."""
+    """Do what is planned; the arguments, result and errors are those of :func:`upscale`.
+
+    ``stdout`` is the stream for an output that is :data:`~vsr.config.PIPE`.
+    """
     report, source = Report(), plan.source
-    with _open_sink(plan) as sink:
-        report.losses = list(sink.notes)
-        _move_frames(plan, sink, report, on_progress, should_stop)
-    report.notes = [*source.notes, *plan.notes, *sink.notes]
+    sink_notes: list[str] = []
+    try:
+        with _open_sink(plan, stdout) as sink:
+            sink_notes = sink.notes
+            report.losses = list(sink.notes)
+            _move_frames(plan, sink, report, on_progress, should_stop)
+    except ReaderGone:
+        report.reader_gone = True
+    report.notes = [*source.notes, *plan.notes, *sink_notes]
     report.warnings = _warn(source.report.lines())
+    if plan.config.record and report.output is not None:
+        write_record(plan, report)
     return report
 
 
@@ -169,30 +185,49 @@ def _move_frames(
     should_stop: Callable[[], bool],
 ) -> None:
     source, engine = plan.source, plan.engine
+    started, speed = time.perf_counter(), Speedometer()
+    decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
+    with _timed(report, boundaries):
+        with (
+            closing(prefetch(source, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
+            closing(prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)) as done,
+        ):
+            for pending in _until_cut(done, sink, report):
+                frame = engine.collect(pending)
+                sink.write(frame)
+                report.frames += 1
+                report.times.mark(frame)
+                if on_progress is not None:
+                    stages = stage_times(boundaries, time.perf_counter() - started)
+                    seconds, total = frame.pts * frame.time_base, source.info.frames
+                    on_progress(_progress(report.frames, total, seconds, speed, stages))
+                if should_stop():
+                    report.interrupted = True
+                    break
+        report.output = sink.keep_partial() if report.interrupted else sink.finish()
+
+
+@contextmanager
+def _timed(report: Report, boundaries: list[Boundary]) -> Iterator[None]:
+    """Write into ``report`` how long the block takes, however it ends."""
     started = time.perf_counter()
     report.started = datetime.now(UTC)
-    speed = Speedometer()
-    decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
-    with (
-        closing(prefetch(source, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
-        closing(prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)) as upscaled,
-    ):
-        for pending in upscaled:
-            frame = engine.collect(pending)
-            sink.write(frame)
-            report.frames += 1
-            report.times.mark(frame)
-            if on_progress is not None:
-                stages = stage_times(boundaries, time.perf_counter() - started)
-                seconds = frame.pts * frame.time_base
-                on_progress(_progress(report.frames, source.info.frames, seconds, speed, stages))
-            if should_stop():
-                report.interrupted = True
-                break
-    report.output = sink.keep_partial() if report.interrupted else sink.finish()
-    report.finished = datetime.now(UTC)
-    report.seconds = time.perf_counter() - started
-    report.stages = stage_times(boundaries, report.seconds)
+    try:
+        yield
+    finally:
+        report.finished = datetime.now(UTC)
+        report.seconds = time.perf_counter() - started
+        report.stages = stage_times(boundaries, report.seconds)
+
+
+def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]:
+    """``items``; if the input breaks off, what came before it is kept, and the error says where."""
+    try:
+        yield from items
+    except TruncatedError as error:
+        kept = sink.keep_partial() if report.frames else None
+        where = f": the {report.frames} frames before it are in {kept}" if kept else ""
+        raise TruncatedError(f"{error}{where}") from error
 
 
 def _progress(
@@ -214,11 +249,12 @@ def _warn(lines: list[str]) -> list[str]:
     return lines
 
 
-def _open_sink(plan: Plan) -> Sink:
+def _open_sink(plan: Plan, stdout: Stdout | None) -> Sink:
     config = plan.config
     if config.output is None:
         return NullSink()
     sink = open_sink(
-        config.output, plan.encoding, plan.info, source=plan.source, overwrite=config.overwrite
-    )
+        config.output, plan.encoding, plan.info, source=plan.source, overwrite=config.overwrite,
+        stdout=stdout,
+    )  # fmt: skip
     return FrameMd5Sink(sink, plan.info) if config.framemd5 else sink

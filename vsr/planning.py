@@ -14,10 +14,10 @@ from vsr.device import choose_device, choose_dtype, describe
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.engine import Engine, Target
 from vsr.errors import ConfigError, SinkError, SourceError
-from vsr.frame import VideoInfo
+from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, list_models
 from vsr.networks import Network
-from vsr.sources import PyAVSource, open_source
+from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.targets import framemd5_path, record_path, resolve
 from vsr.weights import load_network
 
@@ -57,12 +57,7 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     _check_paths(config)
     _check_companions(config)
     network = _choose_network(config)
-    source = stack.enter_context(
-        open_source(
-            config.input, start=config.start, end=config.end, frames=config.frames,
-            threads=config.decode_threads,
-        )
-    )  # fmt: skip
+    source = stack.enter_context(open_source(config.input, _source_config(config)))
     if network is None:
         network = _network_for_size(config, source.info)
     encoding, info = _plan_output(config, source.info, network)
@@ -74,8 +69,16 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     )  # fmt: skip
 
 
+def _source_config(config: UpscaleConfig) -> SourceConfig:
+    return SourceConfig(
+        input=config.source, start=config.start, end=config.end, frames=config.frames,
+        fields=config.fields, filters=config.filters, crop=config.crop,
+        threads=config.decode_threads,
+    )  # fmt: skip
+
+
 def _check_paths(config: UpscaleConfig) -> None:
-    if not config.input.exists():
+    if config.input != PIPE and not config.input.exists():
         raise SourceError(f"{config.input}: no such file")
     if config.input.is_dir():
         raise SourceError(f"{config.input}: is a directory")
@@ -84,7 +87,7 @@ def _check_paths(config: UpscaleConfig) -> None:
         return
     if output.is_dir():
         raise SinkError(f"{output}: is a directory")
-    if output.exists() and os.path.samefile(config.input, output):
+    if config.input.exists() and output.exists() and os.path.samefile(config.input, output):
         raise ConfigError(f"{output}: input and output are the same file")
     if output.exists() and not config.overwrite:
         raise SinkError(f"{output}: already exists; -y replaces it")
@@ -129,9 +132,12 @@ def _plan_output(
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer
         )
+    enlarged = height != info.height  # combing that was enlarged is no field any more
+    order = FieldOrder.PROGRESSIVE if enlarged else info.field_order
     planned = replace(
         info, width=width, height=height, format=encoding.format, colour=encoding.colour,
-        sar=_output_sar(info, width, height),
+        sar=Fraction(1) if config.square else _output_sar(info, width, height),
+        field_order=order,
     )  # fmt: skip
     return encoding, planned
 
@@ -145,7 +151,19 @@ def _natural_size(
         side * scale if isinstance(scale, int) else 2 * round(side * scale / 2)
         for side in (info.width, info.height)
     )
-    return width, height
+    return _squared(width, height, info.sar) if config.square else (width, height)
+
+
+def _squared(width: int, height: int, sar: Fraction | None) -> tuple[int, int]:
+    """The size that shows a picture of ``width`` x ``height`` in square pixels, none of it reduced.
+
+    Even numbers, which 4:2:0 needs.
+    """
+    if sar is None or sar == 1:
+        return width, height
+    if sar > 1:
+        return 2 * round(width * sar / 2), height
+    return width, 2 * round(height / sar / 2)
 
 
 def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:

@@ -1,26 +1,29 @@
 """Where frames come from: everything that is an iterable of :class:`vsr.frame.Frame`."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.sources.pyav import PyAVSource
+from vsr.sources.pyav import PyAVSource, SourceConfig
 from vsr.sources.report import SourceReport
 
-__all__ = ["PyAVSource", "SourceReport", "open_source"]
+__all__ = ["PyAVSource", "SourceConfig", "SourceReport", "open_source"]
 
 
 def open_source(
     path: str | Path,
+    config: SourceConfig | None = None,
     *,
     start: Fraction | None = None,
     end: Fraction | None = None,
     frames: int | None = None,
     threads: int | None = None,
 ) -> PyAVSource:
-    """Open a media file as a source of frames.
+    """Open a media file or a pipe as a source of frames.
 
     Args:
-        path: the file.
+        path: the file, or ``-`` for standard input.
+        config: what is done to the pictures; what else is given here overrules it.
         start: skip to this position, in seconds from the start of the file.
         end: stop at this position, in seconds from the start of the file.
         frames: stop after this many frames.
@@ -31,5 +34,15 @@ def open_source(
 
     Raises:
         SourceError: the file is missing, is no media file, or holds no video that decodes.
+        ConfigError: ``config`` asks to look for interlaced frames, there are some, and it does not
+            say what to do with them; or a filter is refused.
     """
-    return PyAVSource(Path(path), start=start, end=end, frames=frames, threads=threads)
+    config = config or SourceConfig()
+    config = replace(
+        config,
+        start=config.start if start is None else start,
+        end=config.end if end is None else end,
+        frames=config.frames if frames is None else frames,
+        threads=config.threads if threads is None else threads,
+    )
+    return PyAVSource(Path(path), config)

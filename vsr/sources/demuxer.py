@@ -1,4 +1,4 @@
-"""The open file: packets in file order, a look ahead, seeking, and where the file really ended."""
+"""The open input: packets in file order, a look ahead, seeking, and where it really ended."""
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
@@ -9,15 +9,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.sources.describe import to_fraction
-from vsr.sources.opening import choose_stream, open_container
+from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
 from vsr.sources.relay import packet_end
 
 __all__ = ["Demuxer"]
@@ -27,34 +29,50 @@ _AHEAD_PACKETS = 48
 _AHEAD_BYTES = 16 << 20
 
 
+_Y4M_FRAME = len(b"FRAME\n")
+_WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
+"""Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
+else."""
+
+
 class Demuxer:
-    """One pass over a file, all streams at once.
+    """One pass over a file or a pipe, all streams at once.
 
     Args:
-        path: the file.
+        path: the file, or :data:`vsr.config.PIPE`.
+        config: what the user knows better.
 
     Attributes:
+        name: the input in a message.
         stream: the video stream chosen.
         time_base: seconds per unit of its timestamps.
         notes: a line if there was a choice.
         seen_end: end of the latest packet so far, in seconds.
         seen_video_end: the same for the video stream alone.
+        broken: how the input ends in the middle of a frame; None if it does not, as far as known.
 
     Raises:
-        SourceError: the file cannot be opened or has no video.
+        SourceError: the input cannot be opened or has no video.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.container: InputContainer = open_container(path)
+    def __init__(self, path: Path, config: InputConfig) -> None:
+        self._path, self._config = path, config
+        self.name = name_of_input(path)
+        self._stdin = open_stdin() if path == PIPE else None
+        self.container: InputContainer = open_container(path, config, self._stdin)
         try:
-            self.stream, self.notes = choose_stream(self.container, path)
+            self.stream, self.notes = choose_stream(self.container, self.name)
         except SourceError:
             self.container.close()
             raise
         self._index = self.stream.index
         self.time_base = to_fraction(self.stream.time_base) or Fraction(1, 90_000)
         self._restart()
+
+    @property
+    def seekable(self) -> bool:
+        """Whether there is a way back."""
+        return self._stdin is None
 
     def is_video(self, packet: Packet[Stream]) -> bool:
         """Whether ``packet`` belongs to the chosen stream."""
@@ -80,25 +98,34 @@ class Demuxer:
 
     def seek(self, position: Fraction) -> bool:
         """Go to a key frame before ``position``, as far as the format can."""
+        if not self.seekable:
+            return False
         self._restart()
         try:
             self.container.seek(round(position / self.time_base), stream=self.stream)
         except av.FFmpegError as error:
-            _log.debug("%s: seek to %.3f s: %s", self._path.name, position, error)
+            _log.debug("%s: seek to %.3f s: %s", self.name, position, error)
             return False
         return True
 
     def reopen(self) -> None:
         """Go back to the start of the file, which not every format can do by seeking."""
         self.container.close()
-        self.container = open_container(self._path)
+        self.container = open_container(self._path, self._config)
         self.stream = self._find_again(self.container)
         self._restart()
 
     def fresh_context(self) -> VideoCodecContext:
         """Another decoder for the same stream."""
-        with open_container(self._path) as container:
-            return self._find_again(container).codec_context
+        if self.seekable:
+            with open_container(self._path, self._config) as container:
+                return self._find_again(container).codec_context
+        theirs = self.stream.codec_context
+        context = CodecContext.create(theirs.codec.name, "r")
+        assert isinstance(context, VideoCodecContext)
+        context.extradata = theirs.extradata
+        context.width, context.height = theirs.width, theirs.height
+        return context
 
     def close(self) -> None:
         """Close the file."""
@@ -108,21 +135,54 @@ class Demuxer:
         self._ahead: deque[Packet[Stream]] = deque()
         self._demux: Iterator[Packet[Stream]] = self.container.demux()
         self._ended = False
+        self.broken: str | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
+        self._frame_bytes: int | None = None
+        self._position = 0
 
     def _read(self) -> Iterator[Packet[Stream]]:
         while not self._ended:
             try:
                 for packet in self._demux:
-                    if packet.size or packet.dts is not None:
+                    if (packet.size or packet.dts is not None) and self._is_whole(packet):
                         self._watch(packet)
                         yield packet
             except av.FFmpegError as error:
-                _log.warning("%s: reading stopped: %s", self._path.name, error)
+                self._break(error)
+            self._look_for_rest()
             self._ended = True
             flush: Packet[Stream] = Packet()
             flush.stream = self.stream
             yield flush
+
+    @property
+    def _structureless(self) -> bool:
+        return self.container.format.name in _WITHOUT_STRUCTURE
+
+    def _is_whole(self, packet: Packet[Stream]) -> bool:
+        if not self._structureless:
+            return True
+        if self._frame_bytes is None:
+            self._frame_bytes = packet.size
+        if packet.size < self._frame_bytes:
+            self.broken = f"it ends in the middle of a frame, {packet.size} bytes into it"
+            return False
+        self._position = (packet.pos or 0) + _Y4M_FRAME + packet.size
+        return True
+
+    def _break(self, error: av.FFmpegError) -> None:
+        if self._structureless:
+            self.broken = "a frame does not begin where the header says: the size in it is wrong"
+        else:
+            _log.warning("%s: reading stopped: %s", self.name, error)
+
+    def _look_for_rest(self) -> None:
+        """Y4M: FFmpeg is silent about a frame that is cut short."""
+        if self.container.format.name != "yuv4mpegpipe" or self.broken:
+            return
+        total = self._stdin.total if self._stdin is not None else self._path.stat().st_size
+        if rest := total - self._position:
+            self.broken = f"it ends in the middle of a frame, {rest} bytes into it"
 
     def _watch(self, packet: Packet[Stream]) -> None:
         end = packet_end(packet)

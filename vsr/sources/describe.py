@@ -1,6 +1,7 @@
 """What a container and its decoder say about a video stream, in our own terms."""
 
 import re
+import struct
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,14 +13,17 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.frame import Colour, FieldOrder, Range, Siting
+from vsr.sources.side_data import hdr_metadata
 
 __all__ = [
     "claimed_rates",
     "container_start",
     "context_colour",
+    "cropping",
     "display_matrix",
     "field_order",
     "frame_colour",
+    "hdr_metadata",
     "header_length",
     "sample_aspect",
     "stream_end",
@@ -90,6 +94,15 @@ def sample_aspect(stream: VideoStream) -> Fraction | None:
     """Pixel aspect ratio: the container's, which an editor may have corrected, else the codec's."""
     context = stream.codec_context
     return to_fraction(stream.sample_aspect_ratio) or to_fraction(context.sample_aspect_ratio)
+
+
+def cropping(stream: VideoStream) -> tuple[int, int, int, int]:
+    """Rows and columns that the container wants cut: top, bottom, left, right."""
+    found = stream.codec_context.coded_side_data.get("frame_cropping")
+    if found is None or len(bytes(found)) != 16:
+        return 0, 0, 0, 0
+    top, bottom, left, right = struct.unpack("<4I", bytes(found))
+    return top, bottom, left, right
 
 
 def field_order(stream: VideoStream, frame: VideoFrame) -> FieldOrder:

@@ -1,10 +1,13 @@
-"""Opening a file with FFmpeg: one sentence for whatever is wrong with it, and the right stream."""
+"""Opening an input with FFmpeg: one sentence for what is wrong with it, and the right stream."""
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 import av
 import av.logging
@@ -12,9 +15,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 
-__all__ = ["choose_stream", "open_container"]
+__all__ = ["HEAD_BYTES", "Stdin", "choose_stream", "name_of_input", "open_container", "open_stdin"]
 
 # FFmpeg's messages arrive as Python log records while a file is being opened; without a handler
 # Python prints records of this level on stderr by itself.
@@ -61,26 +65,84 @@ class _Loudness:
 _loudness = _Loudness()
 
 
-def open_container(path: Path) -> InputContainer:
+HEAD_BYTES = 4096
+_PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
+
+
+class Stdin:
+    """Standard input as FFmpeg reads it: counts bytes, remembers the first ones."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        self.head = b""
+        """The first bytes, up to :data:`HEAD_BYTES`."""
+        self.total = 0
+        """Bytes read so far."""
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        data = self._stream.read1(size)
+        if len(self.head) < HEAD_BYTES:
+            self.head = (self.head + data)[:HEAD_BYTES]
+        self.total += len(data)
+        return data
+
+
+def name_of_input(path: Path) -> str:
+    """``path`` in a message."""
+    return "standard input" if path == PIPE else str(path)
+
+
+def open_container(path: Path, config: InputConfig, stdin: Stdin | None = None) -> InputContainer:
     """Open ``path`` for reading.
+
+    Args:
+        path: a file.
+        config: whether it is raw video, and of which shape.
+        stdin: what to read instead, if ``path`` is the pipe.
 
     Raises:
         SourceError: it is missing, unreadable, or no media file.
     """
+    # With the protocol spelled out, a colon in the name starts no protocol.
+    where = f"file:{path}" if stdin is None else stdin
+    format, options = _raw_options(config)
     try:
         with _loudness.errors():
-            # With the protocol spelled out, a colon in the name starts no protocol.
-            container = av.open(f"file:{path}", "r")
+            container = av.open(
+                where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER
+            )
     except av.FFmpegError as error:
-        raise SourceError(f"{path}: {_reason(path, error)}") from error
+        raise SourceError(f"{name_of_input(path)}: {_reason(path, error, stdin)}") from error
     if container.format.name == "tty":  # FFmpeg plays any text file as ANSI art
         container.close()
-        raise SourceError(f"{path}: a text file, not a media file")
+        raise SourceError(f"{name_of_input(path)}: a text file, not a media file")
     return container
 
 
-def choose_stream(container: InputContainer, path: Path) -> tuple[VideoStream, list[str]]:
-    """The video stream to process, and a line if there was a choice.
+def open_stdin() -> Stdin:
+    """Standard input.
+
+    Raises:
+        SourceError: it is a terminal, or closed.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise SourceError("standard input: is a terminal, not a pipe")
+    return Stdin(cast(BufferedReader, sys.stdin.buffer))
+
+
+def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:
+    if config.raw_format is None or config.raw_size is None:
+        return None, {}
+    width, height = config.raw_size
+    options = {"video_size": f"{width}x{height}", "pixel_format": config.raw_format}
+    if config.rate is not None:
+        options["framerate"] = str(config.rate)
+    return "rawvideo", options
+
+
+def choose_stream(container: InputContainer, name: str) -> tuple[VideoStream, list[str]]:
+    """The video stream to process, and a line if there was a choice; ``name`` is the input's.
 
     Raises:
         SourceError: there is no video stream, or no decoder for it.
@@ -88,10 +150,10 @@ def choose_stream(container: InputContainer, path: Path) -> tuple[VideoStream, l
     found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not found:
         covers = ", only cover art" if container.streams.video else ""
-        raise SourceError(f"{path}: holds no video stream{covers}")
+        raise SourceError(f"{name}: holds no video stream{covers}")
     decodable = [stream for stream in found if _has_decoder(stream)]
     if not decodable:
-        raise SourceError(f"{path}: its video is in a format that FFmpeg has no decoder for")
+        raise SourceError(f"{name}: its video is in a format that FFmpeg has no decoder for")
     best = container.streams.best("video")
     chosen = next((s for s in decodable if best is not None and s.index == best.index), None)
     if chosen is None:
@@ -108,7 +170,9 @@ def _has_decoder(stream: VideoStream) -> bool:
     return context is not None
 
 
-def _reason(path: Path, error: av.FFmpegError) -> str:
+def _reason(path: Path, error: av.FFmpegError, stdin: Stdin | None) -> str:
+    if stdin is not None and stdin.total == 0:
+        return "is empty"
     plain = (reason for kind, reason in _PLAIN_REASONS.items() if isinstance(error, kind))
     if (reason := next(plain, None)) is not None:
         return reason

@@ -1,99 +1,104 @@
-"""Any file that FFmpeg reads, as frames: decoding, timestamps, colour, trimming."""
+"""Anything that FFmpeg reads, as frames: colour, fields, filters, timestamps."""
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
 import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import ceil
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Self
 
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.colour import complete_colour
-from vsr.errors import SourceError, UnsupportedFormatError
-from vsr.frame import Colour, Frame, PixelFormat, Range, VideoInfo
-from vsr.sources import describe
-from vsr.sources.decoder import Decoder
-from vsr.sources.demuxer import Demuxer
+from vsr.config import FieldsConfig, InputConfig
+from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
+from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, Range, VideoInfo
+from vsr.sources.fields import Fields, examine, field_steps
+from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.planes import convert, native_format, planes_of, same_layout
-from vsr.sources.relay import PacketRelay
+from vsr.sources.reader import FileReader, Timed
 from vsr.sources.report import SourceReport
-from vsr.sources.timestamps import Timeline, nominal_rate
+from vsr.sources.timestamps import Timeline
 
-__all__ = ["PyAVSource"]
+__all__ = ["PyAVSource", "SourceConfig"]
 
 _log = logging.getLogger(__name__)
 
-_RETRIES = (0, 2, 10)
-"""Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
-_PATIENCE = Fraction(10)
-"""Seconds of file to read on for the other streams after the video has been stopped."""
-_TOLERANCE = Fraction(1, 4)
-"""Seconds (but at least two frames) that a file may be shorter than its header says."""
+_EXAMINED_FRAMES = 100
+_EXAMINED_BYTES = 256 << 20
+_FEWEST_EXAMINED = 32
+"""Even if fewer frames are wanted, so that a trial says what the whole run would."""
 
 
-@dataclass(slots=True)
-class _Timed:
-    """A decoded frame with its place in time, in units of the stream and not shifted."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """Which part of an input is read, and what is done to its pictures on the way."""
 
-    frame: VideoFrame
-    pts: int
-    repaired: bool
-    damaged: bool
+    input: InputConfig = field(default_factory=InputConfig)
+    start: Fraction | None = None
+    """Skip to this position, in seconds from the start of the input."""
+    end: Fraction | None = None
+    """Stop before the first frame at or after this position."""
+    frames: int | None = None
+    """Stop after this many frames."""
+    fields: FieldsConfig | None = None
+    """What to do with interlaced frames; None does not even look for them."""
+    filters: str | None = None
+    """A chain of libavfilter's."""
+    crop: bool = True
+    """Apply the container's cropping."""
+    threads: int | None = None
+    """Threads of the decoder; None means one per processor, up to 4."""
 
 
 class PyAVSource:
-    """A media file as an iterable of frames, to be iterated once.
+    """A media file or pipe as an iterable of frames, to be iterated once.
 
-    The constructor opens the file and decodes its first frame (and the first one wanted, if that
-    is another). Everything may then move to another thread; one thread at a time may use it.
+    The constructor opens the input and decodes its first frames. Everything may then move to
+    another thread; one thread at a time may use it. A picture goes through four steps: it is
+    decoded (:mod:`vsr.sources.reader`), brought to the size and format of the first one, filtered
+    (:mod:`vsr.sources.filters`), and described.
 
     Args:
-        path: the file.
-        start: skip to this position, in seconds from the start of the file.
-        end: stop before the first frame at or after this position.
-        frames: stop after this many frames.
-        threads: threads of the decoder; None means one per processor, up to 4.
+        path: the file, or :data:`vsr.config.PIPE`.
+        config: which part, and what is done to it.
 
     Attributes:
         info: the stream, as far as it is known before its frames; count and duration are those of
             the part that is asked for.
         report: counters, complete when the iteration is.
         notes: one line for each automatic decision.
+        tags: colour as the input declares it, or the user does.
+        fields: what was seen of interlacing in the first frames; None if nobody looked.
+        filters: the chain that the pictures go through, as libavfilter writes it; may be empty.
         start_time: seconds that are subtracted from every timestamp.
 
     Raises:
-        SourceError: the file is missing, is no media file, holds no video that decodes, or ends
-            before ``start``.
+        SourceError: the input is missing, is no media file, holds no video that decodes, or ends
+            before the start.
+        ConfigError: it is interlaced and nothing was chosen to be done, or a filter is refused.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        start: Fraction | None = None,
-        end: Fraction | None = None,
-        frames: int | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.path = path
+    def __init__(self, path: Path, config: SourceConfig | None = None) -> None:
+        self.path, self._config = path, config or SourceConfig()
         self.report = SourceReport()
         self.notes: list[str] = []
-        self._start, self._end, self._frames = start or Fraction(0), end, frames
-        self._threads = threads
+        self.fields: Fields | None = None
+        self.filters = ""
         self._colours: dict[Colour, Colour] = {}
-        self._pending: deque[_Timed] = deque()
+        self._taken: list[Timed] = []
+        self._chain: FilterChain | None = None
         self._started = self._closed = False
-        self._demuxer = Demuxer(path)
-        self._decoder = self._new_decoder()
+        self._reader = self._open_reader()
         try:
             self._prepare()
         except BaseException:
@@ -101,23 +106,33 @@ class PyAVSource:
             raise
 
     @property
+    def name(self) -> str:
+        """The input in a message."""
+        return self._reader.name
+
+    @property
     def container(self) -> InputContainer:
-        """The open file."""
-        return self._demuxer.container
+        """The open input."""
+        return self._reader.container
 
     @property
     def stream(self) -> VideoStream:
         """The video stream that is decoded."""
-        return self._demuxer.stream
+        return self._reader.stream
+
+    @property
+    def start_time(self) -> Fraction:
+        """Seconds that are subtracted from every timestamp."""
+        return self._reader.start_time
 
     @property
     def relay(self) -> set[int]:
         """Indices of the other streams whose packets are wanted; to be set before iterating."""
-        return self._relay.wanted
+        return self._reader.relay.wanted
 
     @relay.setter
     def relay(self, indices: set[int]) -> None:
-        self._relay.wanted = set(indices)
+        self._reader.relay.wanted = set(indices)
 
     @property
     def packets(self) -> deque[Packet[Stream]]:
@@ -125,7 +140,7 @@ class PyAVSource:
 
         Appended by the thread that iterates; another thread may pop them from the left.
         """
-        return self._relay.packets
+        return self._reader.relay.packets
 
     def __enter__(self) -> Self:
         return self
@@ -134,103 +149,148 @@ class PyAVSource:
         self.close()
 
     def close(self) -> None:
-        """Close the file and stop the decoder; harmless if done before."""
+        """Close the input and stop the decoder; harmless if done before."""
         if not self._closed:
             self._closed = True
-            self._pending.clear()
-            self._decoder.close()
-            self._demuxer.close()
+            self._reader.close()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._started or self._closed:
-            raise ValueError(f"{self.path}: this source has been read or closed: open it again")
+            raise ValueError(f"{self.name}: this source has been read or closed: open it again")
         self._started = True
         return self._run()
 
     # Before the first frame
 
-    def _prepare(self) -> None:
-        """Decode the first frame, describe the stream, and go to where the trim starts."""
-        stream, self._time_base = self.stream, self._demuxer.time_base
-        self._note(*self._demuxer.notes)
-        self._tags = describe.context_colour(stream)
-        self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
-        times, claims = self._demuxer.times_ahead(), describe.claimed_rates(stream)
-        self._rate = nominal_rate(times, self._time_base, claims)
-        self._restart_decoding()
-        if (first := next(self._decoded, None)) is None:
-            raise SourceError(f"{self.path}: {self._why_nothing()}")
-        self._pending.append(first)
-        self._begin = self._begin_time(first)
-        self.start_time = self._begin + self._start
-        self._shift = round(self.start_time / self._time_base)
-        self.info = self._describe(first.frame)
-        self._relay.limit(
-            first=self.start_time if self._start > 0 else None,
-            stop=None if self._end is None else self._begin + self._end,
-            hold=self._frames is not None,
-        )
-        if self._start > 0:
-            self._seek()
-
-    def _new_decoder(self) -> Decoder:
-        return Decoder(self.stream, self._threads, self._demuxer.fresh_context)
-
-    def _restart_decoding(self) -> None:
-        self._pending.clear()
-        self._decoder.reset()
-        self._timeline = Timeline(round(1 / (self._rate * self._time_base)))
-        self._packets = self._demuxer.packets()
-        self._decoded = self._decode()
-
-    def _why_nothing(self) -> str:
-        codec = self.stream.codec_context.codec.canonical_name
-        if self._decoder.errors:
-            return f"none of its {codec} video could be decoded ({self._decoder.errors} errors)"
-        return f"its {codec} video stream holds no frames"
-
-    def _begin_time(self, first: _Timed) -> Fraction:
-        """Where the file starts; if it does not say, where its earliest packet does."""
-        if (start := describe.container_start(self.container)) is not None:
-            return start
-        return min([first.pts * self._time_base, *self._relay.early_times()])
-
-    def _describe(self, frame: VideoFrame) -> VideoInfo:
-        stream, format = self.stream, self._native(frame)
-        self._length = describe.stream_end(stream, self._begin) or describe.header_length(
-            self.container, self._begin
-        )
-        frames, duration = self._expected()
-        info = VideoInfo(
-            width=frame.width, height=frame.height, format=format, colour=Colour(),
-            time_base=self._time_base, rate=self._rate, frames=frames, duration=duration,
-            sar=describe.sample_aspect(stream),
-            display_matrix=describe.display_matrix(stream, frame),
-            field_order=describe.field_order(stream, frame),
-            codec=stream.codec_context.codec.canonical_name,
+    def _open_reader(self) -> FileReader:
+        config = self._config
+        return FileReader(
+            self.path, config.input, start=config.start or Fraction(0), end=config.end,
+            threads=config.threads, hold=config.frames is not None,
         )  # fmt: skip
-        self._first_layout = (frame.width, frame.height, frame.format.name)
-        return replace(info, colour=self._colour_of(frame, info))
 
-    def _native(self, frame: VideoFrame) -> PixelFormat:
+    def _prepare(self) -> None:
+        """Look at the first frames, choose the filters, and describe what comes out of them."""
+        self._note(*self._reader.notes)
+        first = self._reader.peek(1, 1)[0].frame
+        self._layout = (first.width, first.height, first.format.name)
+        self._native = self._native_format(first)
+        self.tags = self._declared(first)
+        steps = self._choose_steps()
+        if steps:
+            self._chain = FilterChain(steps, self._tagged(first), self._geometry())
+            step = 1 / (
+                (self._chain.result.rate or self._reader.rate) * self._chain.result.time_base
+            )
+            self._timeline = Timeline(round(step))
+            self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
+        pictures = self._pictures()
+        if (picture := next(pictures, None)) is None:
+            raise SourceError(f"{self.name}: no frame comes out of the filters {self.filters}")
+        self._coming = chain([picture], pictures)
+        self.info = self._describe(first, picture.frame)
+
+    def _choose_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        config = self._config
+        if config.fields is not None:
+            steps += self._look_at_fields(config.fields)
+        if config.crop:
+            steps += self._cropping(combed=not steps and self._is_combed)
+        if config.filters:
+            steps += parse_chain(config.filters)
+        return steps
+
+    def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
+        wanted = _EXAMINED_FRAMES
+        if self._config.frames is not None:
+            wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
+        frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
+        alike = takewhile(lambda f: (f.width, f.height, f.format.name) == self._layout, frames)
+        self.fields = examine(list(alike))
+        steps, notes = field_steps(self.name, self.fields, self._config.input.field_order, config)
+        self._note(*notes)
+        return steps
+
+    @property
+    def _is_combed(self) -> bool:
+        return self.fields is not None and self.fields.kind != "progressive"
+
+    def _cropping(self, *, combed: bool) -> list[Step]:
+        """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
+        top, bottom, left, right = self._reader.cropping
+        width, height, _ = self._layout
+        if not (top or bottom or left or right) or left + right >= width or top + bottom >= height:
+            return []
+        across = 1 << self._native.chroma_w
+        down = (1 << self._native.chroma_h) * (2 if combed else 1)
+        x, y = left - left % across, top - top % down
+        columns = -(-(width - right) // across) * across - x
+        rows = -(-(height - bottom) // down) * down - y
+        self._note(
+            f"the container's cropping is applied: {width}x{height} becomes {columns}x{rows}"
+            " (--no-crop keeps all)"
+        )
+        return [("crop", f"w={columns}:h={rows}:x={x}:y={y}:exact=1")]
+
+    def _geometry(self) -> Geometry:
+        width, height, _ = self._layout
+        return Geometry(
+            width=width, height=height, sar=self._config.input.sar or self._reader.sar,
+            time_base=self._reader.time_base, rate=self._reader.rate,
+        )  # fmt: skip
+
+    def _describe(self, first: VideoFrame, picture: VideoFrame) -> VideoInfo:
+        """The stream, from its first frame and the first that comes out of the filters."""
+        reader, shape = self._reader, self._geometry()
+        if self._chain is not None:
+            shape = self._chain.result
+            self._native = self._native_format(picture)
+        rate = shape.rate or reader.rate
+        frames, duration = self._expected(rate)
+        hdr, notes = reader.hdr(first)
+        self._note(*notes)
+        return VideoInfo(
+            width=picture.width, height=picture.height, format=self._native,
+            colour=self._colour_of(picture), time_base=shape.time_base, rate=rate,
+            frames=frames, duration=duration, sar=shape.sar,
+            display_matrix=reader.display_matrix(first), field_order=self._field_order(first),
+            hdr=hdr, codec=reader.codec,
+        )  # fmt: skip
+
+    def _field_order(self, first: VideoFrame) -> FieldOrder:
+        """Of the frames that are handed on."""
+        fields, stated = self._config.fields, self._config.input.field_order
+        if fields is not None and (fields.deinterlace or fields.ivtc):
+            return FieldOrder.PROGRESSIVE
+        if stated is not None:
+            return stated
+        tagged = self._reader.field_order(first)
+        return tagged or (self.fields.order if self.fields is not None else tagged)
+
+    def _native_format(self, frame: VideoFrame) -> PixelFormat:
         try:
             format = native_format(frame)
         except UnsupportedFormatError as error:
-            raise UnsupportedFormatError(f"{self.path}: {error}") from error
+            raise UnsupportedFormatError(f"{self.name}: {error}") from error
         if format.name != frame.format.name:
             self._note(f"pixel format {frame.format.name} is converted to {format.name}")
         return format
 
-    def _expected(self) -> tuple[int | None, Fraction | None]:
+    def _expected(self, rate: Fraction) -> tuple[int | None, Fraction | None]:
         """Frames and seconds to come out, as far as the container says."""
-        length, count = self._length, self.stream.frames or None
-        if length is not None and (self._start > 0 or self._end is not None):
-            length = max(min(length, self._end or length) - self._start, Fraction(0))
+        config = self._config
+        length, count = self._reader.length, self._reader.count
+        if length is not None and (config.start or config.end is not None):
+            start = config.start or Fraction(0)
+            length = max(min(length, config.end or length) - start, Fraction(0))
             count = None
+        if count is not None and rate != self._reader.rate:
+            count = round(count * rate / self._reader.rate)
         if count is None and length is not None:
-            count = max(1, round(length * self._rate))
-        if self._frames is not None and (count is None or count > self._frames):
-            count, length = self._frames, self._frames / self._rate
+            count = max(1, round(length * rate))
+        if config.frames is not None and (count is None or count > config.frames):
+            count, length = config.frames, config.frames / rate
         return count, length
 
     def _note(self, *lines: str) -> None:
@@ -239,147 +299,148 @@ class PyAVSource:
                 self.notes.append(line)
                 _log.info("%s: %s", self.path.name, line)
 
-    # Going to the start of the trim
+    # Pictures
 
-    def _seek(self) -> None:
-        """Leave the first frame at or after the start as the pending one.
+    def _pictures(self) -> Iterator[_Picture]:
+        """What comes out of the filters, counted from the start of the trim."""
+        base = self._reader.time_base
+        while (timed := self._reader.next()) is not None:
+            self._taken.append(timed)
+            pts = timed.pts - self._reader.shift
+            if self._chain is None:
+                yield self._picture(timed.frame, pts, base)
+            else:
+                frame = self._tagged(self._conform(timed.frame))
+                frame.pts, frame.time_base = pts, base
+                yield from self._out_of_chain(frame)
+        if self._chain is not None:
+            yield from self._out_of_chain(None)
 
-        Demuxers seek by decoding time, by byte, or not at all, so where they land is checked; the
-        last resort is to decode from the start of the file.
-        """
-        target = ceil(self.start_time / self._time_base)
-        attempts = (back for back in _RETRIES if back <= self._start)
-        if not any(self._land(self.start_time - back, target) for back in attempts):
-            self._relay.restart()
-            self._decoder.close()
-            self._demuxer.reopen()
-            self._decoder = self._new_decoder()
-            self._restart_decoding()
-        while (timed := self._next()) is not None and timed.pts < target:
-            pass
-        if timed is None:
-            raise SourceError(
-                f"{self.path}: the start, {float(self._start):g} s, lies beyond its end"
-            )
-        self._pending.append(timed)
-        self._decoder.errors = 0  # those before the start are nobody's concern
+    def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[_Picture]:
+        assert self._chain is not None
+        for out in self._chain.push(frame):
+            pts, _ = self._timeline.place(out.pts, None, out.duration)
+            yield self._picture(out, pts, self._chain.result.time_base)
 
-    def _land(self, position: Fraction, target: int) -> bool:
-        """Seek; whether decoding resumes at a key frame that is not behind ``target``."""
-        self._relay.restart()
-        if not self._demuxer.seek(position):
-            return False
-        self._restart_decoding()
-        if (first := next(self._decoded, None)) is None:
-            return False
-        self._pending.append(first)
-        return first.frame.key_frame and not first.repaired and first.pts <= target
-
-    # Frames
+    def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> _Picture:
+        taken, self._taken = self._taken, []
+        return _Picture(frame, pts, time_base, taken)
 
     def _run(self) -> Iterator[Frame]:
-        self._relay.start()
-        current: _Timed | None = None
-        stopped = False
-        while (coming := self._next()) is not None:
+        self._reader.relay.start()
+        current: _Picture | None = None
+        wanted, stopped = self._config.frames, False
+        for coming in self._coming:
             if current is not None:
                 yield self._finish(current, coming.pts - current.pts)
             current = None
-            if stopped := self.report.frames == self._frames or self._is_past_end(coming):
+            if stopped := self.report.frames == wanted:
                 break
             current = coming
         if current is not None:
-            yield self._finish(current, self._timeline.last_duration())
-        self.report.decode_errors = self._decoder.errors
-        if stopped:
-            self._read_on()
-        else:
-            self._look_for_missing_end()
-        self._relay.finish()
+            yield self._finish(current, self._last_duration())
+        self._reader.finish(self.report, self._finished_at if stopped else None)
+        if self._reader.broken and not stopped:
+            raise TruncatedError(f"{self.name}: {self._reader.broken}")
 
-    def _next(self) -> _Timed | None:
-        return self._pending.popleft() if self._pending else next(self._decoded, None)
+    def _last_duration(self) -> int:
+        if self._chain is None:
+            return self._reader.last_duration()
+        return self._timeline.last_duration()
 
-    def _decode(self) -> Iterator[_Timed]:
-        for packet in self._packets:
-            if not self._demuxer.is_video(packet):
-                self._relay.offer(packet)
-                continue
-            for frame, damaged in self._decoder.decode(packet):
-                pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration)
-                yield _Timed(frame, pts, repaired, damaged)
-
-    def _is_past_end(self, timed: _Timed) -> bool:
-        return self._end is not None and timed.pts * self._time_base >= self._begin + self._end
-
-    def _finish(self, timed: _Timed, duration: int) -> Frame:
-        """Count a frame and make what is handed out."""
-        info, report = self.info, self.report
-        report.frames += 1
-        report.corrupt_frames += timed.damaged
-        report.repaired_pts += timed.repaired
-        report.decode_errors = self._decoder.errors
-        self._finished_at = (timed.pts + duration) * self._time_base
-        self._relay.release(self._finished_at)
+    def _finish(self, picture: _Picture, duration: int) -> Frame:
+        """Count a picture and make what is handed out."""
+        info = self.info
+        self._count(picture.taken)
+        end = (picture.pts + duration) * picture.time_base
+        self._finished_at = end + self._reader.start_time
+        self._reader.relay.release(self._finished_at)
+        frame = picture.frame if self._chain is not None else self._conform(picture.frame)
         return Frame(
-            planes=planes_of(self._conform(timed.frame), info.format), format=info.format,
-            width=info.width, height=info.height, colour=self._colour_of(timed.frame, info),
-            pts=timed.pts - self._shift, time_base=self._time_base, duration=duration,
-            corrupt=timed.damaged,
+            planes=planes_of(frame, info.format), format=info.format, width=info.width,
+            height=info.height, colour=self._colour_of(picture.frame), pts=picture.pts,
+            time_base=picture.time_base, duration=duration,
+            corrupt=any(timed.damaged for timed in picture.taken),
+            captions=self._captioned(picture.frame),
         )  # fmt: skip
 
+    def _count(self, taken: list[Timed]) -> None:
+        report = self.report
+        for timed in taken:
+            report.note(repaired=timed.repaired, damaged=timed.damaged)
+        report.frames += 1
+        report.decode_errors = self._reader.decode_errors
+
+    def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
+        """``frame`` if it carries captions; of the two made of one frame's fields, the first."""
+        fields = self._config.fields
+        second = fields is not None and fields.field_rate and self.report.frames % 2 == 0
+        return frame if SideDataType.A53_CC in frame.side_data and not second else None
+
     def _conform(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` in the size of the first one and in the pixel format that is handed out."""
-        info = self.info
-        width, height, name = self._first_layout
+        """``frame`` in the size of the first one and in the pixel format that is handed on."""
+        width, height, name = self._layout
+        wanted = self.info.format if self._chain is None else self._native
         same = (frame.width, frame.height) == (width, height)
         if not (same and same_layout(frame.format.name, name)):
             self.report.reformatted_frames += 1
-        if same and same_layout(frame.format.name, info.format.name):
+        if same and same_layout(frame.format.name, wanted.name):
             return frame
-        return convert(frame, info.format, width, height, matrix=info.colour.matrix)
+        return convert(frame, wanted, width, height, matrix=self._colour_of(frame).matrix)
 
-    def _colour_of(self, frame: VideoFrame, info: VideoInfo) -> Colour:
-        """What ``frame`` says of its colour, the gaps filled; guesses are noted once."""
-        tagged = describe.frame_colour(frame, self._tags)
-        converted = not same_layout(frame.format.name, info.format.name)
-        if converted and info.format.family == "gray" and not tagged.range:
+    # Colour
+
+    def _declared(self, frame: VideoFrame) -> Colour:
+        """What the input says of ``frame``, overruled by what the user says."""
+        tagged, stated = self._reader.colour(frame), self._config.input
+        if stated.range is None and self._is_bitmap(frame) and not tagged.range:
             tagged = replace(tagged, range=Range.FULL)  # bitmaps and floats have no headroom
-        if tagged not in self._colours:
+        return Colour(
+            matrix=_first(stated.matrix, tagged.matrix),
+            range=_first(stated.range, tagged.range),
+            primaries=_first(stated.primaries, tagged.primaries),
+            transfer=_first(stated.transfer, tagged.transfer),
+            siting=_first(stated.siting, tagged.siting),
+        )
+
+    def _is_bitmap(self, frame: VideoFrame) -> bool:
+        converted = not same_layout(frame.format.name, self._native.name)
+        return converted and self._native.family == "gray"
+
+    def _tagged(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` with complete tags, for filters that look at them."""
+        colour = self._colour_of(frame)
+        frame.colorspace, frame.color_range = colour.matrix, colour.range
+        frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
+        frame.chroma_location = colour.siting
+        return frame
+
+    def _colour_of(self, frame: VideoFrame) -> Colour:
+        """How ``frame`` is to be read, the gaps filled; guesses are noted once."""
+        declared = self._declared(frame)
+        if declared not in self._colours:
+            width, height, _ = self._layout
             try:
-                self._colours[tagged], guesses = complete_colour(
-                    tagged, width=info.width, height=info.height, format=info.format,
-                    codec=info.codec,
+                self._colours[declared], guesses = complete_colour(
+                    declared, width=width, height=height, format=self._native,
+                    codec=self._reader.codec,
                 )  # fmt: skip
             except UnsupportedFormatError as error:
-                raise UnsupportedFormatError(f"{self.path}: {error}") from error
+                raise UnsupportedFormatError(f"{self.name}: {error}") from error
             self._note(*guesses)
-        return self._colours[tagged]
+        return self._colours[declared]
 
-    # After the last frame
 
-    def _read_on(self) -> None:
-        """Deliver what still belongs to the other streams after the video was stopped early."""
-        if self.report.frames == self._frames:
-            self._relay.stop_at(self._finished_at)
-        for packet in self._packets:
-            if not self._relay.awaits(packet, _PATIENCE):
-                break
-            if not self._demuxer.is_video(packet):
-                self._relay.offer(packet)
+@dataclass(slots=True)
+class _Picture:
+    """What comes out of the filters, and which decoded frames went in for it."""
 
-    def _look_for_missing_end(self) -> None:
-        """Compare where the packets ended with what the header promised."""
-        seen, seen_video = self._demuxer.seen_end, self._demuxer.seen_video_end
-        length = describe.header_length(self.container, self._begin)
-        self.report.expected_duration = length
-        self.report.seen_duration = seen - self._begin
-        # Without a start time the "header" is FFmpeg's guess from the bit rate.
-        if length is None or describe.container_start(self.container) is None:
-            return
-        video = describe.stream_end(self.stream, self._begin)
-        missing = [length - (seen - self._begin)]
-        if video is not None:
-            missing.append(video - (seen_video - self._begin))
-        if max(missing) > max(_TOLERANCE, 2 / self._rate):
-            self.report.missing_duration = max(missing)
+    frame: VideoFrame
+    pts: int
+    """Counted from the start of the trim."""
+    time_base: Fraction
+    taken: list[Timed]
+
+
+def _first[T](stated: T | None, tagged: T) -> T:
+    return tagged if stated is None else stated

@@ -1,9 +1,16 @@
 """What went wrong while a source was read, in numbers and in sentences."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 __all__ = ["SourceReport"]
+
+
+_LISTED = 10_000
+"""Numbers kept of each kind, so that memory stays bounded."""
+_SHOWN = 12
+"""Runs of numbers in a sentence."""
 
 
 @dataclass(slots=True)
@@ -12,8 +19,14 @@ class SourceReport:
 
     frames: int = 0
     """Frames delivered."""
+    read: int = 0
+    """Decoded frames that they were made from: as many, unless filters changed the number."""
     corrupt_frames: int = 0
-    """Frames among them in which the decoder concealed damage."""
+    """Decoded frames in which the decoder concealed damage."""
+    damaged: list[int] = field(default_factory=list)
+    """Numbers of the first of them, counted from 0 where reading began."""
+    repaired: list[int] = field(default_factory=list)
+    """Numbers of the first frames with a repaired timestamp, counted the same way."""
     decode_errors: int = 0
     """Packets that the decoder refused."""
     repaired_pts: int = 0
@@ -27,6 +40,15 @@ class SourceReport:
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
 
+    def note(self, *, repaired: bool, damaged: bool) -> None:
+        """Count one decoded frame."""
+        for flag, numbers in ((repaired, self.repaired), (damaged, self.damaged)):
+            if flag and len(numbers) < _LISTED:
+                numbers.append(self.read)
+        self.repaired_pts += repaired
+        self.corrupt_frames += damaged
+        self.read += 1
+
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble; empty when all is well."""
         found = []
@@ -36,17 +58,17 @@ class SourceReport:
             )
         if self.corrupt_frames:
             found.append(
-                f"{_count(self.corrupt_frames, 'frame')} of {self.frames} damaged in the source:"
-                " the damage was concealed as far as possible"
+                f"{_count(self.corrupt_frames, 'frame')} of {self.read} damaged in the source"
+                f" ({_runs(self.damaged)}): the damage was concealed as far as possible"
             )
         if self.repaired_pts:
             found.append(
-                f"{_count(self.repaired_pts, 'frame')} of {self.frames} had a missing or backward"
+                f"{_count(self.repaired_pts, 'frame')} of {self.read} had a missing or backward"
                 " timestamp, which was repaired"
             )
         if self.reformatted_frames:
             found.append(
-                f"{_count(self.reformatted_frames, 'frame')} of {self.frames} changed size or pixel"
+                f"{_count(self.reformatted_frames, 'frame')} of {self.read} changed size or pixel"
                 " format in mid-stream: converted to that of the first frame"
             )
         if self.missing_duration and self.expected_duration is not None:
@@ -59,3 +81,15 @@ class SourceReport:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _runs(numbers: Iterable[int]) -> str:
+    """``number 3, 7-9, 12`` of rising numbers."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    shown = ", ".join("-".join(map(str, run)) for run in runs[:_SHOWN])
+    return f"number {shown}" + (", …" if len(runs) > _SHOWN else "")

@@ -1,0 +1,176 @@
+"""Are the frames whole, or two fields of different times, or film that was spread over fields?
+
+The first frames are looked at before anything else is done: their flags, and their pictures through
+libavfilter's ``idet``, which compares neighbouring lines and frames. Enlarging combed frames makes
+detail of the combing, and nothing can take it out afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from av.video.frame import VideoFrame
+
+from vsr.config import FieldsConfig
+from vsr.errors import ConfigError
+from vsr.frame import FieldOrder
+from vsr.sources.filters import FilterChain, Geometry, Step
+
+__all__ = ["Fields", "examine", "field_steps"]
+
+Kind = Literal["progressive", "interlaced", "telecined"]
+
+_ENOUGH = 5
+"""Combed pictures below which flags alone count."""
+_MOSTLY = 0.8
+"""Share of the combed pictures that must agree on which field comes first."""
+_REPEATED = 0.25
+"""Share of the pictures with a field seen before: 2:3 pulldown makes two of five so."""
+_FLAGGED = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """What was seen in the first frames."""
+
+    frames: int
+    flagged: int
+    """Frames that are marked as interlaced."""
+    top: int
+    """Pictures combed with the top field first, by their content."""
+    bottom: int
+    whole: int
+    """Pictures that are not combed, by their content; the rest is undecided."""
+    repeated: int
+    """Pictures in which a field is that of the picture before."""
+
+    @property
+    def combed(self) -> int:
+        """Pictures combed either way."""
+        return self.top + self.bottom
+
+    @property
+    def kind(self) -> Kind:
+        """The verdict: flags count as they are, content only where it is clear."""
+        flagged = self.flagged > _FLAGGED * self.frames
+        agreed = max(self.top, self.bottom) >= _MOSTLY * self.combed
+        seen = self.combed >= _ENOUGH and agreed
+        if seen and self.repeated >= _REPEATED * self.frames:
+            return "telecined"
+        return "interlaced" if flagged or (seen and self.combed > self.whole) else "progressive"
+
+    @property
+    def order(self) -> FieldOrder:
+        """Which field comes first by the pictures' content."""
+        if self.combed < _ENOUGH:
+            return FieldOrder.UNKNOWN
+        if self.top >= _MOSTLY * self.combed:
+            return FieldOrder.TT
+        return FieldOrder.BB if self.bottom >= _MOSTLY * self.combed else FieldOrder.UNKNOWN
+
+    def describe(self) -> str:
+        """What was seen, in words."""
+        seen = [f"{self.flagged} of {self.frames} frames flagged interlaced"]
+        if self.combed:
+            first = "top" if self.top >= self.bottom else "bottom"
+            seen.append(f"{self.combed} look combed, {first} field first")
+        if self.whole:
+            seen.append(f"{self.whole} look progressive")
+        if self.repeated:
+            seen.append(f"{self.repeated} repeat a field")
+        return ", ".join(seen)
+
+
+def examine(frames: Sequence[VideoFrame]) -> Fields:
+    """Look at the first ``frames`` of a stream, all of one size and format."""
+    first = frames[0]
+    given = Geometry(
+        width=first.width, height=first.height, sar=None, time_base=Fraction(1, 1000), rate=None
+    )
+    chain = FilterChain([("idet", "")], first, given)
+    seen = [f for frame in (*frames, None) for f in chain.push(frame)]
+    last = seen[-1].metadata if seen else {}
+
+    def count(name: str) -> int:
+        return round(float(last.get(f"lavfi.idet.{name}", "0")))
+
+    return Fields(
+        frames=len(frames), flagged=sum(frame.interlaced_frame for frame in frames),
+        top=count("multiple.tff"), bottom=count("multiple.bff"),
+        whole=count("multiple.progressive"),
+        repeated=count("repeated.top") + count("repeated.bottom"),
+    )  # fmt: skip
+
+
+def field_steps(
+    name: str, fields: Fields, tagged: FieldOrder | None, config: FieldsConfig
+) -> tuple[list[Step], list[str]]:
+    """The filters that make whole frames, and a line for each decision.
+
+    Args:
+        name: the input in a message.
+        fields: what was seen.
+        tagged: the field order that the user states, None if they do not.
+        config: what the user chose to do.
+
+    Raises:
+        ConfigError: the frames are not whole, and nothing was chosen.
+    """
+    kind = _stated_kind(fields, tagged)
+    if config.progressive:
+        note = f"fields: frames are taken as they are ({fields.describe()})"
+        return [], [note] if kind != "progressive" else []
+    if config.deinterlace is None and not config.ivtc:
+        if kind != "progressive":
+            raise ConfigError(_refusal(name, kind, fields))
+        return [], []
+    order, how = _order(fields, tagged)
+    steps: list[Step] = [("setfield", "tff" if order.top_first else "bff")] if order else []
+    notes = [f"fields: {fields.describe()}; {how}"]
+    if kind == "progressive":
+        notes.append("fields: nothing looks interlaced, and the frames are deinterlaced as asked")
+    if config.ivtc:
+        return [*steps, *_inverse_telecine(order)], notes
+    assert config.deinterlace is not None
+    mode = "send_field" if config.field_rate else "send_frame"
+    return [*steps, (config.deinterlace, f"mode={mode}:parity=auto:deint=all")], notes
+
+
+def _stated_kind(fields: Fields, tagged: FieldOrder | None) -> Kind:
+    if tagged == FieldOrder.PROGRESSIVE:
+        return "progressive"
+    return "interlaced" if tagged and fields.kind == "progressive" else fields.kind
+
+
+def _order(fields: Fields, tagged: FieldOrder | None) -> tuple[FieldOrder, str]:
+    """The field order to set on every frame (UNKNOWN: leave what its flags say), and why."""
+    if tagged is not None and tagged.interlaced:
+        return tagged, f"{_words(tagged)}, as stated"
+    if fields.order:
+        return fields.order, f"{_words(fields.order)}, as the motion shows"
+    return FieldOrder.UNKNOWN, "field order as flagged"
+
+
+def _words(order: FieldOrder) -> str:
+    return "top field first" if order.top_first else "bottom field first"
+
+
+def _inverse_telecine(order: FieldOrder) -> list[Step]:
+    """Match fields into film frames, mend what stays combed, drop one frame of five."""
+    parity = "auto" if not order else "tff" if order.top_first else "bff"
+    return [
+        ("fieldmatch", f"order={parity}:combmatch=full"),
+        ("bwdif", "mode=send_frame:deint=interlaced"),
+        ("decimate", ""),
+    ]
+
+
+def _refusal(name: str, kind: Kind, fields: Fields) -> str:
+    options = "--deinterlace bwdif (with --field-rate: a frame for every field)"
+    if kind == "telecined":
+        options = f"--ivtc for the film's own frames, {options}"
+    return (
+        f"{name}: is {kind} ({fields.describe()}): choose {options},"
+        " or --progressive to go on with the frames as they are"
+    )

@@ -1,0 +1,352 @@
+"""One file or pipe as decoded pictures in order, each with a sound timestamp, inside the trim."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vsr.config import InputConfig
+from vsr.errors import SourceError
+from vsr.frame import Colour, FieldOrder
+from vsr.hdr import HdrMetadata
+from vsr.sources import describe
+from vsr.sources.decoder import Decoder
+from vsr.sources.demuxer import Demuxer
+from vsr.sources.relay import PacketRelay
+from vsr.sources.report import SourceReport
+from vsr.sources.timestamps import Timeline, nominal_rate
+
+__all__ = ["FileReader", "Timed"]
+
+_RETRIES = (0, 2, 10)
+"""Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
+_PATIENCE = Fraction(10)
+"""Seconds of file to read on for the other streams after the video has been stopped."""
+_TOLERANCE = Fraction(1, 4)
+"""Seconds (but at least two frames) that a file may be shorter than its header says."""
+
+
+@dataclass(slots=True)
+class Timed:
+    """A decoded frame with its place in time, in units of its reader and not shifted."""
+
+    frame: VideoFrame
+    pts: int
+    repaired: bool = False
+    damaged: bool = False
+
+
+class FileReader:
+    """Decodes the best video stream of a file or a pipe; to be read once.
+
+    The constructor decodes the first frame, and the first one wanted if that is another.
+
+    Args:
+        path: the file, or :data:`vsr.config.PIPE`.
+        config: what the user knows better.
+        start: skip to this position, in seconds from the start of the file.
+        end: stop before the first frame at or after this position.
+        threads: threads of the decoder; None means one per processor, up to 4.
+        hold: keep packets of the other streams back until it is known how far the video comes.
+
+    Attributes:
+        name: the input in a message.
+        notes: a line for each decision.
+        relay: packets of the other streams.
+        time_base: seconds per unit of the timestamps.
+        rate: nominal frames per second.
+        tags: colour as the container tags it.
+        start_time: seconds that are subtracted from every timestamp.
+        shift: the same for the video, in units of ``time_base``.
+
+    Raises:
+        SourceError: the input is missing, is no media file, holds no video that decodes, or ends
+            before ``start``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: InputConfig,
+        *,
+        start: Fraction,
+        end: Fraction | None,
+        threads: int | None,
+        hold: bool,
+    ) -> None:
+        self._config, self._threads = config, threads
+        self._start, self._end, self._hold = start, end, hold
+        self._pending: deque[Timed] = deque()
+        self._closed = False
+        self._demuxer = Demuxer(path, config)
+        self._decoder = self._new_decoder()
+        self.name, self.notes = self._demuxer.name, list(self._demuxer.notes)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def container(self) -> InputContainer:
+        """The open input."""
+        return self._demuxer.container
+
+    @property
+    def stream(self) -> VideoStream:
+        """The video stream that is decoded."""
+        return self._demuxer.stream
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+        return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
+    def count(self) -> int | None:
+        """Frames of the whole stream, if the container says."""
+        return self.stream.frames or None
+
+    @property
+    def length(self) -> Fraction | None:
+        """Seconds of the whole input, if it says."""
+        if self._config.rate is not None and self.count is not None:
+            return self.count / self._config.rate
+        end = describe.stream_end(self.stream, self.begin)
+        return end or describe.header_length(self.container, self.begin)
+
+    @property
+    def sar(self) -> Fraction | None:
+        """Sample aspect ratio, None if unknown."""
+        return describe.sample_aspect(self.stream)
+
+    @property
+    def cropping(self) -> tuple[int, int, int, int]:
+        """What the container wants cut: top, bottom, left, right, in pixels."""
+        return describe.cropping(self.stream)
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets that the decoder refused so far."""
+        return self._decoder.errors
+
+    @property
+    def broken(self) -> str | None:
+        """How the input ends in the middle of a frame, once it has been read to its end."""
+        return self._demuxer.broken
+
+    def display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """FFmpeg's display matrix, 36 bytes."""
+        return describe.display_matrix(self.stream, frame)
+
+    def field_order(self, frame: VideoFrame) -> FieldOrder:
+        """The stream's field order."""
+        return describe.field_order(self.stream, frame)
+
+    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+        """Mastering display and content light, and a line for what is dropped."""
+        return describe.hdr_metadata(self.stream, frame)
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Colour tags of ``frame``; where it has none, the container's."""
+        return describe.frame_colour(frame, self.tags)
+
+    def next(self) -> Timed | None:
+        """The next frame; None at the end of the input or of the trim."""
+        timed = self._next()
+        if timed is None or not self._is_past_end(timed):
+            return timed
+        self._pending.appendleft(timed)
+        return None
+
+    def peek(self, count: int, size: int) -> list[Timed]:
+        """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
+        while len(self._pending) < count:
+            held = sum(_bytes(timed.frame) for timed in self._pending)
+            if held >= size or (timed := next(self._decoded, None)) is None:
+                break
+            self._pending.append(timed)
+        return list(self._pending)
+
+    def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
+        """After the last frame: serve the other streams, and look whether the end was missing.
+
+        Args:
+            report: where to write what is found.
+            stopped_at: where the last frame ended, in seconds and not shifted, if more would
+                follow; None if the trim or the input ended.
+        """
+        report.decode_errors = self._decoder.errors
+        if stopped_at is not None or self._pending:
+            self._read_on(stopped_at)
+        else:
+            self._look_for_missing_end(report)
+        self.relay.finish()
+
+    def close(self) -> None:
+        """Close the input and stop the decoder; harmless if done before."""
+        if not self._closed:
+            self._closed = True
+            self._pending.clear()
+            self._decoder.close()
+            self._demuxer.close()
+
+    # Before the first frame
+
+    def _prepare(self) -> None:
+        """Decode the first frame, and go to where the trim starts."""
+        stream = self.stream
+        self.tags = describe.context_colour(stream)
+        self.relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
+        times, claims = self._demuxer.times_ahead(), describe.claimed_rates(stream)
+        self._paced = self._config.rate is not None and self._config.raw_format is None
+        if self._config.rate is not None:
+            self.rate = self._config.rate
+        else:
+            self.rate = nominal_rate(times, self._demuxer.time_base, claims)
+        self.time_base = 1 / self.rate if self._paced else self._demuxer.time_base
+        self._restart_decoding()
+        if (first := next(self._decoded, None)) is None:
+            raise SourceError(f"{self.name}: {self._why_nothing()}")
+        self._pending.append(first)
+        self.begin = self._begin_time(first)
+        self.start_time = self.begin + self._start
+        self._video_begin = Fraction(0) if self._paced else self.begin
+        self.shift = round((self._video_begin + self._start) / self.time_base)
+        self.relay.limit(
+            first=self.start_time if self._start > 0 else None,
+            stop=None if self._end is None else self.begin + self._end,
+            hold=self._hold,
+        )
+        if self._start > 0:
+            self._seek()
+
+    def _new_decoder(self) -> Decoder:
+        return Decoder(self.stream, self._threads, self._demuxer.fresh_context)
+
+    def _restart_decoding(self) -> None:
+        self._pending.clear()
+        self._decoder.reset()
+        self._timeline = Timeline(round(1 / (self.rate * self.time_base)))
+        self._packets = self._demuxer.packets()
+        self._decoded = self._decode()
+
+    def last_duration(self) -> int:
+        """Duration of the last frame of the stream, in units of ``time_base``."""
+        return self._timeline.last_duration()
+
+    def _why_nothing(self) -> str:
+        if self._decoder.errors:
+            return (
+                f"none of its {self.codec} video could be decoded ({self._decoder.errors} errors)"
+            )
+        if self._demuxer.broken:
+            return self._demuxer.broken
+        return f"its {self.codec} video stream holds no frames"
+
+    def _begin_time(self, first: Timed) -> Fraction:
+        """Where the input starts; if it does not say, where its earliest packet does."""
+        if (start := describe.container_start(self.container)) is not None:
+            return start
+        first_time = Fraction(0) if self._paced else first.pts * self.time_base
+        return min([first_time, *self.relay.early_times()])
+
+    # Going to the start of the trim
+
+    def _seek(self) -> None:
+        """Leave the first frame at or after the start as the pending one.
+
+        Demuxers seek by decoding time, by byte, or not at all, so where they land is checked; the
+        last resort is to decode from the start of the file.
+        """
+        target = ceil((self._video_begin + self._start) / self.time_base)
+        attempts = (back for back in _RETRIES if back <= self._start)
+        by_time = self._demuxer.seekable and not self._paced
+        if by_time and not any(self._land(self.start_time - back, target) for back in attempts):
+            self.relay.restart()
+            self._decoder.close()
+            self._demuxer.reopen()
+            self._decoder = self._new_decoder()
+            self._restart_decoding()
+        while (timed := self._next()) is not None and timed.pts < target:
+            pass
+        if timed is None:
+            raise SourceError(
+                f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
+            )
+        self._pending.append(timed)
+        self._decoder.errors = 0  # those before the start are nobody's concern
+
+    def _land(self, position: Fraction, target: int) -> bool:
+        """Seek; whether decoding resumes at a key frame that is not behind ``target``."""
+        self.relay.restart()
+        if not self._demuxer.seek(position):
+            return False
+        self._restart_decoding()
+        if (first := next(self._decoded, None)) is None:
+            return False
+        self._pending.append(first)
+        return first.frame.key_frame and not first.repaired and first.pts <= target
+
+    # Frames
+
+    def _next(self) -> Timed | None:
+        return self._pending.popleft() if self._pending else next(self._decoded, None)
+
+    def _decode(self) -> Iterator[Timed]:
+        number = 0
+        for packet in self._packets:
+            if not self._demuxer.is_video(packet):
+                self.relay.offer(packet)
+                continue
+            for frame, damaged in self._decoder.decode(packet):
+                if self._paced:
+                    frame.pts, frame.duration = number, 1
+                number += 1
+                pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration)
+                yield Timed(frame, pts, repaired, damaged)
+
+    def _is_past_end(self, timed: Timed) -> bool:
+        if self._end is None:
+            return False
+        return timed.pts * self.time_base >= self._video_begin + self._end
+
+    # After the last frame
+
+    def _read_on(self, stopped_at: Fraction | None) -> None:
+        """Deliver what still belongs to the other streams after the video was stopped early."""
+        if stopped_at is not None:
+            self.relay.stop_at(stopped_at)
+        for packet in self._packets:
+            if not self.relay.awaits(packet, _PATIENCE):
+                break
+            if not self._demuxer.is_video(packet):
+                self.relay.offer(packet)
+
+    def _look_for_missing_end(self, report: SourceReport) -> None:
+        """Compare where the packets ended with what the header promised."""
+        seen, seen_video = self._demuxer.seen_end, self._demuxer.seen_video_end
+        length = describe.header_length(self.container, self.begin)
+        report.expected_duration = length
+        report.seen_duration = seen - self.begin
+        # Without a start time the "header" is FFmpeg's guess from the bit rate.
+        if length is None or describe.container_start(self.container) is None:
+            return
+        video = describe.stream_end(self.stream, self.begin)
+        missing = [length - (seen - self.begin)]
+        if video is not None:
+            missing.append(video - (seen_video - self.begin))
+        if max(missing) > max(_TOLERANCE, 2 / self.rate):
+            report.missing_duration = max(missing)
+
+
+def _bytes(frame: VideoFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
