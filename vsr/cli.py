@@ -1,8 +1,8 @@
 """vsr-upscale: the command line.
 
 Parse, build an :class:`~vsr.config.UpscaleConfig`, run it. torch is imported after parsing, so
-that ``--help`` is instant. stdout carries nothing but answers to ``--version`` and
-``--list-models``; everything else goes to stderr.
+that ``--help`` is instant. stdout carries nothing but the stream, if that is where it goes, or
+answers to ``--version`` and ``--list-models``; everything else goes to stderr.
 """
 
 import argparse
@@ -124,6 +124,9 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         kept = f"; they are in {report.output}" if report.output else ""
         print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)
         return INTERRUPTED
+    if report.reader_gone:
+        gone = f"the reader of standard output has gone after {report.frames} frames"
+        print(gone, file=sys.stderr)
     return DONE
 
 

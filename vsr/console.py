@@ -102,7 +102,7 @@ def print_stats(report: "Report") -> None:
     fps = report.frames / report.seconds if report.seconds else 0.0
     print(f"{report.frames} frames in {report.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
     print("stage       busy   waits in  waits out", file=sys.stderr)
-    slowest = max(report.stages, key=lambda stage: stage.busy)
+    slowest = max(report.stages, key=lambda stage: stage.busy, default=None)
     for stage in report.stages:
         mark = "  <- limits" if stage is slowest else ""
         print(

@@ -12,6 +12,7 @@ import av.logging
 from av.codec import Codec, codecs_available
 
 from vsr.errors import ConfigError, VsrError
+from vsr.stdout import ReaderGone
 
 __all__ = ["explain", "find_encoder", "near_matches"]
 
@@ -41,7 +42,7 @@ def explain(prefix: str, error_type: type[VsrError], *, listen: bool = True) -> 
         with av.logging.Capture() as messages:
             try:
                 yield
-            except VsrError:
+            except (VsrError, ReaderGone):
                 raise
             except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
                 raise error_type(f"{prefix}: {_reason(error, messages)}") from error

@@ -18,6 +18,7 @@ __all__ = [
     "Y4M",
     "Y4M_CHROMA",
     "Y4M_SITINGS",
+    "Y4M_SUBSAMPLING",
     "choose_muxer",
     "default_codec",
     "muxer_options",
@@ -50,7 +51,7 @@ _NOT_RAW_IN_NUT = ("yuv440p10le", "yuv440p12le")
 def _y4m_chroma() -> dict[str, str]:
     known = {
         "gray": "mono", "yuv411p": "411", "yuv420p": "420jpeg", "yuv422p": "422",
-        "yuv444p": "444",
+        "yuv444p": "444", "yuva444p": "444alpha",
     }  # fmt: skip
     known |= {f"gray{depth}le": f"mono{depth}" for depth in (9, 10, 12, 16)}
     for sampling in ("420", "422", "444"):
@@ -65,6 +66,11 @@ Y4M_SITINGS = {
     Siting.LEFT: "420mpeg2", Siting.CENTRE: "420jpeg", Siting.TOP_LEFT: "420paldv",
 }  # fmt: skip
 """Y4M's words for yuv420p."""
+
+Y4M_SUBSAMPLING = {
+    "mono": "", **{f"mono{depth}": "" for depth in (9, 10, 12, 16)}, "444alpha": " XYSCSS=444",
+}  # fmt: skip
+"""What else Y4M says of the subsampling, where it does not repeat its word in capitals."""
 
 
 def choose_muxer(path: Path, name: str | None) -> str:

@@ -48,8 +48,10 @@ class Report:
     times: FrameTimes = field(default_factory=FrameTimes)
     """Of the frames written, as the source delivered them."""
     output: Path | None = None
-    """The finished file; of an interrupted run, the part that is playable; None if discarded."""
+    """The finished file; of an interrupted run, the part that is playable; None if none is."""
     interrupted: bool = False
+    reader_gone: bool = False
+    """The run has ended because nobody read standard output any more."""
     seconds: float = 0.0
     """Wall-clock time from the first frame to the finished file."""
     notes: list[str] = field(default_factory=list)

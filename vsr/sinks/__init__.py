@@ -4,13 +4,17 @@ from pathlib import Path
 
 from vsr.encoding import Encoding
 from vsr.frame import VideoInfo
+from vsr.muxers import Y4M
+from vsr.sinks.destination import open_destination
 from vsr.sinks.framemd5 import FrameMd5Sink
 from vsr.sinks.null import NullSink
 from vsr.sinks.pyav import PyAVSink
 from vsr.sinks.sink import Sink
+from vsr.sinks.y4m import Y4MSink
+from vsr.stdout import Stdout
 from vsr.streams import StreamSource
 
-__all__ = ["FrameMd5Sink", "NullSink", "PyAVSink", "Sink", "open_sink"]
+__all__ = ["FrameMd5Sink", "NullSink", "PyAVSink", "Sink", "Y4MSink", "open_sink"]
 
 
 def open_sink(
@@ -20,17 +24,23 @@ def open_sink(
     *,
     source: StreamSource | None = None,
     overwrite: bool = False,
+    stdout: Stdout | None = None,
 ) -> Sink:
     """Open what fits ``path`` and ``encoding``.
 
     Args:
-        path: the output.
+        path: the output; :data:`~vsr.config.PIPE` is standard output.
         encoding: from :func:`vsr.encoding.choose_encoding`.
         info: facts about the *output*.
         source: where the other streams come from; None writes the picture alone.
         overwrite: whether an existing file may be replaced.
+        stdout: the stream that :data:`~vsr.config.PIPE` stands for.
 
     Raises:
         SinkError: the output cannot be created.
+        ReaderGone: nobody reads the pipe.
     """
-    return PyAVSink(path, encoding, info, source=source, overwrite=overwrite)
+    if encoding.muxer == Y4M:
+        destination = open_destination(path, overwrite=overwrite, stdout=stdout)
+        return Y4MSink(destination, encoding, info)
+    return PyAVSink(path, encoding, info, source=source, overwrite=overwrite, stdout=stdout)

@@ -1,4 +1,4 @@
-"""Writes the pixel aspect ratio into a finished Matroska file.
+"""Writes the pixel aspect ratio into Matroska: a finished file, or one on its way into a pipe.
 
 FFmpeg's muxer takes it from a field that PyAV cannot set, so it is added afterwards, in place.
 Before the first cluster FFmpeg leaves::
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-__all__ = ["set_aspect_ratio"]
+__all__ = ["MatroskaAspectRatio", "set_aspect_ratio"]
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _VOID, _INFO, _TRACKS = 0x114D9B74, 0xEC, 0x1549A966, 0x1654AE6B
@@ -26,6 +26,10 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CRC = 0xBF
 _UNIT_RATIO = 3
 _HEAD_BYTES = 4 << 20  # Tracks lies within; fonts and covers come after it
+
+
+class _Incomplete(ValueError):
+    """The rest lies beyond the part that was read."""
 
 
 @dataclass(slots=True)
@@ -80,6 +84,47 @@ def set_aspect_ratio(path: Path, track: int, sar: Fraction) -> None:
         new = _patched(old, track, sar)
         file.seek(start)
         file.write(new)
+
+
+class MatroskaAspectRatio:
+    """Passes Matroska on, with pixels of the shape ``sar`` in a video track's header.
+
+    Args:
+        track: Matroska's track number, counted from 1.
+        sar: Width over height of a pixel.
+    """
+
+    def __init__(self, track: int, sar: Fraction) -> None:
+        self.problem: str | None = None
+        """Why the ratio could not be written, if it could not."""
+        self._track = track
+        self._sar = sar
+        self._held = b""
+        self._done = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes, return those that are ready."""
+        if self._done:
+            return [data]
+        self._held += data
+        try:
+            start, old = _head(self._held)
+            new = _patched(old, self._track, self._sar)
+        except _Incomplete as error:
+            if len(self._held) < _HEAD_BYTES:
+                return []
+            self.problem = str(error)
+        except ValueError as error:
+            self.problem = str(error)
+        else:
+            self._held = self._held[:start] + new + self._held[start + len(new) :]
+        self._done = True
+        return [self.rest()]
+
+    def rest(self) -> bytes:
+        """What is held back; for the end of the stream."""
+        held, self._held = self._held, b""
+        return held
 
 
 def _head(data: bytes) -> tuple[int, list[_Element]]:
@@ -186,7 +231,7 @@ def _parse(data: bytes, position: int) -> tuple[_Element, int]:
     size_start = position
     size, position = _size(data, position)
     if position + size > len(data):
-        raise ValueError("an element reaches beyond the part that was read")
+        raise _Incomplete("an element reaches beyond the part that was read")
     body = data[position : position + size]
     return _Element(identifier, body, position - size_start), position + size
 
@@ -204,6 +249,8 @@ def _size(data: bytes, position: int) -> tuple[int, int]:
 
 def _length(data: bytes, position: int) -> int:
     """Bytes of the variable-length number at ``position``: one more than its leading zeros."""
-    if position >= len(data) or data[position] == 0:
-        raise ValueError("damaged or cut off")
+    if position >= len(data):
+        raise _Incomplete("cut off")
+    if data[position] == 0:
+        raise ValueError("not a Matroska file, or damaged")
     return 9 - data[position].bit_length()

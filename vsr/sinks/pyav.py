@@ -1,39 +1,39 @@
 """Encodes frames with FFmpeg and puts them into a container beside the other streams."""
 
 import logging
-import os
-import secrets
 import struct
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import av
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
-from vsr.errors import SinkError
-from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
+from vsr.sinks import aspect
 from vsr.sinks.copier import StreamCopier
+from vsr.sinks.destination import open_destination
 from vsr.sinks.encoder import open_encoder
-from vsr.sinks.matroska import set_aspect_ratio
 from vsr.sinks.pictures import wrap, wrap_with_captions
+from vsr.stdout import Stdout
 from vsr.streams import StreamSource
 
 __all__ = ["PyAVSink"]
 
 logger = logging.getLogger(__name__)
 
+_BUFFER_BYTES = 1 << 18  # written to a pipe at once
 _HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
 
 
 class PyAVSink:
-    """A media file that appears under its name only when it is complete.
+    """A media file that appears under its name only when it is complete, or a stream in a pipe.
 
     Until then it is a hidden file in the same folder. Every pts and duration is kept; VFR needs no
     special mode. MP4 and MOV store when a frame is *decoded*, and its duration follows from the
@@ -41,15 +41,17 @@ class PyAVSink:
     makes the total exact (the pts, stored as offsets, always are).
 
     Args:
-        path: The output.
+        path: The output; :data:`~vsr.config.PIPE` is standard output.
         encoding: From :func:`vsr.encoding.choose_encoding`.
         info: Facts about the *output*: size, rate, time base, aspect ratio, display matrix,
             duration.
         source: Where the other streams come from; None writes the picture alone.
         overwrite: Whether an existing file may be replaced.
+        stdout: The stream that :data:`~vsr.config.PIPE` stands for.
 
     Raises:
         SinkError: the file cannot be created, or FFmpeg refuses the combination of streams.
+        ReaderGone: nobody reads the pipe.
     """
 
     def __init__(
@@ -60,15 +62,14 @@ class PyAVSink:
         *,
         source: StreamSource | None,
         overwrite: bool,
+        stdout: Stdout | None = None,
     ) -> None:
         self.frames = 0
         """Frames written so far."""
         self.notes: list[str] = []
         """One line for everything that was lost or repaired; complete after :meth:`finish`."""
-        self._path = path
         self._encoding = encoding
         self._info = info
-        self._overwrite = overwrite
         self._base = encoder_time_base(encoding, info)
         self._clock = _Clock(self._base)
         self._held: Packet[Any] | None = None
@@ -76,9 +77,10 @@ class PyAVSink:
         self._captions_lost = False
         self._copier = StreamCopier(source, encoding.muxer) if source is not None else None
         self._result: Path | None = None
-        self._target = _check_target(path, overwrite)
-        self._temporary = _create_beside(self._target, path)
-        self._closed = False
+        self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
+        self._errors = self._destination.errors
+        self._patched: aspect.PatchedOutput | None = None
+        self._closed = self._finished = False
         try:
             with self._errors():
                 self._open()
@@ -93,6 +95,7 @@ class PyAVSink:
 
         Raises:
             SinkError: encoding or writing failed, e.g. the disk is full.
+            ReaderGone: nobody reads the pipe.
             ValueError: the frame is not what was announced, or comes after a later one.
         """
         if self._closed:
@@ -105,31 +108,28 @@ class PyAVSink:
                 self._copier.mux(self._container)
         self.frames += 1
 
-    def finish(self) -> Path:
-        """Complete the file and give it its name; harmless if done before.
+    def finish(self) -> Path | None:
+        """Complete the file and give it its name; harmless if done before. A pipe has none.
 
         Raises:
             SinkError: writing failed; nothing is left.
+            ReaderGone: nobody reads the pipe.
         """
-        if self._result is None:
+        if not self._finished:
             self._complete()
-            if not self._overwrite and self._target.exists():
-                kept = self._publish(_partial_name(self._target))
-                raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
-            self._publish(self._target)
-        assert self._result is not None
+            self._result = self._destination.publish()
         return self._result
 
-    def keep_partial(self) -> Path:
+    def keep_partial(self) -> Path | None:
         """Complete the file with what there is, under another name: ``out.partial.mp4``.
 
         Raises:
             SinkError: writing failed; nothing is left.
+            ReaderGone: nobody reads the pipe.
         """
-        if self._result is None:
+        if not self._finished:
             self._complete()
-            self._publish(_partial_name(self._target))
-        assert self._result is not None
+            self._result = self._destination.publish_partial()
         return self._result
 
     def abort(self) -> None:
@@ -138,11 +138,11 @@ class PyAVSink:
             return
         self._closed = True
         self._held = None
+        self._destination.discard()
         if hasattr(self, "_container"):
             with suppress(av.FFmpegError, OSError, ValueError, RuntimeError):
                 self._container.close()
-        with suppress(OSError):
-            self._temporary.unlink()
+        self._destination.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -160,15 +160,8 @@ class PyAVSink:
 
     # -- Opening and closing -----------------------------------------------------------------------
 
-    def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
-        return explain(f"{self._path}: cannot be written", SinkError, listen=listen)
-
     def _open(self) -> None:
-        # With the protocol spelled out, a colon in the name starts no protocol.
-        self._container = av.open(
-            f"file:{self._temporary}", "w", format=self._encoding.muxer,
-            options=dict(self._encoding.muxer_options),
-        )  # fmt: skip
+        self._container = self._open_container()
         if self._copier is None:
             self._stream = self._add_video()
         else:
@@ -177,7 +170,18 @@ class PyAVSink:
             )
             self.notes += self._copier.notes
             self._copier.notes = self.notes
+        if self._patched is not None and self._info.sar is not None:
+            self._patched.patch = aspect.on_the_way(*self._place(), self._info.sar)
         self._container.start_encoding()
+
+    def _open_container(self) -> OutputContainer:
+        file, muxer = self._destination.file, self._encoding.muxer
+        options = dict(self._encoding.muxer_options)
+        if file is not None and muxer not in aspect.ON_THE_WAY:
+            # With the protocol spelled out, a colon in the name starts no protocol.
+            return av.open(f"file:{file}", "w", format=muxer, options=options)
+        self._patched = aspect.PatchedOutput(self._destination.open())
+        return av.open(self._patched, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
 
     def _add_video(self) -> VideoStream:
         self._encoder = open_encoder(self._container, self._encoding, self._info)
@@ -199,45 +203,39 @@ class PyAVSink:
                 self._mux_last()
                 if self._copier is not None:
                     self._copier.finish(self._container)
-                track = self._matroska_track()
+                place = self._place()
                 self._container.close()
-                self._store_aspect_ratio(track)
+                self._store_aspect_ratio(*place)
         except BaseException:
             self.abort()
             raise
-        self._closed = True
+        self._closed = self._finished = True
         if self._clock.moved:
             rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self._base} s"
             self._warn(f"{self._clock.moved} timestamps were rounded: {rate}")
-
-    def _publish(self, target: Path) -> Path:
-        try:
-            with self._errors():
-                os.replace(self._temporary, target)
-        except SinkError:
-            with suppress(OSError):
-                self._temporary.unlink()
-            raise
-        self._result = self._path.with_name(target.name) if target != self._target else self._path
-        return self._result
 
     def _warn(self, note: str) -> None:
         self.notes.append(note)
         logger.warning("%s", note)
 
-    def _matroska_track(self) -> int:
-        """The picture's track number, should this be Matroska; attachments have none."""
+    def _place(self) -> tuple[str, int, int]:
+        """Container, the picture's index, and its track number, should this be Matroska."""
         before = list(self._container.streams)[: self._stream.index]
-        return 1 + sum(stream.type != "attachment" for stream in before)
+        track = 1 + sum(stream.type != "attachment" for stream in before)
+        return self._encoding.muxer, self._stream.index, track
 
-    def _store_aspect_ratio(self, track: int) -> None:
-        sar = self._info.sar
-        if sar is None or self._encoding.muxer not in ("matroska", "webm"):
-            return
-        try:
-            set_aspect_ratio(self._temporary, track, sar)
-        except ValueError as error:
-            self._warn(f"the aspect ratio {sar} is not in the container: {error}")
+    def _store_aspect_ratio(self, muxer: str, stream: int, track: int) -> None:
+        problem = None
+        if self._patched is not None:
+            self._patched.finish()
+            problem = self._patched.patch.problem if self._patched.patch else None
+        elif self._info.sar is not None and self._destination.file is not None:
+            try:
+                aspect.set_in_file(self._destination.file, muxer, stream, track, self._info.sar)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            self._warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")
 
     # -- Frames and packets ------------------------------------------------------------------------
 
@@ -333,32 +331,3 @@ class _Clock:
         if packet.pts is None:
             return packet.duration
         return self._durations.pop(packet.pts, packet.duration)
-
-
-def _check_target(path: Path, overwrite: bool) -> Path:
-    """Where ``path`` leads, links followed: a link stays one and its target is replaced."""
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        what = "a directory" if target.is_dir() else "not a regular file"
-        raise SinkError(f"{path}: is {what}")
-    if target.exists() and not overwrite:
-        raise SinkError(f"{path}: already exists; -y replaces it")
-    if not target.parent.is_dir():
-        raise SinkError(f"{path}: there is no directory {path.parent}")
-    return target
-
-
-def _create_beside(target: Path, path: Path) -> Path:
-    """A new, empty, hidden file in the folder of ``target``."""
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
-    return temporary
-
-
-def _partial_name(target: Path) -> Path:
-    """``out.partial.mp4``, or with a number if there is one already."""
-    names = (f"{target.stem}.partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
-    return next(p for name in names if not (p := target.with_name(name)).exists())

@@ -1,0 +1,219 @@
+"""Where a sink's bytes go: to a file that appears when it is complete, or to standard output."""
+
+import os
+import secrets
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from vsr.config import PIPE
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.stdout import ReaderGone, Stdout
+
+__all__ = ["Destination", "FileDestination", "PipeDestination", "Writable", "open_destination"]
+
+
+class Writable(Protocol):
+    """Takes bytes in order; that it cannot seek tells FFmpeg to write front to back."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Take all of ``data``; returns its length."""
+
+
+class Destination(Protocol):
+    """What a sink needs to know of the place it writes to."""
+
+    @property
+    def file(self) -> Path | None:
+        """The unfinished file, which may be gone over again; None for a pipe."""
+
+    def errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        """Translate what goes wrong in the block; see :func:`vsr.ffmpeg.explain`."""
+
+    def open(self) -> Writable:
+        """The way to write front to back."""
+
+    def publish(self) -> Path | None:
+        """Give the complete output its name, and return it; None for a pipe.
+
+        Raises:
+            SinkError: the name cannot be given.
+            ReaderGone: not all that was written has been read.
+        """
+
+    def publish_partial(self) -> Path | None:
+        """Give an output that was ended early a name that says so, and return it."""
+
+    def discard(self) -> None:
+        """Delete what has been written; harmless after :meth:`publish`."""
+
+
+def open_destination(path: Path, *, overwrite: bool, stdout: Stdout | None) -> Destination:
+    """Make ready what ``path`` names.
+
+    Args:
+        path: A file, or :data:`~vsr.config.PIPE`.
+        overwrite: Whether an existing file may be replaced.
+        stdout: The stream that :data:`~vsr.config.PIPE` stands for.
+
+    Raises:
+        SinkError: the file cannot be created.
+        ValueError: a pipe without ``stdout``.
+    """
+    if path != PIPE:
+        return FileDestination(path, overwrite=overwrite)
+    if stdout is None:
+        raise ValueError("standard output has not been reserved")
+    return PipeDestination(stdout)
+
+
+class FileDestination:
+    """A file that has its name only when it is complete; until then it is hidden beside it.
+
+    Args:
+        path: Its name. A link stays one, and what it leads to is replaced.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        SinkError: it cannot be created.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._path = path
+        self._overwrite = overwrite
+        self._target = _check_target(path, overwrite)
+        self._file = _create_beside(self._target, path)
+        self._stream: BinaryIO | None = None
+
+    @property
+    def file(self) -> Path:
+        """The unfinished file."""
+        return self._file
+
+    def errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        """Translate what goes wrong in the block to SinkError."""
+        return explain(f"{self._path}: cannot be written", SinkError, listen=listen)
+
+    def open(self) -> Writable:
+        """The way to write front to back."""
+        self._stream = self._file.open("wb")
+        return self._stream
+
+    def publish(self) -> Path:
+        """Give the file its name, and return it.
+
+        Raises:
+            SinkError: it cannot be renamed, and has been deleted; or another has taken its name
+                meanwhile, and the message says what it is called now.
+        """
+        self._close()
+        if not self._overwrite and self._target.exists():
+            kept = self._rename(_partial_name(self._target))
+            raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
+        return self._rename(self._target)
+
+    def publish_partial(self) -> Path:
+        """Name the file ``out.partial.mp4``, and return that.
+
+        Raises:
+            SinkError: it cannot be renamed, and has been deleted.
+        """
+        self._close()
+        return self._rename(_partial_name(self._target))
+
+    def discard(self) -> None:
+        """Delete the file; harmless after :meth:`publish`."""
+        with suppress(OSError):
+            self._close()
+        with suppress(OSError):
+            self._file.unlink()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            with self.errors(listen=False):
+                self._stream.close()
+
+    def _rename(self, target: Path) -> Path:
+        try:
+            with self.errors():
+                os.replace(self._file, target)
+        except SinkError:
+            self.discard()
+            raise
+        return self._path.with_name(target.name) if target != self._target else self._path
+
+
+class PipeDestination:
+    """Standard output; what is written is gone."""
+
+    def __init__(self, stdout: Stdout) -> None:
+        self._stdout = stdout
+        self._discarded = False
+
+    @property
+    def file(self) -> None:
+        """There is none."""
+        return None
+
+    def errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        """Translate what goes wrong in the block to SinkError, unless the reader has gone."""
+        return explain("standard output: cannot be written", SinkError, listen=listen)
+
+    def open(self) -> Writable:
+        """The way to write front to back."""
+        return self
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Pass ``data`` on; after :meth:`discard` it is dropped, lest a broken stream look whole.
+
+        Raises:
+            ReaderGone: nobody reads.
+        """
+        return memoryview(data).nbytes if self._discarded else self._stdout.write(data)
+
+    def publish(self) -> None:
+        """Make sure that all has been written.
+
+        Raises:
+            ReaderGone: the reader went before the end.
+        """
+        if self._stdout.gone:
+            raise ReaderGone("the reader of standard output has gone")
+
+    def publish_partial(self) -> None:
+        """Make sure that all has been written; see :meth:`publish`."""
+        self.publish()
+
+    def discard(self) -> None:
+        """Write no more."""
+        self._discarded = True
+
+
+def _check_target(path: Path, overwrite: bool) -> Path:
+    """Where ``path`` leads, links followed: a link stays one and its target is replaced."""
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        what = "a directory" if target.is_dir() else "not a regular file"
+        raise SinkError(f"{path}: is {what}")
+    if target.exists() and not overwrite:
+        raise SinkError(f"{path}: already exists; -y replaces it")
+    if not target.parent.is_dir():
+        raise SinkError(f"{path}: there is no directory {path.parent}")
+    return target
+
+
+def _create_beside(target: Path, path: Path) -> Path:
+    """A new, empty, hidden file in the folder of ``target``."""
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
+    return temporary
+
+
+def _partial_name(target: Path) -> Path:
+    """``out.partial.mp4``, or with a number if there is one already."""
+    names = (f"{target.stem}.partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
+    return next(p for name in names if not (p := target.with_name(name)).exists())

@@ -1,0 +1,166 @@
+"""YUV4MPEG2: raw pictures behind one line of text, which most video tools read.
+
+FFmpeg's own writer, driven through PyAV, cannot say the aspect ratio. There are no timestamps: the
+frame rate in the header is all that a reader knows.
+"""
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vsr.encoding import Encoding
+from vsr.frame import FieldOrder, Frame, Range, VideoInfo
+from vsr.muxers import Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
+from vsr.sinks.destination import Destination
+
+__all__ = ["Y4MSink", "y4m_header"]
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = (1 << 31) - 1  # number that readers take
+_INTERLACING = {
+    FieldOrder.UNKNOWN: "?", FieldOrder.PROGRESSIVE: "p", FieldOrder.TT: "t", FieldOrder.TB: "t",
+    FieldOrder.BB: "b", FieldOrder.BT: "b",
+}  # fmt: skip
+_RANGES = {Range.LIMITED: " XCOLORRANGE=LIMITED", Range.FULL: " XCOLORRANGE=FULL"}
+
+
+class Y4MSink:
+    """Writes frames as YUV4MPEG2, to a file or a pipe.
+
+    Args:
+        destination: Where the bytes go.
+        encoding: From :func:`vsr.encoding.choose_encoding`.
+        info: Facts about the *output*: size, rate, aspect ratio, field order.
+
+    Raises:
+        SinkError: the header cannot be written.
+        ReaderGone: nobody reads the pipe.
+    """
+
+    def __init__(self, destination: Destination, encoding: Encoding, info: VideoInfo) -> None:
+        self.frames = 0
+        """Frames written so far."""
+        self.notes: list[str] = []
+        """One line for everything that was lost."""
+        self._destination = destination
+        self._format = encoding.format
+        self._info = info
+        self._start: Fraction | None = None
+        self._closed = self._uneven = False
+        self._result: Path | None = None
+        try:
+            with destination.errors():
+                self._output = destination.open()
+                self._output.write(y4m_header(encoding, info).encode("ascii"))
+        except BaseException:
+            self.abort()
+            raise
+
+    def write(self, frame: Frame) -> None:
+        """Write one frame.
+
+        Raises:
+            SinkError: e.g. the disk is full.
+            ReaderGone: nobody reads the pipe.
+            ValueError: the frame is not what was announced.
+        """
+        if self._closed:
+            raise ValueError("the sink has been closed")
+        size, wanted = (frame.width, frame.height), (self._info.width, self._info.height)
+        if frame.format != self._format or size != wanted:
+            raise ValueError(
+                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
+                f"{self._format.name} {wanted[0]}x{wanted[1]}"
+            )
+        with self._destination.errors(listen=False):
+            self._output.write(b"FRAME\n")
+            for component in frame.components:  # copied only where rows are padded
+                self._output.write(memoryview(component.contiguous().numpy()).cast("B"))
+        self._watch_time(frame)
+        self.frames += 1
+
+    def finish(self) -> Path | None:
+        """Complete the file and give it its name; harmless if done before.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+            ReaderGone: nobody reads the pipe.
+        """
+        if not self._closed:
+            self._closed = True
+            self._result = self._destination.publish()
+        return self._result
+
+    def keep_partial(self) -> Path | None:
+        """Complete the file with what there is, under another name: ``out.partial.y4m``."""
+        if not self._closed:
+            self._closed = True
+            self._result = self._destination.publish_partial()
+        return self._result
+
+    def abort(self) -> None:
+        """Delete what has been written; harmless after :meth:`finish`."""
+        if not self._closed:
+            self._closed = True
+            self._destination.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        else:
+            self.finish()
+
+    def _watch_time(self, frame: Frame) -> None:
+        """Say so, once, if frames do not come at the rate that the header promises."""
+        time = frame.pts * frame.time_base
+        if self._start is None:
+            self._start = time
+        if self._uneven:
+            return
+        expected = self._start + self.frames / self._info.rate
+        if abs(time - expected) * self._info.rate > Fraction(1, 2):  # less is rounding
+            self._uneven = True
+            note = (
+                f"frames are not evenly spaced (the first that is not: {self.frames}), but Y4M has "
+                f"no timestamps: its reader sees {float(self._info.rate):g} frames a second"
+            )
+            self.notes.append(note)
+            logger.warning("%s", note)
+
+
+def y4m_header(encoding: Encoding, info: VideoInfo) -> str:
+    """The line of text in front of the frames, as FFmpeg reads and writes it.
+
+    Args:
+        encoding: Pixel format, range and chroma siting.
+        info: Size, rate, aspect ratio and field order of the output.
+    """
+    name = encoding.format.name
+    chroma = Y4M_CHROMA[name]
+    if name == "yuv420p":
+        chroma = Y4M_SITINGS.get(encoding.colour.siting, chroma)
+    rate = _limited(info.rate)
+    sar = _limited(info.sar) if info.sar is not None else None
+    subsampling = Y4M_SUBSAMPLING.get(chroma, f" XYSCSS={chroma.upper()}")
+    fields = [
+        "YUV4MPEG2", f"W{info.width}", f"H{info.height}", f"F{rate.numerator}:{rate.denominator}",
+        f"I{_INTERLACING[info.field_order]}",
+        f"A{sar.numerator}:{sar.denominator}" if sar else "A0:0",
+        f"C{chroma}{subsampling}{_RANGES.get(encoding.colour.range, '')}",
+    ]  # fmt: skip
+    return " ".join(fields) + "\n"
+
+
+def _limited(value: Fraction) -> Fraction:
+    return value.limit_denominator(_LARGEST) if value.denominator > _LARGEST else value
