@@ -1,0 +1,173 @@
+"""What goes into a run and what becomes of it, as plain facts for the dry run and the record."""
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from av.audio.stream import AudioStream
+from av.stream import Stream
+from av.video.stream import VideoStream
+from safetensors import SafetensorError, safe_open
+
+from vsr.frame import Colour
+from vsr.index import find_model, locate
+from vsr.planning import Plan
+from vsr.streams import Handling, codec_of, is_cover_art, plan_route, to_fraction
+from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+
+__all__ = [
+    "Origin",
+    "StreamEntry",
+    "Tag",
+    "Weights",
+    "colour_tags",
+    "file_sha256",
+    "find_weights",
+    "input_colour",
+    "list_streams",
+]
+
+Origin = Literal["given", "declared", "guessed"]
+"""By the user, by the input, by rule."""
+Fate = Handling | Literal["upscale"]
+
+_WORDS = {
+    "matrix": MATRICES, "range": RANGES, "primaries": PRIMARIES, "transfer": TRANSFERS,
+    "siting": SITINGS,
+}  # fmt: skip
+_UNSPECIFIED = {"matrix": 2, "range": 0, "primaries": 2, "transfer": 2, "siting": 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """One property of colour, in FFmpeg's word, and who said so."""
+
+    value: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEntry:
+    """A stream of the input, and what becomes of it."""
+
+    index: int
+    kind: str
+    """``video``, ``audio``, ``subtitle``, ``attachment``, ``data`` or ``cover art``."""
+    codec: str
+    """FFmpeg's name; empty if it knows none."""
+    language: str | None
+    details: str
+    """Size, rate, format, duration: what there is to say of its kind."""
+    fate: Fate
+    reason: str = ""
+    """Why it is dropped, in a sentence; empty if its content travels otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The file that a network was loaded from."""
+
+    path: Path
+    sha256: str
+    licence: str | None
+    """As its index or its file states it."""
+
+
+def list_streams(plan: Plan) -> list[StreamEntry]:
+    """Every stream of the input, in its order."""
+    source = plan.source
+    entries = []
+    for stream in source.container.streams:
+        if stream.index == source.stream.index:
+            entries.append(_entry(stream, "upscale"))
+        elif plan.config.output is None:
+            entries.append(_entry(stream, "drop", "everything is discarded"))
+        else:
+            route = plan_route(source, stream, plan.encoding.muxer)
+            entries.append(_entry(stream, route.how, route.note))
+    return entries
+
+
+def _entry(stream: Stream, fate: Fate, reason: str = "") -> StreamEntry:
+    return StreamEntry(
+        index=stream.index, kind="cover art" if is_cover_art(stream) else stream.type,
+        codec=codec_of(stream), language=stream.language, details=", ".join(_details(stream)),
+        fate=fate, reason=reason,
+    )  # fmt: skip
+
+
+def _details(stream: Stream) -> list[str]:
+    details = []
+    if isinstance(stream, VideoStream) and codec_of(stream):
+        context = stream.codec_context
+        details.append(f"{context.width}x{context.height} {context.pix_fmt}")
+        if stream.average_rate:
+            details.append(f"{float(stream.average_rate):.6g} frames/s")
+    elif isinstance(stream, AudioStream) and codec_of(stream):
+        details += [f"{stream.codec_context.sample_rate} Hz", stream.codec_context.layout.name]
+    if "filename" in stream.metadata:
+        details.append(stream.metadata["filename"])
+    if stream.duration and stream.time_base and not is_cover_art(stream):
+        details.append(f"{float(stream.duration * to_fraction(stream.time_base)):.3f} s")
+    return details
+
+
+def colour_tags(colour: Colour) -> dict[str, str]:
+    """``colour`` in FFmpeg's words; ``unknown`` where it does not apply."""
+    found = {}
+    for name, words in _WORDS.items():
+        value = getattr(colour, name)
+        found[name] = "unknown" if value == _UNSPECIFIED[name] else word_for(words, value)
+    return found
+
+
+def input_colour(plan: Plan) -> dict[str, Tag]:
+    """The input's colour as it is read, tag by tag, and who said so."""
+    stated, declared = plan.config.source, plan.source.tags
+    found = {}
+    for name, value in colour_tags(plan.source.info.colour).items():
+        origin: Origin = "guessed"
+        if getattr(stated, name) is not None:
+            origin = "given"
+        elif getattr(declared, name) not in (_UNSPECIFIED[name], None):
+            origin = "declared"
+        found[name] = Tag(value=value, origin=origin)
+    return found
+
+
+def find_weights(plan: Plan) -> Weights | None:
+    """The file that the network was loaded from; None if it is a filter, which has none."""
+    config = plan.config
+    if config.weights is not None:
+        return Weights(
+            path=config.weights, sha256=file_sha256(config.weights),
+            licence=_stated_licence(config.weights),
+        )  # fmt: skip
+    scale: int | Fraction | None = plan.network.scale
+    entry = find_model(config.model, scale)
+    if entry.is_classical:
+        return None
+    path = locate(entry)
+    licence = entry.licence or _stated_licence(path)
+    return Weights(path=path, sha256=file_sha256(path), licence=licence)
+
+
+def _stated_licence(path: Path) -> str | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return metadata.get("license") or metadata.get("licence")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

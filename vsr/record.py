@@ -1,0 +1,298 @@
+"""The record of a run: what was read, decided, done and measured, as JSON beside the output.
+
+Its schema is ``docs/record.schema.json``, explained in ``docs/record.md``. The result of a run is a
+derivative; the record says of what, and how it came about.
+"""
+
+import json
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+
+import vsr
+from vsr.config import PIPE
+from vsr.device import choose_device, describe
+from vsr.errors import SinkError
+from vsr.flags import command_line
+from vsr.inventory import (
+    colour_tags,
+    file_sha256,
+    find_weights,
+    input_colour,
+    list_streams,
+)
+from vsr.planning import Plan
+from vsr.report import Report
+from vsr.sync import largest_difference, read_timing
+from vsr.targets import framemd5_path, record_path
+
+__all__ = ["SCHEMA", "make_record", "write_record"]
+
+SCHEMA = "vsr-record/1"
+"""Name and version of what is written; the number rises when the meaning of a field changes."""
+
+_LISTED = 1000
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+Json = dict[str, Any]
+
+
+def write_record(plan: Plan, report: Report) -> Path:
+    """Write the record of a finished or interrupted run beside its output.
+
+    Raises:
+        SinkError: it cannot be written, or one of the files cannot be read again; the message says
+            that the output is there.
+    """
+    assert report.output is not None
+    path = record_path(report.output)
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        reason = error.strerror or error
+        raise SinkError(
+            f"{path}: cannot be written: {reason}; {report.output} is complete"
+        ) from error
+    return path
+
+
+def make_record(plan: Plan, report: Report) -> Json:
+    """The record as plain data.
+
+    Raises:
+        OSError: the input, the output or the weights cannot be read again.
+    """
+    return {
+        "schema": SCHEMA,
+        "run": _run(plan, report),
+        "input": _input(plan),
+        "processing": _processing(plan),
+        "output": _output(plan, report),
+        "streams": _streams(plan),
+        "timestamps": _timestamps(plan),
+        "damage": _damage(plan),
+        "sync": _sync(plan, report),
+        "notes": list(_notes(plan, report)),
+        "versions": _versions(),
+    }
+
+
+def _run(plan: Plan, report: Report) -> Json:
+    return {
+        "command": ["vsr-upscale", *command_line(plan.config)],
+        "target": plan.config.target,
+        "started": _moment(report.started),
+        "finished": _moment(report.finished),
+        "interrupted": report.interrupted,
+    }
+
+
+def _input(plan: Plan) -> Json:
+    source, config = plan.source, plan.config
+    info, fields = source.info, source.fields
+    return {
+        **_file(config.input),
+        "codec": info.codec,
+        "width": info.width, "height": info.height, "pixel_format": info.format.name,
+        "colour": {
+            name: {"value": tag.value, "origin": tag.origin}
+            for name, tag in input_colour(plan).items()
+        },
+        "sample_aspect_ratio": _ratio(info.sar, ":"),
+        "rate": _ratio(info.rate, "/"),
+        "duration": _seconds(info.duration),
+        "fields": None if fields is None else {"found": fields.kind, "seen": fields.describe()},
+        "frames_read": source.report.read,
+        "frames_delivered": source.report.frames,
+    }  # fmt: skip
+
+
+def _processing(plan: Plan) -> Json:
+    config, engine, weights = plan.config, plan.engine, find_weights(plan)
+    return {
+        "filters": plan.source.filters,
+        "model": None if config.weights else config.model,
+        "architecture": plan.network.name,
+        "scale": plan.network.scale,
+        "weights": None if weights is None else {
+            "file": weights.path.name, "sha256": weights.sha256, "licence": weights.licence
+        },
+        "device": describe(choose_device(config.device)),
+        "precision": str(engine.dtype).removeprefix("torch."),
+        "tile": engine.tile,
+        "dither": config.dither,
+    }  # fmt: skip
+
+
+def _output(plan: Plan, report: Report) -> Json:
+    assert report.output is not None
+    info, encoding = plan.info, plan.encoding
+    hashes = framemd5_path(report.output)
+    return {
+        **_file(report.output),
+        "container": encoding.muxer,
+        "encoder": encoding.codec,
+        "encoder_options": encoding.options,
+        "container_options": encoding.muxer_options,
+        "width": info.width, "height": info.height, "pixel_format": encoding.format.name,
+        "colour": colour_tags(encoding.colour),
+        "sample_aspect_ratio": _ratio(info.sar, ":"),
+        "frames": report.frames,
+        "framemd5": hashes.name if plan.config.framemd5 else None,
+    }  # fmt: skip
+
+
+def _streams(plan: Plan) -> list[Json]:
+    return [
+        {
+            "index": entry.index, "kind": entry.kind, "codec": entry.codec,
+            "language": entry.language, "fate": entry.fate, "reason": entry.reason,
+        }
+        for entry in list_streams(plan)
+    ]  # fmt: skip
+
+
+def _timestamps(plan: Plan) -> Json:
+    report = plan.source.report
+    return {"repaired": report.repaired_pts, "frames": report.repaired[:_LISTED]}
+
+
+def _damage(plan: Plan) -> Json:
+    report = plan.source.report
+    return {
+        "concealed": report.corrupt_frames,
+        "frames": report.damaged[:_LISTED],
+        "refused_packets": report.decode_errors,
+        "converted_frames": report.reformatted_frames,
+        "missing_seconds": _seconds(report.missing_duration),
+    }
+
+
+def _notes(plan: Plan, report: Report) -> Iterator[Json]:
+    """Every note with its kind; see docs/record.md."""
+    for text in report.notes:
+        kind = "output"
+        if text in plan.source.notes:
+            kind = "input"
+        elif text in plan.notes:
+            kind = "decision"
+        elif text in report.losses:
+            kind = "loss"
+        yield {"kind": kind, "text": text}
+    for text in report.warnings:
+        yield {"kind": "warning", "text": text}
+
+
+# Sync.
+
+
+def _sync(plan: Plan, report: Report) -> Json | None:
+    """Times of the frames delivered against those in the output, and where sound ends."""
+    assert report.output is not None
+    if not report.output.is_file() or plan.encoding.muxer == "image2":
+        return None
+    entries = list_streams(plan)
+    before = [e for e in entries if e.index < plan.source.stream.index and e.kind == "video"]
+    found = read_timing(report.output, video=sum(e.fate == "copy" for e in before))
+    audio = [entry for entry in entries if entry.kind == "audio"]
+    ends_in = _input_audio_ends(plan, len(audio))
+    copied = [
+        (entry.index, end)
+        for entry, end in zip(audio, ends_in, strict=True)
+        if entry.fate == "copy"
+    ]
+    return {
+        "frames_in": len(report.times.pts),
+        "frames_out": len(found.pts),
+        "largest_difference": _seconds(largest_difference(report.times, found.pts)),
+        "video_end_in": _seconds(report.times.end),
+        "video_end_out": _seconds(found.end),
+        "audio": [
+            _audio_sync(index, (report.times.end, end), (found.end, end_out))
+            for (index, end), end_out in zip(copied, found.audio_ends, strict=True)
+        ],
+    }
+
+
+Ends = tuple[Fraction | None, Fraction | None]
+"""Where the picture and a sound end, in seconds."""
+
+
+def _audio_sync(index: int, before: Ends, after: Ends) -> Json:
+    return {
+        "stream": index,
+        "end_in": _seconds(before[1]),
+        "end_out": _seconds(after[1]),
+        "video_minus_audio_in": _seconds(_difference(*before)),
+        "video_minus_audio_out": _seconds(_difference(*after)),
+    }
+
+
+def _difference(video: Fraction | None, audio: Fraction | None) -> Fraction | None:
+    return None if video is None or audio is None else video - audio
+
+
+def _input_audio_ends(plan: Plan, count: int) -> list[Fraction | None]:
+    """Where the input's sounds end; unknown of a pipe, and where only a part was wanted."""
+    config = plan.config
+    part = (config.start, config.end, config.frames) != (None, None, None)
+    if not count or part or not config.input.is_file():
+        return [None] * count
+    return read_timing(config.input, video=None, start=plan.source.start_time).audio_ends
+
+
+# Facts.
+
+
+def _file(path: Path) -> Json:
+    """Name, size and hash; the latter two only of a file, not of a pipe or a folder."""
+    if path == PIPE or not path.is_file():
+        return {"path": str(path), "size": None, "sha256": None}
+    return {"path": str(path), "size": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def _versions() -> Json:
+    driver = _DRIVER.read_text().splitlines()[0] if _DRIVER.exists() else None
+    return {
+        "vsr": vsr.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "driver": driver,
+        "pyav": av.__version__,
+        "ffmpeg": av.ffmpeg_version_info,
+        "libraries": {
+            name: ".".join(map(str, version)) for name, version in av.library_versions.items()
+        },
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "executable": Path(sys.executable).name,
+    }
+
+
+def _moment(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat(timespec="seconds")
+
+
+def _ratio(value: Fraction | None, sign: str) -> str | None:
+    return None if value is None else f"{value.numerator}{sign}{value.denominator}"
+
+
+def _seconds(value: Fraction | None) -> float | None:
+    return None if value is None else round(float(value), 9)

@@ -1,0 +1,77 @@
+"""Whether sound and picture still meet: read off the packets of a file, without decoding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from vsr.report import FrameTimes
+from vsr.streams import is_cover_art, to_fraction
+
+__all__ = ["Timing", "largest_difference", "read_timing"]
+
+
+@dataclass(slots=True)
+class Timing:
+    """When the packets of a file are shown, in seconds."""
+
+    pts: list[Fraction] = field(default_factory=list)
+    """Of the picture's packets, in order of display."""
+    end: Fraction | None = None
+    """Where the picture ends."""
+    audio_ends: list[Fraction | None] = field(default_factory=list)
+    """Where each audio stream ends, in their order; None for one without packets."""
+
+
+def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction(0)) -> Timing:
+    """Read the times of all packets of a file.
+
+    Args:
+        path: The file.
+        video: Which of its video streams is the picture, covers not counted; None reads audio only.
+        start: Seconds to subtract from every time.
+
+    Raises:
+        av.FFmpegError: it cannot be read.
+    """
+    with av.open(f"file:{path}") as container:
+        picture = None if video is None else _pictures(container)[video]
+        places = {stream.index: place for place, stream in enumerate(container.streams.audio)}
+        timing = Timing(audio_ends=[None] * len(places))
+        for packet in container.demux():
+            if not packet.size or packet.pts is None:
+                continue
+            base, index = to_fraction(packet.time_base), packet.stream.index
+            begin, end = packet.pts * base - start, _end(packet) * base - start
+            if picture is not None and index == picture.index:
+                timing.pts.append(begin)
+                timing.end = end if timing.end is None else max(timing.end, end)
+            elif index in places:
+                last = timing.audio_ends[places[index]]
+                timing.audio_ends[places[index]] = end if last is None else max(last, end)
+    timing.pts.sort()
+    return timing
+
+
+def _pictures(container: InputContainer) -> list[VideoStream]:
+    return [stream for stream in container.streams.video if not is_cover_art(stream)]
+
+
+def _end(packet: "Packet[Stream]") -> int:
+    return (packet.pts or 0) + (packet.duration or 0)
+
+
+def largest_difference(times: FrameTimes, found: Sequence[Fraction]) -> Fraction | None:
+    """The furthest that a frame has moved in time, in seconds; None if frames are missing."""
+    if len(times.pts) != len(found):
+        return None
+    return max(
+        (abs(pts * times.time_base - other) for pts, other in zip(times.pts, found, strict=True)),
+        default=Fraction(0),
+    )
