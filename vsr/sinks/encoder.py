@@ -26,14 +26,17 @@ _KNOWN_TO_MUXERS = (
     "sample_aspect_ratio", "color_range", "colorspace", "color_primaries", "color_trc",
     "chroma_sample_location", "field_order", "bits_per_raw_sample",
 )  # fmt: skip
+_TIMED_BY_X265 = 3
+"""x265 leaves the dts of streams of fewer pictures to chance."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Encoder:
     """Encodes pictures for one stream of an output."""
 
     stream: VideoStream
     context: VideoCodecContext
+    _has_delivered: bool = False
 
     @property
     def writes_captions(self) -> bool:
@@ -44,9 +47,25 @@ class Encoder:
     def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
         """The packets that are ready after ``picture``; None asks for all that are left."""
         packets: list[Packet[Any]] = list(self.context.encode(picture))
+        if picture is None and self._all_untimed(packets):
+            _set_dts(packets)
         for packet in packets:
             packet.stream = self.stream
+        self._has_delivered = self._has_delivered or bool(packets)
         return packets
+
+    def _all_untimed(self, packets: "list[Packet[Any]]") -> bool:
+        """Whether these last packets are all there are, and lack a dts."""
+        few = not self._has_delivered and len(packets) < _TIMED_BY_X265
+        return few and self.context.codec.name == "libx265"
+
+
+def _set_dts(packets: "list[Packet[Any]]") -> None:
+    """Give all packets of a stream the latest dts that come before their pts."""
+    times = [packet.pts or 0 for packet in packets]
+    delay = max((later - pts for later, pts in zip(sorted(times), times, strict=True)), default=0)
+    for packet, time in zip(packets, sorted(times), strict=True):
+        packet.dts = time - delay
 
 
 def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> Encoder:

@@ -1,0 +1,80 @@
+"""HDR metadata of real files, and what is said of side data that cannot be carried."""
+
+import json
+import subprocess
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import pytest
+
+from vsr.hdr import ContentLight, HdrMetadata
+from vsr.sources.side_data import hdr_metadata
+
+
+def read(path) -> tuple[HdrMetadata | None, list[str]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return hdr_metadata(stream, next(container.decode(stream)))
+
+
+def ffprobe(path) -> dict[str, dict[str, Any]]:
+    command = ["ffprobe", "-v", "error", "-of", "json", "-select_streams", "v", "-show_frames"]
+    command += ["-read_intervals", "%+#1", str(path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = json.loads(output)["frames"][0].get("side_data_list", [])
+    return {entry["side_data_type"]: entry for entry in found}
+
+
+def test_metadata_of_the_bitstream_is_what_ffprobe_says(shared):
+    path = shared / "media/generated/hdr10_sei_only.mkv"
+    found, notes = read(path)
+    assert notes == []
+    theirs = ffprobe(path)
+    display, light = theirs["Mastering display metadata"], theirs["Content light level metadata"]
+    assert found is not None
+    assert found.mastering is not None
+    for name in ("red", "green", "blue"):
+        expected = tuple(Fraction(display[f"{name}_{axis}"]) for axis in "xy")
+        assert getattr(found.mastering, name) == expected
+    assert found.mastering.white[0] == Fraction(display["white_point_x"])
+    assert found.mastering.white[1] == Fraction(display["white_point_y"])
+    assert found.mastering.max_luminance == Fraction(display["max_luminance"])
+    assert found.mastering.min_luminance == Fraction(display["min_luminance"])
+    assert found.light == ContentLight(max_cll=light["max_content"], max_fall=light["max_average"])
+
+
+def test_a_phone_that_sets_no_luminance(shared):
+    found, notes = read(shared / "media/androidx/hdr10-video-with-sdr-container.mp4")
+    assert found == HdrMetadata(light=ContentLight(max_cll=1000, max_fall=200))
+    assert notes == [
+        "mastering display metadata of the stream is ignored: its luminance is flagged as not set",
+        "HDR10+ dynamic metadata is dropped",
+    ]
+
+
+def test_dolby_vision_leaves_its_base_layer(shared):
+    found, notes = read(shared / "media/androidx/dolbyVision-hdr.MOV")
+    assert found is None
+    assert notes == [
+        "the ambient viewing environment is dropped",
+        "Dolby Vision metadata (profile 8.4) is dropped, the base layer (HLG) is kept",
+    ]
+
+
+@pytest.mark.parametrize("name", ["androidx/hlg10-color-test.mp4", "mdn/friday.mp4"])
+def test_nothing_is_said_where_there_is_nothing(shared, name):
+    assert read(shared / "media" / name) == (None, [])
+
+
+def test_dolby_vision_without_a_base_layer_is_a_warning():
+    record = bytes([1, 0, 5, 6, 1, 0, 1, 0, 0])  # profile 5: no file of it was found
+    context = SimpleNamespace(coded_side_data={"dovi_conf": record}, decoded_side_data={})
+    stream: Any = SimpleNamespace(codec_context=context)
+    found, notes = hdr_metadata(stream, av.VideoFrame(16, 16, "yuv420p10le"))
+    assert found is None
+    assert notes == [
+        "Dolby Vision metadata (profile 5) is dropped, and this base layer is not made to be seen "
+        "without it: colours will be wrong"
+    ]
