@@ -226,7 +226,7 @@ def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]
         yield from items
     except TruncatedError as error:
         kept = sink.keep_partial() if report.frames else None
-        where = f": the {report.frames} frames before it are in {kept}" if kept else ""
+        where = f" (what came before it, {report.frames} frames, is in {kept})" if kept else ""
         raise TruncatedError(f"{error}{where}") from error
 
 

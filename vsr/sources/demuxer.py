@@ -29,7 +29,6 @@ _AHEAD_PACKETS = 48
 _AHEAD_BYTES = 16 << 20
 
 
-_Y4M_FRAME = len(b"FRAME\n")
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
 """Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
 else."""
@@ -167,7 +166,7 @@ class Demuxer:
         if packet.size < self._frame_bytes:
             self.broken = f"it ends in the middle of a frame, {packet.size} bytes into it"
             return False
-        self._position = (packet.pos or 0) + _Y4M_FRAME + packet.size
+        self._position = (packet.pos or 0) + packet.size
         return True
 
     def _break(self, error: av.FFmpegError) -> None:

@@ -28,6 +28,11 @@ _MOSTLY = 0.8
 _REPEATED = 0.25
 """Share of the pictures with a field seen before: 2:3 pulldown makes two of five so."""
 _FLAGGED = 0.1
+"""Share of flagged frames from which a stream is taken for interlaced."""
+_FEWEST_LINES = 400
+_HIGHEST_RATE = 31
+"""Interlaced video has 480 lines or more and at most 30 frames a second; outside that, what looks
+combed is a pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,8 @@ class Fields:
     """What was seen in the first frames."""
 
     frames: int
+    plausible: bool
+    """Whether frames of this size and rate could be interlaced at all."""
     flagged: int
     """Frames that are marked as interlaced."""
     top: int
@@ -55,7 +62,7 @@ class Fields:
         """The verdict: flags count as they are, content only where it is clear."""
         flagged = self.flagged > _FLAGGED * self.frames
         agreed = max(self.top, self.bottom) >= _MOSTLY * self.combed
-        seen = self.combed >= _ENOUGH and agreed
+        seen = self.combed >= _ENOUGH and agreed and (flagged or self.plausible)
         if seen and self.repeated >= _REPEATED * self.frames:
             return "telecined"
         return "interlaced" if flagged or (seen and self.combed > self.whole) else "progressive"
@@ -82,8 +89,8 @@ class Fields:
         return ", ".join(seen)
 
 
-def examine(frames: Sequence[VideoFrame]) -> Fields:
-    """Look at the first ``frames`` of a stream, all of one size and format."""
+def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
+    """Look at the first ``frames`` of a stream, all of one size and format, ``rate`` a second."""
     first = frames[0]
     given = Geometry(
         width=first.width, height=first.height, sar=None, time_base=Fraction(1, 1000), rate=None
@@ -96,7 +103,9 @@ def examine(frames: Sequence[VideoFrame]) -> Fields:
         return round(float(last.get(f"lavfi.idet.{name}", "0")))
 
     return Fields(
-        frames=len(frames), flagged=sum(frame.interlaced_frame for frame in frames),
+        frames=len(frames),
+        plausible=first.height >= _FEWEST_LINES and rate <= _HIGHEST_RATE,
+        flagged=sum(frame.interlaced_frame for frame in frames),
         top=count("multiple.tff"), bottom=count("multiple.bff"),
         whole=count("multiple.progressive"),
         repeated=count("repeated.top") + count("repeated.bottom"),

@@ -207,7 +207,7 @@ class PyAVSource:
             wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
         frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
         alike = takewhile(lambda f: (f.width, f.height, f.format.name) == self._layout, frames)
-        self.fields = examine(list(alike))
+        self.fields = examine(list(alike), self._reader.rate)
         steps, notes = field_steps(self.name, self.fields, self._config.input.field_order, config)
         self._note(*notes)
         return steps
@@ -297,7 +297,7 @@ class PyAVSource:
         for line in lines:
             if line not in self.notes:
                 self.notes.append(line)
-                _log.info("%s: %s", self.path.name, line)
+                _log.info("%s: %s", Path(self.name).name, line)
 
     # Pictures
 
