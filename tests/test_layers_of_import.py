@@ -40,6 +40,7 @@ ORDER = [
     ("inventory", "sync"),
     ("record",),
     ("pipeline",),
+    ("dryrun",),
     ("console", "options"),
     ("cli", "models_cli", "vapoursynth"),
     ("__main__",),

@@ -8,7 +8,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from vsr.streams import cover_picture, holds_timecode, kept_metadata, output_chapters, plan_route
+from vsr.streams import cover_picture, output_chapters, plan_route
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
 PCM = bytes(4096)
@@ -125,15 +125,6 @@ def test_data_stays_behind_with_a_note_unless_its_content_travels():
         assert note == "data stream 2 (scte_35, eng) is dropped: data cannot be carried"
 
 
-def test_metadata_of_the_old_file_is_left_out():
-    tags = {
-        "title": "T", "ENCODER": "x", "DURATION": "1", "_STATISTICS_TAGS": "b", "BPS-eng": "1",
-        "NUMBER_OF_FRAMES": "3", "major_brand": "isom", "handler_name": "Sound", "language": "eng",
-    }  # fmt: skip
-    assert kept_metadata(tags, "matroska") == {"title": "T", "language": "eng"}
-    assert kept_metadata(tags, "mp4") == {"title": "T", "language": "eng", "handler_name": "Sound"}
-
-
 def chapters_source(*spans, start=Fraction(0)):
     base = Fraction(1, 1000)
     chapters = [
@@ -156,12 +147,6 @@ def test_chapters_count_from_the_start_of_the_output(start, duration, expected):
     source = chapters_source((0, 1000), (1000, 2000), (2000, 3000), start=Fraction(start))
     found = output_chapters(source, duration)
     assert [(c["start"], c["end"]) for c in found] == expected
-
-
-def test_timecode_needs_a_rate_that_has_one():
-    assert holds_timecode("mov", Fraction(30000, 1001))
-    assert not holds_timecode("mov", Fraction(17))
-    assert holds_timecode("matroska", Fraction(17))
 
 
 def test_cover_of_a_pipe_cannot_be_read_twice():

@@ -26,20 +26,18 @@ if TYPE_CHECKING:
     from av.container.core import Chapter  # exists in PyAV's stubs only
 
 __all__ = [
+    "Handling",
     "Route",
     "StreamSource",
     "codec_of",
     "cover_picture",
-    "holds_timecode",
     "is_cover_art",
-    "kept_metadata",
     "name_of",
     "output_chapters",
     "plan_route",
     "to_fraction",
 ]
 
-_MOV = ("mp4", "mov")
 _MP4_COVERS = ("mjpeg", "png", "bmp")
 _CONVERSIONS = {
     ("mp4", "subrip"), ("mp4", "text"), ("mov", "subrip"), ("mov", "text"),
@@ -57,15 +55,6 @@ _COVER_TYPES = {
     "bmp": ("cover.bmp", "image/bmp"), "gif": ("cover.gif", "image/gif"),
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
-
-# Statements about the file that the packets came from.
-_STALE_TAGS = {
-    "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "vendor_id",
-    "bps", "number_of_frames", "number_of_bytes",
-}  # fmt: skip
-_STALE_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
-_TIMECODE_RATES = {24, 25, 30, 48, 50, 60, 100, 120, 150}
-
 
 Handling = Literal["copy", "convert", "attach", "drop"]
 
@@ -142,25 +131,6 @@ def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Ch
         if end > 0 and (duration is None or start * base < duration):
             chapters.append({**chapter, "start": start, "end": end})
     return chapters
-
-
-def holds_timecode(muxer: str, rate: Fraction) -> bool:
-    """Whether ``muxer`` can hold a timecode at ``rate`` frames per second.
-
-    mp4 and mov make a track of it, and refuse the whole file if the rate has no timecode.
-    """
-    return muxer not in _MOV or round(rate) in _TIMECODE_RATES
-
-
-def kept_metadata(metadata: dict[str, str], muxer: str) -> dict[str, str]:
-    """``metadata`` without what was true of the source file only."""
-    kept = {}
-    for key, value in metadata.items():
-        plain = key.lower()
-        stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
-        if not stale and (plain != "handler_name" or muxer in _MOV):
-            kept[key] = value
-    return kept
 
 
 def is_cover_art(stream: Stream) -> bool:

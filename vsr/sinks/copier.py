@@ -16,13 +16,18 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
+from vsr.labels import (
+    holds_timecode,
+    kept_metadata,
+    lost_dispositions,
+    lost_tags,
+    stream_metadata,
+)
 from vsr.streams import (
     StreamSource,
     codec_of,
     cover_picture,
-    holds_timecode,
     is_cover_art,
-    kept_metadata,
     name_of,
     output_chapters,
     plan_route,
@@ -34,6 +39,7 @@ __all__ = ["StreamCopier"]
 logger = logging.getLogger(__name__)
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
+_AUDIBLE = Fraction(1, 1000)  # seconds; ffprobe and players round to as much
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -76,6 +82,8 @@ class Track:
     """Lowest dts that the muxer takes, in the output's time base."""
     end: int = 0
     """Where the last packet ended, in the output's time base."""
+    begin: Fraction = Fraction(0)
+    """Where its first packet starts in the output, in seconds."""
     repaired: int = 0
     cut: int = 0
 
@@ -128,6 +136,8 @@ class Track:
         self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
         pts = packet.pts if packet.pts is not None else given
         packet.pts, packet.dts = max(pts + self.jump, dts), dts
+        if self.next_dts is None:
+            self.begin = packet.pts * to_fraction(self.output.time_base)
         self.next_dts = dts + self.strict
         self.end = dts + (packet.duration or 0)
 
@@ -145,6 +155,8 @@ class StreamCopier:
         self._source = source
         self._muxer = muxer
         self._tracks: dict[int, Track] = {}
+        self._lost_tags: list[str] = []
+        self._lost_dispositions: list[str] = []
 
     def add_streams(
         self,
@@ -162,7 +174,9 @@ class StreamCopier:
         Returns:
             The picture's stream.
         """
-        container.metadata.update(kept_metadata(self._source.container.metadata, self._muxer))
+        metadata = kept_metadata(self._source.container.metadata, self._muxer)
+        container.metadata.update(metadata)
+        self._lost_tags = [f"{key} (file)" for key in lost_tags(metadata, self._muxer)]
         for stream in self._source.container.streams:
             if stream.index == self._source.stream.index:
                 video = add_video()
@@ -174,6 +188,7 @@ class StreamCopier:
             self._warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
         elif chapters:
             container.set_chapters(chapters)
+        self._report_lost_labels()
         return video
 
     def mux(self, container: OutputContainer) -> None:
@@ -193,6 +208,17 @@ class StreamCopier:
                 self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
             if track.cut:
                 self._warn(f"{track.name}: {track.cut} packets before the start were cut")
+            if self._muxer == "avi" and abs(track.begin) > _AUDIBLE:
+                self._warn(
+                    f"{track.name} starts at 0, not at {float(track.begin):.3f} s: avi has no "
+                    "timestamps (mkv has)"
+                )
+
+    def _report_lost_labels(self) -> None:
+        for what, lost in (("tags", self._lost_tags), ("dispositions", self._lost_dispositions)):
+            if lost:
+                named = ", ".join(lost)
+                self._warn(f"{what} are dropped, {self._muxer} has no place for them: {named}")
 
     def _warn(self, note: str) -> None:
         self.notes.append(note)
@@ -214,8 +240,7 @@ class StreamCopier:
 
     def _follow(self, container: OutputContainer, stream: Stream, output: Stream) -> Track:
         """Describe ``output`` like ``stream`` and ask the source for its packets."""
-        output.metadata.update(kept_metadata(stream.metadata, self._muxer))
-        output.disposition = stream.disposition
+        self._label(stream, output)
         base = to_fraction(stream.time_base)
         track = Track(
             name=name_of(stream),
@@ -245,10 +270,24 @@ class StreamCopier:
         track = self._follow(container, stream, output)
         track.filter = BitStreamFilterContext(wrapping, stream)
 
+    def _label(self, stream: Stream, output: Stream) -> None:
+        """Give ``output`` the metadata and dispositions of ``stream``; note what cannot stay."""
+        source = self._source.container
+        metadata = stream_metadata(stream.metadata, self._muxer)
+        output.metadata.update(metadata)
+        output.disposition = stream.disposition
+        if stream.type == "attachment" or is_cover_art(stream):
+            return
+        place = f"({stream.type} stream {stream.index})"
+        lost = lost_tags(metadata, self._muxer, of_file=source.metadata)
+        self._lost_tags += [f"{key} {place}" for key in lost]
+        alone = sum(other.type == stream.type for other in source.streams) == 1
+        names = lost_dispositions(stream.disposition, self._muxer, alone=alone)
+        self._lost_dispositions += [f"{name} {place}" for name in names]
+
     def _describe_video(self, video: VideoStream, container: OutputContainer) -> None:
         source = self._source.stream
-        video.metadata.update(kept_metadata(source.metadata, self._muxer))
-        video.disposition = source.disposition
+        self._label(source, video)
         for stream in self._source.container.streams.data:
             if "timecode" in stream.metadata:
                 video.metadata.setdefault("timecode", stream.metadata["timecode"])

@@ -1,0 +1,128 @@
+"""Metadata and dispositions: what each container keeps, found out by writing and ffprobing it."""
+
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+
+import av
+import pytest
+from av.stream import Disposition
+
+from vsr.labels import (
+    holds_timecode,
+    kept_metadata,
+    lost_dispositions,
+    lost_tags,
+    stream_metadata,
+)
+
+SUFFIXES = {
+    "matroska": "mkv", "webm": "webm", "mp4": "mp4", "mov": "mov", "avi": "avi", "nut": "nut",
+    "mpegts": "ts",
+}  # fmt: skip
+TAGS = {
+    "title": "T", "artist": "A", "album_artist": "B", "composer": "C", "album": "D", "date": "2001",
+    "comment": "E", "genre": "F", "copyright": "G", "grouping": "H", "lyrics": "I",
+    "description": "J", "synopsis": "K", "show": "L", "episode_id": "M", "network": "N",
+    "keywords": "O", "episode_sort": "3", "season_number": "2", "media_type": "9", "hd_video": "1",
+    "gapless_playback": "1", "compilation": "1", "track": "3/4", "disc": "1/2",
+    "location": "+27.5900+086.9300/", "creation_time": "2020-01-02T03:04:05.000000Z",
+    "performer": "P", "make": "Q", "model": "R", "publisher": "S",
+    "encoded_by": "U", "com.apple.quicktime.make": "V", "custom": "W",
+}  # fmt: skip
+needs_ffprobe = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not here")
+
+
+def written(path, muxer, *, file=None, stream=None, disposition=0):
+    """A tiny file with these labels, as ffprobe reads it."""
+    codec = "libvpx-vp9" if muxer == "webm" else "mpeg4"
+    with av.open(str(path), "w", format=muxer) as out:
+        out.metadata.update(file or {})
+        video = out.add_stream(codec, rate=25, width=64, height=48, pix_fmt="yuv420p")
+        assert isinstance(video, av.VideoStream)
+        video.metadata.update(stream or {})
+        video.disposition = Disposition(disposition)
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = 0
+        out.mux([*video.encode(picture), *video.encode(None)])
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_format", "-show_streams", str(path)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def lower(tags):
+    return {key.lower(): value for key, value in tags.items()}
+
+
+@needs_ffprobe
+@pytest.mark.parametrize("muxer", SUFFIXES)
+class TestAgainstFfprobe:
+    def test_tags_of_the_file(self, muxer, tmp_path):
+        found = written(tmp_path / f"f.{SUFFIXES[muxer]}", muxer, file=TAGS)["format"]
+        tags = lower(found.get("tags", {}))
+        missing = {key for key, value in TAGS.items() if tags.get(key) != value}
+        assert missing == set(lost_tags(TAGS, muxer))
+
+    def test_tags_of_a_stream(self, muxer, tmp_path):
+        tags = {**TAGS, "language": "fra"}
+        given = stream_metadata(tags, muxer)
+        (found,) = written(tmp_path / f"s.{SUFFIXES[muxer]}", muxer, stream=given)["streams"]
+        read = lower(found.get("tags", {}))
+        if muxer in ("mp4", "mov"):
+            read["title"] = read["handler_name"]  # this ffprobe does not know the box "name"
+        missing = {key for key, value in tags.items() if read.get(key) != value}
+        lost = set(lost_tags(given, muxer, of_file={}))
+        # MPEG-TS tells the language of sound and subtitles, not of pictures
+        assert missing - ({"language"} if muxer == "mpegts" else set()) == lost
+
+    def test_dispositions(self, muxer, tmp_path):
+        names = ("default", "forced", "comment", "original", "hearing_impaired", "lyrics")
+        for name in names:
+            bit = int(Disposition[name])
+            path = tmp_path / f"{name}.{SUFFIXES[muxer]}"
+            (found,) = written(path, muxer, disposition=bit)["streams"]
+            kept = bool(found["disposition"][name])
+            assert kept == (lost_dispositions(bit, muxer, alone=False) == []), name
+
+
+def test_metadata_of_the_old_file_is_left_out():
+    tags = {
+        "title": "T", "ENCODER": "x", "DURATION": "1", "_STATISTICS_TAGS": "b", "BPS-eng": "1",
+        "NUMBER_OF_FRAMES": "3", "major_brand": "isom", "handler_name": "Sound", "language": "eng",
+    }  # fmt: skip
+    assert kept_metadata(tags, "matroska") == {"title": "T", "language": "eng"}
+    assert kept_metadata(tags, "mp4") == {"title": "T", "language": "eng", "handler_name": "Sound"}
+
+
+def test_title_of_a_stream_goes_by_the_containers_name_for_it():
+    there = stream_metadata({"title": "Commentary"}, "mp4")
+    assert there == {"title": "Commentary", "handler_name": "Commentary"}
+    back = stream_metadata({"name": "Commentary", "handler_name": "Commentary"}, "matroska")
+    assert back == {"title": "Commentary"}
+    kept = stream_metadata({"title": "T", "handler_name": "H"}, "mov")
+    assert kept == {"title": "T", "handler_name": "H"}
+
+
+def test_what_a_stream_only_repeats_is_not_lost():
+    date = {"creation_time": "2020-01-02T03:04:05.000000Z"}
+    assert lost_tags(date, "matroska", of_file=date) == []
+    assert lost_tags(date, "matroska", of_file={}) == ["creation_time"]
+    assert lost_tags({"language": "und"}, "avi", of_file={}) == []
+
+
+def test_only_stream_of_its_kind_is_the_default_anyway():
+    assert lost_dispositions(int(Disposition.default), "avi", alone=True) == []
+    assert lost_dispositions(int(Disposition.default), "avi", alone=False) == ["default"]
+    assert lost_dispositions(int(Disposition.attached_pic), "avi", alone=False) == []
+
+
+def test_mark_of_mp4_that_reads_as_two_is_one():
+    both = int(Disposition.hearing_impaired | Disposition.captions)
+    assert lost_dispositions(both, "matroska", alone=False) == []
+    assert lost_dispositions(both, "mov", alone=False) == ["hearing_impaired", "captions"]
+
+
+def test_timecode_needs_a_rate_that_has_one():
+    assert holds_timecode("mov", Fraction(30000, 1001))
+    assert not holds_timecode("mov", Fraction(17))
+    assert holds_timecode("matroska", Fraction(17))

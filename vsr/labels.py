@@ -1,0 +1,143 @@
+"""What describes a file and its streams: metadata and dispositions, and who can hold them.
+
+FFmpeg's muxers leave out in silence what their container has no place for. What each of them keeps
+was found by writing every key and reading it back; ``tests/test_labels.py`` does so again.
+"""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+
+from av.stream import Disposition
+
+__all__ = ["holds_timecode", "kept_metadata", "lost_dispositions", "lost_tags", "stream_metadata"]
+
+_MOV = ("mp4", "mov")
+_TIMECODE_RATES = {24, 25, 30, 48, 50, 60, 100, 120, 150}
+
+# Statements about the file that the packets came from.
+_STALE_TAGS = {
+    "encoder", "duration", "major_brand", "minor_version", "compatible_brands", "vendor_id",
+    "bps", "number_of_frames", "number_of_bytes",
+}  # fmt: skip
+_STALE_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
+
+# Keys that come back from each container; the others take any. Of the file:
+_FILE_TAGS = {
+    "mp4": {
+        "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre",
+        "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id",
+        "network", "keywords", "episode_sort", "season_number", "media_type", "hd_video",
+        "gapless_playback", "compilation", "track", "disc", "location", "location-eng",
+        "creation_time", "timecode",
+    },
+    "mov": {
+        "title", "artist", "album", "date", "comment", "genre", "copyright", "location",
+        "location-eng", "creation_time", "make", "model", "timecode",
+    },
+    "avi": {
+        "title", "artist", "date", "comment", "genre", "copyright", "track", "timecode", "language",
+        "encoded_by",
+    },
+    "mpegts": set(),
+}  # fmt: skip
+# Of a stream (the title of one in mp4 or mov goes by the name "name", and by handler_name):
+_STREAM_TAGS = {
+    "mp4": {"title", "handler_name", "language", "timecode"},
+    "mov": {"title", "handler_name", "language", "timecode"},
+    "avi": {"title"},
+    "mpegts": {"language"},
+}  # fmt: skip
+_DATELESS_STREAMS = ("matroska", "webm")  # the file as a whole has a date there
+
+_DISPOSITIONS = {
+    "matroska": {
+        "default", "dub", "original", "comment", "forced", "hearing_impaired", "visual_impaired",
+    },
+    "webm": {"default", "forced"},
+    "mp4": {
+        "default", "dub", "comment", "forced", "hearing_impaired", "visual_impaired", "captions",
+        "descriptions",
+    },
+    "mov": {"default"},
+    "nut": {"default", "dub", "original", "comment", "lyrics", "karaoke"},
+    "avi": set(),
+    "mpegts": set(),
+}  # fmt: skip
+
+
+def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
+    """``metadata`` without what was true of the source file only."""
+    kept = {}
+    for key, value in metadata.items():
+        plain = key.lower()
+        stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
+        if not stale and (plain != "handler_name" or muxer in _MOV):
+            kept[key] = value
+    return kept
+
+
+def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
+    """:func:`kept_metadata` of one stream, its title under the key that ``muxer`` knows.
+
+    mp4 and mov call a stream's title "name"; many players show the handler's name instead.
+    """
+    kept = kept_metadata(metadata, muxer)
+    if "name" in kept and "title" not in kept:
+        kept["title"] = kept.pop("name")
+    if muxer in _MOV and "title" in kept:
+        kept.setdefault("handler_name", kept["title"])
+    return kept
+
+
+def lost_tags(
+    metadata: Mapping[str, str], muxer: str, *, of_file: Mapping[str, str] | None = None
+) -> list[str]:
+    """The keys of ``metadata`` that a container leaves out.
+
+    Args:
+        metadata: what is to be written, of a file or of a stream.
+        muxer: FFmpeg's name of the container.
+        of_file: where ``metadata`` is a stream's, the file's: what it only repeats is not lost.
+    """
+    repeated = set((of_file or {}).items()) | {("language", "und")}
+    return [
+        key for key, value in metadata.items()
+        if (key, value) not in repeated and not _holds(muxer, key.lower(), of_file is None)
+    ]  # fmt: skip
+
+
+def _holds(muxer: str, key: str, of_file: bool) -> bool:
+    held = (_FILE_TAGS if of_file else _STREAM_TAGS).get(muxer)
+    if held is not None:
+        return key in held
+    return of_file or muxer not in _DATELESS_STREAMS or key != "creation_time"
+
+
+def lost_dispositions(disposition: int, muxer: str, *, alone: bool) -> list[str]:
+    """The names in ``disposition`` that a container leaves out.
+
+    Args:
+        disposition: FFmpeg's bit mask.
+        muxer: FFmpeg's name of the container.
+        alone: the stream is the only one of its kind: that it is the default goes without saying.
+    """
+    held = _DISPOSITIONS.get(muxer, set()) | ({"default"} if alone else set())
+    if "hearing_impaired" in held and disposition & Disposition.hearing_impaired:
+        held = held | {"captions"}  # FFmpeg reads mp4's one mark as both
+    return [name for name in _names(disposition) if name not in held]
+
+
+def _names(disposition: int) -> Iterable[str]:
+    """Names of the set bits; those that say what a stream is, not how it is meant, are left out."""
+    for one in Disposition:
+        name = (one.name or "").lower()
+        if disposition & one and name not in ("attached_pic", "timed_thumbnails", "still_image"):
+            yield name
+
+
+def holds_timecode(muxer: str, rate: Fraction) -> bool:
+    """Whether ``muxer`` can hold a timecode at ``rate`` frames per second.
+
+    mp4 and mov make a track of it, and refuse the whole file if the rate has no timecode.
+    """
+    return muxer not in _MOV or round(rate) in _TIMECODE_RATES
