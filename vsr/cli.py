@@ -117,6 +117,18 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
         return _conclude(report, options)
 
 
+def _dry_run(config: UpscaleConfig) -> int:
+    """Say what would be done; what the plan and the sample log is a part of the answer."""
+    with logging_to_stderr("info"), _Interrupts().installed() as interrupts:
+        from vsr.device import keep_freed_memory
+        from vsr.dryrun import dry_run
+
+        keep_freed_memory()
+        for line in dry_run(config, should_stop=interrupts.stopping.is_set):
+            print(line)
+    return DONE
+
+
 def _conclude(report: "Report", options: argparse.Namespace) -> int:
     if options.stats:
         print_stats(report)
@@ -148,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.list_models:
             _print_models()
         else:
-            return _run(make_config(options), options)
+            config = make_config(options)
+            return _dry_run(config) if options.dry_run else _run(config, options)
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return INTERRUPTED

@@ -103,13 +103,14 @@ def _details(stream: Stream) -> list[str]:
     if isinstance(stream, VideoStream) and codec_of(stream):
         context = stream.codec_context
         details.append(f"{context.width}x{context.height} {context.pix_fmt}")
-        if stream.average_rate:
-            details.append(f"{float(stream.average_rate):.6g} frames/s")
+        if stream.guessed_rate and not is_cover_art(stream):
+            details.append(f"{float(stream.guessed_rate):.6g} frames/s")
     elif isinstance(stream, AudioStream) and codec_of(stream):
         details += [f"{stream.codec_context.sample_rate} Hz", stream.codec_context.layout.name]
     if "filename" in stream.metadata:
         details.append(stream.metadata["filename"])
-    if stream.duration and stream.time_base and not is_cover_art(stream):
+    lasting = stream.type != "attachment" and not is_cover_art(stream)
+    if lasting and stream.duration and stream.time_base:
         details.append(f"{float(stream.duration * to_fraction(stream.time_base)):.3f} s")
     return details
 
