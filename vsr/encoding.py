@@ -24,14 +24,15 @@ from vsr.config import PIPE, EncoderConfig
 from vsr.errors import ConfigError
 from vsr.ffmpeg import explain, find_encoder, near_matches
 from vsr.formats import nearest_format, output_colour, planar_formats, requested_format
-from vsr.frame import Colour, PixelFormat, Range, VideoInfo
-from vsr.hdr import BITSTREAM_OPTIONS, HDR_TRANSFERS, encoder_options, held_by_container
+from vsr.frame import Colour, FieldOrder, PixelFormat, Range, VideoInfo
+from vsr.hdr import HDR_TRANSFERS, encoder_options, lost_metadata
 from vsr.muxers import Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
 from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 
 __all__ = [
     "Encoding",
     "add_video",
+    "check_options",
     "choose_encoding",
     "configure",
     "discarding",
@@ -180,7 +181,7 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -
     Args:
         context: An encoder that knows codec, size, pixel format, rate and time base.
         encoding: Colour tags, container.
-        info: Facts about the *output*: aspect ratio.
+        info: Facts about the *output*: aspect ratio, field order.
     """
     # PyAV's default, slices only, makes x264 cut every picture into one slice per thread.
     context.thread_type = "AUTO"
@@ -192,6 +193,8 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -
     context.chroma_sample_location = encoding.colour.siting
     if info.sar is not None:
         context.sample_aspect_ratio = info.sar
+    if info.field_order != FieldOrder.UNKNOWN:
+        context.field_order = info.field_order
     if context.codec.canonical_name == "hevc" and encoding.muxer in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # Apple's players ignore FFmpeg's default, hev1
 
@@ -213,7 +216,7 @@ def _options(
         options["preset"] = config.preset
     _join(options, encoder_options(codec, info.hdr))
     _join(options, config.options)
-    _check_options(codec, options)
+    check_options(codec, options)
     return options
 
 
@@ -235,7 +238,12 @@ def _format_options(codec: str, form: PixelFormat) -> dict[str, str]:
     return {}
 
 
-def _check_options(codec: str, options: dict[str, str]) -> None:
+def check_options(codec: str, options: dict[str, str]) -> None:
+    """Look up whether the encoder ``codec`` has ``options``.
+
+    Raises:
+        ConfigError: it has not; with names that come close.
+    """
     supported = Codec(codec, "w").create("video").supported_options
     names = [option.name for option in (*supported.private, *supported.generic)]
     for key in options:
@@ -326,10 +334,9 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
 def _hdr_notes(
     muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: Colour
 ) -> list[str]:
-    notes, where = [], f"{codec} in {muxer}"
-    kept = codec in BITSTREAM_OPTIONS or held_by_container(muxer, Codec(codec, "w").canonical_name)
-    if info.hdr is not None and not kept:
-        notes.append(f"HDR mastering metadata is lost: {where} holds none")
+    where = f"{codec} in {muxer}"
+    lost = lost_metadata(info.hdr, codec, Codec(codec, "w").canonical_name, muxer)
+    notes = [f"{what} is lost: {where} holds none" for what in lost]
     if (name := HDR_TRANSFERS.get(colour.transfer)) is None:
         return notes
     if form.depth < 10:
