@@ -4,6 +4,7 @@ Nothing here imports torch, so that ``--help`` is instant.
 """
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -278,7 +279,7 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
     source, target = _files(options, discard=muxer == "null")
     return UpscaleConfig(
         input=Path(source), output=None if muxer == "null" else Path(target),
-        muxer=None if muxer == "null" else muxer, target=options.target, model=options.model,
+        muxer=_muxer(muxer, target), target=options.target, model=options.model,
         source=_make_input(options, raw=raw),
         fields=FieldsConfig(
             deinterlace=options.deinterlace, field_rate=options.field_rate, ivtc=options.ivtc,
@@ -304,6 +305,13 @@ def _formats(given: Sequence[str]) -> tuple[bool, str | None]:
     if len(muxers) > 1:
         raise ConfigError(f"-f names two formats for the output: {' and '.join(muxers)}")
     return len(muxers) < len(given), muxers[0] if muxers else None
+
+
+def _muxer(name: str | None, output: str) -> str | None:
+    """``out/`` is a folder of pictures, there or not; a path does not keep the slash."""
+    if name is None and output.endswith(("/", os.sep)):
+        return "image2"
+    return None if name == "null" else name
 
 
 def _make_input(options: argparse.Namespace, *, raw: bool) -> InputConfig:

@@ -18,6 +18,8 @@ from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, list_models
 from vsr.networks import Network
 from vsr.sources import PyAVSource, SourceConfig, open_source
+from vsr.sources.images import find_images
+from vsr.stills import Stills, choose_still_encoding, find_stills
 from vsr.targets import framemd5_path, record_path, resolve
 from vsr.weights import load_network
 
@@ -78,23 +80,37 @@ def _source_config(config: UpscaleConfig) -> SourceConfig:
 
 
 def _check_paths(config: UpscaleConfig) -> None:
-    if config.input != PIPE and not config.input.exists():
+    images = find_images(config.input)
+    if images is None and config.input != PIPE and not config.input.exists():
         raise SourceError(f"{config.input}: no such file")
-    if config.input.is_dir():
-        raise SourceError(f"{config.input}: is a directory")
     output = config.output
     if output is None or output == PIPE:
         return
+    if (stills := _stills(config)) is not None:  # what is in their way is the sink's to find
+        if images is not None and stills.overlap(images.paths):
+            raise ConfigError(f"{output}: input and output are the same pictures")
+        return
     if output.is_dir():
         raise SinkError(f"{output}: is a directory")
+    if not output.resolve().parent.is_dir():
+        raise SinkError(f"{output}: there is no directory {output.parent}")
     if config.input.exists() and output.exists() and os.path.samefile(config.input, output):
         raise ConfigError(f"{output}: input and output are the same file")
     if output.exists() and not config.overwrite:
         raise SinkError(f"{output}: already exists; -y replaces it")
 
 
+def _stills(config: UpscaleConfig) -> Stills | None:
+    """Where pictures go, if that is what the output asks for."""
+    if config.output is None:
+        return None
+    return find_stills(config.output, config.muxer, config.encoder.codec)
+
+
 def _check_companions(config: UpscaleConfig) -> None:
-    """Refuse to replace files beside the output, unless asked to."""
+    """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
+    if config.framemd5 and _stills(config) is not None:
+        raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
     if config.output is None or config.overwrite:
         return
     wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
@@ -128,6 +144,8 @@ def _plan_output(
     width, height = config.size or _natural_size(config, info, network)
     if config.output is None:
         encoding = discarding(info, width, height, config.encoder)
+    elif _stills(config) is not None:
+        encoding = choose_still_encoding(config.output, info, width, height, config.encoder)
     else:
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer

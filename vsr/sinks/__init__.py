@@ -7,14 +7,16 @@ from vsr.frame import VideoInfo
 from vsr.muxers import Y4M
 from vsr.sinks.destination import open_destination
 from vsr.sinks.framemd5 import FrameMd5Sink
+from vsr.sinks.images import ImageSink
 from vsr.sinks.null import NullSink
 from vsr.sinks.pyav import PyAVSink
 from vsr.sinks.sink import Sink
 from vsr.sinks.y4m import Y4MSink
 from vsr.stdout import Stdout
+from vsr.stills import IMAGES
 from vsr.streams import StreamSource
 
-__all__ = ["FrameMd5Sink", "NullSink", "PyAVSink", "Sink", "Y4MSink", "open_sink"]
+__all__ = ["FrameMd5Sink", "ImageSink", "NullSink", "PyAVSink", "Sink", "Y4MSink", "open_sink"]
 
 
 def open_sink(
@@ -40,6 +42,8 @@ def open_sink(
         SinkError: the output cannot be created.
         ReaderGone: nobody reads the pipe.
     """
+    if encoding.muxer == IMAGES:
+        return ImageSink(path, encoding, info, source=source, overwrite=overwrite)
     if encoding.muxer == Y4M:
         destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         return Y4MSink(destination, encoding, info)

@@ -1,0 +1,319 @@
+"""Pictures as files, read back by ffmpeg."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vsr.config import EncoderConfig
+from vsr.errors import SinkError
+from vsr.frame import Colour, Frame, Matrix, Range, VideoInfo, pixel_format
+from vsr.sinks.images import ImageSink
+from vsr.sources.images import ImageReader
+from vsr.sources.planes import planes_of
+from vsr.stills import choose_still_encoding, coded_format
+
+FFMPEG, FFPROBE = shutil.which("ffmpeg"), shutil.which("ffprobe")
+pytestmark = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
+
+RGB = Colour(matrix=Matrix.RGB, range=Range.FULL, primaries=9, transfer=16)
+SIZE = (71, 50)  # rows that FFmpeg pads
+
+OpenSink = Callable[..., ImageSink]
+
+
+def make_info(name: str, **changes: Any) -> VideoInfo:
+    plain = VideoInfo(
+        width=SIZE[0], height=SIZE[1], format=pixel_format(name), colour=RGB, rate=Fraction(24),
+        time_base=Fraction(1, 24), sar=Fraction(16, 15),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def make_frame(name: str, pts: int, time_base: Fraction = Fraction(1, 24)) -> Frame:
+    """Noise over all codes; of floats, far beyond black and white."""
+    form, random = pixel_format(name), torch.Generator().manual_seed(pts)
+    components = []
+    for _ in form.components:
+        if form.floating:
+            values = 50 * torch.randn(SIZE[::-1], generator=random)
+        else:
+            values = torch.randint(0, 1 << form.depth, SIZE[::-1], generator=random)
+        components.append(values.to(form.dtype))
+    return Frame(
+        planes=form.planes(tuple(components)), format=form, width=SIZE[0], height=SIZE[1],
+        colour=RGB, pts=pts, time_base=time_base, duration=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def open_sink() -> Iterator[OpenSink]:
+    sinks = []
+
+    def make(
+        path: Path, name: str = "gbrp", *, overwrite: bool = False, source: Any = None,
+        config: EncoderConfig | None = None, **changes: Any,
+    ) -> ImageSink:  # fmt: skip
+        info = make_info(name, **changes)
+        encoding = choose_still_encoding(path, info, *SIZE, config or EncoderConfig())
+        info = replace(info, format=encoding.format, colour=encoding.colour)
+        sinks.append(ImageSink(path, encoding, info, source=source, overwrite=overwrite))
+        return sinks[-1]
+
+    yield make
+    for sink in sinks:
+        sink.abort()
+
+
+def write(sink: ImageSink, name: str = "gbrp", count: int = 3) -> list[Frame]:
+    frames = [make_frame(name, pts) for pts in range(count)]
+    for frame in frames:
+        sink.write(frame)
+    return frames
+
+
+def decoded(path: Path, pix_fmt: str) -> NDArray[Any]:
+    """What ffmpeg makes of a file, as samples in the order of its planes."""
+    if pix_fmt == "gbrap":  # from rgba swscale makes it with an error of 1
+        return decoded(path, "rgba").reshape(-1, 4).T[[1, 2, 0, 3]].ravel()
+    assert FFMPEG is not None
+    command = [FFMPEG, "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", pix_fmt, "-"]
+    raw = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    kind = "<f4" if "f32" in pix_fmt else "<u2" if "16" in pix_fmt or "1" in pix_fmt else "u1"
+    return np.frombuffer(raw, kind)
+
+
+def probe(path: Path) -> dict[str, Any]:
+    assert FFPROBE is not None
+    command = [FFPROBE, "-v", "error", "-of", "json", "-show_streams", str(path)]
+    found = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return dict(json.loads(found)["streams"][0])
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# What is written.
+
+
+@pytest.mark.parametrize(
+    ("extension", "name"),
+    [
+        ("png", "gbrp"), ("png", "gbrap"), ("png", "gbrp16le"), ("png", "gbrap16le"),
+        ("png", "gray"), ("png", "gray16le"), ("tif", "gbrp"), ("tif", "gbrap"),
+        ("tif", "gbrp16le"), ("tif", "gbrap16le"), ("tif", "gray"), ("tif", "gray16le"),
+        ("dpx", "gbrp"), ("dpx", "gbrap"), ("dpx", "gbrp10le"), ("dpx", "gbrp12le"),
+        ("dpx", "gbrp16le"), ("dpx", "gbrap16le"), ("dpx", "gray"), ("dpx", "gray16le"),
+        ("exr", "gbrpf32le"), ("exr", "gbrapf32le"), ("exr", "grayf32le"),
+    ],
+)  # fmt: skip
+def test_ffmpeg_reads_every_sample(
+    tmp_path: Path, open_sink: OpenSink, extension: str, name: str
+) -> None:
+    sink = open_sink(tmp_path / f"%03d.{extension}", name)
+    frames = write(sink, name)
+    assert sink.finish() == tmp_path / f"%03d.{extension}"
+    assert left_in(tmp_path) == [f"{n:03}.{extension}" for n in (1, 2, 3)]
+    for number, frame in enumerate(frames, 1):
+        path = tmp_path / f"{number:03}.{extension}"
+        expected = np.concatenate([plane.numpy().ravel() for plane in frame.planes])
+        assert np.array_equal(decoded(path, name), expected)
+        assert ImageReader(path).not_finite == 0
+    stream = probe(path)
+    assert stream["sample_aspect_ratio"] == "16:15"
+    coded = coded_format(sink._encoding)
+    assert stream["pix_fmt"] == coded.replace("gbrp10be", "gbrp10le").replace("12be", "12le")
+
+
+@pytest.mark.parametrize("name", ["gbrpf16le", "gbrapf16le", "grayf16le"])
+def test_half_precision_is_written_as_such(tmp_path: Path, open_sink: OpenSink, name: str) -> None:
+    sink = open_sink(tmp_path / "a.exr", name, frames=1)
+    single = name.replace("f16", "f32")
+    half = make_frame(name, 0)
+    widened = tuple(plane.float() for plane in half.planes)
+    sink.write(replace(half, format=pixel_format(single), planes=widened))
+    sink.finish()
+    frame = ImageReader(tmp_path / "a.exr").first
+    assert frame.format.name == name
+    found = planes_of(frame, pixel_format(name))
+    assert all(torch.equal(a[:, : SIZE[0]], b) for a, b in zip(found, half.planes, strict=True))
+
+
+def test_png_carries_colour_tags(tmp_path: Path, open_sink: OpenSink) -> None:
+    for name in ("gbrp16le", "gray16le"):
+        sink = open_sink(tmp_path / "a.png", name, overwrite=True)
+        write(sink, name, 1)
+        sink.finish()
+        data = (tmp_path / "a.png").read_bytes()
+        assert b"cICP\x09\x10\x00\x01" in data
+        tags = ImageReader(tmp_path / "a.png").tags
+        assert (tags.primaries, tags.transfer) == (9, 16)
+
+
+def test_untagged_pictures_stay_so(tmp_path: Path, open_sink: OpenSink) -> None:
+    sink = open_sink(tmp_path / "a.png", colour=Colour(matrix=Matrix.RGB, range=Range.FULL))
+    write(sink, count=1)
+    sink.finish()
+    data = (tmp_path / "a.png").read_bytes()
+    assert not any(chunk in data for chunk in (b"cICP", b"gAMA", b"cHRM", b"sRGB"))
+
+
+def test_options_reach_the_encoder(tmp_path: Path, open_sink: OpenSink) -> None:
+    sizes = []
+    for compression in ("raw", "deflate"):
+        config = EncoderConfig(options={"compression_algo": compression})
+        sink = open_sink(tmp_path / f"{compression}.tif", config=config)
+        sink.write(replace(make_frame("gbrp", 0), planes=(torch.zeros(SIZE[::-1]).byte(),) * 3))
+        sink.finish()
+        sizes.append((tmp_path / f"{compression}.tif").stat().st_size)
+    assert sizes[0] > 71 * 50 * 3
+    assert sizes[1] < sizes[0] / 5
+
+
+# Where it is written.
+
+
+def test_nothing_is_there_before_the_end(tmp_path: Path, open_sink: OpenSink) -> None:
+    folder = tmp_path / "out"
+    for place in (folder, tmp_path):
+        sink = open_sink(place / "%06d.png")
+        write(sink)
+        assert not folder.exists()
+        assert not list(tmp_path.glob("*.png"))
+        sink.abort()
+        assert left_in(tmp_path) == []
+        sink.abort()
+
+
+def test_a_new_folder_appears_whole(tmp_path: Path, open_sink: OpenSink) -> None:
+    with open_sink(tmp_path / "out" / "%06d.png") as sink:
+        write(sink)
+    assert left_in(tmp_path) == ["out", *(f"out/00000{n}.png" for n in (1, 2, 3))]
+    assert sink.frames == 3
+    assert sink.notes == []
+
+
+def test_existing_folder_by_its_name(tmp_path: Path, open_sink: OpenSink) -> None:
+    (tmp_path / "notes.txt").touch()
+    with open_sink(tmp_path) as sink:
+        write(sink, count=1)
+    assert left_in(tmp_path) == ["000001.png", "notes.txt"]
+
+
+def test_pictures_in_the_way(tmp_path: Path, open_sink: OpenSink) -> None:
+    write(open_sink(tmp_path / "%d.png"), count=5)
+    for number in range(1, 6):
+        (tmp_path / f"{number}.png").write_bytes(b"old")
+    with pytest.raises(SinkError, match=r"1\.png: already exists; -y replaces it"):
+        open_sink(tmp_path / "%d.png")
+    with open_sink(tmp_path / "%d.png", overwrite=True) as sink:
+        write(sink, count=3)
+    old = [n for n in range(1, 6) if (tmp_path / f"{n}.png").read_bytes() == b"old"]
+    assert old == [4, 5]
+    assert sink.notes == ["2 pictures of an earlier run remain, from 4.png on"]
+
+
+def test_failure_leaves_what_was_there(tmp_path: Path, open_sink: OpenSink) -> None:
+    (tmp_path / "1.png").write_bytes(b"old")
+    sink = open_sink(tmp_path / "%d.png", overwrite=True)
+    sink.write(make_frame("gbrp", 0))
+    with pytest.raises(ValueError, match="opened for"), sink:
+        sink.write(make_frame("gbrp16le", 1))
+    assert left_in(tmp_path) == ["1.png"]
+    assert (tmp_path / "1.png").read_bytes() == b"old"
+
+
+def test_pictures_that_appear_meanwhile(tmp_path: Path, open_sink: OpenSink) -> None:
+    sink = open_sink(tmp_path / "a_%d.png")
+    write(sink)
+    (tmp_path / "a_2.png").write_bytes(b"new")
+    with pytest.raises(SinkError, match=r"appeared meanwhile; the result is in .*a\.partial"):
+        sink.finish()
+    partial = [f"a.partial/a_{n}.png" for n in (1, 2, 3)]
+    assert left_in(tmp_path) == ["a.partial", *partial, "a_2.png"]
+    assert (tmp_path / "a_2.png").read_bytes() == b"new"
+
+
+def test_interrupted(tmp_path: Path, open_sink: OpenSink) -> None:
+    for _ in range(2):
+        sink = open_sink(tmp_path / "out" / "%02d.png")
+        write(sink, count=2)
+        kept = sink.keep_partial()
+    assert kept.name == "out.partial2"
+    pictures = ["01.png", "02.png"]
+    expected = [str(Path(f) / p) for f in ("out.partial", "out.partial2") for p in pictures]
+    assert [name for name in left_in(tmp_path) if name.endswith("png")] == expected
+
+
+def test_one_picture_takes_one_frame(tmp_path: Path, open_sink: OpenSink) -> None:
+    with (
+        pytest.raises(SinkError, match=r"one picture, .* call the output a%06d\.png"),
+        open_sink(tmp_path / "a.png") as sink,
+    ):
+        write(sink, count=2)
+    assert left_in(tmp_path) == []
+    with open_sink(tmp_path / "a.png") as sink:
+        write(sink, count=1)
+    assert left_in(tmp_path) == ["a.png"]
+
+
+def test_no_frame_is_an_error(tmp_path: Path, open_sink: OpenSink) -> None:
+    with pytest.raises(SinkError, match="no frame to write"):
+        open_sink(tmp_path / "out" / "%d.png").finish()
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["no/where/%d.png", "nowhere/a.png", "file/%d.png"])
+def test_places_that_cannot_be_written_to(tmp_path: Path, open_sink: OpenSink, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=r"no directory|not a directory"):
+        open_sink(tmp_path / name)
+    assert left_in(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, open_sink: OpenSink) -> None:
+    sink = open_sink(tmp_path / "%d.png")
+    shutil.rmtree(sink._staging.folder)
+    with pytest.raises(SinkError, match=r"%d\.png: cannot be written: No such file"):
+        write(sink, count=64)  # the encoder works on some at a time
+
+
+# What is lost.
+
+
+def test_uneven_times_are_said_once(tmp_path: Path, open_sink: OpenSink) -> None:
+    base = Fraction(1, 1000)
+    sink = open_sink(tmp_path / "a%d.png", rate=Fraction(30), time_base=base)
+    for pts in (0, 33, 67, 100):
+        sink.write(make_frame("gbrp", pts, base))
+    assert sink.notes == []
+    for pts in (200, 233, 400):
+        sink.write(make_frame("gbrp", pts, base))
+    assert sink.notes == [
+        "timestamps are lost: frames do not come evenly, and pictures hold no time"
+    ]
+
+
+def test_other_streams_are_named(shared: Path, tmp_path: Path, open_sink: OpenSink) -> None:
+    path = shared / "media" / "generated" / "rich.mkv"
+    with av.open(str(path)) as container:
+        source = SimpleNamespace(container=container, stream=container.streams.video[0])
+        sink = open_sink(tmp_path / "%d.png", source=source, display_matrix=bytes(36))
+    holder = "png pictures cannot hold it"
+    *notes, chapters = sink.notes
+    assert all(note.endswith(holder) for note in notes)
+    whats = ["rotation", "audio", "audio", "subtitle", "subtitle", "attachment", "cover art"]
+    assert [note.partition(" stream ")[0].partition(" is ")[0] for note in notes] == whats
+    assert chapters == "2 chapters are dropped: png pictures have none"

@@ -1,0 +1,297 @@
+"""Pictures in files of their own: PNG, TIFF, DPX, OpenEXR."""
+
+import logging
+import os
+import secrets
+import shutil
+from contextlib import AbstractContextManager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from av.packet import Packet
+
+from vsr.encoding import Encoding
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.frame import Frame, Matrix, VideoInfo
+from vsr.sinks.packing import pack
+from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
+from vsr.streams import StreamSource, is_cover_art, name_of
+
+__all__ = ["ImageSink"]
+
+logger = logging.getLogger(__name__)
+
+
+class ImageSink:
+    """Pictures that appear under their names only when all of them are complete.
+
+    Until then they are in a hidden folder: inside the folder they are for, or beside it if that is
+    made at the end. Numbers begin at 1. FFmpeg's encoders work on several frames at a time.
+
+    Args:
+        path: The output: a picture, a pattern or a folder.
+        encoding: From :func:`vsr.stills.choose_still_encoding`.
+        info: Facts about the *output*: size, rate, aspect ratio, display matrix.
+        source: Whose other streams stay behind, with a note for each; None for none.
+        overwrite: Whether existing files may be replaced.
+
+    Raises:
+        SinkError: pictures of that name exist, or the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoding: Encoding,
+        info: VideoInfo,
+        *,
+        source: StreamSource | None,
+        overwrite: bool,
+    ) -> None:
+        self.frames = 0
+        """Frames written so far."""
+        self.notes: list[str] = []
+        """One line for everything that was lost; complete after :meth:`finish`."""
+        stills = find_stills(path, IMAGES, encoding.codec)
+        assert stills is not None
+        self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
+        self._coded = coded_format(encoding)
+        self._stored = 0
+        self._pace = _Pace(info.rate)
+        self._closed = False
+        self._result: Path | None = None
+        self._staging = _Staging(stills, overwrite=overwrite)
+        try:
+            with self._errors():
+                self._encoder = open_still_encoder(encoding, info, threads=0)
+        except BaseException:
+            self.abort()
+            raise
+        self._note_losses(source)
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame, and write what the encoder has ready.
+
+        Raises:
+            SinkError: encoding or writing failed, e.g. the disk is full, or a second frame comes
+                for a single picture.
+            ValueError: the frame is not what was announced.
+        """
+        if self._closed:
+            raise ValueError("the sink has been closed")
+        self._check(frame)
+        picture = pack(frame, self._coded)
+        colour = self._encoding.colour
+        picture.colorspace, picture.color_range = Matrix.RGB, colour.range
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        picture.pts, picture.time_base = self.frames, 1 / self._info.rate
+        with self._errors(listen=False):
+            self._store(self._encoder.encode(picture))
+        self.frames += 1
+        if self._pace.changes_with(frame):
+            self._warn("timestamps are lost: frames do not come evenly, and pictures hold no time")
+
+    def finish(self) -> Path:
+        """Complete the pictures and give them their names; harmless if done before.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+        """
+        if self._result is None:
+            self._complete()
+            with self._errors():
+                left = self._staging.publish(self.frames)
+            if left:
+                self._warn(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
+            self._result = self._path
+        return self._result
+
+    def keep_partial(self) -> Path:
+        """Complete what there is, in a folder of another name: ``out.partial``.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+        """
+        if self._result is None:
+            self._complete()
+            with self._errors():
+                self._result = self._staging.keep_partial()
+        return self._result
+
+    def abort(self) -> None:
+        """Delete what has been written; harmless after :meth:`finish`."""
+        self._closed = True
+        self._staging.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        elif not self._closed:
+            self.finish()
+
+    def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        return explain(f"{self._path}: cannot be written", SinkError, listen=listen)
+
+    def _check(self, frame: Frame) -> None:
+        size, wanted = (frame.width, frame.height), (self._info.width, self._info.height)
+        if frame.format != self._encoding.format or size != wanted:
+            raise ValueError(
+                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
+                f"{self._encoding.format.name} {wanted[0]}x{wanted[1]}"
+            )
+        if self._stills.pattern is None and self.frames:
+            raise SinkError(
+                f"{self._path}: is one picture, and more frames come: call the output "
+                f"{self._path.stem}%06d{self._path.suffix}, or add --frames 1"
+            )
+
+    def _store(self, packets: "list[Packet[Any]]") -> None:
+        """Write each packet, which is a whole file."""
+        for packet in packets:
+            self._stored += 1
+            with (self._staging.folder / self._stills.file(self._stored)).open("xb") as file:
+                file.write(packet)
+
+    def _complete(self) -> None:
+        """Write what the encoder still holds."""
+        if self._closed:
+            raise ValueError("the sink has been closed")
+        try:
+            with self._errors():
+                self._store(self._encoder.encode(None))
+        except BaseException:
+            self.abort()
+            raise
+        self._closed = True
+        if not self._stored:
+            self._staging.discard()
+            raise SinkError(f"{self._path}: there was no frame to write")
+
+    def _warn(self, note: str) -> None:
+        self.notes.append(note)
+        logger.warning("%s", note)
+
+    def _note_losses(self, source: StreamSource | None) -> None:
+        """One line for everything that pictures cannot hold."""
+        holder = f"{self._encoding.codec} pictures cannot hold it"
+        if self._info.display_matrix is not None:
+            self._warn(f"rotation is lost: {holder}")
+        if source is None:
+            return
+        for stream in source.container.streams:
+            if stream.index != source.stream.index and (
+                stream.type != "data" or is_cover_art(stream)
+            ):
+                self._warn(f"{name_of(stream)} is dropped: {holder}")
+        if chapters := len(source.container.chapters()):
+            self._warn(
+                f"{chapters} chapters are dropped: {self._encoding.codec} pictures have none"
+            )
+
+
+class _Pace:
+    """Notices the first frame that does not come one frame's time after the last."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._step = 1 / rate
+        self._last: int | None = None
+        self._said = False
+
+    def changes_with(self, frame: Frame) -> bool:
+        """Whether ``frame`` is the first out of step, by more than the time base rounds."""
+        last, self._last = self._last, frame.pts
+        if last is None or self._said:
+            return False
+        off = abs((frame.pts - last) * frame.time_base - self._step)
+        self._said = off > frame.time_base
+        return self._said
+
+
+class _Staging:
+    """A hidden folder for pictures that are being made, and their way to where they belong."""
+
+    def __init__(self, stills: Stills, *, overwrite: bool) -> None:
+        self._stills, self._overwrite = stills, overwrite
+        self._target = stills.folder.resolve()
+        self._whole = not self._target.exists()
+        """The folder itself is new, and made by renaming."""
+        self._refuse()
+        home = self._target.parent if self._whole else self._target
+        self.folder = home / f".{self._name()[:40]}.{secrets.token_hex(4)}.part"
+        try:
+            self.folder.mkdir()
+        except OSError as error:
+            raise SinkError(f"{stills.folder}: cannot be written to: {error.strerror}") from error
+
+    def publish(self, count: int) -> list[str]:
+        """Give ``count`` pictures their names; returns those of an earlier run that remain.
+
+        Raises:
+            SinkError: pictures have appeared meanwhile; these are kept under another name.
+            OSError: a file could not be renamed; those already renamed are deleted.
+        """
+        if self._present() and not self._overwrite:
+            kept = self.keep_partial()
+            raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
+        if self._whole and not self._target.exists():
+            self.folder.rename(self._target)
+            return []
+        done: list[Path] = []
+        try:
+            for path in sorted(self.folder.iterdir()):
+                done.append(self._target / path.name)
+                os.replace(path, done[-1])
+        except OSError:
+            for path in done:
+                path.unlink(missing_ok=True)
+            self.discard()
+            raise
+        self.discard()
+        return [name for name in self._present() if (self._stills.number(name) or 0) > count]
+
+    def keep_partial(self) -> Path:
+        """Move the pictures into a folder whose name says that they are not all."""
+        names = (f"{self._name()}.partial{number}" for number in ("", *range(2, 10_000)))
+        place = next(p for name in names if not (p := self.folder.with_name(name)).exists())
+        self.folder.rename(place)
+        return place
+
+    def discard(self) -> None:
+        """Delete the hidden folder with all that is in it."""
+        with suppress(OSError):
+            shutil.rmtree(self.folder)
+
+    def _name(self) -> str:
+        pattern = self._stills.pattern
+        name = pattern.before if pattern is not None else Path(self._stills.name).stem
+        return name.strip(" ._-") or self._target.name
+
+    def _refuse(self) -> None:
+        folder = self._stills.folder
+        if self._whole and not self._target.parent.is_dir():
+            raise SinkError(f"{folder}: there is no directory {folder.parent}")
+        if self._whole and self._stills.pattern is None:
+            raise SinkError(f"{folder / self._stills.name}: there is no directory {folder}")
+        if not self._whole and not self._target.is_dir():
+            raise SinkError(f"{folder}: is not a directory")
+        if not self._overwrite and (present := self._present()):
+            raise SinkError(f"{folder / present[0]}: already exists; -y replaces it")
+
+    def _present(self) -> list[str]:
+        """Files that are there under names of these pictures, by number."""
+        if not self._target.is_dir():
+            return []
+        numbers = {name: self._stills.number(name) for name in os.listdir(self._target)}
+        found = sorted((number, name) for name, number in numbers.items() if number is not None)
+        return [name for _, name in found]
