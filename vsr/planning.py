@@ -8,6 +8,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe
@@ -90,6 +91,11 @@ def _check_paths(config: UpscaleConfig) -> None:
         if images is not None and stills.overlap(images.paths):
             raise ConfigError(f"{output}: input and output are the same pictures")
         return
+    _check_output(config, output)
+
+
+def _check_output(config: UpscaleConfig, output: Path) -> None:
+    """Whether a media file can appear as ``output``."""
     if output.is_dir():
         raise SinkError(f"{output}: is a directory")
     if not output.resolve().parent.is_dir():

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -282,7 +281,6 @@ def _versions() -> Json:
         },
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "executable": Path(sys.executable).name,
     }
 
 

@@ -1,0 +1,218 @@
+"""The record of a run: its schema, and each claim held against the files it speaks of."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from jsonschema import Draft202012Validator
+
+from vsr.cli import main
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.errors import SinkError
+from vsr.options import build_parser, make_config
+from vsr.pipeline import upscale
+from vsr.progress import Progress
+from vsr.record import SCHEMA
+from vsr.report import FrameTimes
+from vsr.sync import largest_difference, read_timing
+
+pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe")
+
+
+@pytest.fixture
+def validate(root):
+    schema = json.loads((root / "docs" / "record.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+
+    def check(path: Path):
+        record = json.loads(path.read_text())
+        Draft202012Validator(schema).validate(record)
+        return record
+
+    return check
+
+
+def run(source, target, *arguments):
+    options = ["--model", "identity", "--progressive", "--log-level", "error", *arguments]
+    assert main([str(source), str(target), *options]) == 0
+    return target.with_name(target.name + ".json")
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ends(path):
+    """Where the picture and each sound end, by ffprobe's packets."""
+    command = ["ffprobe", "-v", "error", "-show_packets", "-of", "json", "-show_streams", path]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    kinds = {s["index"]: s["codec_type"] for s in found["streams"]}
+    last: dict[int, float] = {}
+    for packet in found["packets"]:
+        end = float(packet["pts_time"]) + float(packet["duration_time"])
+        last[packet["stream_index"]] = max(end, last.get(packet["stream_index"], 0))
+    by_kind: dict[str, list[float]] = {"video": [], "audio": []}
+    for index, end in sorted(last.items()):
+        by_kind[kinds[index]].append(end)
+    return by_kind
+
+
+def test_it_says_what_happened(make_clip, tmp_path, validate):
+    source, target = make_clip("in.mp4"), tmp_path / "out.mkv"
+    record = validate(run(source, target, "--target", "archive"))
+    assert record["schema"] == SCHEMA
+    assert record["input"]["sha256"] == sha256(source)
+    assert record["output"]["sha256"] == sha256(target)
+    assert record["output"]["size"] == target.stat().st_size
+    assert record["output"]["encoder_options"]["slicecrc"] == "1"
+    assert (tmp_path / record["output"]["framemd5"]).exists()
+    assert (record["input"]["frames_read"], record["output"]["frames"]) == (12, 12)
+    assert record["input"]["colour"]["matrix"] == {"value": "smpte170m", "origin": "guessed"}
+    assert [(s["kind"], s["fate"]) for s in record["streams"]] == [
+        ("video", "upscale"), ("audio", "copy")
+    ]  # fmt: skip
+    guesses = [n["text"] for n in record["notes"] if n["kind"] == "input"]
+    assert any("matrix not tagged" in text for text in guesses)
+    assert record["versions"]["pyav"] == av.__version__
+
+
+def test_sync_is_what_ffprobe_sees(make_clip, tmp_path, validate):
+    source, target = make_clip("in.mp4", frames=30, rate=30), tmp_path / "out.mkv"
+    sync = validate(run(source, target, "--record"))["sync"]
+    assert (sync["frames_in"], sync["frames_out"]) == (30, 30)
+    assert 0 < sync["largest_difference"] <= 0.0005  # Matroska rounds to milliseconds
+    before, after = ends(source), ends(target)
+    audio = sync["audio"][0]
+    for end, (found, kind) in {
+        sync["video_end_in"]: (before, "video"), sync["video_end_out"]: (after, "video"),
+        audio["end_in"]: (before, "audio"), audio["end_out"]: (after, "audio"),
+    }.items():  # fmt: skip
+        assert found[kind] == [pytest.approx(end, abs=2e-6)]
+    assert audio["video_minus_audio_in"] == pytest.approx(
+        sync["video_end_in"] - audio["end_in"], abs=1e-8
+    )
+
+
+def test_a_moved_frame_shows():
+    times = FrameTimes(time_base=Fraction(1, 1000))
+    times.pts.extend([0, 40, 80])
+    exact = [Fraction(0), Fraction(40, 1000), Fraction(80, 1000)]
+    assert largest_difference(times, exact) == 0
+    assert largest_difference(times, [*exact[:2], Fraction(83, 1000)]) == Fraction(3, 1000)
+    assert largest_difference(times, exact[:2]) is None
+
+
+def test_the_command_does_the_same(make_clip, tmp_path, validate):
+    source = make_clip("in.mp4")
+    first = validate(run(source, tmp_path / "a.mkv", "--target", "archive", "--frames", "5"))
+    command = first["run"]["command"][1:]
+    again = make_config(build_parser().parse_intermixed_args(command))
+    assert again.encoder.codec == "ffv1"
+    assert (again.frames, again.record, again.framemd5) == (5, True, True)
+    assert first["sync"]["audio"][0]["end_in"] is None  # only a part was wanted
+
+
+def test_colour_says_who_said_it(make_clip, tmp_path, validate):
+    record = validate(
+        run(make_clip("in.mp4"), tmp_path / "a.mkv", "--record", "-colorspace", "bt709")
+    )
+    colour = record["input"]["colour"]
+    assert colour["matrix"] == {"value": "bt709", "origin": "given"}
+    assert colour["range"]["origin"] == "guessed"
+    assert record["output"]["colour"]["matrix"] == "bt709"
+
+
+def test_weights_are_named(make_clip, tmp_path, validate, root):
+    source, target = make_clip("in.mp4", frames=2), tmp_path / "a.mkv"
+    config = UpscaleConfig(input=source, output=target, model="span", record=True)
+    upscale(config)
+    processing = validate(tmp_path / "a.mkv.json")["processing"]
+    assert processing["weights"] == {
+        "file": "span-x2.safetensors", "licence": "Apache-2.0",
+        "sha256": sha256(root / "models" / "span-x2.safetensors"),
+    }  # fmt: skip
+    assert (processing["architecture"], processing["scale"]) == ("span", 2)
+
+
+def test_an_interrupted_run_has_a_record_beside_its_part(make_clip, tmp_path, validate):
+    source, target = make_clip("in.mp4"), tmp_path / "out.mkv"
+    config = UpscaleConfig(
+        input=source, output=target, model="identity", record=True,
+        encoder=EncoderConfig(codec="ffv1"),
+    )  # fmt: skip
+    seen: list[Progress] = []
+    upscale(config, on_progress=seen.append, should_stop=lambda: len(seen) == 4)
+    record = validate(tmp_path / "out.partial.mkv.json")
+    assert record["run"]["interrupted"]
+    assert record["output"]["frames"] == record["sync"]["frames_out"] == 4
+    assert not (tmp_path / "out.mkv.json").exists()
+
+
+def test_records_are_not_replaced_unless_asked(make_clip, tmp_path, capsys):
+    (tmp_path / "out.mkv.json").write_text("mine")
+    arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mkv"), "--model=identity"]
+    assert main([*arguments, "--target", "archive"]) == 1
+    assert "out.mkv.json: already exists; -y replaces it" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mkv.json"]
+    assert main([*arguments, "--target", "archive", "-y", "--log-level=error"]) == 0
+    assert json.loads((tmp_path / "out.mkv.json").read_text())["schema"] == SCHEMA
+
+
+def test_an_output_without_its_record_is_said_to_be_complete(make_clip, tmp_path, capsys):
+    (tmp_path / "out.mkv.json").mkdir()
+    arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mkv"), "--model=identity"]
+    assert main([*arguments, "--record", "-y", "--log-level=error"]) == 1
+    err = capsys.readouterr().err
+    assert "out.mkv.json: cannot be written" in err
+    assert "out.mkv is complete" in err
+    assert len(read_timing(tmp_path / "out.mkv").pts) == 12
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_python_raises_what_the_command_says(make_clip, tmp_path):
+    (tmp_path / "out.mkv.json").mkdir()
+    config = UpscaleConfig(
+        input=make_clip("in.mp4"), output=tmp_path / "out.mkv", model="identity", record=True,
+        overwrite=True,
+    )  # fmt: skip
+    with pytest.raises(SinkError, match="complete"):
+        upscale(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("archivematica/0239.mpg", lambda r: r["timestamps"]["repaired"] > 0
+         and r["timestamps"]["repaired"] == len(r["timestamps"]["frames"])),
+        ("generated/corr_base.ts", lambda r: 0 < len(r["damage"]["frames"])
+         == r["damage"]["concealed"]),
+        ("generated/rich.mkv", lambda r: [s["fate"] for s in r["streams"]]
+         == ["upscale", *["copy"] * 5, "attach"] and len(r["sync"]["audio"]) == 2),
+        ("androidx/sample_with_invalid_nalu.mp4", lambda r: r["damage"]["refused_packets"] == 1),
+        ("generated/cov.mp4", lambda r: r["streams"][-1]["kind"] == "cover art"),
+        ("mdn/friday.mp4", lambda r: r["sync"]["audio"][0]["end_in"] is not None),
+    ],
+)  # fmt: skip
+def test_real_files(shared, tmp_path, validate, name, check):
+    source = shared / "media" / name
+    record = validate(run(source, tmp_path / "out.mkv", "--record", "--preset", "ultrafast"))
+    assert check(record), json.dumps(record, indent=1)
+    sync = record["sync"]
+    assert sync["frames_out"] == sync["frames_in"] == record["input"]["frames_delivered"]
+    assert sync["largest_difference"] <= 0.0005
+    for audio in sync["audio"]:
+        moved = audio["video_minus_audio_out"] - audio["video_minus_audio_in"]
+        assert abs(moved) < 0.003
+
+
+def test_a_stream_that_stays_behind_is_named(shared, tmp_path, validate):
+    source = shared / "media" / "generated" / "rich.mkv"
+    record = validate(run(source, tmp_path / "out.mp4", "--record", "--frames", "5"))
+    dropped = {s["index"]: s["reason"] for s in record["streams"] if s["fate"] == "drop"}
+    assert "mp4 cannot hold it" in dropped[3]
+    assert [n for n in record["notes"] if n["kind"] == "loss"]
