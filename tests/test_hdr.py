@@ -9,11 +9,14 @@ import pytest
 
 from vsr.hdr import (
     BITSTREAM_OPTIONS,
+    AmbientViewing,
     ContentLight,
     HdrMetadata,
     MasteringDisplay,
     encoder_options,
     held_by_container,
+    lost_metadata,
+    parse_ambient_viewing,
     parse_content_light,
     parse_mastering_display,
 )
@@ -77,6 +80,22 @@ def test_content_light_is_read_and_checked():
             parse_content_light(data)
 
 
+def test_ambient_viewing_environment_is_read_and_checked():
+    d65 = (15635, 50000, 16450, 50000)
+    found = parse_ambient_viewing(struct.pack("<6i", 3_140_000, 10_000, *d65))
+    light = (Fraction("0.3127"), Fraction("0.329"))
+    assert found == AmbientViewing(illuminance=Fraction(314), light=light)
+    assert found.in_units() == (3_140_000, 15635, 16450)
+    for data, reason in (
+        (struct.pack("<6i", 0, 1, *d65), "it is 0 lux, which means unknown"),
+        (struct.pack("<6i", 5, 0, *d65), "it has denominators of 0"),
+        (struct.pack("<6i", 5, 1, 1, 1, 1, 1), "its light is no chromaticity"),
+        (bytes(23), "it is cut off after 23 bytes"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            parse_ambient_viewing(data)
+
+
 def test_units_are_those_of_the_standard():
     units = (13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50)
     assert DISPLAY.in_units() == units
@@ -113,3 +132,18 @@ def test_other_encoders_and_containers_hold_nothing():
     assert held_by_container("matroska", "ffv1")
     assert not held_by_container("avi", "ffv1")
     assert not held_by_container("matroska", "rawvideo")
+
+
+def test_losses_have_names():
+    ambient = AmbientViewing(illuminance=Fraction(314), light=DISPLAY.white)
+    everything = HdrMetadata(mastering=DISPLAY, light=LIGHT, ambient=ambient)
+    surroundings = "the ambient viewing environment"
+    assert lost_metadata(everything, "libx265", "hevc", "mov") == []
+    assert lost_metadata(everything, "libx265", "hevc", "matroska") == [surroundings]
+    assert lost_metadata(everything, "libx265", "hevc", "mpegts") == [surroundings]
+    assert lost_metadata(everything, "ffv1", "ffv1", "avi") == [
+        "HDR mastering metadata",
+        surroundings,
+    ]
+    assert lost_metadata(HdrMetadata(ambient=ambient), "ffv1", "ffv1", "avi") == [surroundings]
+    assert lost_metadata(None, "ffv1", "ffv1", "avi") == []

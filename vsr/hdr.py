@@ -6,6 +6,7 @@ is needed here.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,11 +14,14 @@ __all__ = [
     "BITSTREAM_OPTIONS",
     "HDR_TRANSFERS",
     "SAMPLE_ENTRIES",
+    "AmbientViewing",
     "ContentLight",
     "HdrMetadata",
     "MasteringDisplay",
     "encoder_options",
     "held_by_container",
+    "lost_metadata",
+    "parse_ambient_viewing",
     "parse_content_light",
     "parse_mastering_display",
 ]
@@ -29,6 +33,7 @@ CHROMATICITY_UNITS = 50_000
 """Units of ST 2086 in 1, as HEVC, AVC and ISO base media files store chromaticities."""
 LUMINANCE_UNITS = 10_000
 """Units of ST 2086 in 1 cd/m²."""
+_ILLUMINANCE_UNITS = 10_000
 
 BITSTREAM_OPTIONS = {
     "libx264": "x264-params", "libx264rgb": "x264-params", "libx265": "x265-params",
@@ -41,7 +46,8 @@ SAMPLE_ENTRIES = {
 }  # fmt: skip
 """Codecs beside which containers hold static HDR metadata; QuickTime's names of them."""
 _CONTAINERS = ("mp4", "mov", "matroska", "webm")
-_MASTERING, _LIGHT = struct.Struct("<22i"), struct.Struct("<2I")
+_HOLD_AMBIENT = ("mp4", "mov")
+_MASTERING, _LIGHT, _AMBIENT = map(struct.Struct, ("<22i", "<2I", "<6i"))
 _BRIGHTEST = 0xFFFF_FFFF // LUMINANCE_UNITS
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
@@ -80,11 +86,26 @@ class ContentLight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AmbientViewing:
+    """The surroundings a picture is to be seen in, H.274 (8.14)."""
+
+    illuminance: Fraction
+    """lux."""
+    light: Chromaticity
+
+    def in_units(self) -> tuple[int, int, int]:
+        """Illuminance in 0.0001 lux, x and y of the light in ST 2086's units."""
+        x, y = (round(value * CHROMATICITY_UNITS) for value in self.light)
+        return round(self.illuminance * _ILLUMINANCE_UNITS), x, y
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HdrMetadata:
     """What is known of an HDR picture beside its colour tags."""
 
     mastering: MasteringDisplay | None = None
     light: ContentLight | None = None
+    ambient: AmbientViewing | None = None
 
 
 # -- FFmpeg's side data ----------------------------------------------------------------------------
@@ -106,12 +127,9 @@ def parse_mastering_display(data: bytes) -> MasteringDisplay:
     if not has_primaries or not has_luminance:
         missing = "luminance" if has_primaries else "primaries"
         raise ValueError(f"its {missing} is flagged as not set")
-    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-    if any(denominator <= 0 for _, denominator in pairs):
-        raise ValueError("it has denominators of 0")
-    values = [Fraction(*pair) for pair in pairs]
+    values = _rationals(numbers)
     red, green, blue, white = points = list(zip(values[:8:2], values[1:8:2], strict=True))
-    if any(x < 0 or y <= 0 or x + y > 1 for x, y in points):
+    if not _are_chromaticities(points):
         raise ValueError("its primaries are no chromaticities")
     darkest, brightest = values[8:]
     if not 0 <= darkest < brightest <= _BRIGHTEST:
@@ -140,6 +158,35 @@ def parse_content_light(data: bytes) -> ContentLight:
     if max(max_cll, max_fall) > 0xFFFF:
         raise ValueError(f"{max_cll} and {max_fall} cd/m² are beyond its 16 bits")
     return ContentLight(max_cll=max_cll, max_fall=max_fall)
+
+
+def parse_ambient_viewing(data: bytes) -> AmbientViewing:
+    """Read FFmpeg's ``AVAmbientViewingEnvironment``.
+
+    Args:
+        data: 24 bytes: three rationals, illuminance in lux and x, y of the light.
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if len(data) < _AMBIENT.size:
+        raise ValueError(f"it is cut off after {len(data)} bytes")
+    illuminance, *light = _rationals(_AMBIENT.unpack_from(data))
+    if illuminance <= 0:
+        raise ValueError("it is 0 lux, which means unknown")
+    if not _are_chromaticities([(light[0], light[1])]):
+        raise ValueError("its light is no chromaticity")
+    return AmbientViewing(illuminance=illuminance, light=(light[0], light[1]))
+
+
+def _rationals(numbers: Sequence[int]) -> list[Fraction]:
+    if any(denominator <= 0 for denominator in numbers[1::2]):
+        raise ValueError("it has denominators of 0")
+    return [Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def _are_chromaticities(points: list[Chromaticity]) -> bool:
+    return all(x >= 0 and y > 0 and x + y <= 1 for x, y in points)
 
 
 # -- Encoders --------------------------------------------------------------------------------------
@@ -198,3 +245,16 @@ def _levels(light: ContentLight) -> str:
 def held_by_container(muxer: str, codec: str) -> bool:
     """Whether FFmpeg's ``muxer`` stores static HDR metadata beside ``codec`` (canonical name)."""
     return muxer in _CONTAINERS and codec in SAMPLE_ENTRIES
+
+
+def lost_metadata(hdr: HdrMetadata | None, encoder: str, codec: str, muxer: str) -> list[str]:
+    """Names of what neither FFmpeg's ``encoder`` (of ``codec``) nor its ``muxer`` hold."""
+    if hdr is None:
+        return []
+    boxed = held_by_container(muxer, codec)
+    lost = []
+    if (hdr.mastering or hdr.light) and not boxed and encoder not in BITSTREAM_OPTIONS:
+        lost.append("HDR mastering metadata")
+    if hdr.ambient and not (boxed and muxer in _HOLD_AMBIENT):
+        lost.append("the ambient viewing environment")
+    return lost

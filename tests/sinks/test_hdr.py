@@ -13,7 +13,7 @@ import av
 import pytest
 
 from vsr.frame import Colour, Range, Siting
-from vsr.hdr import ContentLight, HdrMetadata, MasteringDisplay
+from vsr.hdr import AmbientViewing, ContentLight, HdrMetadata, MasteringDisplay
 from vsr.sources.side_data import hdr_metadata
 
 HDR = HdrMetadata(
@@ -167,6 +167,18 @@ def test_either_half_stands_alone(tmp_path, tools, extension, half):
     if half == "mastering":
         wanted = {key: value for key, value in EXPECTED.items() if key not in wanted}
     assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("extension", "codec"), [("mp4", "libx265"), ("mov", "libx265"), ("mov", "prores_ks")]
+)
+def test_surroundings_are_kept_in_a_box(tmp_path, tools, extension, codec):
+    white = (Fraction("0.3127"), Fraction("0.329"))
+    ambient = AmbientViewing(illuminance=Fraction(314), light=white)
+    path = tmp_path / f"a.{extension}"
+    make(tools, path, codec, hdr=HdrMetadata(ambient=ambient))
+    box = struct.pack(">I4sI2H", 16, b"amve", 3_140_000, 15635, 16450)
+    assert path.read_bytes().count(box) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """HDR metadata of real files, and what is said of side data that cannot be carried."""
 
 import json
+import struct
 import subprocess
 from fractions import Fraction
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 import av
 import pytest
 
-from vsr.hdr import ContentLight, HdrMetadata
+from vsr.hdr import AmbientViewing, ContentLight, HdrMetadata
 from vsr.sources.side_data import hdr_metadata
 
 
@@ -55,12 +56,15 @@ def test_a_phone_that_sets_no_luminance(shared):
 
 
 def test_dolby_vision_leaves_its_base_layer(shared):
-    found, notes = read(shared / "media/androidx/dolbyVision-hdr.MOV")
-    assert found is None
-    assert notes == [
-        "the ambient viewing environment is dropped",
-        "Dolby Vision metadata (profile 8.4) is dropped, the base layer (HLG) is kept",
-    ]
+    path = shared / "media/androidx/dolbyVision-hdr.MOV"
+    found, notes = read(path)
+    data = path.read_bytes()
+    lux, x, y = struct.unpack_from(">I2H", data, data.index(b"amve") + 4)
+    light = (Fraction(x, 50_000), Fraction(y, 50_000))
+    assert found == HdrMetadata(
+        ambient=AmbientViewing(illuminance=Fraction(lux, 10_000), light=light)
+    )
+    assert notes == ["Dolby Vision metadata (profile 8.4) is dropped, the base layer (HLG) is kept"]
 
 
 @pytest.mark.parametrize("name", ["androidx/hlg10-color-test.mp4", "mdn/friday.mp4"])

@@ -1,9 +1,9 @@
 """Streams that carry HDR metadata into the container.
 
-FFmpeg's muxers write mastering display and content light level from a stream's side data, which
-PyAV cannot set, but does copy from a stream that it reads. So a header of a QuickTime file with one
-track, no samples and the boxes ``mdcv`` and ``clli`` is made in memory (ISO/IEC 14496-12; both
-boxes also stand in QuickTime's specification), read by FFmpeg, and its stream is the template.
+FFmpeg's muxers write mastering display and the like from a stream's side data, which PyAV cannot
+set, but does copy from a stream that it reads. So a header of a QuickTime file with one track, no
+samples and the boxes ``mdcv``, ``clli`` and ``amve`` (ISO/IEC 14496-12) is made in memory and read
+by FFmpeg; its stream is the template.
 """
 
 import io
@@ -15,7 +15,7 @@ import av
 import av.logging
 from av.video.stream import VideoStream
 
-from vsr.hdr import SAMPLE_ENTRIES, ContentLight, HdrMetadata, MasteringDisplay
+from vsr.hdr import SAMPLE_ENTRIES, AmbientViewing, ContentLight, HdrMetadata, MasteringDisplay
 
 __all__ = ["template"]
 
@@ -37,7 +37,9 @@ def template(codec: str, hdr: HdrMetadata) -> Iterator[VideoStream]:
 
 
 def _header(kind: bytes, hdr: HdrMetadata) -> bytes:
-    entry = _box(kind, _picture(), _mastering(hdr.mastering), _light(hdr.light))
+    entry = _box(
+        kind, _picture(), _mastering(hdr.mastering), _light(hdr.light), _ambient(hdr.ambient)
+    )
     descriptions = _full_box(b"stsd", struct.pack(">I", 1), entry)
     media = _box(
         b"mdia",
@@ -68,6 +70,12 @@ def _light(light: ContentLight | None) -> bytes:
     if light is None:
         return b""
     return _box(b"clli", struct.pack(">2H", light.max_cll, light.max_fall))
+
+
+def _ambient(ambient: AmbientViewing | None) -> bytes:
+    if ambient is None:
+        return b""
+    return _box(b"amve", struct.pack(">I2H", *ambient.in_units()))
 
 
 def _full_box(kind: bytes, *parts: bytes) -> bytes:

@@ -7,7 +7,12 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.hdr import HdrMetadata, parse_content_light, parse_mastering_display
+from vsr.hdr import (
+    HdrMetadata,
+    parse_ambient_viewing,
+    parse_content_light,
+    parse_mastering_display,
+)
 
 __all__ = ["hdr_metadata"]
 
@@ -17,8 +22,6 @@ _DROPPED = {
     "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
     "dynamic_hdr_smpte_2094_app5": "SMPTE ST 2094-50 dynamic metadata",
     "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
-    "ambient_viewing_environment": "the ambient viewing environment",
-    "AMBIENT_VIEWING_ENVIRONMENT": "the ambient viewing environment",
     "icc_profile": "the ICC profile",
     "ICC_PROFILE": "the ICC profile",
     "stereo_3d": "the description of stereoscopic 3D",
@@ -53,8 +56,12 @@ def hdr_metadata(stream: VideoStream, frame: VideoFrame) -> tuple[HdrMetadata | 
         "content light level", parse_content_light,
         _found(stream, frame, SideDataType.CONTENT_LIGHT_LEVEL), notes,
     )  # fmt: skip
-    known = HdrMetadata(mastering=mastering, light=light) if mastering or light else None
-    return known, [*notes, *_dropped(stream, frame)]
+    ambient = _first_valid(
+        "ambient viewing environment", parse_ambient_viewing,
+        _found(stream, frame, SideDataType.AMBIENT_VIEWING_ENVIRONMENT), notes,
+    )  # fmt: skip
+    known = HdrMetadata(mastering=mastering, light=light, ambient=ambient)
+    return None if known == HdrMetadata() else known, [*notes, *_dropped(stream, frame)]
 
 
 def _found(
