@@ -6,6 +6,7 @@ formats has one of the encoder's that holds the same samples (:func:`coded_forma
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from av.codec.context import CodecContext
@@ -177,8 +178,8 @@ def open_still_encoder(encoding: Encoding, info: VideoInfo, *, threads: int) -> 
     colour = encoding.colour
     context.color_range, context.colorspace = colour.range, Matrix.RGB
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-    if info.sar is not None:
-        context.sample_aspect_ratio = info.sar
+    # Pixels of pictures are square unless said otherwise; FFmpeg would write 0:1 for "unknown".
+    context.sample_aspect_ratio = info.sar or Fraction(1)
     context.open()
     return context
 

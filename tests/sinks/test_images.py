@@ -170,6 +170,16 @@ def test_untagged_pictures_stay_so(tmp_path: Path, open_sink: OpenSink) -> None:
     assert not any(chunk in data for chunk in (b"cICP", b"gAMA", b"cHRM", b"sRGB"))
 
 
+@pytest.mark.parametrize("extension", ["png", "tif", "dpx", "exr"])
+def test_pixels_of_unknown_shape_are_square(
+    tmp_path: Path, open_sink: OpenSink, extension: str
+) -> None:
+    name = "gbrpf32le" if extension == "exr" else "gbrp"
+    with open_sink(tmp_path / f"a.{extension}", name, sar=None) as sink:
+        write(sink, name, 1)
+    assert probe(tmp_path / f"a.{extension}")["sample_aspect_ratio"] == "1:1"
+
+
 def test_options_reach_the_encoder(tmp_path: Path, open_sink: OpenSink) -> None:
     sizes = []
     for compression in ("raw", "deflate"):
