@@ -210,6 +210,23 @@ def test_real_files(shared, tmp_path, validate, name, check):
         assert abs(moved) < 0.003
 
 
+def test_pictures_have_the_hash_of_their_list(make_clip, tmp_path, validate):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    clip = make_clip("in.mkv", codec="ffv1", frames=3, audio=False)
+    run(clip, folder / "%03d.png")
+    record = validate(run(folder, tmp_path / "out.mkv", "--target", "archive", "-r", "18"))
+    listing = "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
+    found = record["input"]
+    assert (found["pictures"], found["rate"]) == (3, "18/1")
+    assert found["sha256"] == hashlib.sha256(listing.encode()).hexdigest()
+    assert found["size"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert record["streams"][0]["fate"] == "upscale"
+    pictures = validate(run(clip, tmp_path / "%d.png", "--record"))
+    assert pictures["output"]["pictures"] == 3
+    assert pictures["sync"] is None
+
+
 def test_a_stream_that_stays_behind_is_named(shared, tmp_path, validate):
     source = shared / "media" / "generated" / "rich.mkv"
     record = validate(run(source, tmp_path / "out.mp4", "--record", "--frames", "5"))

@@ -126,10 +126,11 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
     yield _file(plan)
     for entry in list_streams(plan):
         yield f"stream {entry.index}: {_stream(entry)}"
-    if chapters := len(source.container.chapters()):
-        yield f"chapters: {chapters}"
+    if source.others is not None and (chapters := source.container.chapters()):
+        yield f"chapters: {len(chapters)}"
     yield "colour: " + ", ".join(
-        f"{name} {tag.value} ({tag.origin})" for name, tag in input_colour(plan).items()
+        f"{name} {tag.value}" + (f" ({tag.origin})" if tag.origin != "unknown" else "")
+        for name, tag in input_colour(plan).items()
     )
     yield f"picture: {_picture(info)}"
     if source.fields is not None:
@@ -142,8 +143,9 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
 
 
 def _file(plan: Plan) -> str:
-    path, info = plan.config.input, plan.source.info
-    parts = ["standard input" if path == PIPE else str(path), plan.source.container.format.name]
+    path, info, source = plan.config.input, plan.source.info, plan.source
+    kind = "pictures" if source.others is None else source.container.format.name
+    parts = ["standard input" if path == PIPE else str(path), kind]
     if path.is_file():
         parts.append(f"{path.stat().st_size:,} bytes")
     if info.duration is not None:
@@ -154,7 +156,9 @@ def _file(plan: Plan) -> str:
 def _stream(entry: StreamEntry) -> str:
     language = f"({entry.language})" if entry.language else ""
     what = " ".join(filter(None, (entry.kind, entry.codec, language)))
-    return ", ".join(filter(None, (what, entry.details, _FATES[entry.fate])))
+    implied = entry.fate == "drop" and not entry.reason
+    fate = "carried as metadata" if implied else _FATES[entry.fate]
+    return ", ".join(filter(None, (what, entry.details, fate)))
 
 
 def _picture(info: VideoInfo) -> str:

@@ -11,26 +11,29 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from safetensors import SafetensorError, safe_open
 
+from vsr.config import PIPE
 from vsr.frame import Colour
 from vsr.index import find_model, locate
 from vsr.planning import Plan
+from vsr.sources.images import find_images
 from vsr.streams import Handling, codec_of, is_cover_art, plan_route, to_fraction
 from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
 
 __all__ = [
+    "Content",
     "Origin",
     "StreamEntry",
     "Tag",
     "Weights",
     "colour_tags",
-    "file_sha256",
+    "content_of",
     "find_weights",
     "input_colour",
     "list_streams",
 ]
 
-Origin = Literal["given", "declared", "guessed"]
-"""By the user, by the input, by rule."""
+Origin = Literal["given", "declared", "guessed", "unknown"]
+"""Said by the user, by the input, by rule, or by nobody because nothing needs it."""
 Fate = Handling | Literal["upscale"]
 
 _WORDS = {
@@ -75,9 +78,29 @@ class Weights:
     """As its index or its file states it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Size and hash of a file or of pictures; all None where nothing can be read again."""
+
+    size: int | None = None
+    """Bytes, of all pictures together."""
+    sha256: str | None = None
+    """Of several pictures, that of the list of their hashes, as ``sha256sum`` writes it."""
+    pictures: int | None = None
+    """How many files they are; None for a single file."""
+
+
 def list_streams(plan: Plan) -> list[StreamEntry]:
     """Every stream of the input, in its order."""
-    source = plan.source
+    source, info = plan.source, plan.source.info
+    if source.others is None:  # pictures
+        details = f"{info.width}x{info.height} {info.format.name}"
+        return [
+            StreamEntry(
+                index=0, kind="video", codec=info.codec, language=None, details=details,
+                fate="upscale",
+            )
+        ]  # fmt: skip
     entries = []
     for stream in source.container.streams:
         if stream.index == source.stream.index:
@@ -134,6 +157,8 @@ def input_colour(plan: Plan) -> dict[str, Tag]:
             origin = "given"
         elif getattr(declared, name) not in (_UNSPECIFIED[name], None):
             origin = "declared"
+        elif value == "unknown":
+            origin = "unknown"
         found[name] = Tag(value=value, origin=origin)
     return found
 
@@ -143,7 +168,7 @@ def find_weights(plan: Plan) -> Weights | None:
     config = plan.config
     if config.weights is not None:
         return Weights(
-            path=config.weights, sha256=file_sha256(config.weights),
+            path=config.weights, sha256=_sha256(config.weights),
             licence=_stated_licence(config.weights),
         )  # fmt: skip
     scale: int | Fraction | None = plan.network.scale
@@ -152,7 +177,7 @@ def find_weights(plan: Plan) -> Weights | None:
         return None
     path = locate(entry)
     licence = entry.licence or _stated_licence(path)
-    return Weights(path=path, sha256=file_sha256(path), licence=licence)
+    return Weights(path=path, sha256=_sha256(path), licence=licence)
 
 
 def _stated_licence(path: Path) -> str | None:
@@ -164,11 +189,26 @@ def _stated_licence(path: Path) -> str | None:
     return metadata.get("license") or metadata.get("licence")
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal.
+def content_of(path: Path) -> Content:
+    """Size and hash of what ``path`` names: a file, pictures, or a pipe that is gone.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: a file cannot be read.
     """
+    if path == PIPE:
+        return Content()
+    if path.is_file():
+        return Content(size=path.stat().st_size, sha256=_sha256(path))
+    found = find_images(path)
+    if found is None:
+        return Content()
+    listing = "".join(f"{_sha256(picture)}  {picture.name}\n" for picture in found.paths)
+    return Content(
+        size=sum(picture.stat().st_size for picture in found.paths), pictures=len(found.paths),
+        sha256=hashlib.sha256(listing.encode()).hexdigest(),
+    )  # fmt: skip
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -19,19 +20,19 @@ import av
 import torch
 
 import vsr
-from vsr.config import PIPE
 from vsr.device import choose_device, describe
 from vsr.errors import SinkError
 from vsr.flags import command_line
 from vsr.inventory import (
     colour_tags,
-    file_sha256,
+    content_of,
     find_weights,
     input_colour,
     list_streams,
 )
 from vsr.planning import Plan
 from vsr.report import Report
+from vsr.stills import IMAGES
 from vsr.sync import largest_difference, read_timing
 from vsr.targets import framemd5_path, record_path
 
@@ -106,7 +107,7 @@ def _input(plan: Plan) -> Json:
     source, config = plan.source, plan.config
     info, fields = source.info, source.fields
     return {
-        **_file(config.input),
+        **_content(config.input),
         "codec": info.codec,
         "width": info.width, "height": info.height, "pixel_format": info.format.name,
         "colour": {
@@ -144,7 +145,7 @@ def _output(plan: Plan, report: Report) -> Json:
     info, encoding = plan.info, plan.encoding
     hashes = framemd5_path(report.output)
     return {
-        **_file(report.output),
+        **_content(report.output),
         "container": encoding.muxer,
         "encoder": encoding.codec,
         "encoder_options": encoding.options,
@@ -204,11 +205,12 @@ def _notes(plan: Plan, report: Report) -> Iterator[Json]:
 def _sync(plan: Plan, report: Report) -> Json | None:
     """Times of the frames delivered against those in the output, and where sound ends."""
     assert report.output is not None
-    if not report.output.is_file() or plan.encoding.muxer == "image2":
+    if plan.encoding.muxer == IMAGES:
         return None
     entries = list_streams(plan)
-    before = [e for e in entries if e.index < plan.source.stream.index and e.kind == "video"]
-    found = read_timing(report.output, video=sum(e.fate == "copy" for e in before))
+    picture = next(place for place, entry in enumerate(entries) if entry.fate == "upscale")
+    before = [e for e in entries[:picture] if (e.kind, e.fate) == ("video", "copy")]
+    found = read_timing(report.output, video=len(before))
     audio = [entry for entry in entries if entry.kind == "audio"]
     ends_in = _input_audio_ends(plan, len(audio))
     copied = [
@@ -259,11 +261,8 @@ def _input_audio_ends(plan: Plan, count: int) -> list[Fraction | None]:
 # Facts.
 
 
-def _file(path: Path) -> Json:
-    """Name, size and hash; the latter two only of a file, not of a pipe or a folder."""
-    if path == PIPE or not path.is_file():
-        return {"path": str(path), "size": None, "sha256": None}
-    return {"path": str(path), "size": path.stat().st_size, "sha256": file_sha256(path)}
+def _content(path: Path) -> Json:
+    return {"path": str(path), **asdict(content_of(path))}
 
 
 def _versions() -> Json:

@@ -1,0 +1,161 @@
+"""A dry run writes nothing, fails where the run would, and says what the run then does."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from vsr.cli import main
+from vsr.config import UpscaleConfig
+from vsr.dryrun import dry_run
+from vsr.options import build_parser, make_config
+from vsr.planning import make_plan
+
+
+def say(capsys, *arguments):
+    """What the command prints: its sections, each a list of lines."""
+    assert main([*map(str, arguments), "--dry-run", "--model", "identity"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    sections: dict[str, list[str]] = {}
+    title = ""
+    for line in out.splitlines():
+        if line.startswith("  "):
+            sections[title].append(line.strip())
+        else:
+            title = line
+            sections[title] = []
+    assert list(sections) == ["Input", "Work", "Output", "Dropped", "Time"]
+    return sections
+
+
+def the(lines, start):
+    (found,) = [line for line in lines if line.startswith(start)]
+    return found
+
+
+def test_nothing_is_written(make_clip, tmp_path, capsys, monkeypatch):
+    scratch, folder = tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    said = say(capsys, make_clip("in.mp4"), folder / "out.mkv", "--target", "archive")
+    assert list(folder.iterdir()) == list(scratch.iterdir()) == []
+    assert f"beside it: {folder}/out.mkv.framemd5" in said["Output"]
+    assert f"beside it: {folder}/out.mkv.json" in said["Output"]
+    assert said["Dropped"] == ["nothing"]
+    assert the(said["Time"], "expected").startswith("expected: 12 frames, about 1 s")
+
+
+def test_colour_says_who_said_it(make_clip, tmp_path, capsys):
+    source = make_clip("in.mp4")
+    colour = the(say(capsys, source, tmp_path / "o.mkv", "-color_range", "pc")["Input"], "colour")
+    assert "matrix smpte170m (guessed)" in colour
+    assert "range pc (given)" in colour
+    assert "siting left (declared)" in colour  # x264 writes where chroma lies
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("archive", "o.mkv"), ("edit", "o.mov"), ("web", "o.mp4"), ("hevc", "o.mp4"),
+     ("av1", "o.mkv")],
+)  # fmt: skip
+def test_the_flags_it_names_come_to_the_same(make_clip, tmp_path, capsys, target, name):
+    source = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv422p10le", frames=4)
+    asked = UpscaleConfig(
+        input=source, output=tmp_path / name, target=target, model="identity"
+    )  # fmt: skip
+    line = next(line for line in dry_run(asked) if "the same in flags" in line)
+    command = shlex.split(line.partition(": ")[2])
+    assert command[0] == "vsr-upscale"
+    spelt_out = make_config(build_parser().parse_intermixed_args(command[1:]))
+    assert spelt_out.target is None
+    with ExitStack() as stack:
+        wanted, found = (make_plan(config, stack) for config in (asked, spelt_out))
+        for plan in (wanted, found):  # the encoder counts the last word of a list
+            for key in [k for k in plan.encoding.options if k.endswith("-params")]:
+                parts = plan.encoding.options[key].split(":")
+                plan.encoding.options[key] = ":".join(dict.fromkeys(parts))
+        assert wanted.encoding == found.encoding
+        assert wanted.info == found.info
+        assert wanted.config.framemd5 == found.config.framemd5
+
+
+def test_it_fails_as_the_run_would(make_clip, tmp_path, capsys):
+    source = make_clip("in.mp4")
+    for arguments, words, code in [
+        ([source, tmp_path / "o.mp4", "--target", "archive"], "name the output .mkv", 2),
+        ([tmp_path / "no.mp4", tmp_path / "o.mp4"], "no such file", 1),
+        ([source, tmp_path / "no" / "o.mp4"], "there is no directory", 1),
+        ([source, source], "same file", 2),
+    ]:
+        assert main([*map(str, arguments), "--dry-run", "--model=identity"]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert words in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_discarding(make_clip, capsys):
+    said = say(capsys, make_clip("in.mp4"), "-f", "null")
+    assert said["Output"] == ["nothing is written"]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_pipe_has_no_known_length(make_clip, tmp_path):
+    clip = make_clip("in.mkv", codec="ffv1", frames=400, audio=False, size=(320, 240))
+    ffmpeg = subprocess.Popen(
+        ["ffmpeg", "-v", "quiet", "-i", clip, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE
+    )
+    command = [sys.executable, "-m", "vsr", "-", "-", "-f", "nut", "--dry-run", "--scale", "4"]
+    done = subprocess.run(
+        [*command, "--model", "lanczos"], stdin=ffmpeg.stdout, capture_output=True, text=True,
+        check=True, timeout=120,
+    )  # fmt: skip
+    assert ffmpeg.stdout is not None
+    ffmpeg.stdout.close()
+    ffmpeg.wait()
+    assert "standard input, yuv4mpegpipe" in done.stdout
+    assert "matrix smpte170m (guessed)" in done.stdout
+    assert "unknown length" in done.stdout or "expected: 400" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "section", "words"),
+    [
+        ("generated/rich.mkv", ["o.mp4"], "Dropped", "stream 3 (ass, ger) is dropped: mp4"),
+        ("generated/rich.mkv", ["o.mkv"], "Input", "stream 2: audio ac3 (fra), 44100 Hz, mono"),
+        ("generated/rich.mkv", ["o.mkv"], "Input", "chapters: 2"),
+        ("generated/rich.mkv", ["o.mkv"], "Input", "pixels 10:11"),
+        ("generated/rich.mkv", ["o.mp4", "--target=web"], "Output", "320x264 yuv420p, pixels 1:1"),
+        ("generated/vfr_irregular.mkv", ["o.mkv"], "Input", "timing: variable frame rate"),
+        ("mdn/friday.mp4", ["o.mkv", "--frames=9"], "Input", "timing: constant frame rate in the"),
+        ("generated/pal.dv", ["o.mkv", "--deinterlace=bwdif"], "Work", "bwdif=mode=send_frame"),
+        ("generated/pal.dv", ["o.mkv", "--progressive"], "Input", "fields: interlaced"),
+        ("generated/tc.mov", ["o.mkv"], "Input", "stream 2: data (eng), 2.002 s, carried as"),
+        ("generated/hdr10_sei_only.mkv", ["o.mkv"], "Input", "mastering display"),
+    ],
+)  # fmt: skip
+def test_real_files(shared, tmp_path, capsys, name, arguments, section, words):
+    output, *options = arguments
+    said = say(capsys, shared / "media" / name, tmp_path / output, *options)
+    assert any(words in line for line in said[section]), json.dumps(said, indent=1)
+
+
+def test_the_speed_is_that_of_the_run(make_clip, tmp_path, capsys):
+    """Within a factor of three, on a busy machine."""
+    source, target = make_clip("in.mkv", codec="ffv1", frames=90, size=(320, 240)), Path("o.mkv")
+    arguments = [str(source), str(tmp_path / target), "--model=lanczos", "--scale=3"]
+    assert main([*arguments, "--dry-run"]) == 0
+    said = the(capsys.readouterr().out.splitlines(), "  measured: ")
+    predicted = float(said.split()[1])
+    assert main([*arguments, "--stats", "--log-level=error"]) == 0
+    stats = the(capsys.readouterr().err.splitlines(), "90 frames in")
+    measured = float(stats.split(", ")[1].split()[0])
+    assert measured / 3 < predicted < measured * 3
