@@ -254,7 +254,7 @@ def _open_sink(plan: Plan, stdout: Stdout | None) -> Sink:
     if config.output is None:
         return NullSink()
     sink = open_sink(
-        config.output, plan.encoding, plan.info, source=plan.source, overwrite=config.overwrite,
-        stdout=stdout,
+        config.output, plan.encoding, plan.info, source=plan.source.others,
+        overwrite=config.overwrite, stdout=stdout,
     )  # fmt: skip
     return FrameMd5Sink(sink, plan.info) if config.framemd5 else sink

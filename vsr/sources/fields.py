@@ -29,10 +29,10 @@ _REPEATED = 0.25
 """Share of the pictures with a field seen before: 2:3 pulldown makes two of five so."""
 _FLAGGED = 0.1
 """Share of flagged frames from which a stream is taken for interlaced."""
-_FEWEST_LINES = 400
+_INTERLACED_LINES = (range(400, 621), range(1000, 1101))
 _HIGHEST_RATE = 31
-"""Interlaced video has 480 lines or more and at most 30 frames a second; outside that, what looks
-combed is a pattern."""
+"""Interlaced video has 480, 486, 512, 576 or 1080 lines (perhaps cropped) and at most 30 frames a
+second; elsewhere, what looks combed is a pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,8 @@ def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
     given = Geometry(
         width=first.width, height=first.height, sar=None, time_base=Fraction(1, 1000), rate=None
     )
-    chain = FilterChain([("idet", "")], first, given)
+    # Luma alone: idet takes whole frames of 4:4:4 for combed.
+    chain = FilterChain([("format", "gray"), ("idet", "")], first, given)
     seen = [f for frame in (*frames, None) for f in chain.push(frame)]
     last = seen[-1].metadata if seen else {}
 
@@ -104,7 +105,7 @@ def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
 
     return Fields(
         frames=len(frames),
-        plausible=first.height >= _FEWEST_LINES and rate <= _HIGHEST_RATE,
+        plausible=rate <= _HIGHEST_RATE and any(first.height in r for r in _INTERLACED_LINES),
         flagged=sum(frame.interlaced_frame for frame in frames),
         top=count("multiple.tff"), bottom=count("multiple.bff"),
         whole=count("multiple.progressive"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from av.codec.context import CodecContext
 from av.packet import Packet
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
@@ -182,6 +183,8 @@ class ImageReader:
         tags: the first picture's colour; what a picture without tags means by being one is filled
             in, primaries and transfer are not.
         sar: the first picture's sample aspect ratio, None if it says nothing.
+        display_matrix: how the first picture lies (EXIF), FFmpeg's 36 bytes; None if it does not
+            say. Another one that lies otherwise is noted.
         first: the first picture, decoded.
         notes: one line for each automatic decision.
         not_finite: how many of the pictures read so far hold NaN or infinity.
@@ -206,6 +209,7 @@ class ImageReader:
             decoded.sar,
         )
         self.tags = _tags(self.first)
+        self.display_matrix = _display_matrix(self.first)
         self._note(found, rate)
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -221,11 +225,17 @@ class ImageReader:
         again = index > 0
         frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
         self.not_finite += _holds_odd_numbers(frame)
+        if _display_matrix(frame) != self.display_matrix:
+            self._note_once("not all pictures lie the same way: the rotation of the first is used")
         return frame
 
     def _placed(self, frame: VideoFrame, index: int) -> VideoFrame:
         frame.pts, frame.duration, frame.time_base = index, 1, self.time_base
         return frame
+
+    def _note_once(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _note(self, found: ImageList, rate: Fraction | None) -> None:
         if rate is None and not found.single:
@@ -269,6 +279,13 @@ def _tags(frame: VideoFrame) -> Colour:
     picture = native_format(frame).family != "yuv"
     plain = Colour(matrix=Matrix.RGB, range=Range.FULL) if picture else Colour()
     return describe.frame_colour(frame, plain)
+
+
+def _display_matrix(frame: VideoFrame) -> bytes | None:
+    try:
+        return bytes(frame.side_data[SideDataType.DISPLAYMATRIX])
+    except KeyError:
+        return None
 
 
 def _holds_odd_numbers(frame: VideoFrame) -> bool:

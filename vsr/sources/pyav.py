@@ -24,6 +24,8 @@ from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
 from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, Range, VideoInfo
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
+from vsr.sources.images import ImageReader, find_images
+from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import convert, native_format, planes_of, same_layout
 from vsr.sources.reader import FileReader, Timed
 from vsr.sources.report import SourceReport
@@ -112,13 +114,33 @@ class PyAVSource:
 
     @property
     def container(self) -> InputContainer:
-        """The open input."""
-        return self._reader.container
+        """The open input.
+
+        Raises:
+            TypeError: the input is pictures, which have none.
+        """
+        return self._file.container
 
     @property
     def stream(self) -> VideoStream:
         """The video stream that is decoded."""
-        return self._reader.stream
+        return self._file.stream
+
+    @property
+    def _file(self) -> FileReader:
+        if not isinstance(self._reader, FileReader):
+            raise TypeError(f"{self.name}: pictures have no container and no streams")
+        return self._reader
+
+    @property
+    def others(self) -> Self | None:
+        """This source, for its other streams; None if it is pictures, which have none."""
+        return self if isinstance(self._reader, FileReader) else None
+
+    @property
+    def single(self) -> bool:
+        """Whether the input is one picture by its own name."""
+        return isinstance(self._reader, PictureReader) and self._reader.single
 
     @property
     def start_time(self) -> Fraction:
@@ -162,11 +184,15 @@ class PyAVSource:
 
     # Before the first frame
 
-    def _open_reader(self) -> FileReader:
-        config = self._config
+    def _open_reader(self) -> FileReader | PictureReader:
+        config, path = self._config, self.path
+        start = config.start or Fraction(0)
+        if config.input.raw_format is None and find_images(path) is not None:
+            images = ImageReader(path, config.input.rate)
+            return PictureReader(images, str(path), start=start, end=config.end)
         return FileReader(
-            self.path, config.input, start=config.start or Fraction(0), end=config.end,
-            threads=config.threads, hold=config.frames is not None,
+            path, config.input, start=start, end=config.end, threads=config.threads,
+            hold=config.frames is not None,
         )  # fmt: skip
 
     def _prepare(self) -> None:

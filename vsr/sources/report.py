@@ -33,6 +33,8 @@ class SourceReport:
     """Frames whose timestamp was missing or not after the one before."""
     reformatted_frames: int = 0
     """Frames of another size or pixel format than the first, converted to it."""
+    not_finite: int = 0
+    """Pictures of floating point that hold infinity or no number at all."""
     expected_duration: Fraction | None = None
     """Length of the file in seconds by its own header, None if it does not say."""
     seen_duration: Fraction | None = None
@@ -70,6 +72,11 @@ class SourceReport:
             found.append(
                 f"{_count(self.reformatted_frames, 'frame')} of {self.read} changed size or pixel"
                 " format in mid-stream: converted to that of the first frame"
+            )
+        if self.not_finite:
+            found.append(
+                f"{_count(self.not_finite, 'picture')} of {self.read} with samples that are no"
+                " numbers or infinite: taken as 0 or the largest number"
             )
         if self.missing_duration and self.expected_duration is not None:
             found.append(

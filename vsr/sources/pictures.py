@@ -1,0 +1,99 @@
+"""A sequence of picture files, read as a file's video stream is: same methods, no other streams."""
+
+from collections import deque
+from fractions import Fraction
+from math import ceil
+
+from av.video.frame import VideoFrame
+
+from vsr.errors import SourceError
+from vsr.frame import Colour, FieldOrder
+from vsr.hdr import HdrMetadata
+from vsr.sources import describe
+from vsr.sources.images import ImageReader
+from vsr.sources.reader import Timed
+from vsr.sources.relay import PacketRelay
+from vsr.sources.report import SourceReport
+
+__all__ = ["PictureReader"]
+
+
+class PictureReader:
+    """Pictures as timed frames, inside the trim, with the methods of ``FileReader``.
+
+    Args:
+        images: the pictures.
+        name: their location in a message.
+        start: skip to this position, in seconds from the first picture.
+        end: stop before the first picture at or after this position.
+
+    Raises:
+        SourceError: there are no pictures at or after ``start``.
+    """
+
+    cropping = (0, 0, 0, 0)
+    decode_errors = 0
+    broken: str | None = None
+
+    def __init__(
+        self, images: ImageReader, name: str, *, start: Fraction, end: Fraction | None
+    ) -> None:
+        self._images, self.name, self.notes = images, name, images.notes
+        self.rate, self.time_base = images.rate, images.time_base
+        self.codec, self.tags, self.sar = images.codec, images.tags, images.sar
+        self.count, self.length = images.count, images.count * images.time_base
+        self.single = images.single
+        self.shift = ceil(start / self.time_base)
+        self.start_time = self.shift * self.time_base
+        self.relay = PacketRelay(dense=set())
+        self._position = self.shift
+        self._stop = self.count if end is None else min(self.count, ceil(end / self.time_base))
+        self._pending: deque[Timed] = deque()
+        if self._position >= self._stop:
+            raise SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
+
+    def next(self) -> Timed | None:
+        """The next picture; None at the end."""
+        return self._pending.popleft() if self._pending else self._read()
+
+    def peek(self, count: int, size: int) -> list[Timed]:
+        """Up to ``count`` of the coming pictures, together about ``size`` bytes; they stay."""
+        held = 0
+        while len(self._pending) < count and held < size and (timed := self._read()) is not None:
+            self._pending.append(timed)
+            held += sum(plane.buffer_size for plane in timed.frame.planes)
+        return list(self._pending)
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Colour tags of ``frame``; where it has none, those of the first picture."""
+        return describe.frame_colour(frame, self.tags)
+
+    def display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """Pictures are not rotated by metadata here."""
+        return None
+
+    def field_order(self, frame: VideoFrame) -> FieldOrder:
+        """Pictures are whole frames."""
+        return FieldOrder.PROGRESSIVE
+
+    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+        """Pictures carry no mastering metadata that FFmpeg hands on."""
+        return None, []
+
+    def last_duration(self) -> int:
+        """One frame."""
+        return 1
+
+    def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
+        """Count what was odd about the pictures."""
+        report.not_finite = self._images.not_finite
+
+    def close(self) -> None:
+        """Files are closed as soon as they are read."""
+        self._pending.clear()
+
+    def _read(self) -> Timed | None:
+        if self._position >= self._stop:
+            return None
+        index, self._position = self._position, self._position + 1
+        return Timed(self._images.read(index), index)
