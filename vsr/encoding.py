@@ -26,7 +26,7 @@ from vsr.ffmpeg import explain, find_encoder, near_matches
 from vsr.formats import nearest_format, output_colour, planar_formats, requested_format
 from vsr.frame import Colour, FieldOrder, PixelFormat, Range, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, encoder_options, lost_metadata
-from vsr.muxers import Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
+from vsr.muxers import AVOIDED, Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
 from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 
 __all__ = [
@@ -113,7 +113,9 @@ def choose_encoding(
     if config.pix_fmt:
         form = requested_format(codec, formats, config.pix_fmt)
     else:
-        form = nearest_format(encoder, formats, info, (width, height))
+        form = nearest_format(
+            encoder, formats, info, (width, height), avoided=AVOIDED.get(muxer, ())
+        )
     colour = output_colour(encoder, info, form)
     if config.pix_fmt and config.pix_fmt.startswith("yuvj"):
         colour = replace(colour, range=Range.FULL)

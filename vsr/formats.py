@@ -3,7 +3,7 @@
 Only planar formats, which the engine writes; packed ones hold the same samples in another order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 
@@ -71,11 +71,25 @@ def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> Pix
 
 
 def nearest_format(
-    encoder: Codec, formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int]
+    encoder: Codec,
+    formats: list[PixelFormat],
+    info: VideoInfo,
+    size: tuple[int, int],
+    *,
+    avoided: Collection[str] = (),
 ) -> PixelFormat:
-    """The format that loses least and, of those, the one that stores least."""
+    """The format that loses least and, of those, the one that stores least.
+
+    Args:
+        encoder: What encodes it.
+        formats: What there is to choose from.
+        info: Facts about the *source*.
+        size: Width and height of the output.
+        avoided: Names of formats that are there on request only.
+    """
     source = info.format
-    formats = _where(formats, lambda form: form.name not in _AVOIDED.get(encoder.name, ()))
+    avoided = (*avoided, *_AVOIDED.get(encoder.name, ()))
+    formats = _where(formats, lambda form: form.name not in avoided)
     formats = _where(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
     formats = _where(formats, lambda form: not form.floating)  # FFV1's are experimental
     formats = _where(formats, lambda form: form.alpha == source.alpha)

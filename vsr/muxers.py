@@ -14,6 +14,7 @@ from vsr.frame import PixelFormat
 from vsr.tags import Siting
 
 __all__ = [
+    "AVOIDED",
     "PIPED",
     "Y4M",
     "Y4M_CHROMA",
@@ -67,6 +68,8 @@ Y4M_SITINGS = {
 }  # fmt: skip
 """Y4M's words for yuv420p."""
 
+AVOIDED = {Y4M: ("yuva444p",)}
+"""Pixel formats that a container holds, but hardly anything reads."""
 Y4M_SUBSAMPLING = {
     "mono": "", **{f"mono{depth}": "" for depth in (9, 10, 12, 16)}, "444alpha": " XYSCSS=444",
 }  # fmt: skip

@@ -1,77 +1,89 @@
 """Where each container keeps the pixel aspect ratio that PyAV cannot hand to FFmpeg's muxers.
 
-MP4 and MOV take it from the encoder, MPEG-TS leaves it to the bitstream, and the others are
-patched: AVI and Matroska when the file is complete, Matroska in a pipe and NUT on their way.
+MP4 and MOV take it from the encoder, MPEG-TS leaves it to the bitstream. Matroska, NUT and AVI are
+patched: a file when it is complete, a pipe's head on its way.
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
-from vsr.sinks import avi, matroska
+from vsr.sinks import avi, matroska, nut
 from vsr.sinks.destination import Writable
-from vsr.sinks.matroska import MatroskaAspectRatio
-from vsr.sinks.nut import NutAspectRatio
 
-__all__ = ["ON_THE_WAY", "AspectRatio", "PatchedOutput", "on_the_way", "set_in_file"]
+__all__ = ["PatchedOutput", "Place"]
 
-ON_THE_WAY = ("nut",)
-"""Muxers whose files, too, are patched while they are written: they repeat their headers."""
+_HEAD_BYTES = 4 << 20  # to look for the headers in
 
 
-class AspectRatio(Protocol):
-    """Changes headers in bytes that pass."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A ratio, and which stream of which container has it."""
 
-    problem: str | None
+    muxer: str
+    """FFmpeg's name of the container."""
+    stream: int
+    """The picture's stream, counted from 0."""
+    track: int
+    """Its number in Matroska, which does not count attachments, from 1."""
+    sar: Fraction
+    """Width over height of a pixel."""
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, return those that are ready."""
+    def patched_head(self, data: bytes) -> bytes | None:
+        """The beginning of a file with the ratio, of the same length; None if more is needed.
 
-    def rest(self) -> bytes:
-        """What is held back; for the end of the stream."""
+        Raises:
+            ValueError: it cannot be written.
+        """
+        if self.muxer == "nut":
+            return nut.patched_head(data, self.stream, self.sar)
+        if self.muxer in ("matroska", "webm"):
+            return matroska.patched_head(data, self.track, self.sar)
+        return data
+
+    def set_in_file(self, path: Path) -> None:
+        """Write the ratio into a finished file, if its container needs that.
+
+        Raises:
+            ValueError: it cannot be written; the file has not been touched.
+            OSError: reading or writing failed.
+        """
+        if self.muxer == "avi":
+            avi.set_aspect_ratio(path, self.stream, self.sar)
+        elif self.muxer == "nut":
+            nut.set_aspect_ratio(path, self.stream, self.sar)
+        elif self.muxer in ("matroska", "webm"):
+            matroska.set_aspect_ratio(path, self.track, self.sar)
 
 
 class PatchedOutput:
-    """An output with :attr:`patch` in front; set that before the header is written."""
+    """An output whose head gets the aspect ratio; set :attr:`place` before that is written."""
 
     def __init__(self, output: Writable) -> None:
-        self.patch: AspectRatio | None = None
+        self.place: Place | None = None
+        self.problem: str | None = None
+        """Why the ratio could not be written, if it could not."""
         self._output = output
+        self._held = b""
 
     def write(self, data: bytes, /) -> int:
-        """Pass ``data`` on, with what is to be changed in it."""
-        for part in self.patch.feed(data) if self.patch else [data]:
-            self._output.write(part)
+        """Pass ``data`` on; hold it back while the head is incomplete."""
+        if self.place is None:
+            return self._output.write(data)
+        self._held += data
+        try:
+            head = self.place.patched_head(self._held)
+            if head is None and len(self._held) < _HEAD_BYTES:
+                return len(data)
+            self.problem = None if head else "its headers are too long"
+            self._held = head or self._held
+        except ValueError as error:
+            self.problem = str(error)
+        self.finish()
         return len(data)
 
     def finish(self) -> None:
-        """Write what is held back."""
-        if self.patch is not None:
-            self._output.write(self.patch.rest())
-
-
-def on_the_way(muxer: str, stream: int, track: int, sar: Fraction) -> AspectRatio | None:
-    """What writes ``sar`` into a header as it passes; None if ``muxer`` needs none.
-
-    Args:
-        muxer: FFmpeg's name of the container.
-        stream: The picture's stream, counted from 0.
-        track: Its number in Matroska, which does not count attachments, from 1.
-        sar: Width over height of a pixel.
-    """
-    if muxer == "nut":
-        return NutAspectRatio(stream, sar)
-    return MatroskaAspectRatio(track, sar) if muxer in ("matroska", "webm") else None
-
-
-def set_in_file(path: Path, muxer: str, stream: int, track: int, sar: Fraction) -> None:
-    """Write ``sar`` into a finished file, if ``muxer`` needs that; arguments as above.
-
-    Raises:
-        ValueError: it cannot be written; the file has not been touched.
-        OSError: reading or writing failed.
-    """
-    if muxer == "avi":
-        avi.set_aspect_ratio(path, stream, sar)
-    elif muxer in ("matroska", "webm"):
-        matroska.set_aspect_ratio(path, track, sar)
+        """Write what is held back, as it is."""
+        self.place = None
+        held, self._held = self._held, b""
+        self._output.write(held)

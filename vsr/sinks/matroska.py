@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-__all__ = ["MatroskaAspectRatio", "set_aspect_ratio"]
+__all__ = ["patched_head", "set_aspect_ratio"]
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _VOID, _INFO, _TRACKS = 0x114D9B74, 0xEC, 0x1549A966, 0x1654AE6B
@@ -86,45 +86,26 @@ def set_aspect_ratio(path: Path, track: int, sar: Fraction) -> None:
         file.write(new)
 
 
-class MatroskaAspectRatio:
-    """Passes Matroska on, with pixels of the shape ``sar`` in a video track's header.
+def patched_head(data: bytes, track: int, sar: Fraction) -> bytes | None:
+    """The beginning of a Matroska file with another aspect ratio, of the same length.
 
     Args:
-        track: Matroska's track number, counted from 1.
+        data: The first bytes of the file.
+        track: Matroska's number of the video track, counted from 1.
         sar: Width over height of a pixel.
+
+    Returns:
+        ``data`` with the change; None if it ends within the headers.
+
+    Raises:
+        ValueError: the file is not laid out as FFmpeg does it.
     """
-
-    def __init__(self, track: int, sar: Fraction) -> None:
-        self.problem: str | None = None
-        """Why the ratio could not be written, if it could not."""
-        self._track = track
-        self._sar = sar
-        self._held = b""
-        self._done = False
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, return those that are ready."""
-        if self._done:
-            return [data]
-        self._held += data
-        try:
-            start, old = _head(self._held)
-            new = _patched(old, self._track, self._sar)
-        except _Incomplete as error:
-            if len(self._held) < _HEAD_BYTES:
-                return []
-            self.problem = str(error)
-        except ValueError as error:
-            self.problem = str(error)
-        else:
-            self._held = self._held[:start] + new + self._held[start + len(new) :]
-        self._done = True
-        return [self.rest()]
-
-    def rest(self) -> bytes:
-        """What is held back; for the end of the stream."""
-        held, self._held = self._held, b""
-        return held
+    try:
+        start, old = _head(data)
+    except _Incomplete:
+        return None
+    new = _patched(old, track, sar)
+    return data[:start] + new + data[start + len(new) :]
 
 
 def _head(data: bytes) -> tuple[int, list[_Element]]:

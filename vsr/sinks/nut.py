@@ -1,28 +1,31 @@
-"""Writes the pixel aspect ratio into NUT on its way to a file or a pipe.
+"""Writes the pixel aspect ratio into NUT: a finished file, or one on its way into a pipe.
 
-FFmpeg's muxer takes it from a field that PyAV cannot set. NUT repeats its headers now and then::
+FFmpeg's muxer takes it from a field that PyAV cannot set. A file begins with::
 
     main header  stream header ...  info ...  syncpoint  frames ...
 
-and points back by distances in bytes, so each group of headers keeps its length: numbers up to 127
-take the byte that the unknown ratio took, and larger ones take theirs from the name of the writer
+and points back by positions in bytes, so the headers keep their length: numbers up to 127 take the
+byte that the unknown ratio took, and larger ones take theirs from the name of the writer
 (``Lavf63.1.102``) in the info. (NUT open container format, "headers".)
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
-__all__ = ["NutAspectRatio"]
+__all__ = ["patched_head", "set_aspect_ratio"]
 
+_START = b"nut/multimedia container\0"
 _MAIN = b"NM\x7a\x56\x1f\x5f\x04\xad"
 _STREAM = b"NS\x11\x40\x5b\xf2\xf9\xdb"
 _INFO = b"NI\xab\x68\xb5\x96\xba\x78"
 _HEADERS = (_MAIN, _STREAM, _INFO)
 _STARTCODE_BYTES, _CHECKSUM_BYTES = 8, 4
+_LONG = 4096  # longer packets protect their length, too
 _POLYNOMIAL = 0x04C11DB7
 _VIDEO = 0
 _WRITER = b"\x07encoder\x02"  # the name of the field, the type "text"; length and text follow
-_GROUP_BYTES = 16 << 20  # of headers; metadata are small
+_HEAD_BYTES = 4 << 20
 
 
 class _Incomplete(ValueError):
@@ -41,96 +44,92 @@ class _Packet:
         """The packet as it stands in the stream."""
         length = _number(len(self.body) + _CHECKSUM_BYTES, self.length_bytes)
         head = self.startcode + length
-        if len(self.body) + _CHECKSUM_BYTES > 4096:  # long packets protect their length, too
+        if len(self.body) + _CHECKSUM_BYTES > _LONG:
             head += _checksum(head)
         return head + self.body + _checksum(self.body)
 
 
-class NutAspectRatio:
-    """Passes NUT on, with the pixel shape ``sar`` in every header of the stream ``index``.
+def set_aspect_ratio(path: Path, stream: int, sar: Fraction) -> None:
+    """Give a video ``stream`` of a NUT file pixels of the shape ``sar``.
 
     Args:
-        index: The stream, counted from 0.
+        path: A complete file, written by FFmpeg; changed in place.
+        stream: The stream, counted from 0.
         sar: Width over height of a pixel.
+
+    Raises:
+        ValueError: the file is not laid out as FFmpeg does it, or has no room for these numbers; it
+            has not been touched.
+        OSError: reading or writing failed.
     """
-
-    def __init__(self, index: int, sar: Fraction) -> None:
-        self.problem: str | None = None
-        """Why the ratio could not be written, if it could not."""
-        self._index = index
-        self._sar = sar
-        self._held = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes, return those that are ready."""
-        data = self._held + data
-        ready: list[bytes] = []
-        position = 0
-        while (start := data.find(_MAIN, position)) >= 0:
-            try:
-                end, packets = _group(data, start)
-            except _Incomplete:
-                if len(data) - start > _GROUP_BYTES:
-                    self.problem = "its headers are too long"
-                    break
-                self._held = data[start:]
-                return [*ready, data[position:start]]
-            except ValueError:  # samples that look like a header
-                end = start + _STARTCODE_BYTES
-                ready.append(data[position:end])
-            else:
-                ready += [data[position:start], self._patched(packets)]
-            position = end
-        keep = _begun(data, position)
-        self._held = data[len(data) - keep :]
-        return [*ready, data[position : len(data) - keep]]
-
-    def rest(self) -> bytes:
-        """What is held back; for the end of the stream."""
-        held, self._held = self._held, b""
-        try:
-            end, packets = _group(held + bytes(_STARTCODE_BYTES), 0)
-            return self._patched(packets) + held[end:]
-        except ValueError:
-            return held
-
-    def _patched(self, packets: list[_Packet]) -> bytes:
-        old = b"".join(packet.encode() for packet in packets)
-        try:
-            shaped = [self._shaped(packet) for packet in packets]
-        except (ValueError, IndexError):
-            self.problem = "not laid out as FFmpeg does it"
-            return old
-        for spared in range(_writer_length(packets) + 1):
-            new = b"".join(packet.encode() for packet in _shortened(shaped, spared))
-            if len(new) == len(old):
-                return new
-        self.problem = "no room for these numbers"
-        return old
-
-    def _shaped(self, packet: _Packet) -> _Packet:
-        """``packet`` with the ratio, if it is the header of the stream."""
-        if packet.startcode != _STREAM:
-            return packet
-        body = packet.body
-        index, position = _read(body, 0)
-        kind, position = _read(body, position)
-        if index != self._index or kind != _VIDEO:
-            return packet
-        position = _skip_text(body, position)  # fourcc
-        for _ in range(5):  # time base, pts shift, pts distance, decode delay, flags
-            _, position = _read(body, position)
-        position = _skip_text(body, position)  # codec specific data
-        for _ in range(2):  # width, height
-            _, position = _read(body, position)
-        start = position
-        for _ in range(2):
-            _, position = _read(body, position)
-        ratio = _number(self._sar.numerator) + _number(self._sar.denominator)
-        return _Packet(_STREAM, body[:start] + ratio + body[position:], packet.length_bytes)
+    with path.open("r+b") as file:
+        new = patched_head(file.read(_HEAD_BYTES), stream, sar)
+        if new is None:
+            raise ValueError("its headers are cut off")
+        file.seek(0)
+        file.write(new)
 
 
-def _group(data: bytes, start: int) -> tuple[int, list[_Packet]]:
+def patched_head(data: bytes, stream: int, sar: Fraction) -> bytes | None:
+    """The beginning of a file with another aspect ratio, of the same length.
+
+    Args:
+        data: The first bytes of the file.
+        stream: The video stream, counted from 0.
+        sar: Width over height of a pixel.
+
+    Returns:
+        ``data`` with the change; None if it ends within the headers.
+
+    Raises:
+        ValueError: as for :func:`set_aspect_ratio`.
+    """
+    if not data.startswith(_START[: len(data)]):
+        raise ValueError("not a NUT file")
+    try:
+        end, packets = _headers(data, len(_START))
+    except _Incomplete:
+        return None
+    shaped = [_with_shape(packet, stream, sar) for packet in packets]
+    if shaped == packets and not any(_is_video(packet, stream) for packet in packets):
+        raise ValueError(f"there is no video stream {stream}")
+    for spared in range(_writer_length(packets) + 1):
+        new = b"".join(packet.encode() for packet in _shortened(shaped, spared))
+        if len(new) == end - len(_START):
+            return _START + new + data[end:]
+    raise ValueError("no room for these numbers")
+
+
+def _is_video(packet: _Packet, stream: int) -> bool:
+    """Whether ``packet`` is the header of the video stream ``stream``."""
+    if packet.startcode != _STREAM:
+        return False
+    index, position = _read(packet.body, 0)
+    return index == stream and _read(packet.body, position)[0] == _VIDEO
+
+
+def _with_shape(packet: _Packet, stream: int, sar: Fraction) -> _Packet:
+    """``packet`` with the ratio, if it is the header of ``stream``."""
+    if not _is_video(packet, stream):
+        return packet
+    body = packet.body
+    # stream, class; fourcc; time base, pts shift, pts distance, decode delay, flags; codec specific
+    # data; width, height
+    start = _skip(body, 0, "nntnnnnntnn")
+    end = _skip(body, start, "nn")
+    ratio = _number(sar.numerator) + _number(sar.denominator)
+    return _Packet(_STREAM, body[:start] + ratio + body[end:], packet.length_bytes)
+
+
+def _skip(body: bytes, position: int, fields: str) -> int:
+    """Where the ``fields`` at ``position`` end; n is a number, t a text of so many bytes."""
+    for field in fields:
+        value, position = _read(body, position)
+        position += value if field == "t" else 0
+    return position
+
+
+def _headers(data: bytes, start: int) -> tuple[int, list[_Packet]]:
     """The headers that begin at ``start``, and where they end."""
     packets: list[_Packet] = []
     while len(data) >= start + _STARTCODE_BYTES:
@@ -142,21 +141,19 @@ def _group(data: bytes, start: int) -> tuple[int, list[_Packet]]:
 
 
 def _parse(data: bytes, start: int) -> tuple[_Packet, int]:
-    """The packet at ``start``, and where it ends; ValueError if its checksum says it is none."""
+    """The packet at ``start``, and where it ends."""
     position = start + _STARTCODE_BYTES
     length, body_start = _read(data, position)
     length_bytes = body_start - position
-    if length > 4096:
+    if length > _LONG:
         body_start += _CHECKSUM_BYTES
-    if not _CHECKSUM_BYTES < length < _GROUP_BYTES:
-        raise ValueError("no packet")
     end = body_start + length
     if end > len(data):
         raise _Incomplete
     body = data[body_start : end - _CHECKSUM_BYTES]
     packet = _Packet(data[start : start + _STARTCODE_BYTES], body, length_bytes)
     if packet.encode() != data[start:end]:
-        raise ValueError("no packet")
+        raise ValueError("not laid out as FFmpeg does it")
     return packet, end
 
 
@@ -188,12 +185,6 @@ def _shortened(packets: list[_Packet], spared: int) -> list[_Packet]:
     return found
 
 
-def _begun(data: bytes, position: int) -> int:
-    """How many of the last bytes may be the beginning of a startcode."""
-    longest = min(_STARTCODE_BYTES - 1, len(data) - position)
-    return next((n for n in range(longest, 0, -1) if data.endswith(_MAIN[:n])), 0)
-
-
 def _read(data: bytes, position: int) -> tuple[int, int]:
     """The number at ``position``, seven bits a byte, and where it ends."""
     value = 0
@@ -204,11 +195,6 @@ def _read(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise _Incomplete
-
-
-def _skip_text(data: bytes, position: int) -> int:
-    length, position = _read(data, position)
-    return position + length
 
 
 def _number(value: int, least: int = 1) -> bytes:

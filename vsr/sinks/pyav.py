@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
 from vsr.frame import Frame, VideoInfo
-from vsr.sinks import aspect
+from vsr.sinks.aspect import PatchedOutput, Place
 from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import open_destination
 from vsr.sinks.encoder import open_encoder
@@ -79,7 +79,7 @@ class PyAVSink:
         self._result: Path | None = None
         self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         self._errors = self._destination.errors
-        self._patched: aspect.PatchedOutput | None = None
+        self._patched: PatchedOutput | None = None
         self._closed = self._finished = False
         try:
             with self._errors():
@@ -171,16 +171,16 @@ class PyAVSink:
             self.notes += self._copier.notes
             self._copier.notes = self.notes
         if self._patched is not None and self._info.sar is not None:
-            self._patched.patch = aspect.on_the_way(*self._place(), self._info.sar)
+            self._patched.place = self._place(self._info.sar)
         self._container.start_encoding()
 
     def _open_container(self) -> OutputContainer:
         file, muxer = self._destination.file, self._encoding.muxer
         options = dict(self._encoding.muxer_options)
-        if file is not None and muxer not in aspect.ON_THE_WAY:
+        if file is not None:
             # With the protocol spelled out, a colon in the name starts no protocol.
             return av.open(f"file:{file}", "w", format=muxer, options=options)
-        self._patched = aspect.PatchedOutput(self._destination.open())
+        self._patched = PatchedOutput(self._destination.open())
         return av.open(self._patched, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
 
     def _add_video(self) -> VideoStream:
@@ -203,9 +203,9 @@ class PyAVSink:
                 self._mux_last()
                 if self._copier is not None:
                     self._copier.finish(self._container)
-                place = self._place()
+                place = self._place(self._info.sar) if self._info.sar is not None else None
                 self._container.close()
-                self._store_aspect_ratio(*place)
+                self._store_aspect_ratio(place)
         except BaseException:
             self.abort()
             raise
@@ -218,20 +218,19 @@ class PyAVSink:
         self.notes.append(note)
         logger.warning("%s", note)
 
-    def _place(self) -> tuple[str, int, int]:
-        """Container, the picture's index, and its track number, should this be Matroska."""
+    def _place(self, sar: Fraction) -> Place:
         before = list(self._container.streams)[: self._stream.index]
         track = 1 + sum(stream.type != "attachment" for stream in before)
-        return self._encoding.muxer, self._stream.index, track
+        return Place(self._encoding.muxer, self._stream.index, track, sar)
 
-    def _store_aspect_ratio(self, muxer: str, stream: int, track: int) -> None:
+    def _store_aspect_ratio(self, place: Place | None) -> None:
         problem = None
         if self._patched is not None:
             self._patched.finish()
-            problem = self._patched.patch.problem if self._patched.patch else None
-        elif self._info.sar is not None and self._destination.file is not None:
+            problem = self._patched.problem
+        elif place is not None and self._destination.file is not None:
             try:
-                aspect.set_in_file(self._destination.file, muxer, stream, track, self._info.sar)
+                place.set_in_file(self._destination.file)
             except ValueError as error:
                 problem = str(error)
         if problem:
