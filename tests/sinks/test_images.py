@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from vsr.config import EncoderConfig
 from vsr.errors import SinkError
@@ -300,6 +302,32 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, open_sink: OpenSink) ->
         write(sink, count=64)  # the encoder works on some at a time
 
 
+# How it lies.
+
+TURNS = {  # EXIF's numbers, FFmpeg's matrices
+    1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1), 5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_pictures_are_turned_upright(tmp_path: Path, open_sink: OpenSink, orientation: int) -> None:
+    """As Pillow does it, which knows EXIF."""
+    a, b, c, d = (value << 16 for value in TURNS[orientation])
+    matrix = struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    with open_sink(tmp_path / "a.png", display_matrix=matrix) as sink:
+        (frame,) = write(sink, count=1)
+    green, blue, red = (plane.numpy() for plane in frame.planes)
+    lying = Image.fromarray(np.stack([red, green, blue], axis=-1))
+    lying.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(lying))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), upright)
+    swapped = orientation > 4
+    assert probe(tmp_path / "a.png")["sample_aspect_ratio"] == ("15:16" if swapped else "16:15")
+    turned = ["pictures are turned upright: png has no rotation"]
+    assert sink.notes == (turned if orientation > 1 else [])
+
+
 # What is lost.
 
 
@@ -320,7 +348,9 @@ def test_other_streams_are_named(shared: Path, tmp_path: Path, open_sink: OpenSi
     path = shared / "media" / "generated" / "rich.mkv"
     with av.open(str(path)) as container:
         source = SimpleNamespace(container=container, stream=container.streams.video[0])
-        sink = open_sink(tmp_path / "%d.png", source=source, display_matrix=bytes(36))
+        sink = open_sink(
+            tmp_path / "%d.png", source=source, display_matrix=bytes(36)
+        )  # a matrix of zeros turns nothing
     holder = "png pictures cannot hold it"
     *notes, chapters = sink.notes
     assert all(note.endswith(holder) for note in notes)

@@ -1,6 +1,7 @@
 """Pictures read one by one, against what ffmpeg decodes of the same files."""
 
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import VideoFrame
+from PIL import Image
 
 from vsr.errors import SourceError
 from vsr.frame import Matrix, PixelFormat, Range
@@ -129,6 +131,22 @@ def test_aspect_ratio_is_read(make: Make) -> None:
         path = make(name, pix_fmt, "-vf", "setsar=16/15")
         assert ImageReader(path).sar == Fraction(16, 15)
     assert ImageReader(make("a.bmp", "bgr24")).sar is None
+
+
+def test_orientation_in_exif_is_a_display_matrix(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (64, 48), (200, 30, 30))
+    exif = picture.getexif()
+    for number, orientation in enumerate((6, 6, 1), 1):
+        exif[0x0112] = orientation
+        picture.save(tmp_path / f"{number}.jpg", exif=exif)
+    reader = ImageReader(tmp_path, Fraction(25))
+    assert reader.display_matrix is not None
+    a, b, _, c, d, *_ = struct.unpack("<9i", reader.display_matrix)
+    assert (a, b, c, d) == (0, 1 << 16, -1 << 16, 0)  # a quarter clockwise
+    reader.read(1)
+    assert reader.notes == []
+    list(reader)
+    assert reader.notes == ["not all pictures lie the same way: the rotation of the first is used"]
 
 
 def test_content_counts_not_the_name(make: Make) -> None:

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from vsr.encoding import Encoding
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, Matrix, VideoInfo
+from vsr.sinks.orientation import Orientation
 from vsr.sinks.packing import pack
 from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
 from vsr.streams import StreamSource, is_cover_art, name_of
@@ -58,6 +60,7 @@ class ImageSink:
         stills = find_stills(path, IMAGES, encoding.codec)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
+        self._turn = _turn(info)
         self._coded = coded_format(encoding)
         self._stored = 0
         self._pace = _Pace(info.rate)
@@ -66,7 +69,7 @@ class ImageSink:
         self._staging = _Staging(stills, overwrite=overwrite)
         try:
             with self._errors():
-                self._encoder = open_still_encoder(encoding, info, threads=0)
+                self._encoder = open_still_encoder(encoding, self._as_seen(), threads=0)
         except BaseException:
             self.abort()
             raise
@@ -83,7 +86,7 @@ class ImageSink:
         if self._closed:
             raise ValueError("the sink has been closed")
         self._check(frame)
-        picture = pack(frame, self._coded)
+        picture = pack(self._turn.apply(frame), self._coded)
         colour = self._encoding.colour
         picture.colorspace, picture.color_range = Matrix.RGB, colour.range
         picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
@@ -156,6 +159,13 @@ class ImageSink:
                 f"{self._path.stem}%06d{self._path.suffix}, or add --frames 1"
             )
 
+    def _as_seen(self) -> VideoInfo:
+        """The facts of a picture that has been turned."""
+        info = self._info
+        width, height = self._turn.size(info.width, info.height)
+        sar = 1 / info.sar if info.sar is not None and self._turn.transposed else info.sar
+        return replace(info, width=width, height=height, sar=sar, display_matrix=None)
+
     def _store(self, packets: "list[Packet[Any]]") -> None:
         """Write each packet, which is a whole file."""
         for packet in packets:
@@ -185,7 +195,12 @@ class ImageSink:
     def _note_losses(self, source: StreamSource | None) -> None:
         """One line for everything that pictures cannot hold."""
         holder = f"{self._encoding.codec} pictures cannot hold it"
-        if self._info.display_matrix is not None:
+        matrix = self._info.display_matrix
+        if not self._turn.upright:
+            self.notes.append(
+                f"pictures are turned upright: {self._encoding.codec} has no rotation"
+            )
+        elif matrix is not None and Orientation.parse(matrix) is None:
             self._warn(f"rotation is lost: {holder}")
         if source is None:
             return
@@ -198,6 +213,11 @@ class ImageSink:
             self._warn(
                 f"{chapters} chapters are dropped: {self._encoding.codec} pictures have none"
             )
+
+
+def _turn(info: VideoInfo) -> Orientation:
+    matrix = info.display_matrix
+    return (matrix and Orientation.parse(matrix)) or Orientation()
 
 
 class _Pace:
