@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from vsr.errors import SourceError
 from vsr.frame import Frame, Matrix, Range, pixel_format
-from vsr.sources import PyAVSource, open_source
+from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.ffv1 import SliceChecker
 from vsr.sources.planes import convert, native_format, planes_of
 
@@ -190,7 +190,10 @@ def test_rate(name: str, rate: Fraction) -> None:
 
 @needs_media
 def test_stream_facts() -> None:
-    with open_source(media("format-corpus/dv-pal-interlaced.mov")) as source:
+    path = media("format-corpus/dv-pal-interlaced.mov")
+    with open_source(path) as source:  # whose clean aperture is 703 columns from the 8th on
+        assert (source.info.width, source.info.height) == (704, 576)
+    with open_source(path, SourceConfig(crop=False)) as source:
         info = source.info
     assert (info.width, info.height, info.sar) == (720, 576, Fraction(59, 54))
     assert (info.field_order.interlaced, info.codec, info.frames) == (True, "dvvideo", 25)
