@@ -1,6 +1,8 @@
 """What targets come to, what overrules them, and which containers hold them."""
 
 import json
+import re
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +12,19 @@ import pytest
 from vsr.cli import main
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError
+from vsr.options import build_parser, make_config
 from vsr.targets import TARGETS, resolve
 
 OUTPUTS = {
     "archive": "out.mkv", "edit": "out.mov", "web": "out.mp4", "hevc": "out.mp4", "av1": "out.mkv"
 }  # fmt: skip
+
+
+def documented(root):
+    """Each target's row in docs/targets.md: its containers and its flags."""
+    text = (root / "docs/targets.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| `(.+?)` \|$", text, re.MULTILINE)
+    return {name: (containers.split(", "), shlex.split(flags)) for name, containers, flags in rows}
 
 
 def config(target, output="out.mkv", **kw):
@@ -36,6 +46,21 @@ def test_without_a_target_nothing_is_chosen():
 def test_twice_is_once(target):
     once = resolve(config(target, OUTPUTS[target]))
     assert resolve(once) == once
+
+
+def test_the_documented_flags_are_the_target(root):
+    rows = documented(root)
+    assert list(rows) == list(TARGETS)
+    for target, (containers, flags) in rows.items():
+        assert [name.lower() for name in containers] == list(TARGETS[target].muxers)
+        arguments = ["in.mkv", OUTPUTS[target], *flags]
+        plain = make_config(build_parser().parse_intermixed_args(arguments))
+        found = resolve(config(target, OUTPUTS[target]))
+        if target == "archive":  # which leaves them to the encoding, and its odd sizes
+            assert plain.encoder.options.pop("slices") == "16"
+        assert found.encoder == plain.encoder
+        assert found.square == plain.square
+        assert (found.record, found.framemd5) == (bool(plain.record), bool(plain.framemd5))
 
 
 def test_archive_is_ffv1_with_checks_beside_it():
