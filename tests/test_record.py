@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -151,6 +152,23 @@ def test_an_interrupted_run_has_a_record_beside_its_part(make_clip, tmp_path, va
     assert record["run"]["interrupted"]
     assert record["output"]["frames"] == record["sync"]["frames_out"] == 4
     assert not (tmp_path / "out.mkv.json").exists()
+
+
+def test_an_input_that_breaks_off_leaves_a_part_and_its_record(tmp_path, validate, capsys):
+    frame = bytes(64 * 48 * 3 // 2)
+    head = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420mpeg2\n"
+    source = tmp_path / "in.y4m"
+    source.write_bytes(head + 3 * (b"FRAME\n" + frame) + b"FRAME\n" + frame[:100])
+    with source.open("rb") as stdin:
+        command = [sys.executable, "-m", "vsr", "-", str(tmp_path / "out.mkv"), "--record"]
+        done = subprocess.run(
+            [*command, "--model", "identity"], stdin=stdin, capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    record = validate(tmp_path / "out.partial.mkv.json")
+    assert record["run"]["interrupted"]
+    assert record["output"]["frames"] == record["sync"]["frames_out"] == 3
+    assert (record["input"]["path"], record["input"]["sha256"]) == ("-", None)
 
 
 def test_records_are_not_replaced_unless_asked(make_clip, tmp_path, capsys):

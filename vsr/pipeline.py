@@ -161,7 +161,7 @@ def run(
 
     ``stdout`` is the stream for an output that is :data:`~vsr.config.PIPE`.
     """
-    report, source = Report(), plan.source
+    report = Report()
     sink_notes: list[str] = []
     try:
         with _open_sink(plan, stdout) as sink:
@@ -170,11 +170,20 @@ def run(
             _move_frames(plan, sink, report, on_progress, should_stop)
     except ReaderGone:
         report.reader_gone = True
+    except TruncatedError:  # what came before the break is kept, and recorded
+        _conclude(plan, report, sink_notes)
+        raise
+    _conclude(plan, report, sink_notes)
+    return report
+
+
+def _conclude(plan: Plan, report: Report, sink_notes: list[str]) -> None:
+    """Gather what there is to say, and write it beside the output if that is wanted."""
+    source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
     report.warnings = _warn(source.report.lines())
     if plan.config.record and report.output is not None:
         write_record(plan, report)
-    return report
 
 
 def _move_frames(
@@ -225,7 +234,8 @@ def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]
     try:
         yield from items
     except TruncatedError as error:
-        kept = sink.keep_partial() if report.frames else None
+        report.interrupted = True
+        report.output = kept = sink.keep_partial() if report.frames else None
         where = f" (what came before it, {report.frames} frames, is in {kept})" if kept else ""
         raise TruncatedError(f"{error}{where}") from error
 
