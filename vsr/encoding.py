@@ -108,7 +108,9 @@ def choose_encoding(
     piped = path == PIPE
     muxer = choose_muxer(path, muxer)
     container_options = muxer_options(muxer, config.muxer_options, piped=piped)
-    encoder = find_encoder(config.codec or default_codec(muxer, info.format, piped=piped))
+    encoder = find_encoder(
+        config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
+    )
     codec, formats = encoder.name, planar_formats(encoder, muxer)
     if config.pix_fmt:
         form = requested_format(codec, formats, config.pix_fmt)

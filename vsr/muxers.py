@@ -112,16 +112,24 @@ def _meant(name: str) -> str:
     return near_matches(name, _MUXERS) or f": use one of {', '.join(_MUXERS)}"
 
 
-def default_codec(muxer: str, source: PixelFormat, *, piped: bool) -> str:
+def default_codec(
+    muxer: str, source: PixelFormat, *, piped: bool, wanted: str | None = None
+) -> str:
     """The encoder for a picture like ``source`` if none is asked for.
 
     What a pipe's reader does not encode itself is lossless: raw, or FFV1 where Matroska has no name
     for the samples.
+
+    Args:
+        muxer: FFmpeg's name of the container.
+        source: The pixel format of the source.
+        piped: Whether it goes to standard output.
+        wanted: The pixel format that the user asks for.
     """
     if muxer == Y4M or (piped and muxer == "nut"):
         return "rawvideo"
     if piped and muxer == "matroska":
-        return "rawvideo" if source.as_planar().name in _RAW[muxer] else "ffv1"
+        return "rawvideo" if (wanted or source.as_planar().name) in _RAW[muxer] else "ffv1"
     return _codec_in_file(muxer, source)
 
 

@@ -172,7 +172,7 @@ def probe(path: Path) -> SimpleNamespace:
         **of_type,
         streams=found["streams"],
         chapters=found["chapters"],
-        duration=float(found["format"]["duration"]),
+        duration=float(found["format"].get("duration", "nan")),  # a pipe does not say
         tags=tags,
     )
 

@@ -33,8 +33,9 @@ def make_nut(codec: str, frames: int, *, audio_first: bool = False, size=(640, 4
         container.metadata["title"] = "encoder\x02 " * 20  # looks like the writer's name
         sound = container.add_stream("pcm_s16le", rate=8000) if audio_first else None
         video = container.add_stream(codec, rate=25, width=size[0], height=size[1])
+        assert isinstance(video, av.VideoStream)
         video.pix_fmt = "yuv420p"
-        if sound is not None:
+        if isinstance(sound, av.AudioStream):
             samples = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "stereo")
             samples.sample_rate = 8000
             container.mux(sound.encode(samples))
@@ -46,6 +47,12 @@ def make_nut(codec: str, frames: int, *, audio_first: bool = False, size=(640, 4
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     return bytes(output.data)
+
+
+def patched(data: bytes, stream: int, sar: Fraction) -> bytes:
+    new = patched_head(data, stream, sar)
+    assert new is not None
+    return new
 
 
 def ask(data: bytes) -> tuple[str, list[str], str]:
@@ -83,8 +90,8 @@ def test_ratio_is_exact_and_all_else_stays(tmp_path, codec, sar):
 
 
 def test_patching_twice_replaces(small):
-    twice = patched_head(patched_head(small, 0, RATIOS[1]), 0, RATIOS[0])
-    assert twice == patched_head(small, 0, RATIOS[0])
+    twice = patched(patched(small, 0, RATIOS[1]), 0, RATIOS[0])
+    assert twice == patched(small, 0, RATIOS[0])
 
 
 def test_incomplete_heads_are_waited_for(small):
@@ -95,7 +102,7 @@ def test_incomplete_heads_are_waited_for(small):
 
 def test_the_right_stream():
     data = make_nut("rawvideo", 2, audio_first=True, size=(32, 16))
-    assert ask(patched_head(data, 1, RATIOS[0]))[0] == "16:15"
+    assert ask(patched(data, 1, RATIOS[0]))[0] == "16:15"
     for stream in (0, 7):
         with pytest.raises(ValueError, match=f"no video stream {stream}"):
             patched_head(data, stream, RATIOS[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
-import torch
+import torch.utils.dlpack
 
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
@@ -138,7 +138,7 @@ def test_pyav_reads_it_back(tools, tmp_path):
     write(tmp_path / "a.y4m", info, [frame])
     with av.open(str(tmp_path / "a.y4m")) as container:
         picture = next(container.decode(video=0))
-        luma = torch.from_dlpack(picture.planes[0])
+        luma = torch.utils.dlpack.from_dlpack(picture.planes[0])
         assert torch.equal(luma[:, :WIDTH].int(), frame.planes[0].int())
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from vsr.sinks import avi, matroska, nut
 from vsr.sinks.destination import Writable
 
-__all__ = ["PatchedOutput", "Place"]
+__all__ = ["PatchedOutput", "Place", "says_exactly"]
 
+# Numbers that a bitstream has room for (H.264 and H.265, table E-1; MPEG-4 part 2, 6.3.3).
+_LARGEST = {"h264": 0xFFFF, "hevc": 0xFFFF, "mpeg4": 0xFF}
+_MPEG2_PICTURES = (Fraction(4, 3), Fraction(16, 9), Fraction(221, 100))  # H.262, table 6-3
 _HEAD_BYTES = 4 << 20  # to look for the headers in
 
 
@@ -54,6 +57,22 @@ class Place:
             nut.set_aspect_ratio(path, self.stream, self.sar)
         elif self.muxer in ("matroska", "webm"):
             matroska.set_aspect_ratio(path, self.track, self.sar)
+
+
+def says_exactly(codec: str, width: int, height: int, sar: Fraction) -> bool:
+    """Whether a bitstream, which is all that MPEG-TS has, can say the ratio.
+
+    Args:
+        codec: FFmpeg's name of the codec.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        sar: Width over height of a pixel.
+    """
+    if sar == 1:
+        return True
+    if codec == "mpeg2video":
+        return sar * width / height in _MPEG2_PICTURES
+    return max(sar.numerator, sar.denominator) <= _LARGEST.get(codec, 0)
 
 
 class PatchedOutput:

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
 from vsr.frame import Frame, VideoInfo
-from vsr.sinks.aspect import PatchedOutput, Place
+from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
 from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import open_destination
 from vsr.sinks.encoder import open_encoder
@@ -172,6 +172,7 @@ class PyAVSink:
             self._copier.notes = self.notes
         if self._patched is not None and self._info.sar is not None:
             self._patched.place = self._place(self._info.sar)
+        self._check_aspect_ratio()
         self._container.start_encoding()
 
     def _open_container(self) -> OutputContainer:
@@ -217,6 +218,16 @@ class PyAVSink:
     def _warn(self, note: str) -> None:
         self.notes.append(note)
         logger.warning("%s", note)
+
+    def _check_aspect_ratio(self) -> None:
+        sar, muxer = self._info.sar, self._encoding.muxer
+        codec = self._stream.codec_context.codec.canonical_name
+        if (
+            sar is not None
+            and muxer == "mpegts"
+            and not (says_exactly(codec, self._info.width, self._info.height, sar))
+        ):
+            self._warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
 
     def _place(self, sar: Fraction) -> Place:
         before = list(self._container.streams)[: self._stream.index]
