@@ -322,7 +322,7 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
     if source.alpha and not form.alpha:
         notes.append(f"alpha is dropped: {codec} with {form.name} cannot hold it")
     if form.depth < source.depth:
-        notes.append(f"{source.depth} bits become {form.depth}: {codec} holds no more")
+        notes.append(f"{source.depth} bits become {form.depth}: {form.name} holds no more")
     if form.family != source.family:
         notes.append(f"{source.name} becomes {form.name}")
     elif source.family == "rgb" and form.depth > source.depth:
