@@ -3,6 +3,7 @@
 import json
 import struct
 import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import av
 import pytest
 
+from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.frame import Colour, Range, Siting
 from vsr.hdr import AmbientViewing, ContentLight, HdrMetadata, MasteringDisplay
+from vsr.pipeline import upscale
 from vsr.sources.side_data import hdr_metadata
 
 HDR = HdrMetadata(
@@ -245,3 +248,51 @@ def test_what_is_lost_is_said(tmp_path, tools):
         "HDR mastering metadata is lost: mpeg4 in mp4 holds none",
         "HDR (PQ) in 8 bits will show bands: it needs 10",
     ]
+
+
+# -- Whole runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("muxer", ["matroska", "mp4"])
+def test_pipes_hold_it_too(tmp_path, media, muxer):
+    source = media("generated/hdr10_sei_only.mkv")
+    command = [sys.executable, "-m", "vsr", source, "-", "-f", muxer, "--model", "identity"]
+    command += ["-c:v", "libx265", "--preset", "ultrafast"]
+    path = tmp_path / "piped"
+    # captured through a pipe, in which nobody can seek
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    stream = show(path, "-show_streams")["streams"][0]
+    frame = show(path, "-show_frames", "-read_intervals", "%+#1")["frames"][0]
+    assert metadata(stream) == metadata(frame) == EXPECTED
+
+
+@pytest.mark.parametrize("extension", ["mkv", "mp4", "mov", "webm"])
+@pytest.mark.parametrize(
+    ("name", "transfer", "light"),
+    [
+        ("androidx/hdr10-av1.mp4", "smpte2084", {}),
+        ("androidx/hlg10-color-test.mp4", "arib-std-b67", {}),
+        ("androidx/dolbyVision-hdr.MOV", "arib-std-b67", {}),
+        (
+            "androidx/hdr10-video-with-sdr-container.mp4",
+            "smpte2084",
+            {"max_content": 1000, "max_average": 200},
+        ),
+    ],
+)
+def test_real_files_stay_hdr(tmp_path, media, extension, name, transfer, light):
+    path = tmp_path / f"a.{extension}"
+    encoder = EncoderConfig(preset="12" if extension == "webm" else "ultrafast")
+    upscale(
+        UpscaleConfig(
+            input=media(name), output=path, model="identity", size=(320, 180), frames=2,
+            encoder=encoder,
+        )
+    )  # fmt: skip
+    stream = show(path, "-show_streams")["streams"][0]
+    assert stream["pix_fmt"] == "yuv420p10le"
+    assert stream["color_transfer"] == transfer
+    assert (stream["color_space"], stream["color_primaries"]) == ("bt2020nc", "bt2020")
+    assert metadata(stream) == light
+    if extension in ("mp4", "mov"):
+        assert path.read_bytes().count(b"amve") == (name == "androidx/dolbyVision-hdr.MOV")
