@@ -76,6 +76,7 @@ def test_the_first_hole_is_found(found: list[str], hole: Hole | None) -> None:
     [
         ["IMG_20240101_120001.jpg", "IMG_20240101_120105.jpg", "IMG_20240102_090000.jpg"],
         names("%04d.png", 10, 20, 30, 40),
+        [*names("%04d.png", 1, 2, 3, 4), *names("%d.png", 1, 2, 4)],
     ],
 )
 def test_times_and_every_tenth_frame_are_no_holes(found: list[str]) -> None:

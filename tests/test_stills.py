@@ -146,7 +146,9 @@ def test_one_picture_takes_one_frame() -> None:
 
 
 def test_half_precision_stays_half() -> None:
-    assert encoding("a.exr", info("gbrpf16le")).options["format"] == "half"
+    found = encoding("a.exr", info("gbrpf16le"))
+    assert found.options["format"] == "half"
+    assert found.notes[0] == "output: exr pictures, gbrpf32le in half precision"
     assert "format" not in encoding("a.exr", info("gbrpf32le")).options
     forced = encoding("a.exr", info("gbrpf16le"), options={"format": "float"})
     assert forced.options["format"] == "float"

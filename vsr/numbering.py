@@ -64,8 +64,8 @@ def find_hole(names: Sequence[str]) -> tuple[Hole | None, bool]:
     """The first hole in names that are numbered, and whether all of them are.
 
     Names that agree in all but one number are a numbering. It is consecutive if at least half of
-    its steps are from one number to the next; in one that is not (times of day, every tenth frame)
-    nothing can be missing.
+    its steps are from one number to the next and none is there twice (``1.png``, ``01.png``). In
+    one that is not (times of day, every tenth frame) nothing can be missing.
 
     Args:
         names: file names in any order.
@@ -75,8 +75,8 @@ def find_hole(names: Sequence[str]) -> tuple[Hole | None, bool]:
     """
     consecutive = True
     for numbering in _numberings(names):
-        steps = [(a, b) for (a, _, _), (b, _, _) in pairwise(numbering)]
-        if 2 * sum(b == a + 1 for a, b in steps) < len(steps):
+        steps = [b - a for (a, _, _), (b, _, _) in pairwise(numbering)]
+        if 2 * steps.count(1) < len(steps) or 0 in steps:
             consecutive = False
             continue
         for (low, _, _), (high, pattern, follower) in pairwise(numbering):

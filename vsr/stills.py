@@ -148,8 +148,8 @@ def choose_still_encoding(
     encoding = Encoding(
         muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
         options=_options(codec, info.format, config),
-        notes=tuple(_notes(codec, info, form)),
     )  # fmt: skip
+    encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
     with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
         open_still_encoder(encoding, replace(info, width=width, height=height), threads=1)
     return encoding
@@ -237,9 +237,11 @@ def _options(codec: str, source: PixelFormat, config: EncoderConfig) -> dict[str
 # -- Notes -----------------------------------------------------------------------------------------
 
 
-def _notes(codec: str, info: VideoInfo, form: PixelFormat) -> list[str]:
-    source, stored = info.format, _CODED[codec][form.name]
-    notes = [f"output: {codec} pictures, {stored}"]
+def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
+    source, form = info.format, encoding.format
+    codec, stored = encoding.codec, coded_format(encoding)
+    precision = " in half precision" if encoding.options.get("format") == "half" else ""
+    notes = [f"output: {codec} pictures, {stored}{precision}"]
     if source.alpha and not form.alpha:
         notes.append(f"alpha is dropped: {stored} cannot hold it")
     if source.floating and not form.floating:

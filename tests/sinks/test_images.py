@@ -321,7 +321,8 @@ def test_pictures_are_turned_upright(tmp_path: Path, open_sink: OpenSink, orient
     lying = Image.fromarray(np.stack([red, green, blue], axis=-1))
     lying.getexif()[0x0112] = orientation
     upright = np.asarray(ImageOps.exif_transpose(lying))
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), upright)
+    with Image.open(tmp_path / "a.png") as written:
+        assert np.array_equal(np.asarray(written), upright)
     swapped = orientation > 4
     assert probe(tmp_path / "a.png")["sample_aspect_ratio"] == ("15:16" if swapped else "16:15")
     turned = ["pictures are turned upright: png has no rotation"]

@@ -197,9 +197,9 @@ class ImageSink:
         holder = f"{self._encoding.codec} pictures cannot hold it"
         matrix = self._info.display_matrix
         if not self._turn.upright:
-            self.notes.append(
-                f"pictures are turned upright: {self._encoding.codec} has no rotation"
-            )
+            note = f"pictures are turned upright: {self._encoding.codec} has no rotation"
+            self.notes.append(note)
+            logger.info(note)
         elif matrix is not None and Orientation.parse(matrix) is None:
             self._warn(f"rotation is lost: {holder}")
         if source is None:

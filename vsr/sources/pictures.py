@@ -69,8 +69,8 @@ class PictureReader:
         return describe.frame_colour(frame, self.tags)
 
     def display_matrix(self, frame: VideoFrame) -> bytes | None:
-        """Pictures are not rotated by metadata here."""
-        return None
+        """How the first picture lies, FFmpeg's 36 bytes."""
+        return self._images.display_matrix
 
     def field_order(self, frame: VideoFrame) -> FieldOrder:
         """Pictures are whole frames."""
