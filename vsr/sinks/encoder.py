@@ -1,6 +1,7 @@
 """An encoder and the stream that its packets go to."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import av
@@ -41,8 +42,7 @@ class Encoder:
     @property
     def writes_captions(self) -> bool:
         """Whether closed captions (CTA-708 in ATSC A/53) of the pictures reach the bitstream."""
-        options = self.context.supported_options.private
-        return any(option.name == "a53cc" for option in options)
+        return _writes_captions(self.context.codec.name)
 
     def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
         """The packets that are ready after ``picture``; None asks for all that are left."""
@@ -58,6 +58,12 @@ class Encoder:
         """Whether these last packets are all there are, and lack a dts."""
         few = not self._has_delivered and len(packets) < _TIMED_BY_X265
         return few and self.context.codec.name == "libx265"
+
+
+@lru_cache
+def _writes_captions(codec: str) -> bool:
+    options = av.Codec(codec, "w").create("video").supported_options.private
+    return any(option.name == "a53cc" for option in options)
 
 
 def _set_dts(packets: "list[Packet[Any]]") -> None:
