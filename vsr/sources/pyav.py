@@ -274,8 +274,8 @@ class PyAVSource:
             self._native = self._native_format(picture)
         rate = shape.rate or reader.rate
         frames, duration = self._expected(rate)
-        hdr, notes = reader.hdr(first)
-        self._note(*notes)
+        hdr, lost = reader.hdr(first)
+        self._note(*lost, level=logging.WARNING)
         return VideoInfo(
             width=picture.width, height=picture.height, format=self._native,
             colour=self._colour_of(picture), time_base=shape.time_base, rate=rate,
@@ -319,11 +319,11 @@ class PyAVSource:
             count, length = config.frames, config.frames / rate
         return count, length
 
-    def _note(self, *lines: str) -> None:
+    def _note(self, *lines: str, level: int = logging.INFO) -> None:
         for line in lines:
             if line not in self.notes:
                 self.notes.append(line)
-                _log.info("%s: %s", Path(self.name).name, line)
+                _log.log(level, "%s: %s", Path(self.name).name, line)
 
     # Pictures
 
