@@ -90,7 +90,11 @@ def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
 
 
 def lost_tags(
-    metadata: Mapping[str, str], muxer: str, *, of_file: Mapping[str, str] | None = None
+    metadata: Mapping[str, str],
+    muxer: str,
+    *,
+    of_file: Mapping[str, str] | None = None,
+    picture: bool = False,
 ) -> list[str]:
     """The keys of ``metadata`` that a container leaves out.
 
@@ -98,8 +102,11 @@ def lost_tags(
         metadata: what is to be written, of a file or of a stream.
         muxer: FFmpeg's name of the container.
         of_file: where ``metadata`` is a stream's, the file's: what it only repeats is not lost.
+        picture: the stream is video, whose language MPEG-TS does not tell.
     """
     repeated = set((of_file or {}).items()) | {("language", "und")}
+    if picture and muxer == "mpegts":
+        return [key for key, value in metadata.items() if (key, value) not in repeated]
     return [
         key for key, value in metadata.items()
         if (key, value) not in repeated and not _holds(muxer, key.lower(), of_file is None)
