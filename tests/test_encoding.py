@@ -92,6 +92,16 @@ def test_every_source_finds_an_encoding(suffix):
         assert shallower == any("bits become" in note for note in encoding.notes)
 
 
+@pytest.mark.parametrize("pix_fmt", ["gbrpf16le", "gbrapf32le", "grayf32le"])
+def test_floating_point_becomes_whole_numbers(pix_fmt):
+    for suffix in ("mp4", "mov", "mkv", "webm", "avi", "nut"):
+        encoding = choose(f"a.{suffix}", source(pix_fmt))
+        assert not encoding.format.floating
+        cut = f"what lies below 0 or above 1 is cut: {encoding.format.name} holds whole numbers"
+        assert cut in encoding.notes
+    assert choose("a.mkv", source("grayf32le")).format.name == "gray16le"
+
+
 @pytest.mark.parametrize(("scale", "chosen"), [(1, "yuv422p"), (2, "yuv420p"), (4, "yuv420p")])
 def test_4_1_1_becomes_the_smallest_that_holds_its_chroma(scale, chosen):
     encoding = choose("a.mp4", source("yuv411p"), scale=scale)

@@ -275,6 +275,7 @@ class FromRgb:
         self._rounding = rounding
         self._matrix = torch.from_numpy((matrix * scale[:, None]).astype(np.float32)).to(device)
         self._bias = torch.from_numpy((offset + rounding).astype(np.float32)).to(device)
+        self._red_and_blue = float(matrix[0, 0]), float(matrix[0, 2])
         self._top = (1 << format.depth) - 1
         self._rows, self._columns = _axes(format, colour.siting)
 
@@ -306,8 +307,7 @@ class FromRgb:
 
     def _as_floats(self, rgb: Tensor) -> tuple[Tensor, ...]:
         if self._format.family == "gray":
-            red, _, blue = self._matrix[0].tolist()
-            rgb = _weighted(rgb, red, blue)[None]
+            rgb = _weighted(rgb, *self._red_and_blue)[None]
         return tuple(rgb.to(self._format.dtype).contiguous())
 
     def _reduced(self, plane: Tensor) -> Tensor:

@@ -321,7 +321,9 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
     notes = []
     if source.alpha and not form.alpha:
         notes.append(f"alpha is dropped: {codec} with {form.name} cannot hold it")
-    if form.depth < source.depth:
+    if source.floating and not form.floating:
+        notes.append(f"what lies below 0 or above 1 is cut: {form.name} holds whole numbers")
+    elif form.depth < source.depth:
         notes.append(f"{source.depth} bits become {form.depth}: {form.name} holds no more")
     if form.family != source.family:
         notes.append(f"{source.name} becomes {form.name}")

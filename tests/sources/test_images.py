@@ -312,10 +312,11 @@ def test_exr_cut_short_in_every_kind_of_compression(make: Make) -> None:
             ImageReader(path)
 
 
-def test_damage_inside_a_png_is_found(make: Make) -> None:
+@pytest.mark.parametrize("chunk", [b"IDAT", b"pHYs"])
+def test_damage_inside_a_png_is_found(make: Make, chunk: bytes) -> None:
     path = make("a.png", "rgb24")
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x10
+    data[data.index(chunk) + 8] ^= 0x10
     path.write_bytes(data)
     with pytest.raises(SourceError, match=r"a\.png: cannot be decoded"):
         ImageReader(path)
