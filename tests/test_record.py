@@ -20,7 +20,7 @@ from vsr.pipeline import upscale
 from vsr.progress import Progress
 from vsr.record import SCHEMA
 from vsr.report import FrameTimes
-from vsr.sync import largest_difference, read_timing
+from vsr.sync import Displacement, measure_displacement, read_timing
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe")
 
@@ -86,6 +86,7 @@ def test_sync_is_what_ffprobe_sees(make_clip, tmp_path, validate):
     source, target = make_clip("in.mp4", frames=30, rate=30), tmp_path / "out.mkv"
     sync = validate(run(source, target, "--record"))["sync"]
     assert (sync["frames_in"], sync["frames_out"]) == (30, 30)
+    assert sync["shift"] == 0
     assert 0 < sync["largest_difference"] <= 0.0005  # Matroska rounds to milliseconds
     before, after = ends(source), ends(target)
     audio = sync["audio"][0]
@@ -99,13 +100,26 @@ def test_sync_is_what_ffprobe_sees(make_clip, tmp_path, validate):
     )
 
 
-def test_a_moved_frame_shows():
+def test_moved_frames_show():
     times = FrameTimes(time_base=Fraction(1, 1000))
     times.pts.extend([0, 40, 80])
     exact = [Fraction(0), Fraction(40, 1000), Fraction(80, 1000)]
-    assert largest_difference(times, exact) == 0
-    assert largest_difference(times, [*exact[:2], Fraction(83, 1000)]) == Fraction(3, 1000)
-    assert largest_difference(times, exact[:2]) is None
+    late = [time + Fraction(1, 50) for time in exact]
+    assert measure_displacement(times, exact) == Displacement(Fraction(0), Fraction(0))
+    assert measure_displacement(times, late) == Displacement(Fraction(1, 50), Fraction(0))
+    last_late = [*exact[:2], Fraction(83, 1000)]
+    assert measure_displacement(times, last_late) == Displacement(Fraction(0), Fraction(3, 1000))
+    assert measure_displacement(times, exact[:2]) is None
+
+
+def test_mpegts_moves_all_together(make_clip, tmp_path, validate):
+    sync = validate(run(make_clip("in.mp4"), tmp_path / "out.ts", "--record"))["sync"]
+    (audio,) = sync["audio"]
+    assert sync["shift"] == pytest.approx(sync["video_end_out"] - sync["video_end_in"], abs=1e-4)
+    packet = 1024 / 48000  # MP4 cuts the last one short, MPEG-TS cannot
+    assert sync["shift"] == pytest.approx(audio["end_out"] - audio["end_in"], abs=packet)
+    assert sync["shift"] > 2 * packet
+    assert sync["largest_difference"] < 1e-4
 
 
 def test_the_command_does_the_same(make_clip, tmp_path, validate):
@@ -222,7 +236,8 @@ def test_real_files(shared, tmp_path, validate, name, check):
     assert check(record), json.dumps(record, indent=1)
     sync = record["sync"]
     assert sync["frames_out"] == sync["frames_in"] == record["input"]["frames_delivered"]
-    assert sync["largest_difference"] <= 0.0005
+    assert abs(sync["shift"]) <= 0.0005
+    assert sync["largest_difference"] <= 0.001
     for audio in sync["audio"]:
         moved = audio["video_minus_audio_out"] - audio["video_minus_audio_in"]
         assert abs(moved) < 0.003

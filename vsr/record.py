@@ -33,7 +33,7 @@ from vsr.inventory import (
 from vsr.planning import Plan
 from vsr.report import Report
 from vsr.stills import IMAGES
-from vsr.sync import largest_difference, read_timing
+from vsr.sync import measure_displacement, read_timing
 from vsr.targets import framemd5_path, record_path
 
 __all__ = ["SCHEMA", "make_record", "write_record"]
@@ -211,6 +211,7 @@ def _sync(plan: Plan, report: Report) -> Json | None:
     picture = next(place for place, entry in enumerate(entries) if entry.fate == "upscale")
     before = [e for e in entries[:picture] if (e.kind, e.fate) == ("video", "copy")]
     found = read_timing(report.output, video=len(before))
+    moved = measure_displacement(report.times, found.pts)
     audio = [entry for entry in entries if entry.kind == "audio"]
     ends_in = _input_audio_ends(plan, len(audio))
     copied = [
@@ -221,7 +222,8 @@ def _sync(plan: Plan, report: Report) -> Json | None:
     return {
         "frames_in": len(report.times.pts),
         "frames_out": len(found.pts),
-        "largest_difference": _seconds(largest_difference(report.times, found.pts)),
+        "shift": _seconds(moved.shift) if moved else None,
+        "largest_difference": _seconds(moved.largest) if moved else None,
         "video_end_in": _seconds(report.times.end),
         "video_end_out": _seconds(found.end),
         "audio": [

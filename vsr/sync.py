@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from vsr.report import FrameTimes
 from vsr.streams import is_cover_art, to_fraction
 
-__all__ = ["Timing", "largest_difference", "read_timing"]
+__all__ = ["Displacement", "Timing", "measure_displacement", "read_timing"]
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Timing:
     pts: list[Fraction] = field(default_factory=list)
     """Of the picture's packets, in order of display."""
     end: Fraction | None = None
-    """Where the picture ends."""
+    """Where the picture ends; a last frame without duration is taken as long as the one before."""
     audio_ends: list[Fraction | None] = field(default_factory=list)
     """Where each audio stream ends, in their order; None for one without packets."""
 
@@ -56,6 +56,8 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
                 last = timing.audio_ends[places[index]]
                 timing.audio_ends[places[index]] = end if last is None else max(last, end)
     timing.pts.sort()
+    if len(timing.pts) > 1 and timing.end == timing.pts[-1]:
+        timing.end += timing.pts[-1] - timing.pts[-2]
     return timing
 
 
@@ -67,11 +69,20 @@ def _end(packet: "Packet[Stream]") -> int:
     return (packet.pts or 0) + (packet.duration or 0)
 
 
-def largest_difference(times: FrameTimes, found: Sequence[Fraction]) -> Fraction | None:
-    """The furthest that a frame has moved in time, in seconds; None if frames are missing."""
-    if len(times.pts) != len(found):
+@dataclass(frozen=True, slots=True)
+class Displacement:
+    """How far frames have moved in time, in seconds."""
+
+    shift: Fraction
+    """All together: the first one's way."""
+    largest: Fraction
+    """The furthest that any has moved beyond that."""
+
+
+def measure_displacement(times: FrameTimes, found: Sequence[Fraction]) -> Displacement | None:
+    """Compare when frames were to be shown with when they are; None if some are missing."""
+    if not found or len(times.pts) != len(found):
         return None
-    return max(
-        (abs(pts * times.time_base - other) for pts, other in zip(times.pts, found, strict=True)),
-        default=Fraction(0),
-    )
+    moved = [after - pts * times.time_base for pts, after in zip(times.pts, found, strict=True)]
+    shift = moved[0]
+    return Displacement(shift, max(abs(way - shift) for way in moved))
