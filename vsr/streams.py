@@ -32,6 +32,7 @@ __all__ = [
     "codec_of",
     "cover_picture",
     "is_cover_art",
+    "left_behind",
     "name_of",
     "output_chapters",
     "plan_route",
@@ -147,6 +148,23 @@ def codec_of(stream: Stream) -> str:
     """FFmpeg's name of the codec, empty if it knows none (whatever PyAV's stubs say)."""
     context: Any = stream.codec_context
     return str(context.codec.canonical_name) if context is not None else ""
+
+
+def left_behind(source: StreamSource, holder: str) -> list[str]:
+    """One line for everything in ``source`` beside the picture, where that is all ``holder`` has.
+
+    Args:
+        source: Where the picture comes from.
+        holder: What it is written to, in words.
+    """
+    notes = [
+        f"{name_of(stream)} is dropped: {holder} cannot hold it"
+        for stream in source.container.streams
+        if stream.index != source.stream.index and (stream.type != "data" or is_cover_art(stream))
+    ]
+    if chapters := len(source.container.chapters()):
+        notes.append(f"{chapters} chapters are dropped: {holder} cannot hold them")
+    return notes
 
 
 def name_of(stream: Stream) -> str:

@@ -357,4 +357,4 @@ def test_other_streams_are_named(shared: Path, tmp_path: Path, open_sink: OpenSi
     assert all(note.endswith(holder) for note in notes)
     whats = ["rotation", "audio", "audio", "subtitle", "subtitle", "attachment", "cover art"]
     assert [note.partition(" stream ")[0].partition(" is ")[0] for note in notes] == whats
-    assert chapters == "2 chapters are dropped: png pictures have none"
+    assert chapters == "2 chapters are dropped: png pictures cannot hold them"

@@ -46,5 +46,5 @@ def open_sink(
         return ImageSink(path, encoding, info, source=source, overwrite=overwrite)
     if encoding.muxer == Y4M:
         destination = open_destination(path, overwrite=overwrite, stdout=stdout)
-        return Y4MSink(destination, encoding, info)
+        return Y4MSink(destination, encoding, info, source=source)
     return PyAVSink(path, encoding, info, source=source, overwrite=overwrite, stdout=stdout)

@@ -20,7 +20,7 @@ from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.sinks.orientation import Orientation
 from vsr.sinks.packing import pack
 from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
-from vsr.streams import StreamSource, is_cover_art, name_of
+from vsr.streams import StreamSource, left_behind
 
 __all__ = ["ImageSink"]
 
@@ -204,15 +204,8 @@ class ImageSink:
             self._warn(f"rotation is lost: {holder}")
         if source is None:
             return
-        for stream in source.container.streams:
-            if stream.index != source.stream.index and (
-                stream.type != "data" or is_cover_art(stream)
-            ):
-                self._warn(f"{name_of(stream)} is dropped: {holder}")
-        if chapters := len(source.container.chapters()):
-            self._warn(
-                f"{chapters} chapters are dropped: {self._encoding.codec} pictures have none"
-            )
+        for note in left_behind(source, f"{self._encoding.codec} pictures"):
+            self._warn(note)
 
 
 def _turn(info: VideoInfo) -> Orientation:

@@ -12,8 +12,9 @@ from typing import Self
 
 from vsr.encoding import Encoding
 from vsr.frame import FieldOrder, Frame, Range, VideoInfo
-from vsr.muxers import Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
+from vsr.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
 from vsr.sinks.destination import Destination
+from vsr.streams import StreamSource, left_behind
 
 __all__ = ["Y4MSink", "y4m_header"]
 
@@ -34,13 +35,21 @@ class Y4MSink:
         destination: Where the bytes go.
         encoding: From :func:`vsr.encoding.choose_encoding`.
         info: Facts about the *output*: size, rate, aspect ratio, field order.
+        source: Whose other streams stay behind, with a note for each; None for none.
 
     Raises:
         SinkError: the header cannot be written.
         ReaderGone: nobody reads the pipe.
     """
 
-    def __init__(self, destination: Destination, encoding: Encoding, info: VideoInfo) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        encoding: Encoding,
+        info: VideoInfo,
+        *,
+        source: StreamSource | None = None,
+    ) -> None:
         self.frames = 0
         """Frames written so far."""
         self.notes: list[str] = []
@@ -51,6 +60,10 @@ class Y4MSink:
         self._start: Fraction | None = None
         self._closed = self._uneven = False
         self._result: Path | None = None
+        if info.display_matrix is not None:
+            self._warn(f"rotation is lost: {Y4M} cannot hold it")
+        for note in left_behind(source, Y4M) if source is not None else ():
+            self._warn(note)
         try:
             with destination.errors():
                 self._output = destination.open()
@@ -131,12 +144,14 @@ class Y4MSink:
         expected = self._start + self.frames / self._info.rate
         if abs(time - expected) * self._info.rate > Fraction(1, 2):  # less is rounding
             self._uneven = True
-            note = (
+            self._warn(
                 f"frames are not evenly spaced (the first that is not: {self.frames}), but Y4M has "
                 f"no timestamps: its reader sees {float(self._info.rate):g} frames a second"
             )
-            self.notes.append(note)
-            logger.warning("%s", note)
+
+    def _warn(self, note: str) -> None:
+        self.notes.append(note)
+        logger.warning("%s", note)
 
 
 def y4m_header(encoding: Encoding, info: VideoInfo) -> str:
