@@ -14,6 +14,7 @@ from vsr.labels import (
     kept_metadata,
     lost_dispositions,
     lost_tags,
+    metadata_flags,
     stream_metadata,
 )
 
@@ -29,7 +30,7 @@ TAGS = {
     "gapless_playback": "1", "compilation": "1", "track": "3/4", "disc": "1/2",
     "location": "+27.5900+086.9300/", "creation_time": "2020-01-02T03:04:05.000000Z",
     "performer": "P", "make": "Q", "model": "R", "publisher": "S",
-    "encoded_by": "U", "com.apple.quicktime.make": "V", "custom": "W",
+    "encoded_by": "U", "custom": "W",
 }  # fmt: skip
 needs_ffprobe = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not here")
 
@@ -81,6 +82,14 @@ class TestAgainstFfprobe:
             (found,) = written(path, muxer, disposition=bit)["streams"]
             kept = bool(found["disposition"][name])
             assert kept == (lost_dispositions(bit, muxer, alone=False) == []), name
+
+
+def test_keys_of_cameras_survive_in_mov_only():
+    tags = {"com.apple.quicktime.make": "Apple", "custom": "x"}
+    assert metadata_flags(tags, "mov") == "+use_metadata_tags"
+    assert lost_tags(tags, "mov") == []
+    assert metadata_flags({"title": "T"}, "mov") == metadata_flags(tags, "mp4") == ""
+    assert lost_tags(tags, "mp4") == ["com.apple.quicktime.make", "custom"]
 
 
 def test_metadata_of_the_old_file_is_left_out():

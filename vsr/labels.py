@@ -9,7 +9,14 @@ from fractions import Fraction
 
 from av.stream import Disposition
 
-__all__ = ["holds_timecode", "kept_metadata", "lost_dispositions", "lost_tags", "stream_metadata"]
+__all__ = [
+    "holds_timecode",
+    "kept_metadata",
+    "lost_dispositions",
+    "lost_tags",
+    "metadata_flags",
+    "stream_metadata",
+]
 
 _MOV = ("mp4", "mov")
 _TIMECODE_RATES = {24, 25, 30, 48, 50, 60, 100, 120, 150}
@@ -47,6 +54,7 @@ _STREAM_TAGS = {
     "avi": {"title"},
     "mpegts": {"language"},
 }  # fmt: skip
+_FREE_KEYS = ("com.apple.quicktime.", "com.android.")  # as cameras write them
 _DATELESS_STREAMS = ("matroska", "webm")  # the file as a whole has a date there
 
 _DISPOSITIONS = {
@@ -89,6 +97,16 @@ def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
     return kept
 
 
+def metadata_flags(metadata: Mapping[str, str], muxer: str) -> str:
+    """What ``movflags`` needs so that QuickTime's own keys of a file survive; mostly nothing.
+
+    MOV has two places for metadata: one with a few fixed names, which all players read, and one
+    with any names, which cameras use. FFmpeg writes either the one or the other.
+    """
+    free = any(key.lower().startswith(_FREE_KEYS) for key in metadata)
+    return "+use_metadata_tags" if muxer == "mov" and free else ""
+
+
 def lost_tags(
     metadata: Mapping[str, str],
     muxer: str,
@@ -104,6 +122,8 @@ def lost_tags(
         of_file: where ``metadata`` is a stream's, the file's: what it only repeats is not lost.
         picture: the stream is video, whose language MPEG-TS does not tell.
     """
+    if of_file is None and metadata_flags(metadata, muxer):
+        return []
     repeated = set((of_file or {}).items()) | {("language", "und")}
     if picture and muxer == "mpegts":
         return [key for key, value in metadata.items() if (key, value) not in repeated]

@@ -271,6 +271,15 @@ def test_real_file(media, remux, tools, tmp_path, name, suffix):
     assert len(streams) + len(named) - hdr + silent == len(before.streams)
 
 
+def test_cameras_metadata_survives_from_mov_to_mov(media, remux, tools, tmp_path):
+    source = media("androidx/dolbyVision-hdr.MOV")
+    remux(source, tmp_path / "out.mov")
+    before, after = tools.probe(source).tags, tools.probe(tmp_path / "out.mov").tags
+    kept = {key: value for key, value in before.items() if key.startswith("com.apple")}
+    assert len(kept) > 4
+    assert kept.items() <= after.items()
+
+
 def test_attachments_are_the_same_bytes(rich, remux, tmp_path):
     remux(rich, tmp_path / "out.mkv")
 

@@ -1,7 +1,7 @@
 """Moves the packets of the other streams from a source into an output container."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
@@ -21,6 +21,7 @@ from vsr.labels import (
     kept_metadata,
     lost_dispositions,
     lost_tags,
+    metadata_flags,
     stream_metadata,
 )
 from vsr.streams import (
@@ -39,7 +40,6 @@ __all__ = ["StreamCopier"]
 logger = logging.getLogger(__name__)
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
-_AUDIBLE = Fraction(1, 1000)  # seconds; ffprobe and players round to as much
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -82,8 +82,6 @@ class Track:
     """Lowest dts that the muxer takes, in the output's time base."""
     end: int = 0
     """Where the last packet ended, in the output's time base."""
-    begin: Fraction = Fraction(0)
-    """Where its first packet starts in the output, in seconds."""
     repaired: int = 0
     cut: int = 0
 
@@ -136,8 +134,6 @@ class Track:
         self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
         pts = packet.pts if packet.pts is not None else given
         packet.pts, packet.dts = max(pts + self.jump, dts), dts
-        if self.next_dts is None:
-            self.begin = packet.pts * to_fraction(self.output.time_base)
         self.next_dts = dts + self.strict
         self.end = dts + (packet.duration or 0)
 
@@ -157,6 +153,12 @@ class StreamCopier:
         self._tracks: dict[int, Track] = {}
         self._lost_tags: list[str] = []
         self._lost_dispositions: list[str] = []
+
+    def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
+        """``given`` options of the container, and those that the source's metadata asks for."""
+        flags = metadata_flags(self._source.container.metadata, self._muxer)
+        joined = given.get("movflags", "") + flags
+        return {**given, "movflags": joined} if flags else dict(given)
 
     def add_streams(
         self,
@@ -189,6 +191,8 @@ class StreamCopier:
         elif chapters:
             container.set_chapters(chapters)
         self._report_lost_labels()
+        if self._muxer == "avi" and self._tracks:
+            self._warn("avi has no timestamps: a late start is lost, and gaps in sound close")
         return video
 
     def mux(self, container: OutputContainer) -> None:
@@ -208,11 +212,6 @@ class StreamCopier:
                 self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
             if track.cut:
                 self._warn(f"{track.name}: {track.cut} packets before the start were cut")
-            if self._muxer == "avi" and abs(track.begin) > _AUDIBLE:
-                self._warn(
-                    f"{track.name} starts at 0, not at {float(track.begin):.3f} s: avi has no "
-                    "timestamps (mkv has)"
-                )
 
     def _report_lost_labels(self) -> None:
         for what, lost in (("tags", self._lost_tags), ("dispositions", self._lost_dispositions)):
@@ -279,7 +278,9 @@ class StreamCopier:
         if stream.type == "attachment" or is_cover_art(stream):
             return
         place = f"({stream.type} stream {stream.index})"
-        lost = lost_tags(metadata, self._muxer, of_file=source.metadata)
+        lost = lost_tags(
+            metadata, self._muxer, of_file=source.metadata, picture=stream.type == "video"
+        )
         self._lost_tags += [f"{key} {place}" for key in lost]
         alone = sum(other.type == stream.type for other in source.streams) == 1
         names = lost_dispositions(stream.disposition, self._muxer, alone=alone)

@@ -178,6 +178,8 @@ class PyAVSink:
     def _open_container(self) -> OutputContainer:
         file, muxer = self._destination.file, self._encoding.muxer
         options = dict(self._encoding.muxer_options)
+        if self._copier is not None:
+            options = self._copier.container_options(options)
         if file is not None:
             # With the protocol spelled out, a colon in the name starts no protocol.
             return av.open(f"file:{file}", "w", format=muxer, options=options)
