@@ -144,9 +144,10 @@ def _row(path: Path, before: Facts | None, column: Column, flags: tuple[str, ...
                 lossless=column.lossless,
             )  # fmt: skip
             findings = check(case)
+        left = tuple(f"left behind: {p.name}" for p in Path(folder).iterdir())
     return Row(
         file=path.name, column=column.name, flags=flags, findings=findings,
-        refusals=() if code == 0 else lines[-1:],
+        refusals=() if code == 0 else (*lines, *left),
     )  # fmt: skip
 
 
