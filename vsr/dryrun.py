@@ -196,6 +196,8 @@ def _work(plan: Plan) -> Iterator[str]:
     for note in plan.notes:
         if note not in plan.encoding.notes:
             yield note
+    tile = plan.engine.tile  # chosen at the first frame of the sample, if nobody asked for one
+    yield f"tiles: {f'{tile} pixels' if tile else 'none, whole frames'}"
     yield f"dither: {plan.config.dither}"
 
 
