@@ -292,7 +292,9 @@ class PyAVSource:
         if stated is not None:
             return stated
         tagged = self._reader.field_order(first)
-        return tagged or (self.fields.order if self.fields is not None else tagged)
+        if tagged or self.fields is None or not self._is_combed:
+            return tagged
+        return self.fields.order
 
     def _native_format(self, frame: VideoFrame) -> PixelFormat:
         try:
