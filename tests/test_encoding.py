@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vsr.config import EncoderConfig
+from vsr.config import PIPE, EncoderConfig
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
@@ -207,6 +207,94 @@ def test_refused_in_one_line(name, config, message, capfd):
         choose(name, source(), **config)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+def choose_for_pipe(muxer: str, info: VideoInfo, **config) -> Encoding:
+    return choose_encoding(PIPE, info, 128, 96, EncoderConfig(**config), muxer=muxer)
+
+
+@pytest.mark.parametrize(
+    ("muxer", "pix_fmt", "codec", "chosen"),
+    [
+        ("yuv4mpegpipe", "yuv420p", "rawvideo", "yuv420p"),
+        ("yuv4mpegpipe", "p010le", "rawvideo", "yuv420p10le"),
+        ("nut", "yuv422p10le", "rawvideo", "yuv422p10le"),
+        ("nut", "rgba", "rawvideo", "gbrap"),
+        ("nut", "gbrap16le", "rawvideo", "gbrap16le"),
+        ("matroska", "yuv420p", "rawvideo", "yuv420p"),
+        ("matroska", "yuyv422", "rawvideo", "yuv422p"),
+        ("matroska", "yuv444p", "ffv1", "yuv444p"),
+        ("matroska", "yuv420p10le", "ffv1", "yuv420p10le"),
+        ("mpegts", "yuv420p", "libx264", "yuv420p"),
+        ("mp4", "yuv420p10le", "libx265", "yuv420p10le"),
+    ],
+)
+def test_codec_and_format_in_a_pipe(muxer, pix_fmt, codec, chosen):
+    encoding = choose_for_pipe(muxer, source(pix_fmt))
+    assert (encoding.codec, encoding.format.name) == (codec, chosen)
+    lossless = codec in ("rawvideo", "ffv1")
+    assert ("lossless" in encoding.notes[0]) == lossless
+    assert f"{codec} in {muxer} to standard output" in encoding.notes[0]
+
+
+def test_requested_format_decides_whether_matroska_holds_it_raw():
+    assert choose_for_pipe("matroska", source(), pix_fmt="yuv420p10le").codec == "ffv1"
+    assert choose_for_pipe("matroska", source("yuv420p10le"), pix_fmt="yuv420p").codec == "rawvideo"
+
+
+@pytest.mark.parametrize("muxer", ["mp4", "mov"])
+def test_piped_mp4_is_in_fragments(muxer):
+    piped = choose_for_pipe(muxer, source(), muxer_options={"movflags": "+faststart+prefer_icc"})
+    flags = "frag_keyframe+delay_moov+default_base_moof+prefer_icc"
+    assert piped.muxer_options == {"movflags": flags}
+    file = choose("a.mp4", source(), muxer_options={"movflags": "+faststart"})
+    assert file.muxer_options == {"movflags": "+faststart"}
+
+
+@pytest.mark.parametrize(
+    ("path", "muxer", "message"),
+    [
+        (PIPE, None, "standard output needs a format: add -f with one of yuv4mpegpipe, nut"),
+        (PIPE, "avi", "avi cannot be piped: use one of yuv4mpegpipe"),
+        (PIPE, "y4m", "unknown output format y4m: did you mean yuv4mpegpipe"),
+        (Path("a.mp4"), "mkv", "unknown output format mkv: did you mean matroska"),
+        (Path("a.mp4"), "zzzzzzz", "unknown output format zzzzzzz: use one of mp4, mov"),
+    ],
+)
+def test_formats_that_are_not_written(path, muxer, message):
+    with pytest.raises(ConfigError, match=message):
+        choose_encoding(path, source(), 128, 96, EncoderConfig(), muxer=muxer)
+
+
+def test_named_format_wins_over_the_extension():
+    named = choose_encoding(Path("a.mp4"), source(), 64, 48, EncoderConfig(), muxer="matroska")
+    assert (named.muxer, named.codec) == ("matroska", "libx264")  # a file: not lossless
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.mov", "mov holds no planar rawvideo: mkv takes ffv1"),
+        ("a.ts", "mpegts holds no planar rawvideo"),
+    ],
+)
+def test_raw_video_that_nobody_would_read_is_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        choose(name, source(), codec="rawvideo")
+
+
+@pytest.mark.parametrize(
+    ("name", "pix_fmt", "chosen"),
+    [
+        ("a.mkv", "yuv420p10le", "yuv420p"),
+        ("a.mkv", "yuv444p", "yuv422p"),
+        ("a.avi", "yuv410p", "yuv410p"),
+        ("a.nut", "yuv440p10le", "yuv444p10le"),
+    ],
+)
+def test_raw_video_takes_formats_that_are_read_back(name, pix_fmt, chosen):
+    encoding = choose(name, source(pix_fmt), codec="rawvideo", scale=1)
+    assert encoding.format.name == chosen
 
 
 @pytest.mark.parametrize("size", [(65, 48), (64, 49)])

@@ -42,7 +42,7 @@ def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat
     if encoder.name == "rawvideo" and muxer is not None:
         names = raw_formats(muxer, names)
     if not names:
-        raise ConfigError(f"{muxer} holds no planar {encoder.name}: ffv1 is lossless, too")
+        raise ConfigError(f"{muxer} holds no planar {encoder.name}: mkv takes ffv1, lossless, too")
     found = []
     for name in names:
         with suppress(UnsupportedFormatError):

@@ -46,7 +46,10 @@ _RAW = {
     "matroska": ("gray", "yuv420p", "yuv422p", "yuv411p"),
     "avi": ("gray", "yuv420p", "yuv422p", "yuv411p", "yuv410p"),
 }
-_NOT_RAW_IN_NUT = ("yuv440p10le", "yuv440p12le")
+_NOT_RAW_IN_NUT = (
+    "yuv440p10le", "yuv440p12le", "gbrap14le", "grayf16le", "grayf32le", "gbrpf16le", "gbrpf32le",
+    "gbrapf16le", "gbrapf32le",
+)  # fmt: skip
 
 
 def _y4m_chroma() -> dict[str, str]:
