@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import VideoFrame
-from PIL import Image
+from PIL import Image, ImageCms
 
 from vsr.errors import SourceError
 from vsr.frame import Matrix, PixelFormat, Range
@@ -79,14 +80,14 @@ def decoded_by_ffmpeg(path: Path, form: PixelFormat, width: int, height: int) ->
     return list(form.views(tuple(planes), width, height))
 
 
-def assert_like_ffmpeg(path: Path) -> ImageReader:
+def assert_like_ffmpeg(path: Path, *, distinct: int = 20) -> ImageReader:
     reader = ImageReader(path)
     (frame,) = reader
     form, found = samples(frame)
     expected = decoded_by_ffmpeg(path, form, frame.width, frame.height)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours.to(theirs.dtype), theirs)
-        assert len(ours.unique()) > 20
+        assert len(ours.unique()) > distinct
     return reader
 
 
@@ -147,6 +148,32 @@ def test_orientation_in_exif_is_a_display_matrix(tmp_path: Path) -> None:
     assert reader.notes == []
     list(reader)
     assert reader.notes == ["not all pictures lie the same way: the rotation of the first is used"]
+
+
+PROFILED = """
+import sys
+from pathlib import Path
+from vsr.sources.images import ImageReader
+for path in map(Path, sys.argv[1:]):
+    reader = ImageReader(path)
+    list(reader.first.side_data)
+    print(path.suffix, reader.first.width, *reader.notes)
+    del reader
+"""
+
+
+def test_icc_profile_is_named_and_harmless(tmp_path: Path) -> None:
+    """In a process of its own: PyAV crashes on the profile of a PNG."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    paths = [tmp_path / f"a{suffix}" for suffix in (".png", ".jpg", ".tif", ".webp")]
+    for path in paths:
+        Image.new("RGB", (64, 48), (200, 30, 30)).save(path, icc_profile=profile)
+    command = [sys.executable, "-c", PROFILED, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    note = "the ICC profile of the pictures is dropped: colours are not converted"
+    assert done.stdout.splitlines() == [f"{path.suffix} 64 {note}" for path in paths]
+    assert_like_ffmpeg(paths[0], distinct=0)
 
 
 def test_content_counts_not_the_name(make: Make) -> None:

@@ -19,7 +19,7 @@ from vsr.errors import SourceError
 from vsr.ffmpeg import explain
 from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, natural_key
-from vsr.sources import describe, exr
+from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
 
 __all__ = ["ImageList", "ImageReader", "find_images"]
@@ -211,6 +211,10 @@ class ImageReader:
         self.tags = _tags(self.first)
         self.display_matrix = _display_matrix(self.first)
         self._note(found, rate)
+        if decoded.profiled:
+            self.notes.append(
+                "the ICC profile of the pictures is dropped: colours are not converted"
+            )
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for index in range(self.count):
@@ -249,6 +253,8 @@ class _Decoded:
     frame: VideoFrame
     codec: str
     sar: Fraction | None
+    profiled: bool
+    """It came with an ICC profile."""
 
 
 def _decode(path: Path) -> _Decoded:
@@ -256,6 +262,7 @@ def _decode(path: Path) -> _Decoded:
     codec = next((c for mark, c in _SIGNATURES.items() if data.startswith(mark)), None)
     if codec is None:
         raise SourceError(f"{path}: {'no picture' if data else 'is empty'}")
+    data, profiled = png.without_profile(data) if codec == "png" else (data, False)
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
@@ -264,7 +271,8 @@ def _decode(path: Path) -> _Decoded:
     if not frames or (codec == "exr" and not exr.is_complete(data)):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
     sar = describe.to_fraction(context.sample_aspect_ratio)
-    return _Decoded(frame=frames[0], codec=codec, sar=sar)
+    profiled = profiled or SideDataType.ICC_PROFILE in frames[0].side_data
+    return _Decoded(frame=frames[0], codec=codec, sar=sar, profiled=profiled)
 
 
 def _bytes_of(path: Path) -> bytes:
