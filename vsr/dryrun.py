@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.flags import command_line
-from vsr.frame import FieldOrder, VideoInfo
+from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata
 from vsr.inventory import StreamEntry, colour_tags, input_colour, list_streams
 from vsr.pipeline import run
@@ -163,8 +163,8 @@ def _stream(entry: StreamEntry) -> str:
 
 def _picture(info: VideoInfo) -> str:
     sar = f"pixels {_ratio(info.sar)}" if info.sar else "pixel aspect ratio unknown"
-    order = info.field_order.name.lower()
-    fields = "" if info.field_order == FieldOrder.PROGRESSIVE else f", field order {order}"
+    order = info.field_order
+    fields = f", field order {order.name.lower()}" if order.interlaced else ""
     rotated = ", rotated or mirrored for display" if info.display_matrix else ""
     return f"{info.width}x{info.height} {info.format.name}, {sar}{fields}{rotated}"
 
