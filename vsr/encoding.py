@@ -80,6 +80,11 @@ class Encoding:
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
 
+    @property
+    def fragmented(self) -> bool:
+        """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
+        return "frag" in self.muxer_options.get("movflags", "")
+
 
 def choose_encoding(
     path: Path,

@@ -108,7 +108,9 @@ def list_streams(plan: Plan) -> list[StreamEntry]:
         elif plan.config.output is None:
             entries.append(_entry(stream, "drop", "everything is discarded"))
         else:
-            route = plan_route(source, stream, plan.encoding.muxer)
+            route = plan_route(
+                source, stream, plan.encoding.muxer, fragmented=plan.encoding.fragmented
+            )
             entries.append(_entry(stream, route.how, route.note))
     return entries
 

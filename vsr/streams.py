@@ -94,10 +94,22 @@ class Route:
     """Why it stays behind; empty if it does not, or if its content travels otherwise."""
 
 
-def plan_route(source: StreamSource, stream: Stream, muxer: str) -> Route:
-    """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``."""
+def plan_route(
+    source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False
+) -> Route:
+    """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``.
+
+    Args:
+        source: Where the stream comes from.
+        stream: The stream.
+        muxer: FFmpeg's name of the container.
+        fragmented: Whether it is MP4 or MOV in fragments, as a pipe needs it.
+    """
     if stream.type == "data":
         return _data_route(source, stream)
+    if fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
+        note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
+        return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
     how = _handling(muxer, stream)
     if how != "drop":
         return Route(how=how)

@@ -159,6 +159,32 @@ def test_sound_comes_along(piped):
     assert ffmpeg(*options, data=piped.data) == ffmpeg(*options, data=piped.source)
 
 
+def test_cover_art_makes_no_empty_track_in_fragments(shared, tmp_path):
+    source = shared / "media" / "generated" / "cov.mp4"
+    _, data, log = run(str(source), "-", "-f", "mp4", "--frames", "5", folder=tmp_path)
+    kinds = [stream["codec_type"] for stream in ffprobe(data)["streams"]]
+    assert kinds.count("video") == 1
+    assert "(mjpeg) is dropped: mp4 in fragments cannot hold it (a file can)" in log
+
+
+def test_everything_else_in_matroska_survives_a_pipe(shared, tmp_path):
+    source = shared / "media" / "generated" / "rich.mkv"
+    _, data, _ = run(str(source), "-", "-f", "matroska", folder=tmp_path)
+    after, before = (ffprobe(d, "-show_chapters") for d in (data, source.read_bytes()))
+    kinds = [(s["codec_type"], s["tags"].get("language")) for s in after["streams"]]
+    assert kinds == [(s["codec_type"], s["tags"].get("language")) for s in before["streams"]]
+    assert len(after["chapters"]) == 2
+    assert video_of(after)["sample_aspect_ratio"] == "10:11"
+    for selected in ("a", "s"):
+        hashes = [
+            ffmpeg(
+                "-i", "-", "-map", f"0:{selected}", "-c", "copy", "-f", "streamhash", "-", data=d
+            )
+            for d in (data, source.read_bytes())
+        ]
+        assert hashes[0] == hashes[1]
+
+
 @pytest.mark.parametrize("muxer", ["nut", "matroska", "mp4"])
 def test_irregular_times_survive(shared, tmp_path, muxer):
     source = shared / "media" / "generated" / "vfr_irregular.mkv"

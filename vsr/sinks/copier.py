@@ -145,9 +145,10 @@ class StreamCopier:
     again and again, and :meth:`finish` at the end.
     """
 
-    def __init__(self, source: StreamSource, muxer: str) -> None:
+    def __init__(self, source: StreamSource, muxer: str, *, fragmented: bool = False) -> None:
         self.notes: list[str] = []
         """One line for everything that cannot be carried or had to be repaired."""
+        self._fragmented = fragmented
         self._source = source
         self._muxer = muxer
         self._tracks: dict[int, Track] = {}
@@ -224,7 +225,7 @@ class StreamCopier:
         logger.warning("%s", note)
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
-        route = plan_route(self._source, stream, self._muxer)
+        route = plan_route(self._source, stream, self._muxer, fragmented=self._fragmented)
         if route.how == "copy":
             self._follow(container, stream, container.add_stream_from_template(stream, opaque=True))
         elif route.how == "convert":

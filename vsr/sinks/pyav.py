@@ -75,7 +75,10 @@ class PyAVSink:
         self._held: Packet[Any] | None = None
         self._first_dts: int | None = None
         self._captions_lost = False
-        self._copier = StreamCopier(source, encoding.muxer) if source is not None else None
+        self._copier: StreamCopier | None = None
+        if source is not None:
+            fragmented = encoding.fragmented
+            self._copier = StreamCopier(source, encoding.muxer, fragmented=fragmented)
         self._result: Path | None = None
         self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         self._errors = self._destination.errors
