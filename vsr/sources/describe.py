@@ -80,10 +80,12 @@ def frame_colour(frame: VideoFrame, container: Colour) -> Colour:
     return colour
 
 
-def display_matrix(stream: VideoStream, frame: VideoFrame) -> bytes | None:
+def display_matrix(stream: VideoStream, frame: VideoFrame | None) -> bytes | None:
     """FFmpeg's display matrix (36 bytes), of the container, else of the first frame."""
     if (found := stream.codec_context.coded_side_data.get("display_matrix")) is not None:
         return bytes(found)
+    if frame is None:
+        return None
     try:
         return bytes(frame.side_data[SideDataType.DISPLAYMATRIX])
     except KeyError:

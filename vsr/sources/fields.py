@@ -79,7 +79,7 @@ class Fields:
     def describe(self) -> str:
         """What was seen, in words."""
         seen = [f"{self.flagged} of {self.frames} frames flagged interlaced"]
-        if self.combed:
+        if self.combed and (self.flagged or self.plausible):
             first = "top" if self.top >= self.bottom else "bottom"
             seen.append(f"{self.combed} look combed, {first} field first")
         if self.whole:

@@ -34,6 +34,7 @@ class PictureReader:
     cropping = (0, 0, 0, 0)
     decode_errors = 0
     broken: str | None = None
+    has_side_data = False
 
     def __init__(
         self, images: ImageReader, name: str, *, start: Fraction, end: Fraction | None

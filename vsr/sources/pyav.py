@@ -5,7 +5,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, takewhile
 from pathlib import Path
@@ -18,10 +18,11 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.colour import complete_colour
 from vsr.config import FieldsConfig, InputConfig
 from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
-from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, Range, VideoInfo
+from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, VideoInfo
+from vsr.sources.colours import FrameColours, contradiction
+from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.images import ImageReader, find_images
@@ -96,7 +97,6 @@ class PyAVSource:
         self.notes: list[str] = []
         self.fields: Fields | None = None
         self.filters = ""
-        self._colours: dict[Colour, Colour] = {}
         self._taken: list[Timed] = []
         self._chain: FilterChain | None = None
         self._started = self._closed = False
@@ -201,10 +201,12 @@ class PyAVSource:
         first = self._reader.peek(1, 1)[0].frame
         self._layout = (first.width, first.height, first.format.name)
         self._native = self._native_format(first)
-        self.tags = self._declared(first)
+        self._colours = FrameColours(self._reader, self._config.input, first, self._native)
+        self.tags = self._colours.declared(first)
+        self._compare_tags(first)
         steps = self._choose_steps()
         if steps:
-            self._chain = FilterChain(steps, self._tagged(first), self._geometry())
+            self._chain = FilterChain(steps, self._prepared(first), self._geometry())
             step = 1 / (
                 (self._chain.result.rate or self._reader.rate) * self._chain.result.time_base
             )
@@ -215,6 +217,11 @@ class PyAVSource:
             raise SourceError(f"{self.name}: no frame comes out of the filters {self.filters}")
         self._coming = chain([picture], pictures)
         self.info = self._describe(first, picture.frame)
+
+    def _compare_tags(self, first: VideoFrame) -> None:
+        found = contradiction(self._reader.tags, frame_colour(first, Colour()), self._config.input)
+        if found is not None:
+            self._note(found, level=logging.WARNING)
 
     def _choose_steps(self) -> list[Step]:
         steps: list[Step] = []
@@ -269,16 +276,17 @@ class PyAVSource:
     def _describe(self, first: VideoFrame, picture: VideoFrame) -> VideoInfo:
         """The stream, from its first frame and the first that comes out of the filters."""
         reader, shape = self._reader, self._geometry()
+        format = self._native
         if self._chain is not None:
             shape = self._chain.result
-            self._native = self._native_format(picture)
+            format = self._native_format(picture)
         rate = shape.rate or reader.rate
         frames, duration = self._expected(rate)
         hdr, lost = reader.hdr(first)
         self._note(*lost, level=logging.WARNING)
         return VideoInfo(
-            width=picture.width, height=picture.height, format=self._native,
-            colour=self._colour_of(picture), time_base=shape.time_base, rate=rate,
+            width=picture.width, height=picture.height, format=format,
+            colour=self._colour_of(picture, format), time_base=shape.time_base, rate=rate,
             frames=frames, duration=duration, sar=shape.sar,
             display_matrix=reader.display_matrix(first), field_order=self._field_order(first),
             hdr=hdr, codec=reader.codec,
@@ -338,7 +346,7 @@ class PyAVSource:
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)
             else:
-                frame = self._tagged(self._conform(timed.frame))
+                frame = self._prepared(timed.frame)
                 frame.pts, frame.time_base = pts, base
                 yield from self._out_of_chain(frame)
         if self._chain is not None:
@@ -383,10 +391,10 @@ class PyAVSource:
         end = (picture.pts + duration) * picture.time_base
         self._finished_at = end + self._reader.start_time
         self._reader.relay.release(self._finished_at)
-        frame = picture.frame if self._chain is not None else self._conform(picture.frame)
+        frame = self._promised(picture.frame)
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,
-            height=info.height, colour=self._colour_of(picture.frame), pts=picture.pts,
+            height=info.height, colour=self._colour_of(picture.frame, info.format), pts=picture.pts,
             time_base=picture.time_base, duration=duration,
             corrupt=any(timed.damaged for timed in picture.taken),
             captions=self._captioned(picture.frame),
@@ -401,62 +409,53 @@ class PyAVSource:
 
     def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
         """``frame`` if it carries captions; of the two made of one frame's fields, the first."""
+        if not self._reader.has_side_data:
+            return None
         fields = self._config.fields
         second = fields is not None and fields.field_rate and self.report.frames % 2 == 0
         return frame if SideDataType.A53_CC in frame.side_data and not second else None
 
+    def _prepared(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` as the filters get all of them: alike, and with complete tags."""
+        return self._colours.tag(self._conform(frame))
+
     def _conform(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` in the size of the first one and in the pixel format that is handed on."""
+        """``frame`` in the size of the first one and in a pixel format that is handed on."""
         width, height, name = self._layout
-        wanted = self.info.format if self._chain is None else self._native
         same = (frame.width, frame.height) == (width, height)
         if not (same and same_layout(frame.format.name, name)):
             self.report.reformatted_frames += 1
-        if same and same_layout(frame.format.name, wanted.name):
+        if same and same_layout(frame.format.name, self._native.name):
             return frame
-        return convert(frame, wanted, width, height, matrix=self._colour_of(frame).matrix)
+        matrix = self._colours.of(frame).matrix
+        return convert(frame, self._native, width, height, matrix=matrix)
 
-    # Colour
+    def _promised(self, frame: VideoFrame) -> VideoFrame:
+        """A picture in the size and pixel format of ``info``.
 
-    def _declared(self, frame: VideoFrame) -> Colour:
-        """What the input says of ``frame``, overruled by what the user says."""
-        tagged, stated = self._reader.colour(frame), self._config.input
-        if stated.range is None and self._is_bitmap(frame) and not tagged.range:
-            tagged = replace(tagged, range=Range.FULL)  # bitmaps and floats have no headroom
-        return Colour(
-            matrix=_first(stated.matrix, tagged.matrix),
-            range=_first(stated.range, tagged.range),
-            primaries=_first(stated.primaries, tagged.primaries),
-            transfer=_first(stated.transfer, tagged.transfer),
-            siting=_first(stated.siting, tagged.siting),
-        )
+        Raises:
+            SourceError: filters change the size in mid-stream.
+        """
+        if self._chain is None:
+            return self._conform(frame)
+        info = self.info
+        if (frame.width, frame.height) != (info.width, info.height):
+            raise SourceError(
+                f"{self.name}: filter {self.filters} changes the size in mid-stream, from"
+                f" {info.width}x{info.height} to {frame.width}x{frame.height}: add a scale to it"
+            )
+        if same_layout(frame.format.name, info.format.name):
+            return frame
+        matrix = self._colours.of_filtered(frame, info.format).matrix
+        return convert(frame, info.format, info.width, info.height, matrix=matrix)
 
-    def _is_bitmap(self, frame: VideoFrame) -> bool:
-        converted = not same_layout(frame.format.name, self._native.name)
-        return converted and self._native.family == "gray"
-
-    def _tagged(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` with complete tags, for filters that look at them."""
-        colour = self._colour_of(frame)
-        frame.colorspace, frame.color_range = colour.matrix, colour.range
-        frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
-        frame.chroma_location = colour.siting
-        return frame
-
-    def _colour_of(self, frame: VideoFrame) -> Colour:
-        """How ``frame`` is to be read, the gaps filled; guesses are noted once."""
-        declared = self._declared(frame)
-        if declared not in self._colours:
-            width, height, _ = self._layout
-            try:
-                self._colours[declared], guesses = complete_colour(
-                    declared, width=width, height=height, format=self._native,
-                    codec=self._reader.codec,
-                )  # fmt: skip
-            except UnsupportedFormatError as error:
-                raise UnsupportedFormatError(f"{self.name}: {error}") from error
-            self._note(*guesses)
-        return self._colours[declared]
+    def _colour_of(self, frame: VideoFrame, format: PixelFormat) -> Colour:
+        """How a picture is to be read; guesses are noted once."""
+        filtered = self._chain is not None
+        colours = self._colours
+        colour = colours.of_filtered(frame, format) if filtered else colours.of(frame)
+        self._note(*colours.guesses)
+        return colour
 
 
 @dataclass(slots=True)
@@ -468,7 +467,3 @@ class _Picture:
     """Counted from the start of the trim."""
     time_base: Fraction
     taken: list[Timed]
-
-
-def _first[T](stated: T | None, tagged: T) -> T:
-    return tagged if stated is None else stated

@@ -143,9 +143,14 @@ class FileReader:
         """How the input ends in the middle of a frame, once it has been read to its end."""
         return self._demuxer.broken
 
+    @property
+    def has_side_data(self) -> bool:
+        """Whether frames may be asked for side data: PyAV 19 crashes on a PNG's colour profile."""
+        return self.codec not in ("png", "apng")
+
     def display_matrix(self, frame: VideoFrame) -> bytes | None:
         """FFmpeg's display matrix, 36 bytes."""
-        return describe.display_matrix(self.stream, frame)
+        return describe.display_matrix(self.stream, frame if self.has_side_data else None)
 
     def field_order(self, frame: VideoFrame) -> FieldOrder:
         """The stream's field order."""
@@ -153,7 +158,7 @@ class FileReader:
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
         """Mastering display and content light, and a line for what is dropped."""
-        return describe.hdr_metadata(self.stream, frame)
+        return describe.hdr_metadata(self.stream, frame) if self.has_side_data else (None, [])
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour tags of ``frame``; where it has none, the container's."""
