@@ -20,6 +20,9 @@ __all__ = ["explain", "find_encoder", "near_matches"]
 _TELLING = {errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EFBIG, errno.EROFS, errno.EDQUOT}
 
 
+# What FFmpeg adds last, when the cause has been said.
+_HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
+
 # FFmpeg's messages arrive as Python log records while anybody listens; without a handler Python
 # prints records of this level on stderr by itself.
 logging.getLogger("libav").addHandler(logging.NullHandler())
@@ -56,7 +59,8 @@ def _reason(error: Exception, messages: list[tuple[int, str, str]]) -> str:
     if isinstance(error, OSError) and error.strerror and number in _TELLING:
         return error.strerror
     if messages:
-        return messages[-1][2].strip()
+        said = [text.strip() for _, _, text in messages]
+        return next((text for text in reversed(said) if not text.startswith(_HOLLOW)), said[-1])
     return getattr(error, "strerror", None) or str(error).partition("\n")[0]
 
 

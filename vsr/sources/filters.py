@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import av
 import av.logging
-from av.filter import Graph
+from av.filter import Filter, Graph
 from av.filter import filters_available as known_filters
 from av.video.frame import VideoFrame
 
@@ -22,7 +22,10 @@ __all__ = ["FilterChain", "Geometry", "Step", "parse_chain"]
 Step = tuple[str, str]
 """A filter and its arguments, as libavfilter writes them."""
 
+_DYNAMIC_INPUTS, _DYNAMIC_OUTPUTS = 1, 2
+"""``AVFILTER_FLAG_DYNAMIC_…``: what goes in or comes out depends on the arguments."""
 _MAX_THREADS = 4
+_PROBES = ("showinfo", "setsar")
 _EDGE = re.compile(r"w:(\d+) h:(\d+) sar:(\d+)/(\d+)")
 _CLOCK = re.compile(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)")
 
@@ -47,7 +50,8 @@ def parse_chain(text: str) -> list[Step]:
     filtergraph escaping").
 
     Raises:
-        ConfigError: a graph with labels or several chains, an empty or an unknown filter.
+        ConfigError: a graph with labels or several chains, an empty or an unknown filter, or one
+            that does not make one video of one.
     """
     steps = []
     for part in _split(text):
@@ -57,8 +61,19 @@ def parse_chain(text: str) -> list[Step]:
             raise ConfigError(
                 f"--vf: there is no filter {name!r}{near_matches(name, known_filters)}"
             )
+        _check_pads(name)
         steps.append((name, arguments))
     return steps
+
+
+def _check_pads(name: str) -> None:
+    found = Filter(name)
+    ends = ((found.inputs, _DYNAMIC_INPUTS), (found.outputs, _DYNAMIC_OUTPUTS))
+    for pads, dynamic in ends:
+        if not found.flags & dynamic and [pad.type for pad in pads] != ["video"]:
+            raise ConfigError(
+                f"--vf: {name} does not fit in a chain: it does not make one video of one"
+            )
 
 
 def _split(text: str) -> list[str]:
@@ -146,9 +161,10 @@ class FilterChain:
     def _measure(self, first: VideoFrame) -> Geometry:
         """What comes out, which PyAV has no attribute for: two filters at the end log it."""
         with _listening() as messages:
-            self._build(first, ("showinfo", ""), ("setsar", "1"))
-        lines = [text for _, name, text in messages if name in ("showinfo", "setsar")]
-        edge = next(match for line in reversed(lines) if (match := _EDGE.search(line)))
+            self._build(first, *((name, "") for name in _PROBES))
+        # The last ones: the chain itself may hold either filter, numbered in the log.
+        lines = [text for _, name, text in reversed(messages) if name.startswith(_PROBES)]
+        edge = next(match for line in lines if (match := _EDGE.search(line)))
         clock = next(match for line in lines if (match := _CLOCK.search(line)))
         width, height, sar, sar_unit, base, base_unit, rate, rate_unit = map(
             int, (*edge.groups(), *clock.groups())

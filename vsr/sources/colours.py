@@ -1,0 +1,142 @@
+"""How decoded frames are to be read: what the input says, overruled by the user, gaps filled."""
+
+from dataclasses import fields, replace
+from typing import Protocol
+
+from av.video.frame import VideoFrame
+
+from vsr.colour import complete_colour
+from vsr.config import InputConfig
+from vsr.errors import UnsupportedFormatError
+from vsr.frame import Colour, PixelFormat, Range
+from vsr.sources.planes import same_layout
+from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+
+__all__ = ["FrameColours", "contradiction"]
+
+_OPTIONS = {
+    "matrix": ("-colorspace", MATRICES),
+    "range": ("-color_range", RANGES),
+    "primaries": ("-color_primaries", PRIMARIES),
+    "transfer": ("-color_trc", TRANSFERS),
+    "siting": ("-chroma_sample_location", SITINGS),
+}
+_UNSPECIFIED = {"range": (0,), "siting": (0,)}
+_SAME = {"matrix": {5, 6}, "transfer": {1, 6, 14, 15}}
+"""Numbers of H.273 that mean the same."""
+
+
+class Tagged(Protocol):
+    """Where frames come from: a reader."""
+
+    name: str
+    """The input in a message."""
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Tags of ``frame``, as far as the input has any."""
+
+
+class FrameColours:
+    """Colour of the frames of one input.
+
+    Args:
+        source: where they come from.
+        stated: what the user says, which overrules the input.
+        first: the first frame; guesses depend on its size.
+        native: the pixel format in which frames are handed on.
+
+    Attributes:
+        guesses: a line for each guess so far.
+    """
+
+    def __init__(
+        self, source: Tagged, stated: InputConfig, first: VideoFrame, native: PixelFormat
+    ) -> None:
+        self._source, self._stated, self._native = source, stated, native
+        self._size = (first.width, first.height)
+        self._known: dict[tuple[Colour, str], Colour] = {}
+        self.guesses: list[str] = []
+
+    def declared(self, frame: VideoFrame) -> Colour:
+        """What the input says of ``frame``, overruled by what the user says."""
+        tagged, stated = self._source.colour(frame), self._stated
+        if stated.range is None and self._is_bitmap(frame) and not tagged.range:
+            tagged = replace(tagged, range=Range.FULL)  # bitmaps and floats have no headroom
+        return Colour(
+            matrix=_first(stated.matrix, tagged.matrix),
+            range=_first(stated.range, tagged.range),
+            primaries=_first(stated.primaries, tagged.primaries),
+            transfer=_first(stated.transfer, tagged.transfer),
+            siting=_first(stated.siting, tagged.siting),
+        )
+
+    def of(self, frame: VideoFrame) -> Colour:
+        """How a decoded frame is to be read."""
+        return self._complete(self.declared(frame), self._native)
+
+    def of_filtered(self, frame: VideoFrame, format: PixelFormat) -> Colour:
+        """How a frame that comes out of filters is to be read: by the tags that they leave on it.
+
+        What the user says was about the frames that went in.
+        """
+        return self._complete(self._source.colour(frame), format)
+
+    def tag(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` with complete tags, for filters that look at them."""
+        colour = self.of(frame)
+        frame.colorspace, frame.color_range = colour.matrix, colour.range
+        frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
+        frame.chroma_location = colour.siting
+        return frame
+
+    def _complete(self, colour: Colour, format: PixelFormat) -> Colour:
+        key = (colour, format.name)
+        if key not in self._known:
+            width, height = self._size
+            try:
+                self._known[key], guesses = complete_colour(
+                    colour, width=width, height=height, format=format, codec=self._source.codec
+                )
+            except UnsupportedFormatError as error:
+                raise UnsupportedFormatError(f"{self._source.name}: {error}") from error
+            self.guesses += guesses
+        return self._known[key]
+
+    def _is_bitmap(self, frame: VideoFrame) -> bool:
+        converted = not same_layout(frame.format.name, self._native.name)
+        return converted and self._native.family == "gray"
+
+
+def contradiction(container: Colour, stream: Colour, stated: InputConfig) -> str | None:
+    """A line about the tags in which container and stream differ; None if there are none.
+
+    Args:
+        container: tags of the container.
+        stream: tags that the decoder found in the stream itself.
+        stated: what the user says; there nothing is left to be said.
+    """
+    found = []
+    for name in (field.name for field in fields(Colour)):
+        theirs, own = getattr(container, name), getattr(stream, name)
+        unspecified = _UNSPECIFIED.get(name, (0, 2))
+        if theirs in unspecified or own in unspecified or getattr(stated, name) is not None:
+            continue
+        if theirs != own and not {theirs, own} <= _SAME.get(name, set()):
+            found.append((_OPTIONS[name], theirs, own))
+    if not found:
+        return None
+    container_says = ", ".join(word_for(words, theirs) for (_, words), theirs, _ in found)
+    stream_says = ", ".join(word_for(words, own) for (_, words), _, own in found)
+    options = ", ".join(option for (option, _), _, _ in found)
+    return (
+        f"the container's colour tags say {container_says}, the stream's {stream_says}: the"
+        f" stream's are used ({options} overrules)"
+    )
+
+
+def _first[T](stated: T | None, tagged: T) -> T:
+    return tagged if stated is None else stated
