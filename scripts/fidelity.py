@@ -45,11 +45,12 @@ class Column:
 
 _FAST = ("--preset", "ultrafast")
 _FFV1 = ("-c:v", "ffv1")
-_SOME = (
+_DEEP = ("hdr10_sei_only.mkv", "h264_10bits.mp4")
+_PLAIN = (
     "rich.mkv", "bt601.mp4", "sample_scte35.ts", "tc.mov", "vfr_irregular.mkv", "sample.avi",
-    "il.mpg", "sample_with_chapters.mp4", "sd-hls0000000000.ts", "hdr10_sei_only.mkv",
-    "sample_rotate_and_reflect.mp4", "h264_10bits.mp4",
+    "il.mpg", "sample_with_chapters.mp4", "sd-hls0000000000.ts", "sample_rotate_and_reflect.mp4",
 )  # fmt: skip
+_SOME = (*_PLAIN, *_DEEP)
 COLUMNS = (
     Column(name="mkv (ffv1)", suffix=".mkv", options=_FFV1, lossless=True, fields=True),
     Column(name="mkv", suffix=".mkv", options=_FAST),
@@ -63,7 +64,8 @@ COLUMNS = (
     Column(name="ts", suffix=".ts", options=_FAST, only=_SOME),
     Column(name="nut", suffix=".nut", options=_FAST, only=_SOME),
     Column(name="nut (ffv1)", suffix=".nut", options=_FFV1, lossless=True, only=_SOME),
-    Column(name="avi", suffix=".avi", options=("-c:v", "libx264", *_FAST), only=_SOME),
+    Column(name="avi", suffix=".avi", options=_FAST, only=_PLAIN),
+    Column(name="avi (ffv1)", suffix=".avi", options=_FFV1, lossless=True, only=_DEEP),
 )  # fmt: skip
 
 # What a refusal asks for, and the options that answer it.

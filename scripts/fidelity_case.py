@@ -31,6 +31,8 @@ class Verdict(StrEnum):
     NONE = "-"
     """There was nothing to keep."""
     OK = "ok"
+    GUESSED = "guessed"
+    """The source did not say; a guess was taken, named and written."""
     SAID = "said"
     """Not kept as it was, and the run said so."""
     LOST = "**lost**"

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Facts", "Stream", "Unreadable", "picture_hashes", "read", "versions"]
+__all__ = ["Facts", "Stream", "Unreadable", "decodes_cleanly", "picture_hashes", "read", "versions"]
 
 Record = dict[str, Any]
 
@@ -162,6 +162,14 @@ def picture_hashes(facts: Facts) -> list[str]:
         f"0:{facts.video.index}", "-fps_mode", "passthrough", "-f", "framemd5", "-",
     )  # fmt: skip
     return [line.rpartition(",")[2].strip() for line in output.splitlines() if line[:1] != "#"]
+
+
+def decodes_cleanly(facts: Facts) -> bool:
+    """Whether ffmpeg has nothing to say against the picture."""
+    command = ["ffmpeg", "-v", "error", "-i", str(facts.path)]
+    command += ["-map", f"0:{facts.video.index}", "-f", "null", "-"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.returncode == 0 and not done.stderr
 
 
 def versions() -> str:

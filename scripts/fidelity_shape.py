@@ -3,16 +3,18 @@
 import re
 from fractions import Fraction
 
-from fidelity_case import NONE, OK, Case, Finding, excused, lost, worst
+from fidelity_case import NONE, OK, Case, Finding, Verdict, excused, lost, worst
 from fidelity_facts import Facts, Record
 
 __all__ = ["aspect", "captions", "colour", "fields", "form", "hdr", "rotation", "size"]
 
 _COLOUR = {
-    "color_space": ("colour tags", "becomes"), "color_range": ("colour tags", "range becomes"),
-    "color_primaries": ("colour tags",), "color_transfer": ("colour tags",),
-    "chroma_location": ("siting", "colour tags", "subsampling changes", "becomes"),
-}  # fmt: skip
+    "color_space": ("colour tags",),
+    "color_range": ("colour tags", "range becomes"),
+    "color_primaries": ("colour tags",),
+    "color_transfer": ("colour tags",),
+    "chroma_location": ("siting", "colour tags", "subsampling changes"),
+}
 """Tags, and words of the lines that may excuse a change."""
 _INTERLACED = ("tt", "bb", "tb", "bt")
 
@@ -109,7 +111,8 @@ def _judge_guess(case: Case, tag: str, found: str | None) -> Finding:
     line = {"color_space": "matrix not tagged", "color_range": "range not tagged"}.get(tag)
     if found is None or line is None or _is_rgb(case.after):  # RGB can be nothing else
         return NONE
-    return excused(case, (line,), f"{tag}: invented {found}")
+    said = case.heard(line)
+    return Finding(Verdict.GUESSED, said) if said else lost(f"{tag}: invented {found}")
 
 
 def _is_rgb(facts: Facts) -> bool:
@@ -136,7 +139,7 @@ def _compare_hdr(case: Case, kind: str, word: str) -> Finding:
     if after is not None and _values(before) == _values(after):
         return OK
     what = "is gone" if after is None else f"changed: {before} became {after}"
-    return excused(case, (word,), f"{word} metadata {what}")
+    return excused(case, (word, "HDR mastering metadata"), f"{word} metadata {what}")
 
 
 def _values(record: Record) -> dict[str, Fraction | str]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from fidelity_case import MILLISECOND, NONE, OK, Case, Finding, Verdict, excused, lost, tick
-from fidelity_facts import Facts, picture_hashes
+from fidelity_facts import Facts, decodes_cleanly, picture_hashes
 from fidelity_shape import form, size
 
 __all__ = ["durations", "frames", "picture", "times"]
@@ -33,6 +33,8 @@ def picture(case: Case) -> Finding:
     before, after = (picture_hashes(facts) for facts in (case.before, case.after))
     if before == after:
         return OK
+    if not decodes_cleanly(case.before):
+        return NONE  # decoders conceal damage each in its own way
     differing = sum(a != b for a, b in zip(before, after, strict=False))
     return excused(case, _DAMAGED, f"{differing} of {len(after)} frames have other samples")
 
@@ -53,7 +55,8 @@ def _compare_times(case: Case, before: Sequence[Fraction], after: Sequence[Fract
     if len(before) != len(after):
         return excused(case, _DAMAGED, f"{len(before)} timestamps became {len(after)}")
     error = max((abs(a - b) for a, b in zip(before, after, strict=True)), default=Fraction(0))
-    if error <= tick(case.after.video) / 2 + 4 * _MICROSECOND:
+    rounding = 2 * _MICROSECOND + (50 * _MICROSECOND if case.offset else 0)  # of another clock
+    if error <= tick(case.after.video) / 2 + rounding:
         return OK
     wrong = f"timestamps are up to {float(error):.4f} s off"
     return excused(case, ("timestamps were rounded", "no timestamps"), wrong)

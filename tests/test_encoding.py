@@ -139,6 +139,16 @@ def test_siting_is_kept_with_the_subsampling_only(pix_fmt, wanted, siting):
     assert choose("a.mp4", info, pix_fmt=wanted).colour.siting == siting
 
 
+def test_chroma_is_moved_where_the_bitstream_names_no_siting():
+    info = source("yuv422p", siting=Siting.CENTRE)
+    moved = choose("a.mp4", info)
+    assert moved.colour.siting == Siting.LEFT
+    assert any("moves to siting left" in note for note in moved.notes)
+    kept = choose("a.mkv", info, codec="ffv1")
+    assert kept.colour.siting == Siting.CENTRE
+    assert not any("siting" in note for note in kept.notes)
+
+
 def test_rgb_becomes_limited_bt709():
     colour = choose("a.mp4", source("gbrp", primaries=9)).colour
     assert (colour.matrix, colour.range, colour.primaries) == (Matrix.BT709, Range.LIMITED, 9)

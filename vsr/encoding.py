@@ -334,12 +334,19 @@ def _notes(muxer: str, codec: str, info: VideoInfo, form: PixelFormat, colour: C
         notes.append(f"{source.name} becomes {form.name}")
     elif source.family == "rgb" and form.depth > source.depth:
         notes.append(f"{source.name} is stored as {form.name}")
-    elif (form.chroma_w, form.chroma_h) != (source.chroma_w, source.chroma_h):
-        notes.append(f"chroma subsampling changes from {source.name} to {form.name}")
+    else:
+        notes += _chroma_notes(codec, info, form, colour)
     if source.family != "rgb" and form.family != "rgb" and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
     notes += _untold(muxer, codec, form, colour)
     return notes + _hdr_notes(muxer, codec, info, form, colour)
+
+
+def _chroma_notes(codec: str, info: VideoInfo, form: PixelFormat, colour: Colour) -> list[str]:
+    if (form.chroma_w, form.chroma_h) != (info.format.chroma_w, info.format.chroma_h):
+        return [f"chroma subsampling changes from {info.format.name} to {form.name}"]
+    moved = form.chroma_w and colour.siting != info.colour.siting
+    return [f"chroma moves to siting left: {codec} names no other for {form.name}"] * bool(moved)
 
 
 def _hdr_notes(
@@ -385,8 +392,8 @@ def _restated(colour: Colour, *, with_range: bool = True) -> str:
 
 def _y4m_losses(form: PixelFormat, colour: Colour) -> list[str]:
     """What a header of Y4M cannot say, one line each."""
-    lost = [f"matrix, primaries and transfer are lost: {Y4M} has none"]
-    lost[0] += f"; {_restated(colour, with_range=False)}"
+    told = _restated(colour, with_range=False)
+    lost = [f"matrix, primaries and transfer are lost: {Y4M} has none; {told}"]
     if (form.chroma_w, form.chroma_h) == (1, 1):
         known = Y4M_SITINGS if form.depth == 8 else (Siting.LEFT,)  # what readers assume
         if colour.siting not in known:

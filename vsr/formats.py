@@ -21,6 +21,8 @@ _RANGES = {
     "mjpeg": Range.FULL, "prores": Range.LIMITED, "dnxhd": Range.LIMITED, "mpeg4": Range.LIMITED,
     "mpeg1video": Range.LIMITED, "mpeg2video": Range.LIMITED,
 }  # fmt: skip
+# Bitstreams that name the siting of 4:2:0 only; all readers take that of others for left.
+_SITED_420 = ("h264", "hevc")
 # Alpha that encoders code, but hardly anything plays.
 _AVOIDED = {
     "libx265": ("yuva420p", "yuva420p10le"),
@@ -142,6 +144,8 @@ def output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour:
     subsampled = bool(form.chroma_w or form.chroma_h)
     same = (source.chroma_w, source.chroma_h) == (form.chroma_w, form.chroma_h)
     siting = colour.siting if same and source.family == form.family else Siting.LEFT
+    if encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h:
+        siting = Siting.LEFT
     return replace(
         colour,
         range=forced or colour.range,
