@@ -22,7 +22,7 @@ from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
 from vsr.resample import Resampler, least_squares_inverse, resize_matrix
 
-__all__ = ["FromRgb", "ToRgb", "complete_colour", "rgb_to_yuv_matrix"]
+__all__ = ["FromRgb", "ToRgb", "complete_colour", "convert_colour", "rgb_to_yuv_matrix"]
 
 # K_R and K_B of H.273 table 4.
 _LUMA_WEIGHTS = {
@@ -70,7 +70,7 @@ def complete_colour(
     Raises:
         UnsupportedFormatError: the stream names a matrix that is no linear map of R'G'B'.
     """
-    if format.family == "rgb" or format.floating:
+    if format.family == "rgb" or (format.floating and format.family == "gray"):
         return replace(colour, matrix=Matrix.RGB, range=Range.FULL), []
     notes: list[str] = []
     matrix = colour.matrix
@@ -112,6 +112,20 @@ def _guess_siting(colour: Colour, format: PixelFormat, codec: str) -> Siting:
     if format.chroma_h == 0:
         return Siting.LEFT
     return Siting.TOP_LEFT if colour.matrix == Matrix.BT2020_NCL else Siting.LEFT
+
+
+def convert_colour(colour: Colour, source: PixelFormat, target: PixelFormat) -> Colour:
+    """What the complete ``colour`` of a ``source`` becomes where ``target`` is written."""
+    if target.family == "rgb":
+        return replace(colour, matrix=Matrix.RGB, range=Range.FULL, siting=Siting.UNSPECIFIED)
+    if source.family == "rgb":
+        colour = replace(colour, matrix=Matrix.BT709, range=Range.LIMITED)
+    elif colour.matrix == Matrix.RGB:
+        colour = replace(colour, matrix=Matrix.BT709)
+    subsampled = bool(target.chroma_w or target.chroma_h)
+    same = (source.chroma_w, source.chroma_h) == (target.chroma_w, target.chroma_h)
+    siting = colour.siting if same and source.family == target.family else Siting.LEFT
+    return replace(colour, siting=siting if subsampled else Siting.UNSPECIFIED)
 
 
 # The matrices.
@@ -217,15 +231,17 @@ class ToRgb:
 
         Args:
             components: Y, or Y Cb Cr, or R G B as (rows, columns) integers or floating-point
-                numbers; alpha is ignored.
+                numbers (chroma around 0); alpha is ignored.
 
         Returns:
             (1, 3, H, W) float32, nominally in [0, 1]; not clamped. Floating-point numbers are
-            taken as they are, but NaN is black and infinity the largest number of half precision.
+            taken as they are, but NaN is 0 and infinity the largest number of half precision.
         """
         height, width = self._size
         if self._format.floating:
-            return torch.stack([_finite(c) for c in components[:3]]).expand(3, height, width)[None]
+            components = [_finite(component) for component in components[:3]]
+        if self._format.floating and not _is_yuv(self._format):
+            return torch.stack(list(components)).expand(3, height, width)[None]
         if self._format.family == "gray":
             scale, offset = self._gray
             gray = components[0].float().sub_(offset).div_(scale)
@@ -271,7 +287,7 @@ class FromRgb:
             matrix = rgb_to_yuv_matrix(colour.matrix if known else Matrix.BT709)[:1]
         count = len(matrix)
         scale, offset = (v[:count] for v in _code_scale(format, colour))
-        rounding = 0.0 if dither == "ordered" else 0.5
+        rounding = 0.0 if dither == "ordered" or format.floating else 0.5
         self._rounding = rounding
         self._matrix = torch.from_numpy((matrix * scale[:, None]).astype(np.float32)).to(device)
         self._bias = torch.from_numpy((offset + rounding).astype(np.float32)).to(device)
@@ -290,7 +306,7 @@ class FromRgb:
             The components in the format's order, (rows, columns) uint8, uint16 or float.
         """
         height, width = self._size
-        if self._format.floating:
+        if self._format.floating and not _is_yuv(self._format):
             return self._as_floats(rgb[0].float())
         flat = torch.addmm(self._bias[:, None], self._matrix, rgb.float().reshape(3, -1))
         planes = flat.view(-1, height, width)
@@ -320,6 +336,8 @@ class FromRgb:
 
     def _quantise(self, plane: Tensor) -> Tensor:
         """Round down (one half has been added already) or dither, and clamp to the code range."""
+        if self._format.floating:
+            return plane.to(self._format.dtype)
         if self._dither == "ordered":
             plane = plane + _threshold(plane.shape[0], plane.shape[1], plane.device)
         return plane.clamp_(0, self._top).to(self._format.dtype)

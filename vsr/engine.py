@@ -6,7 +6,7 @@ waits for one frame and is called by the thread that writes.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ from vsr.frame import Colour, Frame, PixelFormat
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
-from vsr.slots import Ring, Slot
+from vsr.slots import Ring, Slot, copy_planes
 from vsr.tiles import run_tiled
 
 __all__ = ["IN_FLIGHT", "Engine", "Target"]
@@ -52,10 +52,21 @@ class Engine:
 
     def __init__(
         self, network: Network, target: Target, *, device: torch.device, dtype: torch.dtype,
-        tile: int | None = None,
+        tile: int | None = None, runtime: EagerRuntime | None = None,
     ) -> None:  # fmt: skip
+        """Prepare everything that does not depend on a frame.
+
+        Args:
+            network: what enlarges.
+            target: what is delivered.
+            device: where everything happens.
+            dtype: precision of the network's body.
+            tile: longest side of a tile; None tiles where memory asks for it.
+            runtime: ``network`` as it already is on ``device`` in ``dtype``; engines that share one
+                must not work at the same time.
+        """
         self._network, self._target, self._device = network, target, device
-        self._runtime = EagerRuntime(network, device, dtype)
+        self._runtime = runtime or EagerRuntime(network, device, dtype)
         self.dtype = self._runtime.dtype
         self._tile = tile
         self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
@@ -73,41 +84,65 @@ class Engine:
     def submit(self, frames: Iterable[Frame]) -> Iterator[Pending]:
         """Upscale ``frames`` in order; pass each result to :meth:`collect`."""
         for frame in frames:
-            if self._tile is None:
-                self._tile = default_tile(
-                    self._device, self._network, frame.height, frame.width, self.dtype.itemsize
-                )
-            yield self._start(frame)
+            yield self.submit_batch([frame])[0]
 
-    def collect(self, pending: Pending) -> Frame:
-        """Wait for one result of :meth:`submit`; call in order, at most ``IN_FLIGHT`` late."""
-        if isinstance(pending, Frame):
+    def submit_batch(self, frames: Sequence[Frame]) -> list[Pending]:
+        """Upscale ``frames``, all of one size, with one call of the network.
+
+        Pass each result to :meth:`collect`, in order.
+        """
+        if self._tile is None:
+            one, size = frames[0], self.dtype.itemsize * len(frames)
+            self._tile = default_tile(self._device, self._network, one.height, one.width, size)
+        return self._start(frames)
+
+    def collect(self, pending: Pending, into: Sequence[Tensor] | None = None) -> Frame:
+        """Wait for one result of :meth:`submit`; call in order, at most ``IN_FLIGHT`` late.
+
+        Args:
+            pending: what ``submit`` gave.
+            into: planes to write the result to, of the target's shapes and type; the frame's
+                planes are then these.
+        """
+        if isinstance(pending, Slot):
+            return self._finished(pending.frame, pending.collect(into))
+        if into is None:
             return pending
-        return self._finished(pending.frame, pending.collect())
+        return self._finished(pending, copy_planes(pending.planes, into))
 
-    def _start(self, frame: Frame) -> Pending:
+    def _start(self, frames: Sequence[Frame]) -> list[Pending]:
         try:
-            return self._on_host(frame) if self._ring is None else self._on_gpu(frame, self._ring)
+            if self._ring is None:
+                return [*self._on_host(frames)]
+            return [*self._on_gpu(frames, self._ring)]
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
                 raise
+            frame = frames[0]
             raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
                 f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
                 f"to {self._target.width}x{self._target.height} do not fit"
             ) from error
 
     @torch.inference_mode()
-    def _on_host(self, frame: Frame) -> Frame:
-        return self._finished(frame, self._render(frame, frame.planes))
+    def _on_host(self, frames: Sequence[Frame]) -> list[Frame]:
+        rendered = self._render(frames, [frame.planes for frame in frames])
+        return [self._finished(*pair) for pair in zip(frames, rendered, strict=True)]
 
     @torch.inference_mode()
-    def _on_gpu(self, frame: Frame, ring: Ring) -> Slot:
+    def _on_gpu(self, frames: Sequence[Frame], ring: Ring) -> list[Slot]:
+        slots = []
+        ring.widen((IN_FLIGHT + 2) * len(frames))
         with torch.cuda.device(self._device), torch.cuda.stream(ring.computing):
-            slot = ring.take(frame, self._output_planes())
-            slot.upload(frame)
-            slot.await_upload()
-            slot.download(self._render(frame, slot.inputs))
-        return slot
+            for frame in frames:
+                slots.append(ring.take(frame, self._output_planes()))
+                slots[-1].upload(frame)
+            for slot in slots:
+                slot.await_upload()
+            rendered = self._render(frames, [slot.inputs for slot in slots])
+            for slot, planes in zip(slots, rendered, strict=True):
+                slot.download(planes)
+        return slots
 
     def _finished(self, frame: Frame, planes: tuple[Tensor, ...]) -> Frame:
         return Frame(
@@ -117,21 +152,39 @@ class Engine:
             captions=frame.captions,
         )  # fmt: skip
 
-    def _render(self, frame: Frame, planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Planes of the source to planes of the target, all on the engine's device."""
-        components = frame.format.views(planes, frame.width, frame.height)
-        convert = self._to_rgb(frame.format, frame.colour, frame.width, frame.height)
-        out = self._from_rgb(self._upscale(convert(components)))
+    def _render(
+        self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
+    ) -> list[tuple[Tensor, ...]]:
+        """Planes of the sources to planes of the target, all on the engine's device."""
+        pictures = [
+            self._converter(frame)(frame.format.views(own, frame.width, frame.height))
+            for frame, own in zip(frames, planes, strict=True)
+        ]
+        enlarged = self._upscale(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
+        del pictures  # room for what follows
+        return [
+            self._deliver(frame, own, rgb[None])
+            for frame, own, rgb in zip(frames, planes, enlarged, strict=True)
+        ]
+
+    def _deliver(self, frame: Frame, planes: tuple[Tensor, ...], rgb: Tensor) -> tuple[Tensor, ...]:
+        """An enlarged picture (1, 3, H, W) as planes of the target, beside the source's alpha."""
+        out = self._from_rgb(rgb)
         if self._target.format.alpha:
-            out = (*out, self._alpha(frame, components, convert))
+            out = (*out, self._alpha(frame, planes))
         return self._target.format.planes(out)
 
-    def _alpha(self, frame: Frame, components: tuple[Tensor, ...], convert: ToRgb) -> Tensor:
+    def _converter(self, frame: Frame) -> ToRgb:
+        return self._to_rgb(frame.format, frame.colour, frame.width, frame.height)
+
+    def _alpha(self, frame: Frame, planes: tuple[Tensor, ...]) -> Tensor:
         """Alpha goes through the network as a gray picture, so that its edges match."""
         if not frame.format.alpha:
             size = (self._target.height, self._target.width)
             opaque = torch.ones((1, 3, *size), device=self._device)
             return self._from_rgb.alpha(opaque)
+        components = frame.format.views(planes, frame.width, frame.height)
+        convert = self._converter(frame)
         return self._from_rgb.alpha(self._upscale(convert.alpha(components[-1])))
 
     def _upscale(self, rgb: Tensor) -> Tensor:

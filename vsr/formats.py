@@ -10,8 +10,9 @@ from dataclasses import replace
 import av.video.format
 from av.codec import Codec
 
+from vsr.colour import convert_colour
 from vsr.errors import ConfigError, UnsupportedFormatError
-from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
+from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
 from vsr.muxers import raw_formats
 
 __all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format"]
@@ -133,21 +134,8 @@ def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int
 
 def output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour:
     """What the engine converts the colours of ``info`` to where ``form`` is written."""
-    source, colour = info.format, info.colour
-    if form.family == "rgb":
-        return replace(colour, matrix=Matrix.RGB, range=Range.FULL, siting=Siting.UNSPECIFIED)
-    if source.family == "rgb":
-        colour = replace(colour, matrix=Matrix.BT709, range=Range.LIMITED)
-    elif colour.matrix == Matrix.RGB:
-        colour = replace(colour, matrix=Matrix.BT709)
-    forced = _RANGES.get(encoder.canonical_name)
-    subsampled = bool(form.chroma_w or form.chroma_h)
-    same = (source.chroma_w, source.chroma_h) == (form.chroma_w, form.chroma_h)
-    siting = colour.siting if same and source.family == form.family else Siting.LEFT
-    if encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h:
-        siting = Siting.LEFT
-    return replace(
-        colour,
-        range=forced or colour.range,
-        siting=siting if subsampled else Siting.UNSPECIFIED,
-    )
+    colour = convert_colour(info.colour, info.format, form)
+    forced = _RANGES.get(encoder.canonical_name) if form.family != "rgb" else None
+    moved = encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h
+    siting = Siting.LEFT if moved else colour.siting
+    return replace(colour, range=forced or colour.range, siting=siting)

@@ -72,7 +72,8 @@ class PixelFormat:
     shift: int = 0
     """Unused low bits of a sample (6 for p010)."""
     floating: bool = False
-    """Samples are floating-point numbers, black at 0 and white at 1, and may lie beyond both."""
+    """Samples are floating-point numbers, black at 0 and white at 1, and may lie beyond both;
+    chroma, which VapourSynth's formats have and FFmpeg's do not, lies between -1/2 and 1/2."""
 
     @property
     def dtype(self) -> torch.dtype:

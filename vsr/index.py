@@ -13,7 +13,15 @@ from pathlib import Path
 from vsr.cache import cache_path, how_to_get, trusted_sha256
 from vsr.errors import ConfigError, WeightsError
 
-__all__ = ["Model", "expected_sha256", "find_model", "list_models", "locate", "models_folder"]
+__all__ = [
+    "Model",
+    "expected_sha256",
+    "find_model",
+    "list_models",
+    "locate",
+    "models_folder",
+    "scale_reaching",
+]
 
 _CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
 
@@ -117,3 +125,16 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(f"model {name!r} has no scale {float(scale):g}; it has {scales}")
+
+
+def scale_reaching(name: str, wanted: float) -> int | None:
+    """The smallest scale of model or family ``name`` that is ``wanted`` or more, else its largest.
+
+    None for a network that renders at any scale.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    find_model(name, None)
+    scales = sorted(model.scale for model in list_models() if name in (model.name, model.family))
+    return next((scale for scale in scales if scale >= wanted), scales[-1]) or None

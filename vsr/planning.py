@@ -16,7 +16,7 @@ from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.engine import Engine, Target
 from vsr.errors import ConfigError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
-from vsr.index import find_model, list_models
+from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.images import find_images
@@ -139,9 +139,7 @@ def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
     """The smallest scale of the model that reaches the wanted size, else its largest."""
     assert config.size is not None
     wanted = max(config.size[0] / info.width, config.size[1] / info.height)
-    scales = sorted(m.scale for m in list_models() if config.model in (m.name, m.family))
-    scale = next((s for s in scales if s >= wanted), scales[-1])
-    return load_network(config.model, scale=scale or None)
+    return load_network(config.model, scale=scale_reaching(config.model, wanted))
 
 
 def _plan_output(

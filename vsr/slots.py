@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vsr.frame import Frame
 
-__all__ = ["Ring", "Slot"]
+__all__ = ["Ring", "Slot", "copy_planes"]
 
 
 class Slot:
@@ -71,12 +71,25 @@ class Slot:
                 result.copy_(kept, non_blocking=True)
             self._downloaded.record()
 
-    def collect(self) -> tuple[Tensor, ...]:
-        """Wait for the download; the result is a copy, since encoders keep what they are given."""
+    def collect(self, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """Wait for the download; the result is a copy, since encoders keep what they are given.
+
+        Args:
+            into: where to copy to; None makes new planes.
+        """
         self._downloaded.synchronize()
-        planes = tuple(result.clone() for result in self._results)
+        planes = copy_planes(self._results, into)
         self.in_use = False
         return planes
+
+
+def copy_planes(
+    planes: Sequence[Tensor], into: Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """``planes`` once more, in tensors of their own or in those of ``into``."""
+    if into is None:
+        return tuple(plane.clone() for plane in planes)
+    return tuple(target.copy_(plane) for target, plane in zip(into, planes, strict=True))
 
 
 def _pinned(plane: Tensor) -> Tensor:
@@ -95,6 +108,10 @@ class Ring:
         self.computing.wait_stream(torch.cuda.current_stream(device))
         self._slots: list[Slot | None] = [None] * size
         self._next = 0
+
+    def widen(self, size: int) -> None:
+        """Make room for ``size`` slots, if there is not."""
+        self._slots += [None] * (size - len(self._slots))
 
     def take(self, frame: Frame, outputs: Sequence[Tensor]) -> Slot:
         """The next slot in turn, made anew if it does not fit ``frame`` or was not collected yet.
