@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _UNSPECIFIED = 2
+_LINES_ABOVE = {(720, 512): 26, (720, 608): 32}
+"""Lines of the blanking interval that MPEG-2 of D-10 (SMPTE ST 356) codes above the picture."""
 _COUNTS_FROM_ZERO = ("matroska", "flv")
 """Formats whose header gives the end, not the distance from the first timestamp to the end."""
 
@@ -99,11 +101,16 @@ def sample_aspect(stream: VideoStream) -> Fraction | None:
 
 
 def cropping(stream: VideoStream) -> tuple[int, int, int, int]:
-    """Rows and columns that the container wants cut: top, bottom, left, right."""
+    """Rows and columns that the container wants cut: top, bottom, left, right.
+
+    QuickTime's clean aperture of D-10 does not count the lines above the picture.
+    """
     found = stream.codec_context.coded_side_data.get("frame_cropping")
     if found is None or len(bytes(found)) != 16:
         return 0, 0, 0, 0
     top, bottom, left, right = struct.unpack("<4I", bytes(found))
+    if stream.codec_context.codec.canonical_name == "mpeg2video":
+        top += _LINES_ABOVE.get((stream.width, stream.height), 0)
     return top, bottom, left, right
 
 
