@@ -4,6 +4,7 @@ Defaults live here and nowhere else; the command line reads them from these clas
 this module imports torch, so that ``--help`` stays instant.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,26 +14,35 @@ from vsr.errors import ConfigError
 from vsr.tags import FieldOrder, Range, Siting
 
 __all__ = [
+    "DECODERS",
     "DEINTERLACERS",
     "DITHERS",
     "PIPE",
     "PRECISIONS",
+    "RUNTIMES",
+    "Decoder",
     "Deinterlacer",
     "Dither",
     "EncoderConfig",
     "FieldsConfig",
     "InputConfig",
     "Precision",
+    "Runtime",
+    "ScriptConfig",
     "UpscaleConfig",
 ]
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Dither = Literal["none", "ordered"]
+Runtime = Literal["auto", "torch", "openvino"]
 Deinterlacer = Literal["bwdif", "yadif"]
+Decoder = Literal["pyav", "bestsource"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "fp16", "bf16")
 DITHERS: tuple[Dither, ...] = ("none", "ordered")
+RUNTIMES: tuple[Runtime, ...] = ("auto", "torch", "openvino")
 DEINTERLACERS: tuple[Deinterlacer, ...] = ("bwdif", "yadif")
+DECODERS: tuple[Decoder, ...] = ("pyav", "bestsource")
 
 PIPE = Path("-")
 """As an input standard input, as an output standard output."""
@@ -69,6 +79,30 @@ class InputConfig:
             raise ConfigError(f"rate must be above 0, not {float(self.rate):g}")
         if self.sar is not None and self.sar <= 0:
             raise ConfigError(f"the sample aspect ratio must be above 0, not {self.sar}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptConfig:
+    """How a VapourSynth script is run. It is a program: running it executes what stands in it."""
+
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Global variables of the script, by name."""
+    output: int = 0
+    """Number of the output that is read."""
+
+    def __post_init__(self) -> None:
+        if self.output < 0:
+            raise ConfigError(f"the output's index must be 0 or more, not {self.output}")
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything that only a script can heed."""
+        return bool(self.arguments) or self.output != 0
+
+    @staticmethod
+    def is_script(path: Path) -> bool:
+        """Whether ``path`` names a VapourSynth script."""
+        return path.suffix.lower() == ".vpy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +149,8 @@ class UpscaleConfig:
     """One upscaling run."""
 
     input: Path
-    """A media file, a picture, a folder, pattern or glob of pictures, or :data:`PIPE`."""
+    """A media file, a VapourSynth script (``.vpy``), a picture, a folder, pattern or glob of
+    pictures, or :data:`PIPE`."""
     output: Path | None
     """A media file, a picture, a pattern or folder of pictures, or :data:`PIPE`; None discards the
     picture (``-f null -``)."""
@@ -124,6 +159,12 @@ class UpscaleConfig:
     target: str | None = None
     """A named set of encoder options: ``archive``, ``edit``, ``web``, ``hevc``, ``av1``."""
     source: InputConfig = field(default_factory=InputConfig)
+    script: ScriptConfig = field(default_factory=ScriptConfig)
+    decoder: Decoder = "pyav"
+    """What decodes media files: ``bestsource`` is a VapourSynth plugin, exact to the frame."""
+    audio_from: Path | None = None
+    """A file whose sound, subtitles, chapters, attachments and metadata go beside the picture,
+    instead of the input's own."""
     fields: FieldsConfig = field(default_factory=FieldsConfig)
     filters: str | None = None
     """A chain of libavfilter's, ahead of the network: ``crop=704:576,nlmeans=s=2``."""
@@ -146,6 +187,8 @@ class UpscaleConfig:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Precision = "auto"
     """Arithmetic of the network; ``auto`` is fp16 on CUDA, else bf16 where the CPU has it."""
+    runtime: Runtime = "auto"
+    """What runs the network; ``auto`` is OpenVINO on a CPU where it is installed, else torch."""
     tile: int | None = None
     """Longest side of a tile in source pixels, halo excluded; None processes whole frames."""
     dither: Dither = "none"
@@ -177,11 +220,19 @@ class UpscaleConfig:
             raise ConfigError("--square chooses the size itself: leave out --size, or --square")
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"frames must be 1 or more, not {self.frames}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}")
-        if self.dither not in DITHERS:
-            raise ConfigError(f"dither must be one of {', '.join(DITHERS)}")
+        self._check_choices()
         self._check_times()
+
+    def _check_choices(self) -> None:
+        choices = {
+            "precision": PRECISIONS,
+            "runtime": RUNTIMES,
+            "dither": DITHERS,
+            "decoder": DECODERS,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}")
 
     def _check_times(self) -> None:
         if self.start is not None and self.start < 0:

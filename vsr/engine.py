@@ -77,6 +77,11 @@ class Engine:
         self._ring = Ring(device, IN_FLIGHT + 2) if device.type == "cuda" else None
 
     @property
+    def runtime(self) -> str:
+        """What runs the network: PyTorch or OpenVINO."""
+        return self._runtime.name
+
+    @property
     def tile(self) -> int | None:
         """Longest side of a tile, if pictures are tiled."""
         return self._tile

@@ -17,6 +17,7 @@ def command_line(config: UpscaleConfig) -> list[str]:
     parts += ["-f", "null"] if config.output is None else ["-o", str(config.output)]
     parts += _pairs({"-f": config.muxer, "--target": config.target})
     parts += _input(config.source)
+    parts += _reading(config)
     parts += _pictures(config)
     parts += _upscaling(config)
     parts += _encoder(config.encoder)
@@ -44,6 +45,16 @@ def _input(source: InputConfig) -> Iterator[str]:
     yield from _pairs({"-r": source.rate, "-sar": sar and f"{sar.numerator}:{sar.denominator}"})
 
 
+def _reading(config: UpscaleConfig) -> Iterator[str]:
+    for key, value in config.script.arguments.items():
+        yield from ("-a", f"{key}={value}")
+    if config.script.output:
+        yield from ("--output-index", str(config.script.output))
+    if config.decoder != "pyav":
+        yield from ("--source", config.decoder)
+    yield from _pairs({"--audio-from": config.audio_from})
+
+
 def _pictures(config: UpscaleConfig) -> Iterator[str]:
     yield from _fields(config.fields)
     yield from _pairs({"--vf": config.filters})
@@ -69,7 +80,8 @@ def _upscaling(config: UpscaleConfig) -> Iterator[str]:
         "--model": config.model, "--weights": config.weights, "--variant": config.variant,
         "--scale": float(scale) if isinstance(scale, Fraction) else scale,
         "--size": config.size and _size(config.size), "--device": config.device,
-        "--precision": config.precision, "--tile": config.tile, "--dither": config.dither,
+        "--precision": config.precision, "--runtime": config.runtime,
+        "--tile": config.tile, "--dither": config.dither,
         "-ss": _seconds(config.start), "-to": _seconds(config.end), "--frames": config.frames,
     }  # fmt: skip
     yield from _pairs({key: value for key, value in given.items() if value not in _DEFAULTS})

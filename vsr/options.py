@@ -14,13 +14,16 @@ from typing import NoReturn
 
 from vsr.cache import local_file
 from vsr.config import (
+    DECODERS,
     DEINTERLACERS,
     DITHERS,
     PIPE,
     PRECISIONS,
+    RUNTIMES,
     EncoderConfig,
     FieldsConfig,
     InputConfig,
+    ScriptConfig,
     UpscaleConfig,
 )
 from vsr.errors import ConfigError
@@ -36,10 +39,13 @@ from vsr.tags import (
     Siting,
 )
 
-__all__ = ["USAGE", "build_parser", "make_config"]
+__all__ = ["PLUGINS", "USAGE", "build_parser", "make_config"]
 
 USAGE = 2
 """Exit code for options that contradict each other or do not exist."""
+
+PLUGINS = ("ffmpeg", "mpv", "vapoursynth")
+"""Programs that there are ready scripts or recipes for."""
 
 _LEVELS = ("debug", "info", "warning", "error")
 _EXAMPLES = """\
@@ -69,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_upscaling(parser.add_argument_group("upscaling"))
     _add_pictures(parser.add_argument_group("ahead of the network"))
     _add_input(parser.add_argument_group("what the input does not say, or says wrongly"))
+    _add_reading(parser.add_argument_group("scripts, and what goes beside the picture"))
     _add_range(parser.add_argument_group("part of the input"))
     _add_encoding(parser.add_argument_group("encoding"))
     _add_reporting(parser.add_argument_group("reporting"))
@@ -116,6 +123,10 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision", choices=PRECISIONS, default=_default("precision"),
         help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32",
+    )  # fmt: skip
+    group.add_argument(
+        "--runtime", choices=RUNTIMES, default=_default("runtime"),
+        help="what runs the network (default: OpenVINO on a CPU, if installed; else torch)",
     )  # fmt: skip
     group.add_argument(
         "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"
@@ -170,6 +181,25 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-sar", type=_ratio, metavar="W:H", help="sample (pixel) aspect ratio")
 
 
+def _add_reading(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-a", dest="arguments", action="append", type=_option, default=[], metavar="KEY=VALUE",
+        help="a variable for a VapourSynth script; may be repeated. A .vpy input is a program: "
+        "it is executed",
+    )  # fmt: skip
+    group.add_argument(
+        "--output-index", type=int, metavar="N", default=0, help="which output of the script"
+    )
+    group.add_argument(
+        "--audio-from", metavar="FILE",
+        help="copy sound, subtitles, chapters, attachments and metadata from FILE",
+    )  # fmt: skip
+    group.add_argument(
+        "--source", dest="decoder", choices=DECODERS, default=_default("decoder"),
+        help="bestsource: decode files by VapourSynth's BestSource, exact to the frame",
+    )  # fmt: skip
+
+
 def _add_range(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-ss", dest="start", type=_time, metavar="TIME", help="start there")
     group.add_argument(
@@ -216,6 +246,10 @@ def _add_reporting(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--log-level", choices=_LEVELS, default="info")
     group.add_argument("--debug", action="store_true", help="show a traceback when it fails")
     group.add_argument("--list-models", action="store_true", help="list the models and exit")
+    group.add_argument(
+        "--plugin-path", choices=PLUGINS, metavar="HOST",
+        help=f"print where the ready scripts for HOST are ({', '.join(PLUGINS)}) and exit",
+    )  # fmt: skip
     group.add_argument("--version", action="store_true", help="print all versions and exit")
 
 
@@ -281,6 +315,9 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         input=Path(source), output=None if muxer == "null" else Path(target),
         muxer=_muxer(muxer, target), target=options.target, model=options.model,
         source=_make_input(options, raw=raw),
+        script=ScriptConfig(arguments=dict(options.arguments), output=options.output_index),
+        decoder=options.decoder,
+        audio_from=Path(options.audio_from) if options.audio_from else None,
         fields=FieldsConfig(
             deinterlace=options.deinterlace, field_rate=options.field_rate, ivtc=options.ivtc,
             progressive=options.progressive,
@@ -288,7 +325,8 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         filters=options.filters, crop=options.crop, square=options.square,
         weights=local_file(options.weights) if options.weights else None, variant=options.variant,
         scale=options.scale, size=options.size, device=options.device,
-        precision=options.precision, tile=options.tile, dither=options.dither,
+        precision=options.precision, runtime=options.runtime, tile=options.tile,
+        dither=options.dither,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
         record=options.record, framemd5=options.framemd5,
         encoder=EncoderConfig(

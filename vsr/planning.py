@@ -4,7 +4,6 @@ A :class:`Plan` holds everything that was chosen, opened and tried; :mod:`vsr.pi
 """
 
 import logging
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,6 +17,7 @@ from vsr.errors import ConfigError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
+from vsr.runtimes import make_runtime
 from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.images import find_images
 from vsr.stills import Stills, choose_still_encoding, find_stills
@@ -74,7 +74,8 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
 
 def _source_config(config: UpscaleConfig) -> SourceConfig:
     return SourceConfig(
-        input=config.source, start=config.start, end=config.end, frames=config.frames,
+        input=config.source, script=config.script, decoder=config.decoder,
+        audio_from=config.audio_from, start=config.start, end=config.end, frames=config.frames,
         fields=config.fields, filters=config.filters, crop=config.crop,
         threads=config.decode_threads,
     )  # fmt: skip
@@ -100,8 +101,9 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
         raise SinkError(f"{output}: is a directory")
     if not output.resolve().parent.is_dir():
         raise SinkError(f"{output}: there is no directory {output.parent}")
-    if config.input.exists() and output.exists() and os.path.samefile(config.input, output):
-        raise ConfigError(f"{output}: input and output are the same file")
+    for read in (config.input, config.audio_from):
+        if read is not None and read.exists() and output.exists() and read.samefile(output):
+            raise ConfigError(f"{output}: input and output are the same file")
     if output.exists() and not config.overwrite:
         raise SinkError(f"{output}: already exists; -y replaces it")
 
@@ -205,18 +207,26 @@ def _make_engine(
         dither=config.dither,
     )  # fmt: skip
     dtype = choose_dtype(device, config.precision)
-    return Engine(network, target, device=device, dtype=dtype, tile=config.tile)
+    return Engine(
+        network,
+        target,
+        device=device,
+        dtype=dtype,
+        tile=config.tile,
+        runtime=make_runtime(network, device, dtype, config.runtime),
+    )
 
 
 def _describe_run(
     network: Network, engine: Engine, info: VideoInfo, planned: VideoInfo, config: UpscaleConfig
 ) -> str:
     precision = str(engine.dtype).removeprefix("torch.")
+    runtime = "" if engine.runtime == "PyTorch" else f" through {engine.runtime}"
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
     scale = f" x{network.scale}" if network.scale else ""
     return (
-        f"{network.name}{scale} on {device} in {precision}{tiles}: "
+        f"{network.name}{scale} on {device}{runtime} in {precision}{tiles}: "
         f"{info.width}x{info.height} {info.format.name} to "
         f"{planned.width}x{planned.height} {planned.format.name}"
     )

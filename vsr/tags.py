@@ -69,7 +69,11 @@ class Siting(IntEnum):
 
 
 class FieldOrder(IntEnum):
-    """Order of the two fields of a frame, FFmpeg's ``AVFieldOrder``: coded first, shown first."""
+    """Order of the two fields of a frame, FFmpeg's ``AVFieldOrder``.
+
+    FFmpeg documents TB and BT as "coded first, shown first"; its decoders and muxers go by the
+    first letter alone, and so do the files of DV cameras, which say BT and are bottom first.
+    """
 
     UNKNOWN = 0
     PROGRESSIVE = 1
@@ -86,7 +90,7 @@ class FieldOrder(IntEnum):
     @property
     def top_first(self) -> bool:
         """Whether the field of the even lines is shown first."""
-        return self in (FieldOrder.TT, FieldOrder.BT)
+        return self in (FieldOrder.TT, FieldOrder.TB)
 
 
 # FFmpeg's words, as its options -colorspace, -color_primaries, … take them; the first word of a

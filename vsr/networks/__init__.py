@@ -7,7 +7,7 @@ checkpoint, so their order does not matter.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ __all__ = [
     "AnyScale",
     "Architecture",
     "Network",
+    "Trunk",
     "classical",
     "describe",
     "identify",
@@ -62,6 +63,16 @@ class AnyScale(Protocol):
 
     def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
         """The picture (N, 3, *size) from the features of ``x``."""
+
+
+@runtime_checkable
+class Trunk(Protocol):
+    """A network whose work is done in one method between two cheap ends."""
+
+    trunk_channels: int
+
+    def trunk(self, hidden: Tensor) -> Tensor:
+        """(N, trunk_channels, H, W) to (N, C, H, W)."""
 
 
 @dataclass(frozen=True, slots=True)

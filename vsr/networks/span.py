@@ -60,6 +60,7 @@ class Span(nn.Module):
         super().__init__()
         self.config = config
         c, fused = config.channels, config.fused_channels
+        self.trunk_channels = c
         if config.norm:
             mean = torch.tensor(config.mean).view(1, -1, 1, 1)
             self.register_buffer("mean", mean, persistent=False)
@@ -86,31 +87,44 @@ class Span(nn.Module):
         """
         x = self._normalise(x)
         hidden = self.conv_1(x).to(self.conv_2.eval_conv.weight.dtype)
+        out: Tensor = self.upsampler(self._direct(x) + self.trunk(hidden))
+        return out
+
+    def trunk(self, hidden: Tensor) -> Tensor:
+        """What the blocks add: their share of ``conv_cat``.
+
+        Args:
+            hidden: (N, channels, H, W), the features of ``conv_1``.
+
+        Returns:
+            (N, fused_channels, H, W).
+        """
         first, activation = self.get_submodule("block_1")(hidden)
         hidden = first
         for index in range(2, self.config.blocks + 1):
             hidden, activation = self.get_submodule(f"block_{index}")(hidden)
         deep = self.conv_2(hidden)
         # The paper draws the last skip before block 6; the published models take it inside.
-        fused = self._fuse(x, torch.cat([deep, first, activation], dim=1))
-        out: Tensor = self.upsampler(fused)
-        return out
+        others = torch.cat([deep, first, activation], dim=1)
+        return F.conv2d(others, self._split_fusion()[1].to(others.dtype))
 
-    def _fuse(self, x: Tensor, others: Tensor) -> Tensor:
-        """``conv_cat`` of the features of ``conv_1`` and ``others``, as the sum of two halves.
+    def _direct(self, x: Tensor) -> Tensor:
+        """The share of ``conv_1`` in ``conv_cat``: one 3x3 convolution of the picture.
 
-        Nothing nonlinear lies between ``conv_1`` and ``conv_cat``, so the first half is one 3x3
-        convolution of the picture. It stays in full precision and costs next to nothing; with bf16
-        throughout, the output would be no finer than 8 bits.
+        Nothing nonlinear lies between the two. It stays in full precision and costs next to
+        nothing; with bf16 throughout, the output would be no finer than 8 bits.
         """
-        first = self.conv_1.eval_conv
-        own, rest = self.conv_cat.weight.tensor_split([first.out_channels], dim=1)
+        first, own = self.conv_1.eval_conv, self._split_fusion()[0][:, :, 0, 0]
         assert first.bias is not None
         assert self.conv_cat.bias is not None
-        kernel = torch.einsum("oc,cikl->oikl", own[:, :, 0, 0], first.weight)
-        bias = own[:, :, 0, 0] @ first.bias + self.conv_cat.bias
-        picture = F.conv2d(x, kernel, bias, padding=1)
-        return picture + F.conv2d(others, rest.to(others.dtype))
+        kernel = torch.einsum("oc,cikl->oikl", own, first.weight)
+        return F.conv2d(x, kernel, own @ first.bias + self.conv_cat.bias, padding=1)
+
+    def _split_fusion(self) -> tuple[Tensor, Tensor]:
+        """``conv_cat`` is the sum of two halves: of ``conv_1``, and of everything after it."""
+        channels = self.conv_1.eval_conv.out_channels
+        own, rest = self.conv_cat.weight.tensor_split([channels], dim=1)
+        return own, rest
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.config.img_range if self.config.norm else x

@@ -17,6 +17,8 @@ __all__ = ["EagerRuntime"]
 class EagerRuntime:
     """Runs a network eagerly on one device."""
 
+    name: str = "PyTorch"
+
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         self.dtype = dtype if network.body else torch.float32

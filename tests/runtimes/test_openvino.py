@@ -1,0 +1,94 @@
+"""OpenVINO against PyTorch: the same network, the same picture."""
+
+import pytest
+import torch
+
+from vsr.errors import ConfigError
+from vsr.networks import Network, classical
+from vsr.networks.span import Span, SpanConfig
+from vsr.runtimes import EagerRuntime, make_runtime
+from vsr.weights import load_network
+
+pytest.importorskip("openvino", reason="OpenVINO (extra cpu) is not installed")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load_network("span", scale=2)
+
+
+def run(network, dtype, wanted, picture):
+    runtime = make_runtime(network, CPU, dtype, wanted)
+    return runtime.name, runtime(picture).float()
+
+
+def test_float32_is_the_same(network) -> None:
+    picture = torch.rand(1, 3, 37, 50)
+    (name, found), (_, expected) = (
+        run(network, torch.float32, wanted, picture) for wanted in ("openvino", "torch")
+    )
+    assert name == "OpenVINO"
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+def test_bfloat16_is_as_close_as_pytorchs(network) -> None:
+    """The ends are in float32 in both: nothing is rounded to the eight bits of bf16 there."""
+    picture = torch.rand(1, 3, 64, 48)
+    _, exact = run(network, torch.float32, "torch", picture)
+    errors = [
+        (run(network, torch.bfloat16, wanted, picture)[1] - exact).std()
+        for wanted in ("openvino", "torch")
+    ]
+    assert 0 < errors[0] < 1.5 * errors[1]
+
+
+def test_any_geometry_and_batches(network) -> None:
+    runtime = make_runtime(network, CPU, torch.float32, "openvino")
+    eager = EagerRuntime(network, CPU, torch.float32)
+    for shape in ((1, 3, 8, 9), (3, 3, 20, 16), (1, 3, 8, 9)):
+        picture = torch.rand(shape)
+        torch.testing.assert_close(runtime(picture), eager(picture), atol=2e-5, rtol=0)
+
+
+def test_results_do_not_share_memory(network) -> None:
+    runtime = make_runtime(network, CPU, torch.float32, "openvino")
+    first = runtime(torch.rand(1, 3, 16, 16))
+    kept = first.clone()
+    runtime(torch.rand(1, 3, 16, 16))
+    assert torch.equal(first, kept)
+
+
+def test_a_network_without_a_trunk_is_converted_whole(shared) -> None:
+    path = shared / "weights" / "spanv2_ntire26_x4_ch32.safetensors"
+    network = load_network(path)
+    picture = torch.rand(1, 3, 24, 31)
+    name, found = run(network, torch.float32, "openvino", picture)
+    assert name == "OpenVINO"
+    _, expected = run(network, torch.float32, "torch", picture)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_auto_takes_what_it_can(network) -> None:
+    assert make_runtime(network, CPU, torch.float32).name == "OpenVINO"
+    assert make_runtime(classical("lanczos", 2), CPU, torch.float32).name == "PyTorch"
+    assert make_runtime(network, CPU, torch.float16).name == "PyTorch"
+
+
+def test_what_it_cannot_is_said(network) -> None:
+    with pytest.raises(ConfigError, match="only networks of plain convolutions"):
+        make_runtime(classical("identity", 1), CPU, torch.float32, "openvino")
+    with pytest.raises(ConfigError, match="not in fp16"):
+        make_runtime(network, CPU, torch.float16, "openvino")
+
+
+def test_one_channel_is_run_for_each_colour() -> None:
+    config = SpanConfig(channels=4, fused_channels=4, in_channels=1, out_channels=1, norm=False)
+    luma = Network(
+        module=Span(config).eval(), name="span", scale=2, halo=21, in_channels=1, out_channels=1
+    )
+    picture = torch.rand(2, 3, 9, 7)
+    _, found = run(luma, torch.float32, "openvino", picture)
+    _, expected = run(luma, torch.float32, "torch", picture)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
