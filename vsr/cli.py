@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsr import __version__
@@ -47,6 +48,13 @@ def _print_versions() -> None:
         print(f"VapourSynth cannot be loaded ({error})")
     else:
         print(f"VapourSynth R{vapoursynth.__version__[0]}")
+
+
+def _print_plugin_path(host: str) -> None:
+    package = Path(__file__).resolve().parent
+    installed = package / "plugins"
+    folder = installed if installed.is_dir() else package.parent / "plugins"
+    print(folder / host)
 
 
 def _print_models() -> None:
@@ -159,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_versions()
         elif options.list_models:
             _print_models()
+        elif options.plugin_path:
+            _print_plugin_path(options.plugin_path)
         else:
             config = make_config(options)
             return _dry_run(config) if options.dry_run else _run(config, options)

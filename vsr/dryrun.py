@@ -126,7 +126,7 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
     yield _file(plan)
     for entry in list_streams(plan):
         yield f"stream {entry.index}: {_stream(entry)}"
-    if source.others is not None and (chapters := source.container.chapters()):
+    if source.others is not None and (chapters := source.others.container.chapters()):
         yield f"chapters: {len(chapters)}"
     yield "colour: " + ", ".join(
         f"{name} {tag.value}" + (f" ({tag.origin})" if tag.origin != "unknown" else "")
@@ -144,7 +144,7 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
 
 def _file(plan: Plan) -> str:
     path, info, source = plan.config.input, plan.source.info, plan.source
-    kind = "pictures" if source.others is None else source.container.format.name
+    kind = source.kind
     parts = ["standard input" if path == PIPE else str(path), kind]
     if path.is_file():
         parts.append(f"{path.stat().st_size:,} bytes")

@@ -12,11 +12,18 @@ from av.video.stream import VideoStream
 from safetensors import SafetensorError, safe_open
 
 from vsr.config import PIPE
-from vsr.frame import Colour
+from vsr.frame import Colour, VideoInfo
 from vsr.index import find_model, locate
 from vsr.planning import Plan
 from vsr.sources.images import find_images
-from vsr.streams import Handling, codec_of, is_cover_art, plan_route, to_fraction
+from vsr.streams import (
+    Handling,
+    StreamSource,
+    codec_of,
+    is_cover_art,
+    plan_route,
+    to_fraction,
+)
 from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
 
 __all__ = [
@@ -92,27 +99,35 @@ class Content:
 
 def list_streams(plan: Plan) -> list[StreamEntry]:
     """Every stream of the input, in its order."""
-    source, info = plan.source, plan.source.info
-    if source.others is None:  # pictures
-        details = f"{info.width}x{info.height} {info.format.name}"
-        return [
-            StreamEntry(
-                index=0, kind="video", codec=info.codec, language=None, details=details,
-                fate="upscale",
-            )
-        ]  # fmt: skip
-    entries = []
-    for stream in source.container.streams:
-        if stream.index == source.stream.index:
-            entries.append(_entry(stream, "upscale"))
-        elif plan.config.output is None:
-            entries.append(_entry(stream, "drop", "everything is discarded"))
-        else:
-            route = plan_route(
-                source, stream, plan.encoding.muxer, fragmented=plan.encoding.fragmented
-            )
-            entries.append(_entry(stream, route.how, route.note))
+    source, others = plan.source, plan.source.others
+    if others is source:
+        return [_route_of(plan, source, stream) for stream in source.container.streams]
+    entries = [_picture_entry(plan.source.info)]
+    if others is not None:
+        beside = (stream for stream in others.container.streams if not _is_replaced(others, stream))
+        entries += [_route_of(plan, others, stream) for stream in beside]
     return entries
+
+
+def _picture_entry(info: VideoInfo) -> StreamEntry:
+    """The picture, where it is no stream of a container."""
+    return StreamEntry(
+        index=0, kind="video", codec=info.codec, language=None,
+        details=f"{info.width}x{info.height} {info.format.name}", fate="upscale",
+    )  # fmt: skip
+
+
+def _route_of(plan: Plan, source: StreamSource, stream: Stream) -> StreamEntry:
+    if _is_replaced(source, stream):
+        return _entry(stream, "upscale")
+    if plan.config.output is None:
+        return _entry(stream, "drop", "everything is discarded")
+    route = plan_route(source, stream, plan.encoding.muxer, fragmented=plan.encoding.fragmented)
+    return _entry(stream, route.how, route.note)
+
+
+def _is_replaced(source: StreamSource, stream: Stream) -> bool:
+    return source.stream is not None and source.stream.index == stream.index
 
 
 def _entry(stream: Stream, fate: Fate, reason: str = "") -> StreamEntry:

@@ -68,8 +68,8 @@ class StreamSource(Protocol):
         """The open input."""
 
     @property
-    def stream(self) -> VideoStream:
-        """The stream that is upscaled."""
+    def stream(self) -> VideoStream | None:
+        """The stream that the picture takes the place of; None if there is none."""
 
     @property
     def start_time(self) -> Fraction:
@@ -169,10 +169,11 @@ def left_behind(source: StreamSource, holder: str) -> list[str]:
         source: Where the picture comes from.
         holder: What it is written to, in words.
     """
+    replaced = None if source.stream is None else source.stream.index
     notes = [
         f"{name_of(stream)} is dropped: {holder} cannot hold it"
         for stream in source.container.streams
-        if stream.index != source.stream.index and (stream.type != "data" or is_cover_art(stream))
+        if stream.index != replaced and (stream.type != "data" or is_cover_art(stream))
     ]
     if chapters := len(source.container.chapters()):
         notes.append(f"{chapters} chapters are dropped: {holder} cannot hold them")

@@ -180,12 +180,15 @@ class StreamCopier:
         metadata = kept_metadata(self._source.container.metadata, self._muxer)
         container.metadata.update(metadata)
         self._lost_tags = [f"{key} (file)" for key in lost_tags(metadata, self._muxer)]
+        replaced = self._source.stream
+        video = add_video() if replaced is None else None
         for stream in self._source.container.streams:
-            if stream.index == self._source.stream.index:
+            if replaced is not None and stream.index == replaced.index:
                 video = add_video()
-                self._describe_video(video, container)
+                self._describe_video(replaced, video, container)
             else:
                 self._add(container, stream)
+        assert video is not None
         chapters = output_chapters(self._source, duration)
         if chapters and self._muxer not in _HAVE_CHAPTERS:
             self._warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
@@ -287,8 +290,9 @@ class StreamCopier:
         names = lost_dispositions(stream.disposition, self._muxer, alone=alone)
         self._lost_dispositions += [f"{name} {place}" for name in names]
 
-    def _describe_video(self, video: VideoStream, container: OutputContainer) -> None:
-        source = self._source.stream
+    def _describe_video(
+        self, source: VideoStream, video: VideoStream, container: OutputContainer
+    ) -> None:
         self._label(source, video)
         for stream in self._source.container.streams.data:
             if "timecode" in stream.metadata:

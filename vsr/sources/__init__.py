@@ -4,7 +4,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.sources.pyav import PyAVSource, SourceConfig
+from vsr.sources.pyav import PyAVSource
+from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
 
 __all__ = ["PyAVSource", "SourceConfig", "SourceReport", "open_source"]

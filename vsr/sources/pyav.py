@@ -5,7 +5,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, takewhile
 from pathlib import Path
@@ -18,21 +18,23 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.config import FieldsConfig, InputConfig
+from vsr.config import FieldsConfig
 from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
 from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, VideoInfo
 from vsr.sources.colours import FrameColours, contradiction
+from vsr.sources.companion import Companion
 from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
-from vsr.sources.images import ImageReader, find_images
 from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import convert, native_format, planes_of, same_layout
 from vsr.sources.reader import FileReader, Timed
+from vsr.sources.readers import SourceConfig, open_companion, open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline
+from vsr.streams import StreamSource
 
-__all__ = ["PyAVSource", "SourceConfig"]
+__all__ = ["PyAVSource"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,29 +44,8 @@ _FEWEST_EXAMINED = 32
 """Even if fewer frames are wanted, so that a trial says what the whole run would."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceConfig:
-    """Which part of an input is read, and what is done to its pictures on the way."""
-
-    input: InputConfig = field(default_factory=InputConfig)
-    start: Fraction | None = None
-    """Skip to this position, in seconds from the start of the input."""
-    end: Fraction | None = None
-    """Stop before the first frame at or after this position."""
-    frames: int | None = None
-    """Stop after this many frames."""
-    fields: FieldsConfig | None = None
-    """What to do with interlaced frames; None does not even look for them."""
-    filters: str | None = None
-    """A chain of libavfilter's."""
-    crop: bool = True
-    """Apply the container's cropping."""
-    threads: int | None = None
-    """Threads of the decoder; None means one per processor, up to 4."""
-
-
 class PyAVSource:
-    """A media file or pipe as an iterable of frames, to be iterated once.
+    """A media file, a pipe, pictures or a script as an iterable of frames, to be iterated once.
 
     The constructor opens the input and decodes its first frames. Everything may then move to
     another thread; one thread at a time may use it. A picture goes through four steps: it is
@@ -100,8 +81,10 @@ class PyAVSource:
         self._taken: list[Timed] = []
         self._chain: FilterChain | None = None
         self._started = self._closed = False
-        self._reader = self._open_reader()
+        self._companion: Companion | None = None
+        self._reader = open_reader(path, self._config)
         try:
+            self._companion = self._open_companion()
             self._prepare()
         except BaseException:
             self.close()
@@ -117,7 +100,7 @@ class PyAVSource:
         """The open input.
 
         Raises:
-            TypeError: the input is pictures, which have none.
+            TypeError: the input is pictures or a script, which have none.
         """
         return self._file.container
 
@@ -129,13 +112,23 @@ class PyAVSource:
     @property
     def _file(self) -> FileReader:
         if not isinstance(self._reader, FileReader):
-            raise TypeError(f"{self.name}: pictures have no container and no streams")
+            raise TypeError(f"{self.name}: pictures and scripts have no container and no streams")
         return self._reader
 
     @property
-    def others(self) -> Self | None:
-        """This source, for its other streams; None if it is pictures, which have none."""
-        return self if isinstance(self._reader, FileReader) else None
+    def others(self) -> StreamSource | None:
+        """Where the other streams come from: this source or a file beside it; None if nowhere."""
+        own = self if isinstance(self._reader, FileReader) else None
+        return self._companion or own
+
+    @property
+    def kind(self) -> str:
+        """What the input is, in a word or by FFmpeg's name of the format."""
+        if isinstance(self._reader, FileReader):
+            return str(self._reader.container.format.name)
+        if isinstance(self._reader, PictureReader):
+            return "pictures"
+        return f"frames from {self._config.decoder if self._companion else 'a VapourSynth script'}"
 
     @property
     def single(self) -> bool:
@@ -175,6 +168,8 @@ class PyAVSource:
         if not self._closed:
             self._closed = True
             self._reader.close()
+            if self._companion is not None:
+                self._companion.close()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._started or self._closed:
@@ -184,16 +179,21 @@ class PyAVSource:
 
     # Before the first frame
 
-    def _open_reader(self) -> FileReader | PictureReader:
-        config, path = self._config, self.path
-        start = config.start or Fraction(0)
-        if config.input.raw_format is None and find_images(path) is not None:
-            images = ImageReader(path, config.input.rate)
-            return PictureReader(images, str(path), start=start, end=config.end)
-        return FileReader(
-            path, config.input, start=start, end=config.end, threads=config.threads,
-            hold=config.frames is not None,
-        )  # fmt: skip
+    def _open_companion(self) -> Companion | None:
+        """The file whose other streams are copied, if that is not what the reader reads."""
+        config = self._config
+        companion = open_companion(self.path, config)
+        if companion is not None:
+            pictures = isinstance(self._reader, PictureReader)  # start at a whole one
+            start = self._reader.start_time if pictures else config.start
+            companion.trim(start or Fraction(0), config.end)
+            if config.audio_from is not None and self._has_streams:
+                self._note(f"other streams come from {companion.name}, not from the input")
+        return companion
+
+    @property
+    def _has_streams(self) -> bool:
+        return isinstance(self._reader, FileReader) and len(self._reader.container.streams) > 1
 
     def _prepare(self) -> None:
         """Look at the first frames, choose the filters, and describe what comes out of them."""
@@ -364,6 +364,8 @@ class PyAVSource:
 
     def _run(self) -> Iterator[Frame]:
         self._reader.relay.start()
+        if self._companion is not None:
+            self._companion.start()
         current: _Picture | None = None
         wanted, stopped = self._config.frames, False
         for coming in self._coming:
@@ -376,6 +378,10 @@ class PyAVSource:
         if current is not None:
             yield self._finish(current, self._last_duration())
         self._reader.finish(self.report, self._finished_at if stopped else None)
+        if self._companion is not None:
+            self._companion.finish(self._ended, stopped=stopped)
+            self._note(*self._companion.notes)
+        self._note(*self._reader.notes)
         if self._reader.broken and not stopped:
             raise TruncatedError(f"{self.name}: {self._reader.broken}")
 
@@ -389,8 +395,10 @@ class PyAVSource:
         info = self.info
         self._count(picture.taken)
         end = (picture.pts + duration) * picture.time_base
-        self._finished_at = end + self._reader.start_time
+        self._ended, self._finished_at = end, end + self._reader.start_time
         self._reader.relay.release(self._finished_at)
+        if self._companion is not None:
+            self._companion.advance(end)
         frame = self._promised(picture.frame)
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,

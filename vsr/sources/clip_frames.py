@@ -1,0 +1,150 @@
+"""Frames of a VapourSynth clip, made ahead on its threads and copied into FFmpeg's memory."""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import vapoursynth as vs  # type: ignore[import-untyped]
+from av.video.format import names as known_formats
+from av.video.frame import VideoFrame
+
+from vsr.errors import SourceError, UnsupportedFormatError
+from vsr.frame import FieldOrder, pixel_format
+from vsr.sources.filters import FilterChain, Geometry
+from vsr.sources.props import colour_of, field_order_of
+from vsr.sources.script import Clip, telling_line
+
+__all__ = ["ClipFrames", "Made"]
+
+_AHEAD_BYTES = 512 << 20
+"""Of frames that VapourSynth makes ahead of the reader."""
+_SUBSAMPLINGS = {
+    (1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Made:
+    """A frame of the clip, out of VapourSynth's memory."""
+
+    frame: VideoFrame
+    index: int
+    props: Mapping[str, Any]
+
+
+class ClipFrames:
+    """Makes the frames of a clip, as often as wanted, one pass at a time.
+
+    Args:
+        clip: the clip; of a format that FFmpeg has not, its node is replaced.
+        name: its script or file in a message.
+
+    Attributes:
+        format: pixel format of the frames.
+
+    Raises:
+        UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
+    """
+
+    def __init__(self, clip: Clip, name: str) -> None:
+        self._clip, self._name = clip, name
+        self._flagging: dict[FieldOrder, FilterChain] = {}
+        given = clip.node.format
+        wanted = _format_name(given)
+        if wanted not in known_formats:
+            with clip.environment.use():
+                clip.node, wanted = _nearest(clip.node, name)
+            clip.notes.append(f"{given.name} is converted to {wanted}: FFmpeg has no such format")
+        self.format = pixel_format(wanted)
+
+    def close(self) -> None:
+        """Let go of the filters."""
+        self._flagging.clear()
+
+    def make(self, first: int) -> Generator[Made]:
+        """Frames from number ``first`` on, some of them made ahead; close it to stop that.
+
+        Raises:
+            SourceError: a frame cannot be made.
+        """
+        index = first
+        if index >= self._clip.node.num_frames:
+            return
+        try:
+            for frame in self._request(first):
+                props = dict(frame.props)
+                yield Made(self._copy(frame, props), index, props)
+                index += 1
+        except vs.Error as error:
+            raise SourceError(f"{self._name}: frame {index}: {telling_line(error)}") from None
+
+    def _request(self, first: int) -> Iterator[Any]:
+        with self._clip.environment.use():
+            node = self._clip.node[first:] if first else self._clip.node
+            threads: int = vs.core.num_threads
+        size = node.width * node.height * node.format.bytes_per_sample * node.format.num_planes
+        ahead = max(1, min(threads, _AHEAD_BYTES // size))
+        frames: Iterator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
+        return frames
+
+    def _copy(self, frame: Any, props: Mapping[str, Any]) -> VideoFrame:  # noqa: ANN401
+        """``frame`` in FFmpeg's memory, with its tags and, of fields, the flags."""
+        picture = VideoFrame(frame.width, frame.height, self.format.name)
+        for index in range(frame.format.num_planes):
+            samples = np.asarray(frame[index])
+            plane = picture.planes[self.format.components[index].plane]
+            rows = np.frombuffer(plane, samples.dtype).reshape(plane.height, -1)
+            rows[:, : samples.shape[1]] = samples
+        order = field_order_of(props)
+        if order.interlaced:
+            picture = self._flagged(picture, order)
+        subsampled = bool(self.format.chroma_w or self.format.chroma_h)
+        colour = colour_of(props, subsampled=subsampled)
+        picture.colorspace, picture.color_range = colour.matrix, colour.range
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        picture.chroma_location = colour.siting
+        return picture
+
+    def _flagged(self, picture: VideoFrame, order: FieldOrder) -> VideoFrame:
+        """``picture`` flagged as interlaced, which PyAV lets only a filter do."""
+        picture.pts, picture.time_base = 0, Fraction(1, 25)
+        if order not in self._flagging:
+            shape = Geometry(
+                width=picture.width, height=picture.height, sar=None, time_base=Fraction(1, 25),
+                rate=None,
+            )  # fmt: skip
+            steps = [("setfield", "tff" if order.top_first else "bff")]
+            self._flagging[order] = FilterChain(steps, picture, shape)
+        return next(self._flagging[order].push(picture))
+
+
+def _format_name(format: Any) -> str:  # noqa: ANN401
+    """FFmpeg's name of a VapourSynth format; maybe one that FFmpeg does not have."""
+    families = {vs.GRAY: "gray", vs.RGB: "gbrp", vs.YUV: "yuv{}p"}
+    sampling = _SUBSAMPLINGS.get((format.subsampling_w, format.subsampling_h), "?")
+    base = families[format.color_family].format(sampling)
+    bits = format.bits_per_sample
+    if format.sample_type == vs.FLOAT:
+        return f"{base}f{bits}le"
+    return base if bits == 8 else f"{base}{bits}le"
+
+
+def _nearest(node: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401
+    """The clip in the shallowest integer format that FFmpeg has and that holds every sample.
+
+    Point resampling at the same size and subsampling moves no sample.
+    """
+    given = node.format
+    floating = given.sample_type == vs.FLOAT
+    least = 16 if floating else min(given.bits_per_sample, 16)
+    for bits in (depth for depth in (8, 9, 10, 12, 14, 16) if depth >= least):
+        wanted = vs.core.query_video_format(
+            given.color_family, vs.INTEGER, bits, given.subsampling_w, given.subsampling_h
+        )
+        if _format_name(wanted) in known_formats:
+            return node.resize.Point(format=wanted.id), _format_name(wanted)
+    raise UnsupportedFormatError(
+        f"{name}: FFmpeg has no format like {given.name}: convert it in a script"
+    )

@@ -1,0 +1,236 @@
+"""A VapourSynth clip, read as a file's video stream is: same methods, no other streams."""
+
+from collections import deque
+from fractions import Fraction
+from itertools import islice
+from math import ceil
+from typing import Any
+
+from av.video.frame import VideoFrame
+
+from vsr.errors import SourceError
+from vsr.frame import Colour, FieldOrder
+from vsr.hdr import HdrMetadata
+from vsr.sources import describe
+from vsr.sources.clip_frames import ClipFrames, Made
+from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
+from vsr.sources.props import duration_of, field_order_of, hdr_of, sample_aspect_of
+from vsr.sources.reader import Timed
+from vsr.sources.relay import PacketRelay
+from vsr.sources.report import SourceReport
+from vsr.sources.script import Clip
+from vsr.sources.timestamps import nominal_rate
+
+__all__ = ["ClipReader"]
+
+_EXAMINED = 24
+"""Frames whose durations are looked at before a time base is chosen."""
+_FALLBACK_RATE = Fraction(25)
+
+
+class ClipReader:
+    """A clip's frames inside the trim, with the methods of ``FileReader``; to be read once.
+
+    The constructor makes the first frames, to see how long they last.
+
+    Args:
+        clip: the clip; closed with the reader.
+        name: its script or file in a message.
+        rate: frames a second instead of the clip's own timestamps; None keeps them.
+        start: skip to this position, in seconds from the start of the clip.
+        end: stop before the first frame at or after this position.
+        wanted: how many frames will be asked for at most; None: all.
+
+    Raises:
+        SourceError: a frame cannot be made, or there is none at or after ``start``.
+        UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
+    """
+
+    has_side_data = False
+    decode_errors = 0
+    broken: str | None = None
+
+    def __init__(
+        self,
+        clip: Clip,
+        name: str,
+        *,
+        rate: Fraction | None = None,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        wanted: int | None = None,
+    ) -> None:
+        self._clip, self.name, self.codec = clip, name, clip.codec
+        self._start, self._end, self._begin = start, end, clip.facts.begin
+        self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
+        self.coded_sar: Fraction | None = None
+        self._pending: deque[Timed] = deque()
+        self.relay = PacketRelay(dense=set())
+        self._source = ClipFrames(clip, name)
+        self.notes = list(clip.notes)
+        self._frames = self._source.make(0)
+        try:
+            self._prepare(rate, _EXAMINED if wanted is None else min(_EXAMINED, wanted + 1))
+        except BaseException:
+            self.close()
+            raise
+
+    def next(self) -> Timed | None:
+        """The next frame; None at the end of the clip or of the trim."""
+        timed = self._pending.popleft() if self._pending else self._read()
+        if timed is None or self._end is None:
+            return timed
+        if timed.pts * self.time_base < self._origin + self._end:
+            return timed
+        self._pending.appendleft(timed)
+        return None
+
+    def peek(self, count: int, size: int) -> list[Timed]:
+        """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
+        held = sum(_bytes(timed.frame) for timed in self._pending)
+        while len(self._pending) < count and held < size and (timed := self._read()) is not None:
+            self._pending.append(timed)
+            held += _bytes(timed.frame)
+        return list(self._pending)
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Colour by the frame's properties; where they say nothing, by the container."""
+        return describe.frame_colour(frame, self.tags)
+
+    def display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """The container's; pictures of a script lie as they are shown."""
+        return self._clip.facts.display_matrix
+
+    def field_order(self, frame: VideoFrame) -> FieldOrder:
+        """That of the first frame."""
+        return field_order_of(self._first)
+
+    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+        """Mastering display and content light of the first frame, and what is dropped."""
+        return hdr_of(self._first)
+
+    def last_duration(self) -> int:
+        """Duration of the last frame, in units of ``time_base``."""
+        return self._clock.last_duration()
+
+    def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
+        """Say what was rounded."""
+        if self._clock.rounded:
+            self.notes.append(
+                f"{self._clock.rounded} timestamps are rounded to {self.time_base} s: no time base"
+                " that FFmpeg has holds all of them"
+            )
+
+    def close(self) -> None:
+        """Stop making frames and let go of the clip; harmless if done before."""
+        self._pending.clear()
+        self._frames.close()
+        self._source.close()
+        self._clip.close()
+
+    # Before the first frame
+
+    def _prepare(self, rate: Fraction | None, examined: int) -> None:
+        node = self._clip.node
+        self.count: int = node.num_frames
+        seen = list(islice(self._frames, examined))
+        self._first = seen[0].props
+        self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
+        usual = _usual_duration(node, seen)
+        if usual is None:
+            usual = 1 / _FALLBACK_RATE
+            if rate is None:
+                self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
+        self._clock, self.rate = self._choose_clock(seen, rate, usual)
+        self.time_base = self._clock.time_base
+        self._origin = Fraction(0) if rate is not None else self._begin
+        average = Fraction(node.fps) if node.fps and rate is None else self.rate
+        self.length: Fraction | None = self.count / average
+        self.start_time = self._begin + self._start
+        self.shift = round((self._origin + self._start) / self.time_base)
+        self._go_to_start(seen, constant=_is_constant(node, seen), usual=usual)
+
+    def _choose_clock(
+        self, seen: list[Made], rate: Fraction | None, usual: Fraction
+    ) -> tuple[Clock, Fraction]:
+        if rate is not None:
+            return EvenClock(1 / rate), rate
+        clip, claims = self._clip, [Fraction(self._clip.node.fps)] if self._clip.node.fps else []
+        if clip.times is not None and clip.time_base is not None:
+            step = max(1, round(usual / clip.time_base))
+            times = [time for time in clip.times[:_EXAMINED] if time is not None]
+            nominal = nominal_rate(times, clip.time_base, claims)
+            return ListClock(clip.times, clip.time_base, step), nominal
+        durations = [duration_of(made.props) or usual for made in seen]
+        time_base = fitting_time_base(durations)
+        trial = DurationClock(time_base, usual)
+        spots = [trial.place(made.index, duration_of(made.props))[0] for made in seen]
+        return DurationClock(time_base, usual), nominal_rate(spots, time_base, claims)
+
+    def _go_to_start(self, seen: list[Made], *, constant: bool, usual: Fraction) -> None:
+        """Leave the first frame at or after the start as the pending one.
+
+        Frames of a constant rate are counted, and those of a file are listed; else all durations
+        up to the start have to be summed, and the frames made that say them.
+        """
+        target = ceil((self._origin + self._start) / self.time_base)
+        index = self._index_at(target, constant=constant, usual=usual)
+        if index >= len(seen):
+            self._restart(index, usual)
+            seen = []
+        self._pending.extend(self._timed(made) for made in seen)
+        while self._pending and self._pending[0].pts < target:
+            self._pending.popleft()
+        while not self._pending and (timed := self._read()) is not None:
+            if timed.pts >= target:
+                self._pending.append(timed)
+        if not self._pending:
+            raise SourceError(
+                f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
+            )
+
+    def _index_at(self, target: int, *, constant: bool, usual: Fraction) -> int:
+        """A frame to begin with so that none at or after ``target`` is left out."""
+        if isinstance(self._clock, EvenClock):
+            return target
+        if self._clip.times is not None:
+            times = enumerate(self._clip.times)
+            found = (index for index, time in times if time is not None and time >= target)
+            return next(found, self.count)
+        return ceil(self._start / usual) if constant else 0
+
+    def _restart(self, index: int, usual: Fraction) -> None:
+        self._frames.close()
+        self._frames = self._source.make(index)
+        if isinstance(self._clock, DurationClock):
+            self._clock = DurationClock(self.time_base, usual, index * usual)
+
+    # Frames
+
+    def _read(self) -> Timed | None:
+        made = next(self._frames, None)
+        return None if made is None else self._timed(made)
+
+    def _timed(self, made: Made) -> Timed:
+        self.coded_sar = sample_aspect_of(made.props)
+        pts, repaired = self._clock.place(made.index, duration_of(made.props))
+        return Timed(made.frame, pts, repaired)
+
+
+def _usual_duration(node: Any, seen: list[Made]) -> Fraction | None:  # noqa: ANN401
+    """What a frame lasts that does not say, None if nothing says."""
+    if node.fps:
+        return 1 / Fraction(node.fps)
+    return next((d for made in seen if (d := duration_of(made.props)) is not None), None)
+
+
+def _is_constant(node: Any, seen: list[Made]) -> bool:  # noqa: ANN401
+    """Whether the clip claims a constant rate and its first frames agree."""
+    if not node.fps:
+        return False
+    step = 1 / Fraction(node.fps)
+    return all(duration_of(made.props) in (None, step) for made in seen)
+
+
+def _bytes(frame: VideoFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)

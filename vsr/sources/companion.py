@@ -1,0 +1,153 @@
+"""A file whose sound, subtitles and the rest go beside pictures that come from elsewhere."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from vsr.config import PIPE, InputConfig
+from vsr.errors import ConfigError, SourceError
+from vsr.sources import describe
+from vsr.sources.opening import choose_stream, open_container
+from vsr.sources.relay import PacketRelay, packet_time
+
+__all__ = ["Companion"]
+
+_log = logging.getLogger(__name__)
+_PATIENCE = Fraction(10)
+"""Seconds of file to read on for streams with gaps after the pictures have ended."""
+_NOTED = Fraction(1)
+"""Seconds that a file may go on after the pictures without a word."""
+_LEAD = Fraction(1, 2)
+"""Seconds that packets are read ahead of the pictures, so that muxers can interleave them."""
+
+
+class Companion:
+    """Demuxes a file beside the pictures; a :class:`vsr.streams.StreamSource`.
+
+    Nothing is decoded. The pictures take the place of its video, and get the metadata of that.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        container: the open file.
+        stream: the video stream that the pictures stand for; None if there is none.
+        notes: a line for what may surprise.
+        begin: where the file starts, in seconds.
+        start_time: seconds to subtract from all timestamps.
+
+    Raises:
+        SourceError: the file is missing, or no media file.
+        ConfigError: it is standard input, which the pictures may need.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path == PIPE:
+            raise ConfigError("--audio-from takes a file: standard input is for pictures")
+        self.container: InputContainer = open_container(path, InputConfig())
+        self.name, self.notes = str(path), list[str]()
+        self.stream: VideoStream | None = self._find_video()
+        self.begin = describe.container_start(self.container) or Fraction(0)
+        self.start_time = self.begin
+        self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
+        self._demuxed: Iterator[Packet[Stream]] = iter(())
+        self._reached: Fraction | None = None
+        self._end: Fraction | None = None
+        self._closed = False
+
+    @property
+    def relay(self) -> set[int]:
+        """Indices of the streams whose packets are wanted; filled before :meth:`start`."""
+        return self._relay.wanted
+
+    @property
+    def packets(self) -> deque[Packet[Stream]]:
+        """Packets of those streams in file order, not shifted."""
+        return self._relay.packets
+
+    def trim(self, start: Fraction, end: Fraction | None) -> None:
+        """Leave out what lies before ``start`` and from ``end`` on, seconds from the file's start.
+
+        Timestamps will be counted from ``start``.
+        """
+        self.start_time = self.begin + start
+        self._end = None if end is None else self.begin + end
+        self._relay.limit(first=self.start_time if start > 0 else None, stop=self._end, hold=True)
+
+    def start(self) -> None:
+        """The wanted streams are known from here on."""
+        if self.start_time > self.begin and self.relay:
+            try:
+                self.container.seek(int(self.start_time * av.time_base))
+            except av.FFmpegError as error:
+                _log.debug("%s: seek: %s", self.name, error)
+        self._relay.start()
+        self._demuxed = self._read()
+
+    def advance(self, until: Fraction) -> None:
+        """Read packets up to a time.
+
+        Args:
+            until: seconds from where timestamps are counted.
+        """
+        goal = self.start_time + until + _LEAD
+        while self.relay and (self._reached is None or self._reached < goal):
+            if self._take() is None:
+                break
+        self._relay.release(self.start_time + until)
+
+    def finish(self, until: Fraction, *, stopped: bool) -> None:
+        """Read the rest, up to the end of the trim.
+
+        Args:
+            until: where the pictures ended, in seconds from where timestamps are counted.
+            stopped: whether more pictures would follow: the other streams then end there, too.
+        """
+        if stopped:
+            self._relay.stop_at(self.start_time + until)
+        self._relay.finish()
+        while self.relay and (packet := self._take()) is not None:
+            if not self._relay.awaits(packet, _PATIENCE):
+                break
+        beyond = (self._reached or Fraction(0)) - self.start_time - until
+        if not stopped and self._end is None and beyond > _NOTED:
+            self.notes.append(f"{self.name} goes on for {float(beyond):.1f} s after the pictures")
+
+    def close(self) -> None:
+        """Close the file; harmless if done before."""
+        if not self._closed:
+            self._closed = True
+            self.container.close()
+
+    def _find_video(self) -> VideoStream | None:
+        try:
+            return choose_stream(self.container, self.name)[0]
+        except SourceError:
+            return None
+
+    def _take(self) -> Packet[Stream] | None:
+        """Offer the next packet to the relay."""
+        packet = next(self._demuxed, None)
+        if packet is not None:
+            if (time := packet_time(packet)) is not None:
+                self._reached = time if self._reached is None else max(time, self._reached)
+            self._relay.offer(packet)
+        return packet
+
+    def _read(self) -> Iterator[Packet[Stream]]:
+        try:
+            for packet in self.container.demux():
+                if packet.size or packet.dts is not None:
+                    yield packet
+        except av.FFmpegError as error:
+            _log.warning("%s: reading stopped: %s", self.name, error)

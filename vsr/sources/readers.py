@@ -1,0 +1,205 @@
+"""Which reader reads an input, and how the input is said to be read."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from av.video.frame import VideoFrame
+
+from vsr.config import PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
+from vsr.errors import ConfigError, SourceError
+from vsr.frame import Colour, FieldOrder
+from vsr.hdr import HdrMetadata
+from vsr.sources.companion import Companion
+from vsr.sources.images import ImageReader, find_images
+from vsr.sources.pictures import PictureReader
+from vsr.sources.reader import FileReader, Timed
+from vsr.sources.relay import PacketRelay
+from vsr.sources.report import SourceReport
+
+__all__ = ["Reader", "SourceConfig", "open_companion", "open_reader"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """Which part of an input is read, and what is done to its pictures on the way."""
+
+    input: InputConfig = field(default_factory=InputConfig)
+    script: ScriptConfig = field(default_factory=ScriptConfig)
+    """How a VapourSynth script is run."""
+    decoder: Decoder = "pyav"
+    """What decodes media files."""
+    audio_from: Path | None = None
+    """A file whose other streams go beside the pictures, instead of the input's own."""
+    start: Fraction | None = None
+    """Skip to this position, in seconds from the start of the input."""
+    end: Fraction | None = None
+    """Stop before the first frame at or after this position."""
+    frames: int | None = None
+    """Stop after this many frames."""
+    fields: FieldsConfig | None = None
+    """What to do with interlaced frames; None does not even look for them."""
+    filters: str | None = None
+    """A chain of libavfilter's."""
+    crop: bool = True
+    """Apply the container's cropping."""
+    threads: int | None = None
+    """Threads of the decoder; None means one per processor, up to 4."""
+
+
+class Reader(Protocol):
+    """Decoded pictures in order, each with a sound timestamp, inside the trim."""
+
+    name: str
+    """The input in a message."""
+    notes: list[str]
+    """A line for each decision."""
+    time_base: Fraction
+    """Seconds per unit of the timestamps."""
+    rate: Fraction
+    """Nominal frames per second."""
+    start_time: Fraction
+    """Seconds that are subtracted from every timestamp."""
+    shift: int
+    """The same in units of ``time_base``."""
+    relay: PacketRelay
+    """Packets of the input's other streams."""
+    tags: Colour
+    """Colour as the container tags it."""
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+
+    @property
+    def count(self) -> int | None:
+        """Frames of the whole input, if it says."""
+
+    @property
+    def length(self) -> Fraction | None:
+        """Seconds of the whole input, if it says."""
+
+    @property
+    def sar(self) -> Fraction | None:
+        """Sample aspect ratio, None if unknown."""
+
+    @property
+    def coded_sar(self) -> Fraction | None:
+        """Sample aspect ratio of the latest frame, None if unknown."""
+
+    @property
+    def cropping(self) -> tuple[int, int, int, int]:
+        """What is to be cut: top, bottom, left, right, in pixels."""
+
+    @property
+    def has_side_data(self) -> bool:
+        """Whether frames' side data can be looked at."""
+
+    @property
+    def decode_errors(self) -> int:
+        """Packets that the decoder refused so far."""
+
+    @property
+    def broken(self) -> str | None:
+        """How the input ends in the middle of a frame, once it has been read to its end."""
+
+    def next(self) -> Timed | None:
+        """The next frame; None at the end of the input or of the trim."""
+
+    def peek(self, count: int, size: int) -> list[Timed]:
+        """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Colour tags of ``frame``."""
+
+    def display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """FFmpeg's display matrix, 36 bytes."""
+
+    def field_order(self, frame: VideoFrame) -> FieldOrder:
+        """The stream's field order."""
+
+    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+        """Mastering display and content light, and a line for what is dropped."""
+
+    def last_duration(self) -> int:
+        """Duration of the last frame, in units of ``time_base``."""
+
+    def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
+        """After the last frame, which ended at ``stopped_at`` if more would follow."""
+
+    def close(self) -> None:
+        """Close the input; harmless if done before."""
+
+
+def open_reader(path: Path, config: SourceConfig) -> Reader:
+    """Open ``path`` with the reader that fits it.
+
+    Raises:
+        SourceError: the input is missing, holds no video that decodes, or ends before the start.
+        ConfigError: options do not fit the kind of input.
+    """
+    start = config.start or Fraction(0)
+    raw = config.input.raw_format is not None
+    images = None if raw else find_images(path)
+    _check_options(path, config, is_file=not raw and images is None and path != PIPE)
+    if config.script.is_script(path) and not raw:
+        return _open_script(path, config, start)
+    if images is not None:
+        reader = ImageReader(path, config.input.rate)
+        return PictureReader(reader, str(path), start=start, end=config.end)
+    if config.decoder == "bestsource":
+        return _open_bestsource(path, config, start)
+    return FileReader(
+        path, config.input, start=start, end=config.end, threads=config.threads,
+        hold=config.frames is not None,
+    )  # fmt: skip
+
+
+def open_companion(path: Path, config: SourceConfig) -> Companion | None:
+    """The file whose other streams go beside ``path``; None if they are the input's own."""
+    if config.audio_from is not None:
+        return Companion(config.audio_from)
+    return Companion(path) if config.decoder == "bestsource" else None
+
+
+def _check_options(path: Path, config: SourceConfig, *, is_file: bool) -> None:
+    script = is_file and config.script.is_script(path)
+    if not script and config.script.given:
+        raise ConfigError(f"{path}: -a and --output-index are for VapourSynth scripts (.vpy)")
+    if config.decoder == "bestsource" and (script or not is_file):
+        raise ConfigError(f"{path}: --source bestsource is for media files")
+
+
+@contextmanager
+def _vapoursynth(path: Path) -> Iterator[None]:
+    """For imports: VapourSynth's library is missing on some systems, and few need it."""
+    try:
+        yield
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise SourceError(f"{path}: VapourSynth cannot be loaded: {reason}") from error
+
+
+def _open_script(path: Path, config: SourceConfig, start: Fraction) -> Reader:
+    with _vapoursynth(path):
+        from vsr.sources.clips import ClipReader
+        from vsr.sources.script import run_script
+    clip = run_script(path, config.script.arguments, config.script.output)
+    return ClipReader(
+        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames
+    )
+
+
+def _open_bestsource(path: Path, config: SourceConfig, start: Fraction) -> Reader:
+    with _vapoursynth(path):
+        from vsr.sources.bestsource import open_bestsource
+        from vsr.sources.clips import ClipReader
+    return ClipReader(
+        open_bestsource(path), str(path), rate=config.input.rate, start=start, end=config.end,
+        wanted=config.frames,
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""VapourSynth scripts, run as vspipe runs them: a clip to read frames from.
+
+A script is a Python program. Running it executes whatever stands in it.
+"""
+
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import vapoursynth as vs  # type: ignore[import-untyped]
+
+from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
+from vsr.frame import Colour
+from vsr.sources.environment import Environment, make_environment
+
+__all__ = ["Clip", "Facts", "check_constant", "run_script", "telling_line"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the container of a clip says, where it has one."""
+
+    begin: Fraction = Fraction(0)
+    """Where it starts by its own timestamps, in seconds."""
+    tags: Colour = field(default_factory=Colour)
+    sar: Fraction | None = None
+    cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Top, bottom, left, right."""
+    display_matrix: bytes | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Clip:
+    """One clip of constant size and format, and the environment that it lives in."""
+
+    node: Any
+    """A ``vapoursynth.VideoNode``; None when closed."""
+    environment: Environment
+    codec: str
+    """What made it, as one word."""
+    notes: list[str]
+    times: tuple[int | None, ...] | None = None
+    """When each frame is shown, in ``time_base`` units; None: frames say how long they last."""
+    time_base: Fraction | None = None
+    facts: Facts = field(default_factory=Facts)
+    """What a container says beside the frames."""
+    _namespace: dict[str, Any] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let go of the clip and of all that the script has made; harmless if done before."""
+        self.node = None
+        self._namespace.clear()
+        self.environment.close()
+
+
+def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
+    """Run the script ``path`` and take one of its outputs.
+
+    As under vspipe, ``__name__`` is ``__vapoursynth__``, the arguments are global variables that
+    hold strings, and the script's folder is the working directory while it runs. What it prints
+    goes to standard error.
+
+    Args:
+        path: the script.
+        arguments: names and values of global variables.
+        index: number of the output.
+
+    Raises:
+        SourceError: it cannot be read, fails, or sets no output.
+        ConfigError: there is no output of that number, or it is sound.
+        UnsupportedFormatError: the clip's size or format varies.
+    """
+    environment = make_environment()
+    namespace: dict[str, Any] = {
+        **arguments, "__name__": "__vapoursynth__", "__file__": str(path.resolve()),
+    }  # fmt: skip
+    try:
+        with environment.fresh_outputs():
+            _execute(path, namespace)
+            outputs = dict(vs.get_outputs())
+        node, notes = _choose(path, outputs, index)
+        if environment.shared:
+            notes.append("the script runs in the VapourSynth environment that is there already")
+        return Clip(
+            node=node, environment=environment, codec="vapoursynth", notes=notes,
+            _namespace=namespace,
+        )  # fmt: skip
+    except BaseException:
+        namespace.clear()
+        environment.close()
+        raise
+
+
+def _execute(path: Path, namespace: dict[str, Any]) -> None:
+    try:
+        code = compile(path.read_bytes(), str(path), "exec")
+        with _at_home(path):
+            exec(code, namespace)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == path:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+        raise _failed(path, error) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a script does
+        raise _failed(path, error) from None
+
+
+@contextmanager
+def _at_home(path: Path) -> Iterator[None]:
+    sys.stderr.flush()
+    with chdir(path.resolve().parent), redirect_stdout(sys.stderr):
+        yield
+
+
+def _failed(path: Path, error: BaseException) -> SourceError:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return SourceError(f"{path}: line {error.lineno}: {error.msg}")
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return SourceError(f"{path}: {where}{telling_line(error)}")
+
+
+def telling_line(error: BaseException) -> str:
+    """What an error says, in one line.
+
+    The text of a ``vapoursynth.Error`` is a whole traceback if it comes from Python code that was
+    called for a frame; the last line tells.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, vs.Error):
+        return lines[-1] if lines else "fails without saying why"
+    if isinstance(error, SystemExit):
+        return f"the script exits ({error.code})"
+    name = type(error).__name__
+    return f"{name}: {' '.join(lines)}" if lines else name
+
+
+def _choose(path: Path, outputs: Mapping[int, Any], index: int) -> tuple[Any, list[str]]:
+    if not outputs:
+        raise SourceError(f"{path}: sets no output: end it with clip.set_output()")
+    if index not in outputs:
+        there = ", ".join(map(str, sorted(outputs)))
+        raise ConfigError(f"{path}: sets no output {index}: choose by --output-index from {there}")
+    output = outputs[index]
+    if not isinstance(output, vs.VideoOutputTuple):
+        raise ConfigError(f"{path}: output {index} is sound: choose a clip by --output-index")
+    check_constant(path, output.clip)
+    notes = [f"output {index} of {len(outputs)} is read"] if len(outputs) > 1 else []
+    if output.alpha is not None:
+        notes.append("the alpha clip of the output is dropped")
+    return output.clip, notes
+
+
+def check_constant(path: Path, node: Any) -> None:  # noqa: ANN401
+    """Refuse a clip whose frames differ in size or format.
+
+    Raises:
+        UnsupportedFormatError: they do.
+    """
+    size = bool(node.width and node.height)
+    if not size or node.format is None or node.format.color_family == vs.UNDEFINED:
+        what = "format" if size else "size"
+        raise UnsupportedFormatError(
+            f"{path}: the clip's {what} varies: bring its frames to one by resize in a script"
+        )
