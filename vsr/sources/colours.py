@@ -134,7 +134,7 @@ def contradiction(container: Colour, stream: Colour, stated: InputConfig) -> str
     options = ", ".join(option for (option, _), _, _ in found)
     return (
         f"the container's colour tags say {container_says}, the stream's {stream_says}: the"
-        f" stream's are used ({options} overrules)"
+        f" stream's are used (to overrule: {options})"
     )
 
 

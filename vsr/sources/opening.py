@@ -13,10 +13,12 @@ import av
 import av.logging
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.format import names as formats
 from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
-from vsr.errors import SourceError
+from vsr.errors import ConfigError, SourceError
+from vsr.ffmpeg import near_matches
 
 __all__ = ["HEAD_BYTES", "Stdin", "choose_stream", "name_of_input", "open_container", "open_stdin"]
 
@@ -103,6 +105,7 @@ def open_container(path: Path, config: InputConfig, stdin: Stdin | None = None) 
 
     Raises:
         SourceError: it is missing, unreadable, or no media file.
+        ConfigError: there is no such pixel format of raw video.
     """
     # With the protocol spelled out, a colon in the name starts no protocol.
     where = f"file:{path}" if stdin is None else stdin
@@ -126,7 +129,9 @@ def open_stdin() -> Stdin:
     Raises:
         SourceError: it is a terminal, or closed.
     """
-    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.closed:
+        raise SourceError("standard input: is closed")
+    if sys.stdin.isatty():
         raise SourceError("standard input: is a terminal, not a pipe")
     return Stdin(cast(BufferedReader, sys.stdin.buffer))
 
@@ -134,6 +139,11 @@ def open_stdin() -> Stdin:
 def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:
     if config.raw_format is None or config.raw_size is None:
         return None, {}
+    if config.raw_format not in formats:
+        raise ConfigError(
+            f"-pixel_format: there is no {config.raw_format}"
+            f"{near_matches(config.raw_format, formats)}"
+        )
     width, height = config.raw_size
     options = {"video_size": f"{width}x{height}", "pixel_format": config.raw_format}
     if config.rate is not None:

@@ -32,6 +32,7 @@ class PictureReader:
     """
 
     cropping = (0, 0, 0, 0)
+    coded_sar: Fraction | None = None
     decode_errors = 0
     broken: str | None = None
     has_side_data = False

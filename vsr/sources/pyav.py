@@ -200,6 +200,7 @@ class PyAVSource:
         self._note(*self._reader.notes)
         first = self._reader.peek(1, 1)[0].frame
         self._layout = (first.width, first.height, first.format.name)
+        self._coded_sar: Fraction | None = None
         self._native = self._native_format(first)
         self._colours = FrameColours(self._reader, self._config.input, first, self._native)
         self.tags = self._colours.declared(first)
@@ -400,9 +401,11 @@ class PyAVSource:
         if self._companion is not None:
             self._companion.advance(end)
         frame = self._promised(picture.frame)
+        colour = self._colour_of(picture.frame, info.format)
+        self.report.retagged_frames += colour != info.colour
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,
-            height=info.height, colour=self._colour_of(picture.frame, info.format), pts=picture.pts,
+            height=info.height, colour=colour, pts=picture.pts,
             time_base=picture.time_base, duration=duration,
             corrupt=any(timed.damaged for timed in picture.taken),
             captions=self._captioned(picture.frame),
@@ -413,7 +416,15 @@ class PyAVSource:
         for timed in taken:
             report.note(repaired=timed.repaired, damaged=timed.damaged)
         report.frames += 1
+        self._watch_shape()
         report.decode_errors = self._reader.decode_errors
+
+    def _watch_shape(self) -> None:
+        """Notice an aspect ratio that changes in mid-stream."""
+        before, sar = self._coded_sar, self._reader.coded_sar
+        if before is not None and sar is not None and sar != before:
+            self.report.reshaped = (before, sar)
+        self._coded_sar = sar
 
     def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
         """``frame`` if it carries captions; of the two made of one frame's fields, the first."""

@@ -129,6 +129,11 @@ class FileReader:
         return describe.sample_aspect(self.stream)
 
     @property
+    def coded_sar(self) -> Fraction | None:
+        """Sample aspect ratio of the codec's latest frame, None if unknown."""
+        return describe.to_fraction(self.stream.codec_context.sample_aspect_ratio)
+
+    @property
     def cropping(self) -> tuple[int, int, int, int]:
         """What the container wants cut: top, bottom, left, right, in pixels."""
         return describe.cropping(self.stream)

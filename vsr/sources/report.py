@@ -33,6 +33,10 @@ class SourceReport:
     """Frames whose timestamp was missing or not after the one before."""
     reformatted_frames: int = 0
     """Frames of another size or pixel format than the first, converted to it."""
+    retagged_frames: int = 0
+    """Frames delivered whose colour is not that of the first."""
+    reshaped: tuple[Fraction, Fraction] | None = None
+    """The sample aspect ratios before and after a change in mid-stream; the last change counts."""
     not_finite: int = 0
     """Pictures of floating point that hold infinity or no number at all."""
     expected_duration: Fraction | None = None
@@ -68,11 +72,7 @@ class SourceReport:
                 f"{_count(self.repaired_pts, 'frame')} of {self.read} had a missing or backward"
                 " timestamp, which was repaired"
             )
-        if self.reformatted_frames:
-            found.append(
-                f"{_count(self.reformatted_frames, 'frame')} of {self.read} changed size or pixel"
-                " format in mid-stream: converted to that of the first frame"
-            )
+        found += self._changes()
         if self.not_finite:
             found.append(
                 f"{_count(self.not_finite, 'picture')} of {self.read} with samples that are no"
@@ -82,6 +82,27 @@ class SourceReport:
             found.append(
                 f"the last {float(self.missing_duration):.2f} s of"
                 f" {float(self.expected_duration):.2f} s are missing: the file ends early"
+            )
+        return found
+
+    def _changes(self) -> list[str]:
+        """What did not stay as it was in the first frame."""
+        found = []
+        if self.reformatted_frames:
+            found.append(
+                f"{_count(self.reformatted_frames, 'frame')} of {self.read} changed size or pixel"
+                " format in mid-stream: converted to that of the first frame"
+            )
+        if self.retagged_frames:
+            found.append(
+                f"{_count(self.retagged_frames, 'frame')} of {self.frames} with other colour tags"
+                " than the first: converted to its colour"
+            )
+        if self.reshaped is not None:
+            before, after = (f"{sar.numerator}:{sar.denominator}" for sar in self.reshaped)
+            found.append(
+                f"the sample aspect ratio changes in mid-stream, from {before} to {after}: the"
+                " output has that of the beginning throughout; -ss and -to take a part"
             )
         return found
 
