@@ -98,21 +98,24 @@ class Content:
 
 
 def list_streams(plan: Plan) -> list[StreamEntry]:
-    """Every stream of the input, in its order."""
+    """Every stream of the input and of what goes beside it, in order."""
     source, others = plan.source, plan.source.others
-    if others is source:
-        return [_route_of(plan, source, stream) for stream in source.container.streams]
-    entries = [_picture_entry(plan.source.info)]
-    if others is not None:
-        beside = (stream for stream in others.container.streams if not _is_replaced(others, stream))
-        entries += [_route_of(plan, others, stream) for stream in beside]
+    if others is None:
+        return [_picture_entry(source.info, 0)]
+    streams = others.container.streams
+    entries = [] if others.stream is not None else [_picture_entry(source.info, len(streams))]
+    for stream in streams:
+        if others is not source and _is_replaced(others, stream):
+            entries.append(_picture_entry(source.info, stream.index))
+        else:
+            entries.append(_route_of(plan, others, stream))
     return entries
 
 
-def _picture_entry(info: VideoInfo) -> StreamEntry:
+def _picture_entry(info: VideoInfo, index: int) -> StreamEntry:
     """The picture, where it is no stream of a container."""
     return StreamEntry(
-        index=0, kind="video", codec=info.codec, language=None,
+        index=index, kind="video", codec=info.codec, language=None,
         details=f"{info.width}x{info.height} {info.format.name}", fate="upscale",
     )  # fmt: skip
 

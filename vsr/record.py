@@ -253,11 +253,12 @@ def _difference(video: Fraction | None, audio: Fraction | None) -> Fraction | No
 
 def _input_audio_ends(plan: Plan, count: int) -> list[Fraction | None]:
     """Where the input's sounds end; unknown of a pipe, and where only a part was wanted."""
-    config = plan.config
+    config, others = plan.config, plan.source.others
     part = (config.start, config.end, config.frames) != (None, None, None)
-    if not count or part or not config.input.is_file():
+    path = config.audio_from or config.input
+    if not count or part or others is None or not path.is_file():
         return [None] * count
-    return read_timing(config.input, video=None, start=plan.source.start_time).audio_ends
+    return read_timing(path, video=None, start=others.start_time).audio_ends
 
 
 # Facts.
