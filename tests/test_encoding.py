@@ -209,7 +209,7 @@ def test_first_note_sums_up_the_choice():
         ("a.mp4", {"options": {"zzzzz": "3"}}, "libx264 has no option zzzzz$"),
         ("a.mov", {"codec": "prores_ks", "crf": 3.0}, "prores_ks has no option crf"),
         ("a.mp4", {"preset": "warp"}, "no preset warp: use one of ultrafast"),
-        ("a.mp4", {"options": {"crf": "high"}}, "Error setting option crf to value high"),
+        ("a.mp4", {"options": {"crf": "high"}}, 'Unable to parse "crf" option value "high"'),
     ],
 )
 def test_refused_in_one_line(name, config, message, capfd):
