@@ -176,7 +176,9 @@ class Demuxer:
             _log.warning("%s: reading stopped: %s", self.name, error)
 
     def _look_for_rest(self) -> None:
-        """Y4M: FFmpeg is silent about a frame that is cut short."""
+        """FFmpeg is silent about a piece that is cut short."""
+        if self._stdin is not None and (missing := self._stdin.missing):
+            self.broken = f"it breaks off in the middle of a packet, at least {missing} bytes short"
         if self.container.format.name != "yuv4mpegpipe" or self.broken:
             return
         total = self._stdin.total if self._stdin is not None else self._path.stat().st_size

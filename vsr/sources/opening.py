@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import near_matches
+from vsr.sources.breaks import PieceCounter
 
 __all__ = ["HEAD_BYTES", "Stdin", "choose_stream", "name_of_input", "open_container", "open_stdin"]
 
@@ -79,6 +80,8 @@ class Stdin:
         """The first bytes, up to :data:`HEAD_BYTES`."""
         self.total = 0
         """Bytes read so far."""
+        self._pieces = PieceCounter()
+        self._ended = False
         self._stream = stream
 
     def read(self, size: int) -> bytes:
@@ -87,7 +90,14 @@ class Stdin:
         if len(self.head) < HEAD_BYTES:
             self.head = (self.head + data)[:HEAD_BYTES]
         self.total += len(data)
+        self._pieces.feed(data)
+        self._ended = not data
         return data
+
+    @property
+    def missing(self) -> int:
+        """Bytes that a piece of a Matroska or MP4 stream lacks at its end, at least."""
+        return self._pieces.missing if self._ended else 0
 
 
 def name_of_input(path: Path) -> str:

@@ -1,0 +1,117 @@
+"""Does a stream end where one of its pieces does? FFmpeg is silent about one that is cut short.
+
+Matroska (RFC 8794) and MP4 (ISO/IEC 14496-12, 4.2) are pieces that say how long they are, one
+after the other. A pipe cannot be asked for its length, so they are counted as they come by.
+"""
+
+from typing import Protocol
+
+__all__ = ["PieceCounter"]
+
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_ENTERED = (_SEGMENT, _CLUSTER)
+"""Elements whose contents are pieces themselves, and whose length need not be known."""
+_MAGIC = 8
+"""Bytes by which a format is known; each begins with a longer piece."""
+_BOXES = (b"ftyp", b"styp", b"moov", b"moof")
+
+
+class _Measure(Protocol):
+    """Reads the head of a piece.
+
+    Returns:
+        Bytes of the head, and of what follows it; None if ``head`` is too short.
+
+    Raises:
+        ValueError: it is no head, or goes on to the end of the stream.
+    """
+
+    def __call__(self, head: bytes) -> tuple[int, int] | None: ...
+
+
+class PieceCounter:
+    """Follows the pieces of one stream.
+
+    Other formats are let pass, and so is the rest of a stream that is damaged.
+    """
+
+    def __init__(self) -> None:
+        self._measure: _Measure | None = None
+        self._head = b""
+        self._to_come = 0
+        self._lost = False
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are still to come of the piece at hand, at least; 0 if it is complete."""
+        return 0 if self._lost or not self._measure else self._to_come or len(self._head)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        at = 0
+        while at < len(data) and not self._lost:
+            if self._to_come:
+                step = min(self._to_come, len(data) - at)
+                self._to_come -= step
+            else:
+                step = 1
+                self._add_to_head(data[at : at + 1])
+            at += step
+
+    def _add_to_head(self, byte: bytes) -> None:
+        self._head += byte
+        try:
+            if self._measure is None and len(self._head) == _MAGIC:
+                self._measure = _measure_of(self._head)
+            measured = self._measure(self._head) if self._measure else None
+        except ValueError:
+            self._lost = True
+            return
+        if measured is not None:
+            length, self._to_come = measured
+            self._to_come -= len(self._head) - length  # of the first head, more is at hand
+            self._head = b""
+
+
+def _measure_of(head: bytes) -> _Measure:
+    if int.from_bytes(head[:4]) == _EBML:
+        return _measure_element
+    if head[4:8] in _BOXES:
+        return _measure_box
+    raise ValueError("neither Matroska nor MP4")
+
+
+def _measure_element(head: bytes) -> tuple[int, int] | None:
+    if (name := _number(head, 4)) is None or (size := _number(head[name:], 8)) is None:
+        return None
+    identity = int.from_bytes(head[:name])
+    length = int.from_bytes(head[name : name + size]) & (1 << 7 * size) - 1
+    if identity in _ENTERED:
+        return name + size, 0
+    if length == (1 << 7 * size) - 1:
+        raise ValueError("of unknown length")
+    return name + size, length
+
+
+def _number(data: bytes, longest: int) -> int | None:
+    """Bytes of the number of variable length that ``data`` starts with; None if it is cut."""
+    if not data:
+        return None
+    length = 9 - data[0].bit_length()
+    if length > longest:
+        raise ValueError("no number")
+    return length if len(data) >= length else None
+
+
+def _measure_box(head: bytes) -> tuple[int, int] | None:
+    large = head[:4] == b"\0\0\0\1"
+    length = 16 if large else 8
+    if len(head) < length:
+        return None
+    return _checked(length, head[8:] if large else head[:4])
+
+
+def _checked(length: int, size: bytes) -> tuple[int, int]:
+    if int.from_bytes(size) < length:
+        raise ValueError("goes on to the end, or is damaged")
+    return length, int.from_bytes(size) - length
