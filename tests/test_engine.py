@@ -209,6 +209,50 @@ def test_geometry_and_format_may_change_on_the_way(make_frame: FrameMaker) -> No
         assert_same_codes(result, alone[0])
 
 
+def batched(engine: Engine, frames: list[Frame], size: int) -> list[Frame]:
+    """All results, ``size`` at a time."""
+    found = []
+    for first in range(0, len(frames), size):
+        pending = engine.submit_batch(frames[first : first + size])
+        found += [engine.collect(one) for one in pending]
+    return found
+
+
+def test_a_batch_is_one_call_of_the_network(make_frame: FrameMaker) -> None:
+    modest, logging, log = greedy(limit=10**9)
+    frames = [make_frame("yuva420p", 24, 16, pts=i) for i in range(5)]
+    frames[1] = replace(frames[1], colour=replace(BT709, matrix=Matrix.BT2020_NCL))
+    target = ("yuv420p10le", BT709)
+    found = batched(engine_for(logging, 48, 32, *target), frames, 3)
+    assert len(log) == 2
+    assert [f.pts for f in found] == list(range(5))
+    for ours, theirs in zip(found, run(engine_for(modest, 48, 32, *target), frames), strict=True):
+        assert_same_codes(ours, theirs, 1)
+
+
+@pytest.mark.parametrize("name", ["yuva444p", "gray"])
+def test_batches_carry_alpha_and_tiles(make_frame: FrameMaker, name: str) -> None:
+    frames = [make_frame(name, 40, 30) for _ in range(3)]
+    network = small_span()
+    found = batched(engine_for(network, 80, 60, name, tile=16), frames, 3)
+    for ours, theirs in zip(found, run(engine_for(network, 80, 60, name), frames), strict=True):
+        assert_same_codes(ours, theirs, 1)
+
+
+def test_results_are_written_where_they_are_wanted(make_frame: FrameMaker) -> None:
+    frame = make_frame("yuv420p", 16, 12)
+    engine = engine_for(classical("lanczos", 2), 32, 24, "yuv420p")
+    (expected,) = run(engine, [frame])
+    memory = [torch.full((p.shape[0], 64), 7, dtype=p.dtype) for p in expected.planes]
+    into = [m[:, : p.shape[1]] for m, p in zip(memory, expected.planes, strict=True)]
+    (pending,) = engine.submit_batch([frame])
+    found = engine.collect(pending, into)
+    assert_same_codes(found, expected)
+    for wanted, given, whole in zip(into, found.planes, memory, strict=True):
+        assert given.data_ptr() == wanted.data_ptr()
+        assert bool((whole[:, wanted.shape[1] :] == 7).all())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_classical_filters_stay_exact(make_frame: FrameMaker, dtype: torch.dtype) -> None:
     engine = engine_for(classical("identity", 1), 16, 12, "yuv444p16le", dtype=dtype)
@@ -400,6 +444,19 @@ def test_gpu_equals_cpu_with_real_weights(
     for ours, theirs in zip(
         found, run(engine_for(network, 320, 192, "yuv420p"), frames), strict=True
     ):
+        assert_same_codes(ours, theirs, 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_gpu_batches_keep_frames_apart(
+    make_frame: FrameMaker, gpu: torch.device, size: int
+) -> None:
+    frames = [make_frame("yuv420p", 640, 360, pts=i) for i in range(20)]
+    engine = engine_for(classical("identity", 1), 640, 360, "yuv420p", device=gpu)
+    found = batched(engine, frames, size)
+    assert [f.pts for f in found] == list(range(20))
+    for ours, theirs in zip(found, frames, strict=True):
         assert_same_codes(ours, theirs, 1)
 
 

@@ -1,0 +1,116 @@
+"""VapourSynth's formats, planes and properties in our terms, and back."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+import vapoursynth as vs  # type: ignore[import-untyped]
+from torch import Tensor
+
+from vsr.colour import complete_colour
+from vsr.engine import Target
+from vsr.errors import UnsupportedFormatError
+from vsr.frame import Colour, Component, PixelFormat, Range
+from vsr.sources.props import sample_aspect_of
+
+__all__ = [
+    "VideoFormat",
+    "VideoFrame",
+    "VideoNode",
+    "complete",
+    "pixel_format",
+    "planes_of",
+    "write_props",
+]
+
+VideoNode = Any
+VideoFrame = Any
+VideoFormat = Any
+
+_FAMILIES = {int(vs.YUV): "yuv", int(vs.RGB): "rgb", int(vs.GRAY): "gray"}
+_OF_ANOTHER_SIZE = {"_Alpha"}
+"""Properties that hold a picture of the source's size, which would not fit any more."""
+
+
+def pixel_format(form: VideoFormat) -> PixelFormat:
+    """VapourSynth's format in our terms; RGB is stored in that order.
+
+    Raises:
+        UnsupportedFormatError: whole numbers of more than 16 bits.
+    """
+    floating = form.sample_type == vs.FLOAT
+    if form.bits_per_sample > 16 and not floating:
+        raise UnsupportedFormatError(
+            f"{form.name} has more than 16 bits; convert it to 16 or to floating point first"
+        )
+    return PixelFormat(
+        name=form.name, family=_FAMILIES[int(form.color_family)],  # type: ignore[arg-type]
+        depth=form.bits_per_sample, floating=floating,
+        components=tuple(map(Component, range(form.num_planes))),
+        chroma_w=form.subsampling_w or 0, chroma_h=form.subsampling_h or 0,
+    )  # fmt: skip
+
+
+def planes_of(
+    frame: VideoFrame, form: PixelFormat, pointer: Callable[[int], ctypes.c_void_p]
+) -> tuple[Tensor, ...]:
+    """The planes of a frame as views of its memory, which they do not keep alive."""
+    planes = []
+    for index in range(frame.format.num_planes):
+        rows, columns = form.component_size(index, frame.width, frame.height)
+        stride = frame.get_stride(index)
+        address = pointer(index).value
+        assert address is not None
+        memory = (ctypes.c_char * (stride * rows)).from_address(address)
+        samples = torch.frombuffer(memory, dtype=form.dtype)
+        planes.append(samples.as_strided((rows, columns), (stride // form.dtype.itemsize, 1)))
+    return tuple(planes)
+
+
+def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple[Colour, list[str]]:
+    """The colour of a frame, and a line for each guess."""
+    if form.family == "gray" and form.floating:  # its tags say what whole numbers it came from
+        whole = replace(form, floating=False)
+        return complete_colour(given, width=width, height=height, format=whole, codec="")[0], []
+    return complete_colour(given, width=width, height=height, format=form, codec="")
+
+
+def write_props(source: VideoFrame, result: VideoFrame, form: PixelFormat, target: Target) -> None:
+    """The properties of ``source``, corrected by what has changed."""
+    changed = _colour_props(form, target) | _shape_props(source, target)
+    for name, value in source.props.items():
+        if name not in _OF_ANOTHER_SIZE and changed.get(name, 0) is not None:
+            result.props[name] = value
+    for name, number in changed.items():
+        if number is not None:
+            result.props[name] = number
+
+
+def _colour_props(source: PixelFormat, target: Target) -> dict[str, int | None]:
+    """Tags of the colour that was used; None removes one, what is not named stays."""
+    colour, form = target.colour, target.format
+    if source.family == form.family != "yuv":
+        return {}
+    siting = int(colour.siting) - 1 if colour.siting else None
+    tags: dict[str, int | None] = {
+        "_Matrix": int(colour.matrix), "_Range": int(colour.range == Range.FULL),
+        "_ChromaLocation": siting,
+    }  # fmt: skip
+    if colour.primaries not in (0, 2):
+        tags["_Primaries"] = colour.primaries
+    if colour.transfer not in (0, 2):
+        tags["_Transfer"] = colour.transfer
+    return tags
+
+
+def _shape_props(source: VideoFrame, target: Target) -> dict[str, int | None]:
+    """The aspect ratio of samples that keeps the picture's shape at another size."""
+    width, height = target.width, target.height
+    if abs(width - height * source.width / source.height) < 1:  # nothing but rounding
+        return {}
+    sar = sample_aspect_of(source.props) or Fraction(1)
+    sar *= Fraction(height * source.width, width * source.height)
+    return {"_SARNum": sar.numerator, "_SARDen": sar.denominator}

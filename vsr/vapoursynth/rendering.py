@@ -1,0 +1,106 @@
+"""What a filter does to its frames, and what it says."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import groupby
+
+import vapoursynth as vs  # type: ignore[import-untyped]
+
+from vsr.colour import convert_colour
+from vsr.config import Dither
+from vsr.engine import Target
+from vsr.errors import UnsupportedFormatError, VsrError
+from vsr.frame import Frame, PixelFormat, Range
+from vsr.sources.props import colour_of, field_order_of
+from vsr.vapoursynth.frames import (
+    VideoFormat,
+    VideoFrame,
+    complete,
+    pixel_format,
+    planes_of,
+    write_props,
+)
+from vsr.vapoursynth.streams import Pool, taken
+
+__all__ = ["Renderer", "tell", "told"]
+
+
+@contextmanager
+def told(where: str = "") -> Iterator[None]:
+    """Whatever goes wrong in the block becomes a VapourSynth error with one line of our own."""
+    try:
+        yield
+    except vs.Error:
+        raise
+    except VsrError as error:
+        raise vs.Error(f"vsr: {where}{error}") from None
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise vs.Error(f"vsr: {where}{type(error).__name__}: {reason}") from error
+
+
+def tell(note: str) -> None:
+    """Say something through VapourSynth, which knows where messages go."""
+    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, f"vsr: {note}")
+
+
+class Renderer:
+    """What one filter does to a batch of frames."""
+
+    def __init__(
+        self, pool: Pool, source: PixelFormat, target: VideoFormat, size: tuple[int, int],
+        dither: Dither,
+    ) -> None:  # fmt: skip
+        self._pool, self._source, self._format, self._size = pool, source, target, size
+        self._target, self._dither = pixel_format(target), dither
+        self._notes: set[str] = set()
+
+    def __call__(self, first: int, sources: Sequence[VideoFrame]) -> list[VideoFrame]:
+        """Upscale consecutive frames, of which the first is number ``first``."""
+        prepared = []
+        for number, source in enumerate(sources, first):
+            with told(f"frame {number}: "):
+                prepared.append((source, *self._read(source)))
+        with told(f"frame {first}: "):
+            results = []
+            for target, group in groupby(prepared, key=lambda item: item[2]):
+                results += self._render([item[:2] for item in group], target)
+            return results
+
+    def _read(self, source: VideoFrame) -> tuple[Frame, Target]:
+        """A frame in our terms, and what it becomes; its planes stay VapourSynth's."""
+        if field_order_of(source.props).interlaced:
+            raise UnsupportedFormatError(
+                "interlaced (_FieldBased is set); deinterlace the clip first, or set _FieldBased "
+                "to 0 if it is progressive"
+            )
+        form = self._source
+        given = colour_of(source.props, subsampled=bool(form.chroma_w or form.chroma_h))
+        colour, notes = complete(given, form, source.width, source.height)
+        if form.family == "rgb" and given.range == Range.LIMITED and self._target.family != "rgb":
+            raise UnsupportedFormatError("RGB of limited range cannot become YUV or gray here")
+        for note in notes:
+            if note not in self._notes:
+                self._notes.add(note)
+                tell(note)
+        frame = Frame(
+            planes=planes_of(source, form, source.get_read_ptr), format=form, width=source.width,
+            height=source.height, colour=colour, pts=0, time_base=Fraction(1), duration=0,
+        )  # fmt: skip
+        width, height = self._size
+        return frame, Target(
+            width=width, height=height, format=self._target, dither=self._dither,
+            colour=convert_colour(colour, form, self._target),
+        )  # fmt: skip
+
+    def _render(
+        self, sources: Sequence[tuple[VideoFrame, Frame]], target: Target
+    ) -> list[VideoFrame]:
+        made = [vs.core.create_video_frame(self._format, *self._size) for _ in sources]
+        into = [planes_of(frame, target.format, frame.get_write_ptr) for frame in made]
+        with taken(self._pool) as stream:
+            stream.render([frame for _, frame in sources], target, into)
+        for (source, frame), result in zip(sources, made, strict=True):
+            write_props(source, result, frame.format, target)
+        return made
