@@ -322,6 +322,15 @@ def test_matroska_that_is_cut_off(ffmpeg, command, clip, give, tmp_path):
     assert got == whole[: len(got)]
 
 
+def test_damage_on_the_way_is_no_end(command, shared, give, tmp_path):
+    """Flipped bits in a length lead the counter astray, and FFmpeg finds its way again."""
+    give((shared / "media/generated/corr_base.mkv").read_bytes())
+    code, lines = command("-", "-f", "null", tmp_path / "none")
+    assert code == 0
+    assert not any("breaks off" in line for line in lines)
+    assert any("damaged in the source" in line for line in lines)
+
+
 FRAGMENTS = ("-f", "mp4", "-movflags", "frag_every_frame+empty_moov", "-c:v", "libx264", "-bf", 0)
 
 

@@ -40,6 +40,9 @@ class PieceCounter:
         self._head = b""
         self._to_come = 0
         self._lost = False
+        self._taken = 0
+        self.begin = 0
+        """Where the piece at hand begins, in bytes from the start of the stream."""
 
     @property
     def missing(self) -> int:
@@ -55,8 +58,11 @@ class PieceCounter:
                 self._to_come -= step
             else:
                 step = 1
+                if not self._head:
+                    self.begin = self._taken
                 self._add_to_head(data[at : at + 1])
             at += step
+            self._taken += step
 
     def _add_to_head(self, byte: bytes) -> None:
         self._head += byte

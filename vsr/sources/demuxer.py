@@ -137,7 +137,7 @@ class Demuxer:
         self.broken: str | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
         self._frame_bytes: int | None = None
-        self._position = 0
+        self._position = self._furthest = 0
 
     def _read(self) -> Iterator[Packet[Stream]]:
         while not self._ended:
@@ -177,7 +177,9 @@ class Demuxer:
 
     def _look_for_rest(self) -> None:
         """FFmpeg is silent about a piece that is cut short."""
-        if self._stdin is not None and (missing := self._stdin.missing):
+        in_blocks = self.container.format.name.startswith("matroska")
+        furthest = self._furthest if in_blocks else None
+        if self._stdin is not None and (missing := self._stdin.missing(furthest)):
             self.broken = f"it breaks off in the middle of a packet, at least {missing} bytes short"
         if self.container.format.name != "yuv4mpegpipe" or self.broken:
             return
@@ -186,6 +188,7 @@ class Demuxer:
             self.broken = f"it ends in the middle of a frame, {rest} bytes into it"
 
     def _watch(self, packet: Packet[Stream]) -> None:
+        self._furthest = max(self._furthest, packet.pos or 0)
         end = packet_end(packet)
         if end is not None:
             self.seen_end = max(self.seen_end, end)

@@ -69,6 +69,7 @@ _loudness = _Loudness()
 
 
 HEAD_BYTES = 4096
+_HEADS = 64  # bytes that the heads of a block take
 _PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
 
 
@@ -94,10 +95,15 @@ class Stdin:
         self._ended = not data
         return data
 
-    @property
-    def missing(self) -> int:
-        """Bytes that a piece of a Matroska or MP4 stream lacks at its end, at least."""
-        return self._pieces.missing if self._ended else 0
+    def missing(self, furthest: int | None) -> int:
+        """Bytes that a piece of a Matroska or MP4 stream lacks at its end, at least.
+
+        Args:
+            furthest: where FFmpeg found the last packet, None if packets lie deep within pieces. If
+                it is far inside the piece that seems to be cut, its length is damaged.
+        """
+        damaged = furthest is not None and furthest > self._pieces.begin + _HEADS
+        return self._pieces.missing if self._ended and not damaged else 0
 
 
 def name_of_input(path: Path) -> str:
