@@ -290,6 +290,19 @@ def test_deinterlacing_what_is_whole_is_said(film):
         )
 
 
+@pytest.mark.parametrize("name", ["film", "top_first"])
+def test_inverse_telecine_of_anything_else_is_said(request, name):
+    with opened(request.getfixturevalue(name), FieldsConfig(ivtc=True)) as source:
+        assert "fields: nothing looks telecined, and one frame of five goes as asked" in (
+            source.notes
+        )
+
+
+def test_no_doubts_about_telecine(telecined):
+    with opened(telecined, FieldsConfig(ivtc=True)) as source:
+        assert not any("nothing looks" in note for note in source.notes)
+
+
 def test_trim(ffmpeg, tools, top_first):
     wanted = FieldsConfig(deinterlace="bwdif", field_rate=True)
     source = opened(top_first, wanted, start=Fraction(2, 5), frames=5)

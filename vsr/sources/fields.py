@@ -138,10 +138,12 @@ def field_steps(
     order, how = _order(fields, tagged)
     steps: list[Step] = [("setfield", "tff" if order.top_first else "bff")] if order else []
     notes = [f"fields: {fields.describe()}; {how}"]
+    if config.ivtc:
+        if fields.kind != "telecined":
+            notes.append("fields: nothing looks telecined, and one frame of five goes as asked")
+        return [*steps, *_inverse_telecine(order)], notes
     if kind == "progressive":
         notes.append("fields: nothing looks interlaced, and the frames are deinterlaced as asked")
-    if config.ivtc:
-        return [*steps, *_inverse_telecine(order)], notes
     assert config.deinterlace is not None
     mode = "send_field" if config.field_rate else "send_frame"
     return [*steps, (config.deinterlace, f"mode={mode}:parity=auto:deint=all")], notes
