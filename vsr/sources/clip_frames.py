@@ -53,7 +53,7 @@ class ClipFrames:
         self._flagging: dict[FieldOrder, FilterChain] = {}
         given = clip.node.format
         wanted = _format_name(given)
-        if wanted not in known_formats:
+        if not _is_usable(wanted):
             with clip.environment.use():
                 clip.node, wanted = _nearest(clip.node, name)
             clip.notes.append(f"{given.name} is converted to {wanted}: FFmpeg has no such format")
@@ -131,6 +131,14 @@ def _format_name(format: Any) -> str:  # noqa: ANN401
     return base if bits == 8 else f"{base}{bits}le"
 
 
+def _is_usable(name: str) -> bool:
+    """Whether FFmpeg has the format, and we can read it."""
+    try:
+        return name in known_formats and bool(pixel_format(name))
+    except UnsupportedFormatError:
+        return False
+
+
 def _nearest(node: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401
     """The clip in the shallowest integer format that FFmpeg has and that holds every sample.
 
@@ -138,12 +146,12 @@ def _nearest(node: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401
     """
     given = node.format
     floating = given.sample_type == vs.FLOAT
-    least = 16 if floating else min(given.bits_per_sample, 16)
+    least = 16 if floating else given.bits_per_sample
     for bits in (depth for depth in (8, 9, 10, 12, 14, 16) if depth >= least):
         wanted = vs.core.query_video_format(
             given.color_family, vs.INTEGER, bits, given.subsampling_w, given.subsampling_h
         )
-        if _format_name(wanted) in known_formats:
+        if _is_usable(_format_name(wanted)):
             return node.resize.Point(format=wanted.id), _format_name(wanted)
     raise UnsupportedFormatError(
         f"{name}: FFmpeg has no format like {given.name}: convert it in a script"

@@ -1,0 +1,541 @@
+"""VapourSynth scripts as sources: what their frames say is what arrives; errors are one line."""
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vsr.config import FieldsConfig, InputConfig, ScriptConfig
+from vsr.errors import ConfigError, SourceError, VsrError
+from vsr.frame import FieldOrder, Frame, Matrix, Range, Siting
+from vsr.sources import PyAVSource, SourceConfig, open_source
+
+vs = pytest.importorskip("vapoursynth", exc_type=ImportError)
+
+HEAD = "import vapoursynth as vs\ncore = vs.core\n"
+CLIP = "clip = core.std.BlankClip(width=64, height=48, format=vs.{format}, length={length})\n"
+
+Script = Callable[..., Path]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Write a script: its head, a clip of ``format`` and ``length``, ``body``, its output."""
+
+    def write(
+        body: str = "", *, name: str = "s.vpy", format: str = "YUV420P8", length: int = 8
+    ) -> Path:
+        path = tmp_path / name
+        clip = CLIP.format(format=format, length=length)
+        path.write_text(f"{HEAD}{clip}{textwrap.dedent(body)}\nclip.set_output()\n")
+        return path
+
+    return write
+
+
+def read(path: Path, **options: object) -> tuple[PyAVSource, list[Frame]]:
+    with open_source(path, SourceConfig(**options)) as source:  # type: ignore[arg-type]
+        return source, list(source)
+
+
+def times(frames: list[Frame]) -> list[Fraction]:
+    return [frame.pts * frame.time_base for frame in frames]
+
+
+def durations(frames: list[Frame]) -> list[Fraction]:
+    return [frame.duration * frame.time_base for frame in frames]
+
+
+def sums(steps: list[Fraction]) -> list[Fraction]:
+    return [*accumulate(steps, initial=Fraction(0))][:-1]
+
+
+# Samples.
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "colour"),
+    [
+        ("YUV420P8", "yuv420p", (20, 30, 40)),
+        ("YUV422P10", "yuv422p10le", (900, 30, 500)),
+        ("YUV444P16", "yuv444p16le", (65535, 1, 32768)),
+        ("YUV411P8", "yuv411p", (16, 128, 240)),
+        ("YUV440P8", "yuv440p", (16, 128, 240)),
+        ("GRAY8", "gray", (77,)),
+        ("GRAY12", "gray12le", (4000,)),
+        ("GRAYS", "grayf32le", (0.25,)),
+        ("GRAYH", "grayf16le", (0.25,)),
+        ("RGB24", "gbrp", (10, 20, 30)),
+        ("RGB30", "gbrp10le", (1000, 20, 30)),
+        ("RGBS", "gbrpf32le", (0.5, 1.25, -0.25)),
+        ("RGBH", "gbrpf16le", (0.5, 1.25, -0.25)),
+    ],
+)
+def test_every_format_arrives_as_it_is(script, format: str, name: str, colour) -> None:
+    path = script(f"clip = core.std.BlankClip(clip, color={list(colour)})", format=format)
+    source, frames = read(path)
+    assert source.info.format.name == name
+    assert len(frames) == 8
+    for frame in (frames[0], frames[-1]):
+        assert [c.unique().tolist() for c in frame.components] == [[value] for value in colour]
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "given", "found"),
+    [
+        ("YUV444PS", "yuv444p16le", (0.5, 0.25, -0.25), (32128, 47104, 18432)),
+        ("YUV420PH", "yuv420p16le", (1.0, 0.0, 0.5), (60160, 32768, 61440)),
+        ("YUV422P11", "yuv422p12le", (2000, 3, 1024), (4000, 6, 2048)),
+    ],
+)
+def test_formats_that_ffmpeg_lacks_become_the_nearest(script, format, name, given, found) -> None:
+    body = f"clip = core.std.BlankClip(clip, color={list(given)})"
+    if format == "YUV422P11":  # which has no name in VapourSynth, and no constant
+        odd = "core.query_video_format(vs.YUV, vs.INTEGER, 11, 1, 0).id"
+        body = f"clip = core.std.BlankClip(clip, format={odd}, color={list(given)})"
+        format = "YUV422P8"
+    source, frames = read(script(body, format=format))
+    assert source.info.format.name == name
+    samples = [component.unique().tolist() for component in frames[0].components]
+    assert samples == [[pytest.approx(value, abs=1)] for value in found]
+    assert any("is converted to" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("vs.YUV, vs.INTEGER, 10, 2, 0", "YUV411P10"), ("vs.GRAY, vs.INTEGER, 32, 0, 0", "Gray32")],
+)
+def test_a_format_like_none_of_ffmpegs_is_refused(script, format: str, name: str) -> None:
+    body = f"clip = core.std.BlankClip(clip, format=core.query_video_format({format}).id)"
+    with pytest.raises(SourceError, match=f"s.vpy: FFmpeg has no format like {name}"):
+        read(script(body))
+
+
+def test_rows_and_columns_stay_in_place(script) -> None:
+    body = """
+    import numpy as np
+    def draw(n, f):
+        out = f.copy()
+        for p in range(3):
+            plane = np.asarray(out[p])
+            plane[:] = np.arange(plane.size).reshape(plane.shape) % (200 + p) + n
+        return out
+    clip = core.std.BlankClip(clip, width=62, height=46)
+    clip = core.std.ModifyFrame(clip, clip, draw)
+    """
+    _, frames = read(script(body))
+    for number, frame in enumerate(frames):
+        for plane, component in enumerate(frame.components):
+            shape = tuple(component.shape)
+            assert shape == ((46, 62), (23, 31), (23, 31))[plane]
+            wanted = np.arange(component.numel()).reshape(shape) % (200 + plane) + number
+            assert np.array_equal(component.numpy(), wanted)
+
+
+# Time.
+
+
+def test_a_constant_rate_is_exact(script) -> None:
+    body = "clip = core.std.AssumeFPS(clip, fpsnum=24000, fpsden=1001)"
+    source, frames = read(script(body, length=40))
+    step = Fraction(1001, 24000)
+    assert source.info.rate == 1 / step
+    assert source.info.frames == 40
+    assert times(frames) == [number * step for number in range(40)]
+    assert durations(frames) == [step] * 40
+
+
+UNEVEN = [Fraction(1, 3), Fraction(1, 7), Fraction(1001, 30000), Fraction(1, 1000)] * 10
+VFR = f"""
+steps = {[(d.numerator, d.denominator) for d in UNEVEN]}
+def tell(n, f):
+    out = f.copy()
+    out.props["_DurationNum"], out.props["_DurationDen"] = steps[n]
+    return out
+clip = core.std.ModifyFrame(clip, clip, tell)
+"""
+
+
+def test_a_variable_rate_is_the_exact_sum_of_the_durations(script) -> None:
+    source, frames = read(script(VFR, length=40))
+    assert times(frames) == sums(UNEVEN)
+    assert durations(frames) == UNEVEN
+    assert not any("rounded" in note for note in source.notes)
+
+
+def test_milliseconds_that_come_late_still_fit(script) -> None:
+    body = VFR.replace("steps[n]", "(33, 1000) if n > 30 else (1, 25)")
+    _, frames = read(script(body, length=40))
+    wanted = [Fraction(1, 25)] * 31 + [Fraction(33, 1000)] * 9
+    assert durations(frames) == wanted
+
+
+def test_times_beyond_every_time_base_are_rounded_and_counted(script) -> None:
+    primes = [(1, 7919), (1, 7907), (1, 7901), (1, 7883)]
+    body = VFR.replace("steps[n]", f"{primes}[n % 4]")
+    source, frames = read(script(body, length=8))
+    exact = sums([Fraction(*primes[n % 4]) for n in range(8)])
+    worst = max(abs(a - b) for a, b in zip(times(frames), exact, strict=True))
+    assert 0 < worst <= frames[0].time_base / 2 < Fraction(1, 10**9)
+    assert any(note.startswith("7 timestamps are rounded") for note in source.notes)
+
+
+def test_frames_without_a_duration(script) -> None:
+    body = """
+    clip = core.std.Splice([clip, core.std.AssumeFPS(clip, fpsnum=50, fpsden=1)])
+    clip = core.std.RemoveFrameProps(clip, ["_DurationNum", "_DurationDen"])
+    """
+    source, frames = read(script(body))
+    assert durations(frames) == [Fraction(1, 25)] * 16
+    assert any("taken as 25 a second" in note for note in source.notes)
+    _, again = read(script(body), input=InputConfig(rate=Fraction(12)))
+    assert times(again) == [Fraction(number, 12) for number in range(16)]
+
+
+@pytest.mark.parametrize("body", ["", VFR], ids=["constant", "variable"])
+def test_a_part_is_what_lies_between(script, body: str) -> None:
+    path = script(body, length=40)
+    start, end = Fraction(2, 5), Fraction(13, 10)
+    _, every = read(path)
+    wanted = [(t - start, f.duration) for t, f in zip(times(every), every, strict=True)
+              if start <= t < end]  # fmt: skip
+    source, part = read(path, start=start, end=end)
+    found = list(zip(times(part), [frame.duration for frame in part], strict=True))
+    assert len(found) > 3
+    # A start between two units of the time base is that far off, as with files.
+    assert all(abs(a[0] - b[0]) <= part[0].time_base for a, b in zip(found, wanted, strict=True))
+    assert source.report.frames == len(wanted)
+    _, few = read(path, start=start, frames=2)
+    assert len(few) == 2
+
+
+def test_the_part_of_a_constant_clip_is_not_reached_by_way_of_all_before(script) -> None:
+    body = """
+    def one(n, f):
+        if 100 < n < 3000:
+            raise ValueError(f"frame {n} is not needed")
+        return f.copy()
+    clip = core.std.ModifyFrame(clip, clip, one)
+    """
+    _, frames = read(script(body, length=4000), start=Fraction(3100, 24), frames=3)
+    assert times(frames) == [Fraction(number, 24) for number in range(3)]
+
+
+def test_a_start_beyond_the_end(script) -> None:
+    with pytest.raises(SourceError, match=r"s.vpy: the start, 99 s, lies beyond its end"):
+        read(script(), start=Fraction(99))
+
+
+# Properties.
+
+
+def test_colour_and_shape_come_from_the_properties(script) -> None:
+    body = """
+    clip = core.std.SetFrameProps(
+        clip, _Matrix=9, _Primaries=9, _Transfer=16, _Range=1, _ChromaLocation=2, _SARNum=10,
+        _SARDen=11)
+    """
+    info = read(script(body))[0].info
+    colour = info.colour
+    assert (colour.matrix, colour.primaries, colour.transfer) == (9, 9, 16)
+    assert (colour.range, colour.siting) == (Range.FULL, Siting.TOP_LEFT)
+    assert info.sar == Fraction(10, 11)
+
+
+@pytest.mark.parametrize(
+    ("props", "range_"),
+    [
+        ("_ColorRange=0", Range.FULL),
+        ("_ColorRange=1", Range.LIMITED),
+        ("_Range=0", Range.LIMITED),
+        ("_Range=1", Range.FULL),
+    ],
+)
+def test_the_range_has_had_two_names(script, props: str, range_: Range) -> None:
+    body = f"""
+    import warnings
+    clip = core.std.RemoveFrameProps(clip, ["_Range"])
+    with warnings.catch_warnings(action="ignore"):  # of the old name
+        clip = core.std.SetFrameProps(clip, {props})
+    """
+    assert read(script(body))[0].info.colour.range == range_
+
+
+def test_what_the_user_says_overrules_the_properties(script) -> None:
+    body = "clip = core.std.SetFrameProps(clip, _Matrix=1)"
+    stated = InputConfig(matrix=Matrix.SMPTE170M, sar=Fraction(16, 15))
+    info = read(script(body), input=stated)[0].info
+    assert info.colour.matrix == Matrix.SMPTE170M
+    assert info.sar == Fraction(16, 15)
+
+
+HDR = """
+clip = core.std.SetFrameProps(
+    clip, _Transfer=16, _Primaries=9, _Matrix=9,
+    MasteringDisplayPrimariesX=[0.708, 0.17, 0.131],
+    MasteringDisplayPrimariesY=[0.292, 0.797, 0.046],
+    MasteringDisplayWhitePointX=0.3127, MasteringDisplayWhitePointY=0.329,
+    MasteringDisplayMinLuminance=0.0001, MasteringDisplayMaxLuminance={bright},
+    ContentLightLevelMax=1000, ContentLightLevelAverage=400, HDR10Plus=b"x")
+"""
+
+
+def test_hdr_metadata_come_from_the_properties(script) -> None:
+    source, _ = read(script(HDR.format(bright=1000.0), format="YUV420P10"))
+    hdr = source.info.hdr
+    assert hdr is not None
+    assert hdr.mastering is not None
+    assert hdr.light is not None
+    units = hdr.mastering.in_units()
+    assert units == (8500, 39850, 6550, 2300, 35400, 14600, 15635, 16450, 10_000_000, 1)
+    assert (hdr.light.max_cll, hdr.light.max_fall) == (1000, 400)
+    assert "HDR10+ dynamic metadata is dropped" in source.notes
+
+
+def test_hdr_metadata_that_cannot_be_are_ignored_with_a_line(script) -> None:
+    source, _ = read(script(HDR.format(bright=0.00001), format="YUV420P10"))
+    assert source.info.hdr is not None
+    assert source.info.hdr.mastering is None
+    assert any("mastering display metadata of the frames" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(("value", "order"), [(1, FieldOrder.BB), (2, FieldOrder.TT)])
+def test_fields_stop_the_run_as_those_of_files_do(script, value: int, order: FieldOrder) -> None:
+    path = script(f"clip = core.std.SetFrameProps(clip, _FieldBased={value})")
+    with pytest.raises(ConfigError, match=r"s.vpy: is interlaced \(8 of 8 frames flagged"):
+        read(path, fields=FieldsConfig())
+    source, frames = read(path, fields=FieldsConfig(progressive=True))
+    assert source.info.field_order == order
+    assert len(frames) == 8
+    source, frames = read(path, fields=FieldsConfig(deinterlace="bwdif", field_rate=True))
+    assert source.info.field_order == FieldOrder.PROGRESSIVE
+    assert times(frames) == [Fraction(number, 48) for number in range(16)]
+
+
+def test_filters_work_on_scripts(script) -> None:
+    _, frames = read(script(), filters="crop=32:24,fps=12")
+    assert [(f.width, f.height) for f in frames] == [(32, 24)] * 4
+
+
+# Scripts are programs.
+
+
+def test_arguments_are_global_strings_and_the_folder_is_the_scripts(script, tmp_path) -> None:
+    body = """
+    import os
+    assert __name__ == "__vapoursynth__" and os.path.isabs(__file__)
+    assert os.path.samefile(os.getcwd(), os.path.dirname(__file__))
+    clip = clip[: int(count)]
+    """
+    given = ScriptConfig(arguments={"count": "3"})
+    before = Path.cwd()
+    _, frames = read(script(body), script=given)
+    assert len(frames) == 3
+    assert Path.cwd() == before
+
+
+def test_the_output_is_chosen_by_its_index(script) -> None:
+    path = script("core.std.BlankClip(clip, length=2).set_output(5)")
+    source, frames = read(path, script=ScriptConfig(output=5))
+    assert len(frames) == 2
+    assert "output 5 of 2 is read" in source.notes
+    with pytest.raises(ConfigError, match=r"sets no output 1: choose by --output-index from 0, 5"):
+        read(path, script=ScriptConfig(output=1))
+
+
+def test_what_a_script_prints_is_not_the_stream(script, capfd: pytest.CaptureFixture[str]) -> None:
+    read(script("print('good morning')"))
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "good morning" in err
+
+
+BAD = {
+    "x = = 3": "line 4: invalid syntax",
+    "clip = core.nothere.Filter(clip)":
+        "line 4: AttributeError: No attribute with the name nothere",
+    "clip = core.std.BlankClip(length=0)": "line 4: BlankClip: invalid length",
+    "clip = clip[8:]": "line 4: ",
+    "raise SystemExit(3)": "line 4: the script exits (3)",
+    "import no_such_module": "line 4: ModuleNotFoundError: No module named 'no_such_module'",
+    "open('no_such_file')": "line 4: FileNotFoundError",
+    "clip = core.std.Splice([clip, core.std.BlankClip(length=2)], mismatch=True)": "size varies",
+    "clip = core.std.Splice([clip, core.std.BlankClip(clip, format=vs.GRAY8)], mismatch=True)":
+        "format varies",
+    "clip = core.std.BlankAudio()": "output 0 is sound",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BAD)
+def test_a_bad_script_is_one_telling_line(script, body: str) -> None:
+    path = script(body)
+    with pytest.raises(VsrError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert BAD[body] in message
+    assert "\n" not in message
+
+
+def test_no_output(tmp_path: Path) -> None:
+    path = tmp_path / "none.vpy"
+    path.write_text(HEAD)
+    with pytest.raises(SourceError, match=r"none.vpy: sets no output: end it with"):
+        read(path)
+
+
+RAISES = """
+def one(n, f):
+    if n == 100:
+        raise ValueError("frame hundred is bad")
+    return f.copy()
+clip = core.std.ModifyFrame(clip, clip, one)
+"""
+
+
+def test_a_frame_that_fails_ends_the_run_and_leaves_nothing(script, tmp_path, command) -> None:
+    output = tmp_path / "out.mkv"
+    code, lines = command(script(RAISES, length=200), output)
+    assert code == 1
+    wanted = "s.vpy: frame 100: ValueError: frame hundred is bad"
+    assert lines[-1].startswith("vsr-upscale: error: ")
+    assert lines[-1].endswith(wanted)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.vpy"]
+
+
+def test_stopping_early_does_not_wait_for_the_rest(script) -> None:
+    body = """
+    import time
+    def one(n, f):
+        time.sleep(0.05)
+        return f.copy()
+    clip = core.std.ModifyFrame(clip, clip, one)
+    """
+    started = time.perf_counter()
+    _, frames = read(script(body, length=5000), frames=3)
+    assert len(frames) == 3
+    assert time.perf_counter() - started < 20
+
+
+# Options.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("in.mkv", "-a", "x=1"), 2, "in.mkv: -a and --output-index are for VapourSynth scripts"),
+        (("in.mkv", "--output-index", "1"), 2, "in.mkv: -a and --output-index are for"),
+        (("s.vpy", "--output-index", "-1"), 2, "the output's index must be 0 or more"),
+        (("s.vpy", "--source", "bestsource"), 2, "s.vpy: --source bestsource is for media files"),
+        (("-", "--source", "bestsource"), 2, "--source bestsource is for media files"),
+        (("s.vpy", "--audio-from", "-"), 2, "--audio-from takes a file"),
+        (("s.vpy", "--audio-from", "no.mkv"), 1, "no.mkv: no such file"),
+        (("no.vpy",), 1, "no.vpy: no such file"),
+    ],
+)
+def test_options_that_do_not_fit(
+    script, make_clip, monkeypatch, tmp_path, command, arguments, code, message
+) -> None:  # fmt: skip
+    script()
+    (tmp_path / "in.mkv").symlink_to(make_clip("in.mkv", frames=2))
+    monkeypatch.chdir(tmp_path)
+    found, lines = command(*arguments, "out.mkv")
+    assert (found, message in lines[-1]) == (code, True), lines
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_the_output_must_not_be_what_goes_beside(script, make_clip, command) -> None:
+    beside = make_clip("beside.mkv", frames=2)
+    code, lines = command(script(), beside, "--audio-from", beside, "-y")
+    assert code == 2
+    assert lines[-1].endswith("input and output are the same file")
+
+
+# Environments; in a process of its own, since VapourSynth has one policy in each.
+
+APART = """
+import sys
+from pathlib import Path
+import vapoursynth as vs
+from vsr.sources import SourceConfig, open_source
+from vsr.config import ScriptConfig
+{before}
+path = Path(sys.argv[1])
+one = open_source(path, SourceConfig(script=ScriptConfig(arguments={{"tag": "one"}})))
+two = open_source(path, SourceConfig(script=ScriptConfig(arguments={{"tag": "two"}})))
+frames = [len(list(zip(one, range(2)))), len(list(two))]
+one.close(); two.close()
+with open_source(path, SourceConfig(script=ScriptConfig(arguments={{"tag": "three"}}))) as three:
+    frames.append(len(list(three)))
+session = vs.core.std.BlankClip(length=2)
+print(frames, dict(vs.get_outputs()).keys(), session.get_frame(1).width, *three.notes)
+"""
+
+
+@pytest.mark.parametrize("before", ["", "vs.core.std.BlankClip().set_output(7)"])
+def test_scripts_live_beside_each_other_and_a_session(script, before: str) -> None:
+    path = script("core.max_cache_size = 64\nassert tag in ('one', 'two', 'three')", length=5)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", APART.format(before=before), str(path)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    shared = "the script runs in the VapourSynth environment that is there already"
+    assert done.stdout.startswith(f"[2, 5, 5] dict_keys([{'7' if before else ''}]) 640")
+    assert (shared in done.stdout) == bool(before)
+
+
+# BestSource.
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["generated/vfr_irregular.mkv", "generated/rot.mp4", "androidx/sd-hls0000000000.ts",
+     "format-corpus/dv-pal-interlaced.mov", "generated/il.mpg"],
+)  # fmt: skip
+@pytest.mark.parametrize("start", [None, Fraction(1, 2)])
+def test_bestsource_gives_the_same_frames_at_the_same_times(shared, name, start) -> None:
+    if not hasattr(vs.core, "bs"):
+        pytest.skip("the plugin BestSource (vapoursynth-bestsource) is not installed")
+    path = shared / "media" / name
+    both = [read(path, decoder=decoder, start=start) for decoder in ("pyav", "bestsource")]
+    (ours, frames), (theirs, again) = both
+    assert times(frames) == times(again)
+    assert len(frames) == len(again) > 10
+    for one, other in zip(frames, again, strict=True):
+        pairs = zip(one.components, other.components, strict=True)
+        assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
+    for fact in ("width", "height", "format", "colour", "sar", "rate", "display_matrix", "hdr"):
+        assert getattr(ours.info, fact) == getattr(theirs.info, fact), fact
+
+
+def test_a_missing_bestsource_is_one_line(make_clip, tmp_path: Path) -> None:
+    """VapourSynth without its plugins: in a process whose core loads none."""
+    code = """
+import sys
+import vapoursynth as vs
+from vsr.sources import environment
+create = environment._Policy.create
+def bare(self):
+    made = self.api.create_environment(int(vs.DISABLE_AUTO_LOADING))
+    self._alive.append(made)
+    return made
+environment._Policy.create = bare
+from vsr.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    arguments = [make_clip("in.mkv"), tmp_path / "o.mkv", "--source", "bestsource"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments), "--model", "identity"],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("BestSource is not installed: pip install 'vsr[bestsource]'")
