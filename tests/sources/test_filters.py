@@ -3,6 +3,7 @@
 import struct
 from fractions import Fraction
 
+import av
 import pytest
 
 from vsr.config import FieldsConfig, InputConfig
@@ -252,6 +253,24 @@ def test_lines_above_the_picture_are_cut_with_the_aperture(ffmpeg, tools, shared
     source = open_source(path, SourceConfig(fields=GO_ON))
     frames, _ = tools.read(source)
     expected = ffmpeg.frames(path, "yuv422p", (704, 482), "-vf", "crop=704:482:8:28:exact=1")
+    assert frames == expected
+
+
+def test_cropping_of_matroska(ffmpeg, tools, shared, tmp_path):
+    """PixelCrop counts from the edges of what is coded (RFC 9559, 11.1); here 3, 3, 8 and 8."""
+    path = tmp_path / "cropped.mkv"
+    mov = shared / "media/format-corpus/mpeg-imx-525-60.mov"
+    with av.open(str(mov)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    head = path.read_bytes()[:4096]
+    for name, value in ((b"\x54\xaa", 3), (b"\x54\xbb", 3), (b"\x54\xcc", 8), (b"\x54\xdd", 8)):
+        assert name + bytes((0x81, value)) in head
+    frames, _ = tools.read(open_source(path, SourceConfig(fields=GO_ON)))
+    expected = ffmpeg.frames(path, "yuv422p", (704, 508), "-vf", "crop=704:508:8:2:exact=1")
     assert frames == expected
 
 

@@ -109,7 +109,8 @@ def cropping(stream: VideoStream) -> tuple[int, int, int, int]:
     if found is None or len(bytes(found)) != 16:
         return 0, 0, 0, 0
     top, bottom, left, right = struct.unpack("<4I", bytes(found))
-    if stream.codec_context.codec.canonical_name == "mpeg2video":
+    quicktime = stream.container.format.name.startswith("mov")
+    if quicktime and stream.codec_context.codec.canonical_name == "mpeg2video":
         top += _LINES_ABOVE.get((stream.width, stream.height), 0)
     return top, bottom, left, right
 
