@@ -12,7 +12,9 @@ from fractions import Fraction
 
 __all__ = [
     "BITSTREAM_OPTIONS",
+    "CHROMATICITY_UNITS",
     "HDR_TRANSFERS",
+    "LUMINANCE_UNITS",
     "SAMPLE_ENTRIES",
     "AmbientViewing",
     "ContentLight",

@@ -41,10 +41,10 @@ def packets(path: Path) -> dict[int, list[tuple[str, str, str]]]:
     return found
 
 
-def described(path: Path) -> list[tuple[Any, ...]]:
+def described(path: Path) -> list[Any]:
     """Streams with all that is said of them but when and by what they were written; chapters."""
     written = ("ENCODER", "DURATION", "_STATISTICS")
-    streams = []
+    streams: list[Any] = []
     for s in probe(path, "-show_streams")["streams"]:
         tags = {k: v for k, v in s.get("tags", {}).items() if not k.startswith(written)}
         streams.append((s["codec_type"], tags, s["disposition"]))
