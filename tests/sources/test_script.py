@@ -1,5 +1,6 @@
 """VapourSynth scripts as sources: what their frames say is what arrives; errors are one line."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -539,3 +540,22 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.endswith("BestSource is not installed: pip install 'vsr[bestsource]'")
+
+
+def test_only_so_many_frames_are_made_ahead(script, tmp_path) -> None:
+    """What is made before anybody asks is bounded, however long it takes to be asked for."""
+    body = """
+    def one(n, f):
+        with open("made", "a") as file:
+            file.write(".")
+        return f.copy()
+    clip = core.std.ModifyFrame(clip, clip, one)
+    """
+    path = script(body.replace('"made"', repr(str(tmp_path / "made"))), length=5000)
+    with open_source(path) as source:
+        frames = iter(source)
+        for _ in range(30):
+            next(frames)
+        time.sleep(0.5)
+        made = (tmp_path / "made").stat().st_size
+    assert 30 < made <= 30 + 24 + 2 * (os.cpu_count() or 1) + 2

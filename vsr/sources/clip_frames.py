@@ -69,24 +69,32 @@ class ClipFrames:
         Raises:
             SourceError: a frame cannot be made.
         """
-        index = first
-        if index >= self._clip.node.num_frames:
+        if first >= self._clip.node.num_frames:
             return
+        frames, index = self._request(first), first
         try:
-            for frame in self._request(first):
+            while (frame := self._next(frames, index)) is not None:
                 props = dict(frame.props)
                 yield Made(self._copy(frame, props), index, props)
                 index += 1
+        finally:
+            with self._clip.environment.use():
+                frames.close()
+
+    def _next(self, frames: Iterator[Any], index: int) -> Any:  # noqa: ANN401
+        try:
+            with self._clip.environment.use():
+                return next(frames, None)
         except vs.Error as error:
             raise SourceError(f"{self._name}: frame {index}: {telling_line(error)}") from None
 
-    def _request(self, first: int) -> Iterator[Any]:
+    def _request(self, first: int) -> Generator[Any]:
         with self._clip.environment.use():
             node = self._clip.node[first:] if first else self._clip.node
             threads: int = vs.core.num_threads
         size = node.width * node.height * node.format.bytes_per_sample * node.format.num_planes
         ahead = max(1, min(threads, _AHEAD_BYTES // size))
-        frames: Iterator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
+        frames: Generator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
         return frames
 
     def _copy(self, frame: Any, props: Mapping[str, Any]) -> VideoFrame:  # noqa: ANN401

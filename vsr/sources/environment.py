@@ -9,7 +9,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import vapoursynth as vs  # type: ignore[import-untyped]
@@ -99,13 +99,17 @@ class Environment:
         self._policy = policy
         self._data = policy.create() if policy is not None else None
 
-    def use(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def use(self) -> Iterator[None]:
         """In this block, ``vapoursynth.core`` is this environment's."""
         if self._policy is None:
-            return nullcontext()
-        wrapped = self._policy.api.wrap_environment(self._data)
-        found: AbstractContextManager[None] = wrapped.use()
-        return found
+            yield
+            return
+        before = self._policy.set_environment(self._data)
+        try:
+            yield
+        finally:
+            self._policy.set_environment(before)
 
     @contextmanager
     def fresh_outputs(self) -> Iterator[None]:

@@ -128,7 +128,7 @@ class PyAVSource:
             return str(self._reader.container.format.name)
         if isinstance(self._reader, PictureReader):
             return "pictures"
-        return f"frames from {self._config.decoder if self._companion else 'a VapourSynth script'}"
+        return "BestSource" if self._config.decoder == "bestsource" else "VapourSynth script"
 
     @property
     def single(self) -> bool:

@@ -146,8 +146,10 @@ def open_reader(path: Path, config: SourceConfig) -> Reader:
     start = config.start or Fraction(0)
     raw = config.input.raw_format is not None
     images = None if raw else find_images(path)
-    _check_options(path, config, is_file=not raw and images is None and path != PIPE)
-    if config.script.is_script(path) and not raw:
+    is_file = not raw and images is None and path != PIPE
+    is_script = is_file and config.script.is_script(path)
+    _check_options(path, config, is_script=is_script, is_media=is_file and not is_script)
+    if is_script:
         return _open_script(path, config, start)
     if images is not None:
         reader = ImageReader(path, config.input.rate)
@@ -167,11 +169,10 @@ def open_companion(path: Path, config: SourceConfig) -> Companion | None:
     return Companion(path) if config.decoder == "bestsource" else None
 
 
-def _check_options(path: Path, config: SourceConfig, *, is_file: bool) -> None:
-    script = is_file and config.script.is_script(path)
-    if not script and config.script.given:
+def _check_options(path: Path, config: SourceConfig, *, is_script: bool, is_media: bool) -> None:
+    if config.script.given and not is_script:
         raise ConfigError(f"{path}: -a and --output-index are for VapourSynth scripts (.vpy)")
-    if config.decoder == "bestsource" and (script or not is_file):
+    if config.decoder == "bestsource" and not is_media:
         raise ConfigError(f"{path}: --source bestsource is for media files")
 
 
