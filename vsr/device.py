@@ -151,8 +151,8 @@ def keep_freed_memory() -> None:
 
     By default each tensor of a picture's size is mapped anew, and every page of it is zeroed by the
     kernel at first touch; a network on the CPU spends about a sixth of its time so. The setting is
-    the process's, which is why only programs (the command, the benchmark) make it, not the library.
-    It does nothing where malloc is not glibc's.
+    the process's, which is why only programs (the command, the benchmark, a VapourSynth script)
+    make it, not the library. It does nothing where malloc is not glibc's.
     """
     trim_threshold, mmap_threshold, arena_max, never = -1, -3, -8, 1 << 30
     try:

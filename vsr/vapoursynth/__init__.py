@@ -113,8 +113,11 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
         setup = choose_setup(config, network, tile_pad, num_streams)
         pool = pool_for(setup)
         render = Renderer(pool, source, target, (width, height), dither)
-    tell(f"{network.name} on {describe(setup.device)}: {clip.width}x{clip.height} "
-          f"{source.name} to {width}x{height} {target.name}")  # fmt: skip
+    tell(
+        f"{network.name}{f' x{network.scale}' if network.scale else ''} on "
+        f"{describe(setup.device)}: {clip.width}x{clip.height} {source.name} to "
+        f"{width}x{height} {target.name}"
+    )
     blank = clip.std.BlankClip(width=width, height=height, format=target.id, keep=True)
     return _one_by_one(clip, blank, render) if batch_size == 1 else _in_batches(
         clip, blank, render, batch_size
