@@ -2,7 +2,7 @@
 
     python scripts/bench.py [--weights FILE] [--json OUT]
 
-Makes its own clips. Two ratios are printed:
+Makes its own clips. These ratios are printed:
 
 * command / network: wall-clock time of the whole command on a 640x360 clip (decode, colour,
   network, colour, encode; from the first frame to the finished file) over the time of the bare
@@ -10,6 +10,8 @@ Makes its own clips. Two ratios are printed:
   threads. The two run in turn, several times, and the medians are compared: a machine whose speed
   drifts then does not favour either.
 * memory: peak resident memory of a clip ten times as long over that of the short one.
+* filter / command: frames a second of the VapourSynth filter through vspipe over the command's; and
+  over vs-mlrt's, where its plugins are installed (see bench_vapoursynth.py).
 """
 
 import argparse
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from bench_vapoursynth import Wanted, bench_filter
 
 WIDTH, HEIGHT, RATE = 640, 360, 24
 
@@ -172,18 +175,25 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="instead of the model that ships")
     parser.add_argument("--memory-frames", type=int, default=60)
     parser.add_argument("--memory-model", default="span")
+    parser.add_argument("--filter-size", type=int, nargs=2, default=(320, 180))
+    parser.add_argument("--mlrt", type=Path, help="Python of an environment with vs-mlrt's plugins")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         print(json.dumps(_run_part(*options.part)))
         return 0
+    wanted = Wanted(
+        size=tuple(options.filter_size), frames=options.frames, rounds=options.rounds,
+        weights=options.weights, mlrt=options.mlrt,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         results = {
             "machine": machine(),
             "overhead": bench_overhead(Path(name), options.frames, options.rounds, options.weights),
             "memory": bench_memory(Path(name), options.memory_frames, options.memory_model),
-        }
+            "vapoursynth": bench_filter(Path(name), wanted),
+        }  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0

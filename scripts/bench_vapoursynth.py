@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ clip = clip.std.ModifyFrame(clip, read)
 """
 FILTER = """
 import vsr.vapoursynth
-vsr.vapoursynth.upscale(clip, weights={weights}).set_output()
+vsr.vapoursynth.upscale(clip, weights={weights}, {options}).set_output()
 """
 MLRT = """
 clip = clip.resize.Bicubic(format=vs.RGBS)
@@ -119,12 +120,26 @@ def plugins_of(python: Path) -> list[str]:
     return [name for name, found in zip(PLUGINS, there, strict=True) if found == "True"]
 
 
-def bench_filter(
-    folder: Path, size: tuple[int, int], frames: int, rounds: int, *,
-    weights: Path | None = None, mlrt: Path | None = None,
-) -> dict[str, object]:  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is measured."""
+
+    size: tuple[int, int]
+    frames: int
+    rounds: int
+    weights: Path | None = None
+    mlrt: Path | None = None
+    options: str = ""
+    """Further arguments of the filter, as a script has them."""
+
+
+def bench_filter(folder: Path, wanted: Wanted) -> dict[str, object]:
     """Frames a second of the command, the filter, and vs-mlrt; and the filter's over each."""
+    size, frames, weights = wanted.size, wanted.frames, wanted.weights
     clip, python = folder / "clip.y4m", Path(sys.executable)
+    if not (python.parent / "vspipe").exists():
+        print("vspipe is not in this environment: the filter is not measured")
+        return {}
     start = make_y4m(clip, frames, *size)
     read = READ.format(clip=str(clip), width=size[0], height=size[1], frames=frames, start=start)
     runs: dict[str, Callable[[], float]] = {"command": lambda: command_fps(clip, weights)}
@@ -135,14 +150,15 @@ def bench_filter(
         runs[name] = lambda: vspipe_fps(script, interpreter, folder)
 
     configure(python, folder)
-    add("filter", FILTER.format(weights=repr(str(weights)) if weights else None), python)
-    other = mlrt or python
+    own = repr(str(weights)) if weights else None
+    add("filter", FILTER.format(weights=own, options=wanted.options), python)
+    other = wanted.mlrt or python
     if plugins := plugins_of(other):
         configure(other, folder)
         model = export(folder, weights)
         for name in plugins:
             add(name, MLRT.format(call=PLUGINS[name].format(path=str(model))), other)
-    medians = _medians(runs, rounds)
+    medians = _medians(runs, wanted.rounds)
     ratios = {name: medians["filter"] / fps for name, fps in medians.items() if name != "filter"}
     for name, ratio in ratios.items():
         print(f"filter / {name}: {ratio:.3f} ({frames} frames of {size[0]}x{size[1]})")
@@ -188,14 +204,16 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path, help="instead of the model that ships")
+    parser.add_argument("--options", default="", help="of the filter, e.g. num_streams=3")
     parser.add_argument("--mlrt", type=Path, help="Python of the environment of vs-mlrt's plugins")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        results = bench_filter(
-            Path(name), options.size, options.frames, options.rounds, weights=options.weights,
-            mlrt=options.mlrt,
+        wanted = Wanted(
+            size=options.size, frames=options.frames, rounds=options.rounds,
+            weights=options.weights, mlrt=options.mlrt, options=options.options,
         )  # fmt: skip
+        results = bench_filter(Path(name), wanted)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0

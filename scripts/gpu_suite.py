@@ -56,6 +56,12 @@ STEPS = (
         180,
     ),
     Step(
+        "filter",
+        (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "1280x720", "--frames", "240",
+         "--json", "{out}/filter.json"),
+        120,
+    ),
+    Step(
         "quality",
         (str(SCRIPTS / "evaluate.py"), "{data}/data/Set5", "--scale", "2", "--device", "cuda",
          "span", "sst"),

@@ -58,3 +58,24 @@ def test_tiles(scripts, monkeypatch, capsys, tmp_path, model, exact):
     found = re.search(r"tiles of +32: +([\d.]+|inf) dB to the whole frame, ([+-][\d.]+) dB", line)
     assert found
     assert (float(found[1]) > 90) == exact
+
+
+def test_vapoursynth(scripts, monkeypatch, capsys, tmp_path):
+    """What is measured is the filter and the command; vs-mlrt's plugins are seldom here."""
+    bench = scripts("bench_vapoursynth")
+    out = tmp_path / "out.json"
+    arguments = ["--size", "48x32", "--frames", "6", "--rounds", "1", "--options", "batch_size=2"]
+    monkeypatch.setattr("sys.argv", ["bench", *arguments, "--json", str(out)])
+    assert bench.main() == 0
+    found = json.loads(out.read_text())
+    assert found["fps"]["filter"] > 0
+    assert found["ratios"]["command"] == found["fps"]["filter"] / found["fps"]["command"]
+    assert re.search(r"filter / command: \d+\.\d{3} \(6 frames of 48x32\)", capsys.readouterr().out)
+
+
+def test_scripts_for_plugins_are_those_of_their_users(scripts):
+    bench = scripts("bench_vapoursynth")
+    for call in bench.PLUGINS.values():
+        text = bench.MLRT.format(call=call.format(path="model.onnx"))
+        compile(text, "script.vpy", "exec")
+        assert "format=vs.RGBS" in text
