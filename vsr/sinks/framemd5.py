@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
 from vsr.errors import SinkError
 from vsr.frame import Frame, VideoInfo
-from vsr.sinks.sink import Sink
+from vsr.sinks.sink import Sink, SinkContext
 from vsr.targets import framemd5_path
 
 __all__ = ["FrameMd5Sink"]
@@ -29,7 +28,7 @@ _COARSE = 4
 """Units a frame below which rounding to them hides whether frames come evenly."""
 
 
-class FrameMd5Sink:
+class FrameMd5Sink(SinkContext):
     """Hashes the frames on their way into another sink.
 
     The file appears when the other sink's does, and is named after it. Times are those of the
@@ -45,7 +44,7 @@ class FrameMd5Sink:
         self._sink = sink
         self._info = info
         self._rows = _Rows()
-        self._completed = False
+        self._closed = False
 
     @property
     def notes(self) -> list[str]:
@@ -82,26 +81,11 @@ class FrameMd5Sink:
         """Delete what has been written; harmless after :meth:`finish`."""
         self._sink.abort()
 
-    def __enter__(self) -> Self:
-        self._sink.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort()
-        elif not self._completed:
-            self.finish()
-
     def _complete(self, *, keep_partial: bool) -> Path | None:
         output = self._sink.keep_partial() if keep_partial else self._sink.finish()
-        if output is not None and not self._completed:
+        if output is not None and not self._closed:
             self._publish(output)
-        self._completed = True
+        self._closed = True
         return output
 
     def _publish(self, output: Path) -> None:

@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from av.packet import Packet
 
@@ -19,6 +18,7 @@ from vsr.ffmpeg import explain
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.sinks.orientation import Orientation
 from vsr.sinks.packing import pack
+from vsr.sinks.sink import SinkContext, check_frame
 from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
 from vsr.streams import StreamSource, left_behind
 
@@ -27,7 +27,7 @@ __all__ = ["ImageSink"]
 logger = logging.getLogger(__name__)
 
 
-class ImageSink:
+class ImageSink(SinkContext):
     """Pictures that appear under their names only when all of them are complete.
 
     Until then they are in a hidden folder: inside the folder they are for, or beside it if that is
@@ -129,30 +129,11 @@ class ImageSink:
         self._closed = True
         self._staging.discard()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort()
-        elif not self._closed:
-            self.finish()
-
     def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
         return explain(f"{self._path}: cannot be written", SinkError, listen=listen)
 
     def _check(self, frame: Frame) -> None:
-        size, wanted = (frame.width, frame.height), (self._info.width, self._info.height)
-        if frame.format != self._encoding.format or size != wanted:
-            raise ValueError(
-                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
-                f"{self._encoding.format.name} {wanted[0]}x{wanted[1]}"
-            )
+        check_frame(frame, self._encoding.format, self._info)
         if self._stills.pattern is None and self.frames:
             raise SinkError(
                 f"{self._path}: is one picture, and more frames come: call the output "

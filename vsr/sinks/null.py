@@ -1,15 +1,13 @@
 """A sink that counts frames and keeps nothing: ``-f null -``, for timing."""
 
-from types import TracebackType
-from typing import Self
-
 from vsr.frame import Frame
+from vsr.sinks.sink import SinkContext
 
 __all__ = ["NullSink"]
 
 
-class NullSink:
-    """Discards the picture; same methods as :class:`vsr.sinks.pyav.PyAVSink`."""
+class NullSink(SinkContext):
+    """Discards the picture."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -28,14 +26,3 @@ class NullSink:
 
     def abort(self) -> None:
         """Nothing is there to delete."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing to close."""

@@ -5,8 +5,7 @@ import struct
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -21,6 +20,7 @@ from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import open_destination
 from vsr.sinks.encoder import open_encoder
 from vsr.sinks.pictures import wrap, wrap_with_captions
+from vsr.sinks.sink import SinkContext, check_frame
 from vsr.stdout import Stdout
 from vsr.streams import StreamSource
 
@@ -32,7 +32,7 @@ _BUFFER_BYTES = 1 << 18  # written to a pipe at once
 _HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
 
 
-class PyAVSink:
+class PyAVSink(SinkContext):
     """A media file that appears under its name only when it is complete, or a stream in a pipe.
 
     Until then it is a hidden file in the same folder. Every pts and duration is kept; VFR needs no
@@ -103,7 +103,7 @@ class PyAVSink:
         """
         if self._closed:
             raise ValueError("the sink has been closed")
-        self._check(frame)
+        check_frame(frame, self._encoding.format, self._info)
         picture = self._picture(frame)
         with self._errors(listen=False):
             self._mux(self._encoder.encode(picture))
@@ -146,20 +146,6 @@ class PyAVSink:
             with suppress(av.FFmpegError, OSError, ValueError, RuntimeError):
                 self._container.close()
         self._destination.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort()
-        elif not self._closed:
-            self.finish()
 
     # -- Opening and closing -----------------------------------------------------------------------
 
@@ -253,17 +239,6 @@ class PyAVSink:
             self._warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")
 
     # -- Frames and packets ------------------------------------------------------------------------
-
-    def _check(self, frame: Frame) -> None:
-        size = (frame.width, frame.height)
-        wanted = (self._info.width, self._info.height)
-        if frame.format != self._encoding.format or size != wanted:
-            raise ValueError(
-                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
-                f"{self._encoding.format.name} {wanted[0]}x{wanted[1]}"
-            )
-        if any(plane.device.type != "cpu" for plane in frame.planes):
-            raise ValueError("frame is not in main memory")
 
     def _picture(self, frame: Frame) -> VideoFrame:
         """``frame`` as FFmpeg's, sharing its memory where that is possible."""

@@ -4,9 +4,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from vsr.frame import Frame
+from vsr.frame import Frame, PixelFormat, VideoInfo
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "SinkContext", "check_frame"]
 
 
 class Sink(Protocol):
@@ -48,3 +48,48 @@ class Sink(Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+class SinkContext:
+    """What a ``with`` statement does to a sink: finish it, or abort it on an error."""
+
+    _closed = False
+    """Whether it has been finished or aborted by hand."""
+
+    def finish(self) -> object:
+        """Complete the output."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Delete what has been written."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        elif not self._closed:
+            self.finish()
+
+
+def check_frame(frame: Frame, format: PixelFormat, info: VideoInfo) -> None:
+    """Make sure that ``frame`` is what a sink for ``info`` in ``format`` was opened for.
+
+    Raises:
+        ValueError: it is not, or not in main memory.
+    """
+    size, wanted = (frame.width, frame.height), (info.width, info.height)
+    if frame.format != format or size != wanted:
+        raise ValueError(
+            f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
+            f"{format.name} {wanted[0]}x{wanted[1]}"
+        )
+    if any(plane.device.type != "cpu" for plane in frame.planes):
+        raise ValueError("frame is not in main memory")

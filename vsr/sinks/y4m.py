@@ -7,13 +7,12 @@ frame rate in the header is all that a reader knows.
 import logging
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from vsr.encoding import Encoding
 from vsr.frame import FieldOrder, Frame, Range, VideoInfo
 from vsr.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
 from vsr.sinks.destination import Destination
+from vsr.sinks.sink import SinkContext, check_frame
 from vsr.streams import StreamSource, left_behind
 
 __all__ = ["Y4MSink", "y4m_header"]
@@ -28,7 +27,7 @@ _INTERLACING = {
 _RANGES = {Range.LIMITED: " XCOLORRANGE=LIMITED", Range.FULL: " XCOLORRANGE=FULL"}
 
 
-class Y4MSink:
+class Y4MSink(SinkContext):
     """Writes frames as YUV4MPEG2, to a file or a pipe.
 
     Args:
@@ -82,12 +81,7 @@ class Y4MSink:
         """
         if self._closed:
             raise ValueError("the sink has been closed")
-        size, wanted = (frame.width, frame.height), (self._info.width, self._info.height)
-        if frame.format != self._format or size != wanted:
-            raise ValueError(
-                f"frame is {frame.format.name} {size[0]}x{size[1]}, the sink was opened for "
-                f"{self._format.name} {wanted[0]}x{wanted[1]}"
-            )
+        check_frame(frame, self._format, self._info)
         with self._destination.errors(listen=False):
             self._output.write(b"FRAME\n")
             for component in frame.components:  # copied only where rows are padded
@@ -119,20 +113,6 @@ class Y4MSink:
         if not self._closed:
             self._closed = True
             self._destination.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.abort()
-        else:
-            self.finish()
 
     def _watch_time(self, frame: Frame) -> None:
         """Say so, once, if frames do not come at the rate that the header promises."""
