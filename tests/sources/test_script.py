@@ -499,7 +499,7 @@ def test_scripts_live_beside_each_other_and_a_session(script, before: str) -> No
 @pytest.mark.parametrize(
     "name",
     ["generated/vfr_irregular.mkv", "generated/rot.mp4", "androidx/sd-hls0000000000.ts",
-     "format-corpus/dv-pal-interlaced.mov", "generated/il.mpg"],
+     "format-corpus/dv-pal-interlaced.mov", "generated/il.mpg", "generated/tc.mpg"],
 )  # fmt: skip
 @pytest.mark.parametrize("start", [None, Fraction(1, 2)])
 def test_bestsource_gives_the_same_frames_at_the_same_times(shared, name, start) -> None:
@@ -515,6 +515,19 @@ def test_bestsource_gives_the_same_frames_at_the_same_times(shared, name, start)
         assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
     for fact in ("width", "height", "format", "colour", "sar", "rate", "display_matrix", "hdr"):
         assert getattr(ours.info, fact) == getattr(theirs.info, fact), fact
+
+
+def test_what_bestsource_leaves_behind_is_said(shared) -> None:
+    if not hasattr(vs.core, "bs"):
+        pytest.skip("the plugin BestSource (vapoursynth-bestsource) is not installed")
+    said = {
+        "androidx/bear-vp9-odd-dimensions.webm": "BestSource cuts the picture: 161x121 to 160x120",
+        "format-corpus/png.mov": "alpha is dropped",
+        "androidx/dolbyVision-hdr.MOV": "Dolby Vision metadata (profile 8.4) is dropped",
+    }
+    for name, line in said.items():
+        with open_source(shared / "media" / name, SourceConfig(decoder="bestsource")) as source:
+            assert any(note.startswith(line) for note in source.notes), name
 
 
 def test_a_missing_bestsource_is_one_line(make_clip, tmp_path: Path) -> None:

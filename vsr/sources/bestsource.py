@@ -1,12 +1,13 @@
 """Media files through the VapourSynth plugin BestSource, which lists all frames beforehand."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import vapoursynth as vs  # type: ignore[import-untyped]
+from av.video.frame import VideoFrame
 
 from vsr.config import InputConfig
 from vsr.errors import SourceError
@@ -32,25 +33,37 @@ def open_bestsource(path: Path) -> Clip:
         SourceError: the plugin is missing, or cannot read the file.
         UnsupportedFormatError: the size or format varies.
     """
-    index, codec, facts, begin = _look(path)
+    seen = _look(path)
     _log.info("%s: BestSource decodes the file once to list its frames", path.name)
     environment = make_environment()
     try:
         with environment.use():
-            found = _open(path, index)
+            found = _open(path, seen.index)
             check_constant(path, found["clip"])
         times = tuple(None if t == _UNKNOWN else int(t) for t in found["timestamps"])
         base = Fraction(found["timebasenum"], found["timebaseden"])
-        if begin is None:
-            begin = min((time for time in times if time is not None), default=0) * base
+        first = min((time for time in times if time is not None), default=0) * base
+        begin = first if seen.begin is None else seen.begin
         return Clip(
-            node=found["clip"], environment=environment, codec=codec,
-            facts=replace(facts, begin=begin), notes=["the file is decoded by BestSource"],
+            node=found["clip"], environment=environment, codec=seen.codec,
+            facts=replace(seen.facts, begin=begin), notes=_notes(seen, found["clip"], first),
             times=times, time_base=base,
         )  # fmt: skip
     except BaseException:
         environment.close()
         raise
+
+
+def _notes(seen: "_Stream", node: Any, first: Fraction) -> list[str]:  # noqa: ANN401
+    """What BestSource does on its own, of which it says nothing."""
+    notes = ["the file is decoded by BestSource", *seen.notes]
+    if (node.width, node.height) != seen.size:
+        width, height = seen.size
+        notes.append(f"BestSource cuts the picture: {width}x{height} to {node.width}x{node.height}")
+    if seen.start is not None and first > seen.start:
+        late = float(first - seen.start)
+        notes.append(f"BestSource leaves out what lies before its first frame, {late:.3f} s")
+    return notes
 
 
 def _open(path: Path, index: int) -> dict[str, Any]:
@@ -71,16 +84,37 @@ def _open(path: Path, index: int) -> dict[str, Any]:
     return found
 
 
-def _look(path: Path) -> tuple[int, str, Facts, Fraction | None]:
-    """Number and codec of the video stream, what BestSource does not hand on, and the start."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stream:
+    """What FFmpeg knows of the video stream without decoding it."""
+
+    index: int
+    codec: str
+    size: tuple[int, int]
+    begin: Fraction | None
+    """Where the file starts, in seconds, if it says."""
+    start: Fraction | None
+    """Where the stream does."""
+    facts: Facts
+    notes: list[str]
+
+
+def _look(path: Path) -> _Stream:
+    """The video stream, and what BestSource does not hand on."""
     with open_container(path, InputConfig()) as container:
-        stream, _ = choose_stream(container, str(path))
+        stream, notes = choose_stream(container, str(path))
         context = stream.codec_context
         matrix = context.coded_side_data.get("display_matrix")
+        hdr, lost = describe.hdr_metadata(stream, VideoFrame(16, 16, "gray"))
         facts = Facts(
             tags=describe.context_colour(stream), sar=describe.sample_aspect(stream),
-            cropping=describe.cropping(stream),
+            cropping=describe.cropping(stream), hdr=hdr,
             display_matrix=None if matrix is None else bytes(matrix),
         )  # fmt: skip
-        begin = describe.container_start(container)
-        return stream.index, str(context.codec.canonical_name), facts, begin
+        base, start = describe.to_fraction(stream.time_base), stream.start_time
+        return _Stream(
+            index=stream.index, codec=str(context.codec.canonical_name),
+            size=(context.width, context.height), begin=describe.container_start(container),
+            start=None if base is None or start is None else start * base, facts=facts,
+            notes=[*notes, *lost],
+        )  # fmt: skip

@@ -106,8 +106,16 @@ class ClipReader:
         return field_order_of(self._first)
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
-        """Mastering display and content light of the first frame, and what is dropped."""
-        return hdr_of(self._first)
+        """The container's, completed by the first frame's; and what is dropped."""
+        told = self._clip.facts.hdr
+        found, notes = hdr_of(self._first)
+        if told is None or found is None:
+            return told or found, notes
+        both = HdrMetadata(
+            mastering=told.mastering or found.mastering, light=told.light or found.light,
+            ambient=told.ambient,
+        )  # fmt: skip
+        return both, notes
 
     def last_duration(self) -> int:
         """Duration of the last frame, in units of ``time_base``."""
@@ -135,6 +143,8 @@ class ClipReader:
         self.count: int = node.num_frames
         seen = list(islice(self._frames, examined))
         self._first = seen[0].props
+        if "_Alpha" in self._first:
+            self.notes.append("alpha is dropped: the frames of a clip have it as a property")
         self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
         usual = _usual_duration(node, seen)
         if usual is None:
@@ -173,6 +183,9 @@ class ClipReader:
         Frames of a constant rate are counted, and those of a file are listed; else all durations
         up to the start have to be summed, and the frames made that say them.
         """
+        if not self._start:
+            self._pending.extend(self._timed(made) for made in seen)
+            return
         target = ceil((self._origin + self._start) / self.time_base)
         index = self._index_at(target, constant=constant, usual=usual)
         if index >= len(seen):

@@ -16,6 +16,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
+from vsr.hdr import HdrMetadata
 from vsr.sources.environment import Environment, make_environment
 
 __all__ = ["Clip", "Facts", "check_constant", "run_script", "telling_line"]
@@ -32,6 +33,7 @@ class Facts:
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Top, bottom, left, right."""
     display_matrix: bytes | None = None
+    hdr: HdrMetadata | None = None
 
 
 @dataclass(slots=True, kw_only=True)
