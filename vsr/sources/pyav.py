@@ -5,9 +5,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 import logging
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, takewhile
 from pathlib import Path
 from typing import Self
 
@@ -18,39 +16,29 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.config import FieldsConfig
-from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
-from vsr.frame import Colour, FieldOrder, Frame, PixelFormat, VideoInfo
-from vsr.sources.colours import FrameColours, contradiction
+from vsr.errors import TruncatedError
+from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
-from vsr.sources.describe import frame_colour
-from vsr.sources.fields import Fields, examine, field_steps
-from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.pictures import PictureReader
-from vsr.sources.planes import convert, native_format, planes_of, same_layout
+from vsr.sources.planes import planes_of
 from vsr.sources.reader import FileReader, Timed
 from vsr.sources.readers import SourceConfig, open_companion, open_reader
 from vsr.sources.report import SourceReport
-from vsr.sources.timestamps import Timeline
+from vsr.sources.stage import Picture, PictureStage
 from vsr.streams import StreamSource
 
 __all__ = ["PyAVSource"]
 
 _log = logging.getLogger(__name__)
 
-_EXAMINED_FRAMES = 100
-_EXAMINED_BYTES = 256 << 20
-_FEWEST_EXAMINED = 32
-"""Even if fewer frames are wanted, so that a trial says what the whole run would."""
-
 
 class PyAVSource:
     """A media file, a pipe, pictures or a script as an iterable of frames, to be iterated once.
 
     The constructor opens the input and decodes its first frames. Everything may then move to
-    another thread; one thread at a time may use it. A picture goes through four steps: it is
-    decoded (:mod:`vsr.sources.reader`), brought to the size and format of the first one, filtered
-    (:mod:`vsr.sources.filters`), and described.
+    another thread; one thread at a time may use it. A picture is decoded by a reader
+    (:mod:`vsr.sources.readers`), made like the first one and filtered (:mod:`vsr.sources.stage`),
+    and handed out as a frame that says how it is to be read.
 
     Args:
         path: the file, or :data:`vsr.config.PIPE`.
@@ -76,19 +64,21 @@ class PyAVSource:
         self.path, self._config = path, config or SourceConfig()
         self.report = SourceReport()
         self.notes: list[str] = []
-        self.fields: Fields | None = None
-        self.filters = ""
-        self._taken: list[Timed] = []
-        self._chain: FilterChain | None = None
+        self._coded_sar: Fraction | None = None
         self._started = self._closed = False
         self._companion: Companion | None = None
         self._reader = open_reader(path, self._config)
         try:
             self._companion = self._open_companion()
-            self._prepare()
+            self._note(*self._reader.notes)
+            self._stage = PictureStage(self._reader, self._config, self.report, self._note)
+            self.info = self._describe()
         except BaseException:
             self.close()
             raise
+
+        self.tags, self.fields = self._stage.tags, self._stage.fields
+        self.filters = self._stage.filters
 
     @property
     def name(self) -> str:
@@ -195,124 +185,33 @@ class PyAVSource:
     def _has_streams(self) -> bool:
         return isinstance(self._reader, FileReader) and len(self._reader.container.streams) > 1
 
-    def _prepare(self) -> None:
-        """Look at the first frames, choose the filters, and describe what comes out of them."""
-        self._note(*self._reader.notes)
-        first = self._reader.peek(1, 1)[0].frame
-        self._layout = (first.width, first.height, first.format.name)
-        self._coded_sar: Fraction | None = None
-        self._native = self._native_format(first)
-        self._colours = FrameColours(self._reader, self._config.input, first, self._native)
-        self.tags = self._colours.declared(first)
-        self._compare_tags(first)
-        steps = self._choose_steps()
-        if steps:
-            self._chain = FilterChain(steps, self._prepared(first), self._geometry())
-            step = 1 / (
-                (self._chain.result.rate or self._reader.rate) * self._chain.result.time_base
-            )
-            self._timeline = Timeline(round(step))
-            self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
-        pictures = self._pictures()
-        if (picture := next(pictures, None)) is None:
-            raise SourceError(f"{self.name}: no frame comes out of the filters {self.filters}")
-        self._coming = chain([picture], pictures)
-        self.info = self._describe(first, picture.frame)
-
-    def _compare_tags(self, first: VideoFrame) -> None:
-        found = contradiction(self._reader.tags, frame_colour(first, Colour()), self._config.input)
-        if found is not None:
-            self._note(found, level=logging.WARNING)
-
-    def _choose_steps(self) -> list[Step]:
-        steps: list[Step] = []
-        config = self._config
-        if config.fields is not None:
-            steps += self._look_at_fields(config.fields)
-        if config.crop:
-            steps += self._cropping(combed=not steps and self._is_combed)
-        if config.filters:
-            steps += parse_chain(config.filters)
-        return steps
-
-    def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
-        wanted = _EXAMINED_FRAMES
-        if self._config.frames is not None:
-            wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
-        frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
-        alike = takewhile(lambda f: (f.width, f.height, f.format.name) == self._layout, frames)
-        self.fields = examine(list(alike), self._reader.rate)
-        steps, notes = field_steps(self.name, self.fields, self._config.input.field_order, config)
-        self._note(*notes)
-        return steps
-
-    @property
-    def _is_combed(self) -> bool:
-        return self.fields is not None and self.fields.kind != "progressive"
-
-    def _cropping(self, *, combed: bool) -> list[Step]:
-        """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
-        top, bottom, left, right = self._reader.cropping
-        width, height, _ = self._layout
-        if not (top or bottom or left or right) or left + right >= width or top + bottom >= height:
-            return []
-        across = 1 << self._native.chroma_w
-        down = (1 << self._native.chroma_h) * (2 if combed else 1)
-        x, y = left - left % across, top - top % down
-        columns = -(-(width - right) // across) * across - x
-        rows = -(-(height - bottom) // down) * down - y
-        self._note(
-            f"the container's cropping is applied: {width}x{height} becomes {columns}x{rows}"
-            " (--no-crop keeps all)"
-        )
-        return [("crop", f"w={columns}:h={rows}:x={x}:y={y}:exact=1")]
-
-    def _geometry(self) -> Geometry:
-        width, height, _ = self._layout
-        return Geometry(
-            width=width, height=height, sar=self._config.input.sar or self._reader.sar,
-            time_base=self._reader.time_base, rate=self._reader.rate,
-        )  # fmt: skip
-
-    def _describe(self, first: VideoFrame, picture: VideoFrame) -> VideoInfo:
+    def _describe(self) -> VideoInfo:
         """The stream, from its first frame and the first that comes out of the filters."""
-        reader, shape = self._reader, self._geometry()
-        format = self._native
-        if self._chain is not None:
-            shape = self._chain.result
-            format = self._native_format(picture)
+        reader, stage, shape = self._reader, self._stage, self._stage.shape
         rate = shape.rate or reader.rate
         frames, duration = self._expected(rate)
-        hdr, lost = reader.hdr(first)
+        hdr, lost = reader.hdr(stage.first)
         self._note(*lost, level=logging.WARNING)
         return VideoInfo(
-            width=picture.width, height=picture.height, format=format,
-            colour=self._colour_of(picture, format), time_base=shape.time_base, rate=rate,
-            frames=frames, duration=duration, sar=shape.sar,
-            display_matrix=reader.display_matrix(first), field_order=self._field_order(first),
+            width=shape.width, height=shape.height, format=stage.format,
+            colour=stage.colour_of(stage.first_picture),
+            time_base=shape.time_base, rate=rate, frames=frames, duration=duration, sar=shape.sar,
+            display_matrix=reader.display_matrix(stage.first), field_order=self._field_order(),
             hdr=hdr, codec=reader.codec,
         )  # fmt: skip
 
-    def _field_order(self, first: VideoFrame) -> FieldOrder:
+    def _field_order(self) -> FieldOrder:
         """Of the frames that are handed on."""
         fields, stated = self._config.fields, self._config.input.field_order
         if fields is not None and (fields.deinterlace or fields.ivtc):
             return FieldOrder.PROGRESSIVE
         if stated is not None:
             return stated
-        tagged = self._reader.field_order(first)
-        if tagged or self.fields is None or not self._is_combed:
+        stage = self._stage
+        tagged = self._reader.field_order(stage.first)
+        if tagged or stage.fields is None or not stage.is_combed:
             return tagged
-        return self.fields.order
-
-    def _native_format(self, frame: VideoFrame) -> PixelFormat:
-        try:
-            format = native_format(frame)
-        except UnsupportedFormatError as error:
-            raise UnsupportedFormatError(f"{self.name}: {error}") from error
-        if format.name != frame.format.name:
-            self._note(f"pixel format {frame.format.name} is converted to {format.name}")
-        return format
+        return stage.fields.order
 
     def _expected(self, rate: Fraction) -> tuple[int | None, Fraction | None]:
         """Frames and seconds to come out, as far as the container says."""
@@ -336,40 +235,15 @@ class PyAVSource:
                 self.notes.append(line)
                 _log.log(level, "%s: %s", Path(self.name).name, line)
 
-    # Pictures
-
-    def _pictures(self) -> Iterator[_Picture]:
-        """What comes out of the filters, counted from the start of the trim."""
-        base = self._reader.time_base
-        while (timed := self._reader.next()) is not None:
-            self._taken.append(timed)
-            pts = timed.pts - self._reader.shift
-            if self._chain is None:
-                yield self._picture(timed.frame, pts, base)
-            else:
-                frame = self._prepared(timed.frame)
-                frame.pts, frame.time_base = pts, base
-                yield from self._out_of_chain(frame)
-        if self._chain is not None:
-            yield from self._out_of_chain(None)
-
-    def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[_Picture]:
-        assert self._chain is not None
-        for out in self._chain.push(frame):
-            pts, _ = self._timeline.place(out.pts, None, out.duration)
-            yield self._picture(out, pts, self._chain.result.time_base)
-
-    def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> _Picture:
-        taken, self._taken = self._taken, []
-        return _Picture(frame, pts, time_base, taken)
+    # Frames
 
     def _run(self) -> Iterator[Frame]:
         self._reader.relay.start()
         if self._companion is not None:
             self._companion.start()
-        current: _Picture | None = None
+        current: Picture | None = None
         wanted, stopped = self._config.frames, False
-        for coming in self._coming:
+        for coming in self._stage:
             if current is not None:
                 yield self._finish(current, coming.pts - current.pts)
             current = None
@@ -377,7 +251,7 @@ class PyAVSource:
                 break
             current = coming
         if current is not None:
-            yield self._finish(current, self._last_duration())
+            yield self._finish(current, self._stage.last_duration())
         self._reader.finish(self.report, self._finished_at if stopped else None)
         if self._companion is not None:
             self._companion.finish(self._ended, stopped=stopped)
@@ -386,12 +260,7 @@ class PyAVSource:
         if self._reader.broken and not stopped:
             raise TruncatedError(f"{self.name}: {self._reader.broken}")
 
-    def _last_duration(self) -> int:
-        if self._chain is None:
-            return self._reader.last_duration()
-        return self._timeline.last_duration()
-
-    def _finish(self, picture: _Picture, duration: int) -> Frame:
+    def _finish(self, picture: Picture, duration: int) -> Frame:
         """Count a picture and make what is handed out."""
         info = self.info
         self._count(picture.taken)
@@ -400,8 +269,8 @@ class PyAVSource:
         self._reader.relay.release(self._finished_at)
         if self._companion is not None:
             self._companion.advance(end)
-        frame = self._promised(picture.frame)
-        colour = self._colour_of(picture.frame, info.format)
+        frame = self._stage.promised(picture.frame)
+        colour = self._stage.colour_of(picture.frame)
         self.report.retagged_frames += colour != info.colour
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,
@@ -433,56 +302,3 @@ class PyAVSource:
         fields = self._config.fields
         second = fields is not None and fields.field_rate and self.report.frames % 2 == 0
         return frame if SideDataType.A53_CC in frame.side_data and not second else None
-
-    def _prepared(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` as the filters get all of them: alike, and with complete tags."""
-        return self._colours.tag(self._conform(frame))
-
-    def _conform(self, frame: VideoFrame) -> VideoFrame:
-        """``frame`` in the size of the first one and in a pixel format that is handed on."""
-        width, height, name = self._layout
-        same = (frame.width, frame.height) == (width, height)
-        if not (same and same_layout(frame.format.name, name)):
-            self.report.reformatted_frames += 1
-        if same and same_layout(frame.format.name, self._native.name):
-            return frame
-        matrix = self._colours.of(frame).matrix
-        return convert(frame, self._native, width, height, matrix=matrix)
-
-    def _promised(self, frame: VideoFrame) -> VideoFrame:
-        """A picture in the size and pixel format of ``info``.
-
-        Raises:
-            SourceError: filters change the size in mid-stream.
-        """
-        if self._chain is None:
-            return self._conform(frame)
-        info = self.info
-        if (frame.width, frame.height) != (info.width, info.height):
-            raise SourceError(
-                f"{self.name}: filter {self.filters} changes the size in mid-stream, from"
-                f" {info.width}x{info.height} to {frame.width}x{frame.height}: add a scale to it"
-            )
-        if same_layout(frame.format.name, info.format.name):
-            return frame
-        matrix = self._colours.of_filtered(frame, info.format).matrix
-        return convert(frame, info.format, info.width, info.height, matrix=matrix)
-
-    def _colour_of(self, frame: VideoFrame, format: PixelFormat) -> Colour:
-        """How a picture is to be read; guesses are noted once."""
-        filtered = self._chain is not None
-        colours = self._colours
-        colour = colours.of_filtered(frame, format) if filtered else colours.of(frame)
-        self._note(*colours.guesses)
-        return colour
-
-
-@dataclass(slots=True)
-class _Picture:
-    """What comes out of the filters, and which decoded frames went in for it."""
-
-    frame: VideoFrame
-    pts: int
-    """Counted from the start of the trim."""
-    time_base: Fraction
-    taken: list[Timed]

@@ -1,0 +1,254 @@
+"""Pictures on their way from a reader: made alike, filtered, their colour completed."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain, takewhile
+from typing import Protocol
+
+from av.video.frame import VideoFrame
+
+from vsr.config import FieldsConfig
+from vsr.errors import SourceError, UnsupportedFormatError
+from vsr.frame import Colour, PixelFormat
+from vsr.sources.colours import FrameColours, contradiction
+from vsr.sources.describe import frame_colour
+from vsr.sources.fields import Fields, examine, field_steps
+from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
+from vsr.sources.planes import convert, native_format, same_layout
+from vsr.sources.reader import Timed
+from vsr.sources.readers import Reader, SourceConfig
+from vsr.sources.report import SourceReport
+from vsr.sources.timestamps import Timeline
+
+__all__ = ["Picture", "PictureStage"]
+
+_EXAMINED_FRAMES = 100
+_EXAMINED_BYTES = 256 << 20
+_FEWEST_EXAMINED = 32
+"""Even if fewer frames are wanted, so that a trial says what the whole run would."""
+
+
+class Note(Protocol):
+    """Takes lines for the log and the record."""
+
+    def __call__(self, *lines: str, level: int = logging.INFO) -> None: ...
+
+
+@dataclass(slots=True)
+class Picture:
+    """What comes out of the filters, and which decoded frames went in for it."""
+
+    frame: VideoFrame
+    pts: int
+    """Counted from the start of the trim."""
+    time_base: Fraction
+    taken: list[Timed]
+
+
+class PictureStage:
+    """What a reader decodes, of the size and format of its first frame, through the filters.
+
+    Args:
+        reader: where the frames come from.
+        config: what is done to them.
+        report: where frames that had to be converted are counted.
+        note: takes a line for each decision.
+
+    Attributes:
+        first: the first decoded frame.
+        tags: colour as the input declares it, or the user does.
+        fields: what was seen of interlacing in the first frames; None if nobody looked.
+        filters: the chain that the pictures go through, as libavfilter writes it; may be empty.
+        shape: size, aspect ratio and clock of what comes out.
+        format: pixel format of what comes out, once :meth:`pictures` has been begun.
+
+    Raises:
+        ConfigError: the frames are interlaced and nothing was chosen to be done, or a filter is
+            refused.
+        SourceError: no frame comes out of the filters.
+    """
+
+    def __init__(
+        self, reader: Reader, config: SourceConfig, report: SourceReport, note: Note
+    ) -> None:
+        self._reader, self._config, self._report, self._note = reader, config, report, note
+        self._taken: list[Timed] = []
+        self._chain: FilterChain | None = None
+        self.fields: Fields | None = None
+        self.filters = ""
+        self.first = first = reader.peek(1, 1)[0].frame
+        self._layout = (first.width, first.height, first.format.name)
+        self._native = self._native_format(first)
+        self._colours = FrameColours(reader, config.input, first, self._native)
+        self.tags = self._colours.declared(first)
+        self._compare_tags()
+        self.shape = self._geometry()
+        if steps := self._choose_steps():
+            self._set_up_chain(steps)
+        pictures = self._run()
+        if (picture := next(pictures, None)) is None:
+            raise SourceError(f"{reader.name}: no frame comes out of the filters {self.filters}")
+        self.format = self._native if self._chain is None else self._native_format(picture.frame)
+        self.first_picture = frame = picture.frame
+        self.shape = replace(self.shape, width=frame.width, height=frame.height)
+        self._pictures = chain([picture], pictures)
+
+    @property
+    def is_combed(self) -> bool:
+        """Whether the first frames looked like fields."""
+        return self.fields is not None and self.fields.kind != "progressive"
+
+    def __iter__(self) -> Iterator[Picture]:
+        return self._pictures
+
+    def last_duration(self) -> int:
+        """Duration of the last picture, in units of ``shape.time_base``."""
+        if self._chain is None:
+            return self._reader.last_duration()
+        return self._timeline.last_duration()
+
+    def promised(self, frame: VideoFrame) -> VideoFrame:
+        """A picture in the size of ``shape`` and in ``format``.
+
+        Raises:
+            SourceError: filters change the size in mid-stream.
+        """
+        if self._chain is None:
+            return self._conform(frame)
+        shape, format = self.shape, self.format
+        if (frame.width, frame.height) != (shape.width, shape.height):
+            raise SourceError(
+                f"{self._reader.name}: filter {self.filters} changes the size in mid-stream, from"
+                f" {shape.width}x{shape.height} to {frame.width}x{frame.height}: add a scale to it"
+            )
+        if same_layout(frame.format.name, format.name):
+            return frame
+        matrix = self._colours.of_filtered(frame, format).matrix
+        return convert(frame, format, shape.width, shape.height, matrix=matrix)
+
+    def colour_of(self, frame: VideoFrame) -> Colour:
+        """How a picture is to be read; guesses are noted once."""
+        filtered = self._chain is not None
+        colours = self._colours
+        colour = colours.of_filtered(frame, self.format) if filtered else colours.of(frame)
+        self._note(*colours.guesses)
+        return colour
+
+    # Before the first frame
+
+    def _set_up_chain(self, steps: list[Step]) -> None:
+        self._chain = FilterChain(steps, self._prepared(self.first), self.shape)
+        self.shape = shape = self._chain.result
+        spacing = 1 / ((shape.rate or self._reader.rate) * shape.time_base)
+        self._timeline = Timeline(round(spacing))
+        self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
+
+    def _compare_tags(self) -> None:
+        found = contradiction(
+            self._reader.tags, frame_colour(self.first, Colour()), self._config.input
+        )
+        if found is not None:
+            self._note(found, level=logging.WARNING)
+
+    def _choose_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        config = self._config
+        if config.fields is not None:
+            steps += self._look_at_fields(config.fields)
+        if config.crop:
+            steps += self._cropping(combed=not steps and self.is_combed)
+        if config.filters:
+            steps += parse_chain(config.filters)
+        return steps
+
+    def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
+        wanted = _EXAMINED_FRAMES
+        if self._config.frames is not None:
+            wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
+        frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
+        alike = takewhile(lambda f: (f.width, f.height, f.format.name) == self._layout, frames)
+        self.fields = examine(list(alike), self._reader.rate)
+        steps, notes = field_steps(
+            self._reader.name, self.fields, self._config.input.field_order, config
+        )
+        self._note(*notes)
+        return steps
+
+    def _cropping(self, *, combed: bool) -> list[Step]:
+        """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
+        top, bottom, left, right = self._reader.cropping
+        width, height, _ = self._layout
+        if not (top or bottom or left or right) or left + right >= width or top + bottom >= height:
+            return []
+        across = 1 << self._native.chroma_w
+        down = (1 << self._native.chroma_h) * (2 if combed else 1)
+        x, y = left - left % across, top - top % down
+        columns = -(-(width - right) // across) * across - x
+        rows = -(-(height - bottom) // down) * down - y
+        self._note(
+            f"the container's cropping is applied: {width}x{height} becomes {columns}x{rows}"
+            " (--no-crop keeps all)"
+        )
+        return [("crop", f"w={columns}:h={rows}:x={x}:y={y}:exact=1")]
+
+    def _geometry(self) -> Geometry:
+        width, height, _ = self._layout
+        return Geometry(
+            width=width, height=height, sar=self._config.input.sar or self._reader.sar,
+            time_base=self._reader.time_base, rate=self._reader.rate,
+        )  # fmt: skip
+
+    def _native_format(self, frame: VideoFrame) -> PixelFormat:
+        try:
+            format = native_format(frame)
+        except UnsupportedFormatError as error:
+            raise UnsupportedFormatError(f"{self._reader.name}: {error}") from error
+        if format.name != frame.format.name:
+            self._note(f"pixel format {frame.format.name} is converted to {format.name}")
+        return format
+
+    # Pictures
+
+    def _run(self) -> Iterator[Picture]:
+        """What comes out of the filters, counted from the start of the trim."""
+        base = self._reader.time_base
+        while (timed := self._reader.next()) is not None:
+            self._taken.append(timed)
+            pts = timed.pts - self._reader.shift
+            if self._chain is None:
+                yield self._picture(timed.frame, pts, base)
+            else:
+                frame = self._prepared(timed.frame)
+                frame.pts, frame.time_base = pts, base
+                yield from self._out_of_chain(frame)
+        if self._chain is not None:
+            yield from self._out_of_chain(None)
+
+    def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[Picture]:
+        assert self._chain is not None
+        for out in self._chain.push(frame):
+            pts, _ = self._timeline.place(out.pts, None, out.duration)
+            yield self._picture(out, pts, self._chain.result.time_base)
+
+    def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> Picture:
+        taken, self._taken = self._taken, []
+        return Picture(frame, pts, time_base, taken)
+
+    def _prepared(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` as the filters get all of them: alike, and with complete tags."""
+        return self._colours.tag(self._conform(frame))
+
+    def _conform(self, frame: VideoFrame) -> VideoFrame:
+        """``frame`` in the size of the first one and in a pixel format that is handed on."""
+        width, height, name = self._layout
+        same = (frame.width, frame.height) == (width, height)
+        if not (same and same_layout(frame.format.name, name)):
+            self._report.reformatted_frames += 1
+        if same and same_layout(frame.format.name, self._native.name):
+            return frame
+        matrix = self._colours.of(frame).matrix
+        return convert(frame, self._native, width, height, matrix=matrix)
