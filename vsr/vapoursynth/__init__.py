@@ -45,7 +45,7 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
     clip: VideoNode,
     model: str = "span",
     *,
-    scale: Fraction | float | None = None,
+    scale: Fraction | float | str | None = None,
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
     variant: str | None = None,
@@ -72,7 +72,8 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
         clip: YUV (any subsampling), RGB or gray of 8 to 16 bits, or floating point of 16 or 32; of
             one size and format, and progressive.
         model: a name from ``vsr-upscale --list-models``.
-        scale: enlargement; None takes the smallest that the model offers above 1.
+        scale: enlargement; None takes the smallest that the model offers above 1. A string will
+            do, as vspipe's arguments are.
         size: final (width, height), by a last Lanczos resize unless the network renders any size.
         weights: a .safetensors or .pth file to use instead of ``model``.
         variant: which variant of its architecture ``weights`` is, where nothing else tells.
@@ -127,7 +128,7 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
 # What was asked for.
 
 
-def _scale(scale: Fraction | float | None) -> Fraction | int | None:
+def _scale(scale: Fraction | float | str | None) -> Fraction | int | None:
     """``scale`` as the number that was typed, an integer if it is whole."""
     if scale is None:
         return None
