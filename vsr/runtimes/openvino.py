@@ -4,6 +4,8 @@ A network that has a ``trunk`` (:class:`vsr.networks.Trunk`) keeps its ends in P
 in bf16 the picture itself would be no finer than 8 bits. Others are converted whole.
 """
 
+import importlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -69,9 +71,7 @@ class _Compiled:
     def __init__(
         self, piece: Callable[[Tensor], Tensor], sample: Tensor, options: dict[str, Any]
     ) -> None:
-        import openvino
-
-        self._openvino, self._options = openvino, options
+        self._openvino, self._options = _load(), options
         self._lock = threading.Lock()  # there is one request for a geometry, and one model
         self._model = _convert(piece, sample)
         self._requests = lru_cache(maxsize=_GEOMETRIES)(self._compile)
@@ -91,10 +91,27 @@ class _Compiled:
         return compiled.create_infer_request()
 
 
+def _load() -> Any:  # noqa: ANN401 - the module
+    """OpenVINO, without its reports of use: importing it would fork a process that sends one.
+
+    Forking a process that has threads can leave the child waiting for ever; and a program that
+    sends nothing by itself is what people expect here.
+    """
+    reports = "openvino_telemetry"
+    muted = reports not in sys.modules
+    if muted:
+        sys.modules[reports] = cast(Any, None)  # what is None cannot be imported: a stub is used
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if muted:
+            del sys.modules[reports]
+
+
 def _convert(piece: Callable[[Tensor], Tensor], sample: Tensor) -> Any:  # noqa: ANN401 - a Model
     """``piece`` as OpenVINO's model, through its reader of traced modules.
 
-    ``openvino.convert_model`` would do the same, and report the use of it to its makers.
+    ``openvino.convert_model`` would do the same, and send a report of it.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
