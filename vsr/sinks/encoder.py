@@ -7,6 +7,7 @@ from typing import Any, cast
 import av
 from av.codec.context import Flags
 from av.container import OutputContainer
+from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -18,7 +19,7 @@ from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
 from vsr.sinks.side_data import template
 
-__all__ = ["Encoder", "open_encoder"]
+__all__ = ["Encoder", "open_context", "open_encoder", "writes_captions"]
 
 _GLOBAL_HEADER = cast(int, FormatFlags.global_header.value)
 # What a muxer wants to know of an encoder that is open.
@@ -42,7 +43,7 @@ class Encoder:
     @property
     def writes_captions(self) -> bool:
         """Whether closed captions (CTA-708 in ATSC A/53) of the pictures reach the bitstream."""
-        return _writes_captions(self.context.codec.name)
+        return writes_captions(self.context.codec.name)
 
     def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
         """The packets that are ready after ``picture``; None asks for all that are left."""
@@ -61,7 +62,8 @@ class Encoder:
 
 
 @lru_cache
-def _writes_captions(codec: str) -> bool:
+def writes_captions(codec: str) -> bool:
+    """Whether FFmpeg's encoder ``codec`` writes closed captions of its pictures."""
     options = av.Codec(codec, "w").create("video").supported_options.private
     return any(option.name == "a53cc" for option in options)
 
@@ -95,10 +97,7 @@ def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo
 def _with_metadata(
     container: OutputContainer, encoding: Encoding, info: VideoInfo, hdr: HdrMetadata
 ) -> Encoder:
-    context = _standalone(encoding, info)
-    if container.format.flags & _GLOBAL_HEADER:
-        context.flags |= Flags.global_header
-    context.open()
+    context = open_context(encoding, info)
     with template(context.codec.canonical_name, hdr) as model:
         stream = container.add_stream_from_template(model, opaque=True)
     for name in _KNOWN_TO_MUXERS:
@@ -109,8 +108,13 @@ def _with_metadata(
     return Encoder(stream, context)
 
 
-def _standalone(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
-    """An encoder that belongs to no stream, set up as PyAV does it for a stream's."""
+def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
+    """An open encoder that belongs to no stream, set up as PyAV does it for a stream's.
+
+    Args:
+        encoding: container, codec, pixel format, colour tags and options.
+        info: facts about the *output*.
+    """
     context = av.CodecContext.create(encoding.codec, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = info.width, info.height
@@ -120,4 +124,7 @@ def _standalone(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
     context.bit_rate, context.bit_rate_tolerance = 0, 128_000
     context.options = dict(encoding.options)
     configure(context, encoding, info)
+    if ContainerFormat(encoding.muxer, "w").flags & _GLOBAL_HEADER:
+        context.flags |= Flags.global_header
+    context.open()
     return context

@@ -1,5 +1,6 @@
 """Frames as FFmpeg's pictures, for an encoder."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch.utils.dlpack
@@ -7,11 +8,59 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from torch import Tensor
 
+from vsr.encoding import Encoding
 from vsr.frame import Frame
+from vsr.sinks.clock import EncoderClock
 
-__all__ = ["wrap", "wrap_with_captions"]
+__all__ = ["PictureMaker", "wrap", "wrap_with_captions"]
 
 _FAST = Interpolation.POINT
+
+
+class PictureMaker:
+    """Makes of each frame what an encoder takes: colour tags, time, closed captions.
+
+    Args:
+        encoding: Colour tags and codec.
+        clock: Gives the frames their times.
+        captions: Whether the encoder writes closed captions.
+        warn: Takes the line that says so if it does not, and there are some.
+    """
+
+    def __init__(
+        self, encoding: Encoding, clock: EncoderClock, *, captions: bool,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._encoding, self._clock = encoding, clock
+        self._captions, self._warn = captions, warn
+        self._captions_lost = False
+
+    def make(self, frame: Frame) -> VideoFrame:
+        """``frame`` as FFmpeg's, sharing its memory where that is possible.
+
+        Raises:
+            ValueError: it comes after a later one.
+        """
+        picture = self._with_captions(frame)
+        colour = self._encoding.colour
+        picture.color_range = colour.range
+        picture.colorspace = colour.matrix
+        picture.color_primaries = colour.primaries
+        picture.color_trc = colour.transfer
+        picture.chroma_location = colour.siting
+        picture.pts, picture.duration = self._clock.mark(frame.pts, frame.duration, frame.time_base)
+        picture.time_base = self._clock.base
+        return picture
+
+    def _with_captions(self, frame: Frame) -> VideoFrame:
+        if frame.captions is None:
+            return wrap(frame)
+        if self._captions:
+            return wrap_with_captions(frame, frame.captions)
+        if not self._captions_lost:
+            self._captions_lost = True
+            self._warn(f"closed captions are lost: {self._encoding.codec} writes none")
+        return wrap(frame)
 
 
 def wrap(frame: Frame) -> VideoFrame:

@@ -1,0 +1,220 @@
+"""A container that is being written: the picture's packets, and the other streams beside them."""
+
+import logging
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from vsr.encoding import Encoding, encoder_time_base
+from vsr.frame import VideoInfo
+from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
+from vsr.sinks.clock import EncoderClock
+from vsr.sinks.copier import StreamCopier
+from vsr.sinks.destination import Destination
+from vsr.sinks.encoder import Encoder, open_encoder
+from vsr.streams import StreamSource
+
+__all__ = ["MediaOutput"]
+
+logger = logging.getLogger(__name__)
+
+_BUFFER_BYTES = 1 << 18  # written to a pipe at once
+_HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
+
+
+class MediaOutput:
+    """Writes packets of a picture, whoever encodes them, and of other streams to a destination.
+
+    The constructor opens an encoder, because a stream's headers come from one, and writes the head.
+    :meth:`complete` ends the file, which its destination may then publish.
+
+    Args:
+        destination: Where it goes; discarded on errors.
+        encoding: Container, codec and options.
+        info: Facts about the *output*.
+        source: Where the other streams come from; None writes the picture alone.
+
+    Attributes:
+        notes: One line for everything that was lost or repaired; complete when the output is.
+        clock: Times of the frames; each is marked before its packet is muxed.
+        encoder: Encodes pictures for the stream.
+        closed: Whether it is complete, or has been aborted.
+
+    Raises:
+        SinkError: FFmpeg refuses the combination of streams.
+        ReaderGone: nobody reads the pipe.
+    """
+
+    encoder: Encoder
+
+    def __init__(
+        self,
+        destination: Destination,
+        encoding: Encoding,
+        info: VideoInfo,
+        *,
+        source: StreamSource | None,
+    ) -> None:
+        self.notes: list[str] = []
+        self.clock = EncoderClock(encoder_time_base(encoding, info))
+        self.closed = False
+        self._encoding, self._info = encoding, info
+        self._destination = destination
+        self._held: Packet[Any] | None = None
+        self._first_dts: int | None = None
+        self._copier: StreamCopier | None = None
+        if source is not None:
+            fragmented = encoding.fragmented
+            self._copier = StreamCopier(source, encoding.muxer, fragmented=fragmented)
+        self._patched: PatchedOutput | None = None
+        try:
+            with destination.errors():
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+
+    def mux(self, packets: "Iterable[Packet[Any]]") -> None:
+        """Mux what precedes the last packet; that one waits, as its duration may change."""
+        for packet in packets:
+            packet.stream = self._stream
+            packet.duration = self.clock.duration(packet)  # SVT-AV1 forgets it
+            if self._first_dts is None:
+                self._first_dts = packet.dts
+            if self._held is not None:
+                self._container.mux_one(self._held)
+            self._held = packet
+
+    def mux_others(self) -> None:
+        """Mux the packets of the other streams that their source has delivered so far."""
+        if self._copier is not None:
+            self._copier.mux(self._container)
+
+    def complete(self, last: "Iterable[Packet[Any]]") -> None:
+        """Mux the ``last`` packets and close the container, still under its temporary name.
+
+        Raises:
+            SinkError: writing failed; nothing is left.
+            ReaderGone: nobody reads the pipe.
+        """
+        if self.closed:
+            raise ValueError("the sink has been closed")
+        try:
+            with self._destination.errors():
+                self._end(last)
+        except BaseException:
+            self.abort()
+            raise
+        self.closed = True
+        if self.clock.moved:
+            rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self.clock.base} s"
+            self.warn(f"{self.clock.moved} timestamps were rounded: {rate}")
+
+    def abort(self) -> None:
+        """Delete what has been written; harmless when it is complete."""
+        if self.closed:
+            return
+        self.closed = True
+        self._held = None
+        self._destination.discard()
+        if hasattr(self, "_container"):
+            with suppress(av.FFmpegError, OSError, ValueError, RuntimeError):
+                self._container.close()
+        self._destination.discard()
+
+    def warn(self, note: str) -> None:
+        """Add a line to :attr:`notes`, and to the log."""
+        self.notes.append(note)
+        logger.warning("%s", note)
+
+    def _open(self) -> None:
+        self._container = self._open_container()
+        if self._copier is None:
+            self._stream = self._add_video()
+        else:
+            self._stream = self._copier.add_streams(
+                self._container, self._add_video, self._info.duration
+            )
+            self.notes += self._copier.notes
+            self._copier.notes = self.notes
+        if self._patched is not None and self._info.sar is not None:
+            self._patched.place = self._place(self._info.sar)
+        self._check_aspect_ratio()
+        self._container.start_encoding()
+
+    def _open_container(self) -> OutputContainer:
+        file, muxer = self._destination.file, self._encoding.muxer
+        options = dict(self._encoding.muxer_options)
+        if self._copier is not None:
+            options = self._copier.container_options(options)
+        if file is not None:
+            # With the protocol spelled out, a colon in the name starts no protocol.
+            return av.open(f"file:{file}", "w", format=muxer, options=options)
+        self._patched = PatchedOutput(self._destination.open())
+        return av.open(self._patched, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
+
+    def _add_video(self) -> VideoStream:
+        self.encoder = open_encoder(self._container, self._encoding, self._info)
+        stream = self.encoder.stream
+        matrix = self._info.display_matrix
+        if matrix is not None and self._encoding.muxer in _HOLD_ROTATION:
+            stream.set_display_matrix(struct.unpack("<9i", matrix))
+        elif matrix is not None:
+            self.warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")
+        return stream
+
+    def _end(self, last: "Iterable[Packet[Any]]") -> None:
+        """Flush everything and close."""
+        self.mux(last)
+        self._mux_held()
+        if self._copier is not None:
+            self._copier.finish(self._container)
+        place = self._place(self._info.sar) if self._info.sar is not None else None
+        self._container.close()
+        self._store_aspect_ratio(place)
+
+    def _mux_held(self) -> None:
+        last, self._held = self._held, None
+        if last is None:
+            return
+        if self._encoding.muxer in ("mp4", "mov") and last.dts is not None:
+            assert self._first_dts is not None
+            last.duration = max(1, self.clock.length - (last.dts - self._first_dts))
+        self._container.mux_one(last)
+
+    # -- The aspect ratio --------------------------------------------------------------------------
+
+    def _check_aspect_ratio(self) -> None:
+        sar, muxer = self._info.sar, self._encoding.muxer
+        codec = self._stream.codec_context.codec.canonical_name
+        if (
+            sar is not None
+            and muxer == "mpegts"
+            and not (says_exactly(codec, self._info.width, self._info.height, sar))
+        ):
+            self.warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
+
+    def _place(self, sar: Fraction) -> Place:
+        before = list(self._container.streams)[: self._stream.index]
+        track = 1 + sum(stream.type != "attachment" for stream in before)
+        return Place(self._encoding.muxer, self._stream.index, track, sar)
+
+    def _store_aspect_ratio(self, place: Place | None) -> None:
+        problem = None
+        if self._patched is not None:
+            self._patched.finish()
+            problem = self._patched.problem
+        elif place is not None and self._destination.file is not None:
+            try:
+                place.set_in_file(self._destination.file)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            self.warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")
