@@ -17,6 +17,7 @@ __all__ = [
     "DECODERS",
     "DEINTERLACERS",
     "DITHERS",
+    "HWACCELS",
     "PIPE",
     "PRECISIONS",
     "RUNTIMES",
@@ -25,6 +26,7 @@ __all__ = [
     "Dither",
     "EncoderConfig",
     "FieldsConfig",
+    "HwAccel",
     "InputConfig",
     "Precision",
     "Runtime",
@@ -37,12 +39,16 @@ Dither = Literal["none", "ordered"]
 Runtime = Literal["auto", "torch", "openvino"]
 Deinterlacer = Literal["bwdif", "yadif"]
 Decoder = Literal["pyav", "bestsource"]
+HwAccel = Literal["none", "auto", "cuda"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "fp16", "bf16")
 DITHERS: tuple[Dither, ...] = ("none", "ordered")
 RUNTIMES: tuple[Runtime, ...] = ("auto", "torch", "openvino")
 DEINTERLACERS: tuple[Deinterlacer, ...] = ("bwdif", "yadif")
 DECODERS: tuple[Decoder, ...] = ("pyav", "bestsource")
+HWACCELS: tuple[HwAccel, ...] = ("none", "auto", "cuda")
+
+_LARGEST_THRESHOLD = 16
 
 PIPE = Path("-")
 """As an input standard input, as an output standard output."""
@@ -193,6 +199,13 @@ class UpscaleConfig:
     """Longest side of a tile in source pixels, halo excluded; None processes whole frames."""
     dither: Dither = "none"
     """Dither when rounding to the output's code values."""
+    reuse_threshold: float = 0.0
+    """A frame that differs from the latest computed one by no more gets its result: the largest
+    mean absolute difference of any block of 16x16 samples, in steps of 8 bits; 0 takes equal
+    frames alone."""
+    hwaccel: HwAccel = "none"
+    """What decodes: ``cuda`` keeps the frames on the GPU, ``auto`` does where the run's device is
+    one."""
     start: Fraction | None = None
     """Skip to this position (seconds from the start of the input)."""
     end: Fraction | None = None
@@ -218,6 +231,11 @@ class UpscaleConfig:
             raise ConfigError(f"tile must be at least 16 pixels, not {self.tile}")
         if self.square and self.size is not None:
             raise ConfigError("--square chooses the size itself: leave out --size, or --square")
+        if not 0 <= self.reuse_threshold <= _LARGEST_THRESHOLD:
+            raise ConfigError(
+                f"--reuse-threshold must be from 0 to {_LARGEST_THRESHOLD}, "
+                f"not {self.reuse_threshold:g}"
+            )
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"frames must be 1 or more, not {self.frames}")
         self._check_choices()
@@ -229,6 +247,7 @@ class UpscaleConfig:
             "runtime": RUNTIMES,
             "dither": DITHERS,
             "decoder": DECODERS,
+            "hwaccel": HWACCELS,
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -16,6 +16,7 @@ __all__ = [
     "choose_dtype",
     "default_tile",
     "describe",
+    "fits",
     "is_out_of_memory",
     "keep_freed_memory",
 ]
@@ -83,6 +84,20 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def fits(device: torch.device, network: Network, height: int, width: int, itemsize: int) -> bool:
+    """Whether memory allows a picture, or several with as many times the ``itemsize``, as a whole.
+
+    Args:
+        device: where the network runs.
+        network: what runs.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        itemsize: bytes of a number in the network's body.
+    """
+    needed = height * width * network.values_per_pixel * itemsize
+    return bool(needed <= _free_memory(device))
 
 
 def default_tile(

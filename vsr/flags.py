@@ -82,6 +82,7 @@ def _upscaling(config: UpscaleConfig) -> Iterator[str]:
         "--size": config.size and _size(config.size), "--device": config.device,
         "--precision": config.precision, "--runtime": config.runtime,
         "--tile": config.tile, "--dither": config.dither,
+        "--reuse-threshold": config.reuse_threshold or None, "--hwaccel": config.hwaccel,
         "-ss": _seconds(config.start), "-to": _seconds(config.end), "--frames": config.frames,
     }  # fmt: skip
     yield from _pairs({key: value for key, value in given.items() if value not in _DEFAULTS})

@@ -142,6 +142,8 @@ class Frame:
     """In ``time_base`` units."""
     corrupt: bool = False
     """The decoder concealed damage in this frame."""
+    repeats: bool = False
+    """The result for the frame before is this one's too, up to time, damage and captions."""
     captions: "VideoFrame | None" = None
     """The decoder's own frame, if it carries closed captions (A53): PyAV can hand such data from
     frame to frame, but not attach it."""

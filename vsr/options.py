@@ -17,6 +17,7 @@ from vsr.config import (
     DECODERS,
     DEINTERLACERS,
     DITHERS,
+    HWACCELS,
     PIPE,
     PRECISIONS,
     RUNTIMES,
@@ -134,6 +135,14 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dither", choices=DITHERS, default=_default("dither"),
         help="how to round to the output's depth (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--hwaccel", choices=HWACCELS, default=_default("hwaccel"),
+        help="cuda: decode on the GPU that upscales; auto: if there is one (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--reuse-threshold", type=float, metavar="T", default=_default("reuse_threshold"),
+        help="give frames that hardly differ one result (default: 0, only those that are equal)",
     )  # fmt: skip
 
 
@@ -326,7 +335,7 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         weights=local_file(options.weights) if options.weights else None, variant=options.variant,
         scale=options.scale, size=options.size, device=options.device,
         precision=options.precision, runtime=options.runtime, tile=options.tile,
-        dither=options.dither,
+        dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
         record=options.record, framemd5=options.framemd5,
         encoder=EncoderConfig(
