@@ -172,9 +172,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             config = make_config(options)
             return _dry_run(config) if options.dry_run else _run(config, options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
         if not isinstance(error, VsrError) and not options.debug:
             message = f"internal error: {_one_line(error)} (--debug shows where)"

@@ -5,10 +5,12 @@
 """
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from vsr.cache import cache_path, how_to_get, trusted_sha256
 from vsr.errors import ConfigError, WeightsError
@@ -45,6 +47,8 @@ class Model:
     architecture: str = ""
     variant: str = ""
     """What the shapes in the file do not tell its network, such as SST's window sizes."""
+    purpose: str = ""
+    """``clean`` or ``video``: what ``--model auto`` takes it for; empty if it never takes it."""
     licence: str = ""
     psnr: float | None = None
     """Set5, dB on luma, measured by ``scripts/evaluate.py`` or its protocol."""
@@ -92,10 +96,12 @@ def expected_sha256(model: Model) -> str:
 
 @cache
 def list_models() -> tuple[Model, ...]:
-    """All models that can be named: those that ship, filters, those that are fetched."""
-    index = tomllib.loads((models_folder() / "index.toml").read_text(encoding="utf-8"))
-    shipped = [Model(**entry) for entry in index.get("model", ())]
-    fetched = [Model(**entry) for entry in index.get("download", ())]
+    """All models that can be named: those that ship, filters, those that are fetched.
+
+    Raises:
+        WeightsError: the index is missing or damaged.
+    """
+    shipped, fetched = _read_index(models_folder() / "index.toml")
     identity = Model(name="identity", family="identity", scale=1, summary="the picture as it is")
     filters = [
         Model(name=f"lanczos-x{scale}", family="lanczos", scale=scale, summary="Lanczos filter")
@@ -103,6 +109,51 @@ def list_models() -> tuple[Model, ...]:
         if scale > 1
     ]
     return (*shipped, identity, *filters, *fetched)
+
+
+def _read_index(path: Path) -> tuple[list[Model], list[Model]]:
+    """Models that ship, and those that are fetched."""
+    try:
+        index = tomllib.loads(path.read_text(encoding="utf-8"))
+        return list(_models(index, "model", "file")), list(_models(index, "download", "source"))
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}; install vsr again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path}: damaged ({reason}); install vsr again") from error
+
+
+def _models(index: dict[str, Any], table: str, place: str) -> Iterator[Model]:
+    """The entries of ``table``, each of which must say its ``place``.
+
+    Raises:
+        ValueError: an entry says something else than it may.
+    """
+    entries = index.get(table, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{table!r} is no list of tables")
+    for entry in entries:
+        _check_entry(entry, place)
+        yield Model(**entry)
+
+
+def _check_entry(entry: dict[str, Any], place: str) -> None:
+    """Whether an entry can be a :class:`Model`.
+
+    Raises:
+        ValueError: a value is missing, unknown or of another type, or leads out of the folder.
+    """
+    known = {field.name for field in fields(Model)} - ({"file", "source"} - {place})
+    numbers: dict[str, tuple[type, ...]] = {"scale": (int,), "psnr": (int, float)}
+    for key, value in entry.items():
+        if key not in known or type(value) not in numbers.get(key, (str,)):
+            raise ValueError(f"{key} = {value!r}")
+    if missing := {"name", "family", "scale", "summary", place} - entry.keys():
+        raise ValueError(f"an entry without {', '.join(sorted(missing))}")
+    if entry["scale"] < 0 or not entry["name"]:
+        raise ValueError(f"an entry {entry['name']!r} of scale {entry['scale']}")
+    if place == "file" and PurePath(entry["file"]).name != entry["file"]:
+        raise ValueError(f"file = {entry['file']!r} is not beside the index")
 
 
 def find_model(name: str, scale: Fraction | int | None) -> Model:

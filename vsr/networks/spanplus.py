@@ -224,7 +224,9 @@ def _infer_end(state: Mapping[str, Tensor], in_channels: int) -> tuple[Upsampler
         return "conv", state["upsampler.weight"].shape[0], 1
     if "upsampler.0.weight" in state:
         return "ps", *shuffle_factors(state["upsampler.0.weight"].shape[0], in_channels)
-    coordinates = state["upsampler.offset.weight"].shape[0]
+    coordinates, channels = state["upsampler.offset.weight"].shape[:2]
+    if channels % _GROUPS:
+        raise ValueError(f"{channels} channels do not fall into {_GROUPS} groups")
     scale = isqrt(coordinates // (2 * _GROUPS))
     if coordinates != 2 * _GROUPS * scale**2:
         raise ValueError(f"{coordinates} coordinates of {_GROUPS} groups fit no integer scale")

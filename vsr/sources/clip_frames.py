@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import FieldOrder, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
-from vsr.sources.props import colour_of, field_order_of
+from vsr.sources.props import colour_of, field_order_of, read_props
 from vsr.sources.script import Clip, telling_line
 
 __all__ = ["ClipFrames", "Made"]
@@ -74,7 +74,7 @@ class ClipFrames:
         frames, index = self._request(first), first
         try:
             while (frame := self._next(frames, index)) is not None:
-                props = dict(frame.props)
+                props = read_props(frame.props)
                 yield Made(self._copy(frame, props), index, props)
                 index += 1
         finally:

@@ -14,7 +14,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrames, Made
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
-from vsr.sources.props import duration_of, field_order_of, hdr_of, sample_aspect_of
+from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
 from vsr.sources.reader import Timed
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
@@ -154,7 +154,7 @@ class ClipReader:
         self._clock, self.rate = self._choose_clock(seen, rate, usual)
         self.time_base = self._clock.time_base
         self._origin = Fraction(0) if rate is not None else self._begin
-        average = Fraction(node.fps) if node.fps and rate is None else self.rate
+        average = (rate_of(node.fps) if rate is None else None) or self.rate
         self.length: Fraction | None = self.count / average
         self.start_time = self._begin + self._start
         self.shift = round((self._origin + self._start) / self.time_base)
@@ -165,7 +165,8 @@ class ClipReader:
     ) -> tuple[Clock, Fraction]:
         if rate is not None:
             return EvenClock(1 / rate), rate
-        clip, claims = self._clip, [Fraction(self._clip.node.fps)] if self._clip.node.fps else []
+        clip, claimed = self._clip, rate_of(self._clip.node.fps)
+        claims = [claimed] if claimed else []
         if clip.times is not None and clip.time_base is not None:
             step = max(1, round(usual / clip.time_base))
             times = [time for time in clip.times[:_EXAMINED] if time is not None]
@@ -232,17 +233,15 @@ class ClipReader:
 
 def _usual_duration(node: Any, seen: list[Made]) -> Fraction | None:  # noqa: ANN401
     """What a frame lasts that does not say, None if nothing says."""
-    if node.fps:
-        return 1 / Fraction(node.fps)
+    if rate := rate_of(node.fps):
+        return 1 / rate
     return next((d for made in seen if (d := duration_of(made.props)) is not None), None)
 
 
 def _is_constant(node: Any, seen: list[Made]) -> bool:  # noqa: ANN401
     """Whether the clip claims a constant rate and its first frames agree."""
-    if not node.fps:
-        return False
-    step = 1 / Fraction(node.fps)
-    return all(duration_of(made.props) in (None, step) for made in seen)
+    rate = rate_of(node.fps)
+    return rate is not None and all(duration_of(m.props) in (None, 1 / rate) for m in seen)
 
 
 def _bytes(frame: VideoFrame) -> int:

@@ -40,6 +40,10 @@ class Decoder:
         stream: the stream; its codec context must not be open yet.
         threads: threads to use; None means one per processor, up to 4.
         reopen: gives a fresh codec context for the same stream.
+
+    Attributes:
+        codec: FFmpeg's name of the codec.
+        errors: packets that could not be decoded.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class Decoder:
         self._context.thread_type = ThreadType.AUTO
         self._context.thread_count = threads or min(_MAX_THREADS, os.cpu_count() or 1)
         self._reopen = reopen
-        self._checker = SliceChecker() if self._context.codec.canonical_name == "ffv1" else None
+        # Asked before the first packet: a context that could not be opened has lost its codec.
+        self.codec = str(self._context.codec.canonical_name)
+        self._checker = SliceChecker() if self.codec == "ffv1" else None
         self.reset()
 
     def reset(self) -> None:
@@ -120,7 +126,7 @@ class Decoder:
             rescued = self._try(context, None)
             context.flush_buffers()
             return rescued + (self._try(context, packet) if packet is not None else [])
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError) as error:  # ValueError: it could not be opened before
             self.errors += 1
             _log.debug("packet at dts %s: %s", packet and packet.dts, error)
             return []
@@ -146,7 +152,7 @@ class Decoder:
         return frame, frame.is_corrupt or frame.pts in self._damaged
 
     def _new_splitter(self) -> BitStreamFilterContext | None:
-        if self._context.codec.canonical_name != "vp9":
+        if self.codec != "vp9":
             return None
         return BitStreamFilterContext("vp9_superframe_split", self._stream)
 

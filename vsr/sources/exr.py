@@ -25,7 +25,7 @@ def is_complete(data: bytes) -> bool:
         place = _TILE_PLACE if version & _FLAG_TILED else _LINE_PLACE
         last = max(chunks) + place
         (size,) = struct.unpack_from("<I", data, last)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):  # no place in a file is beyond 63 bits
         return False
     return min(chunks) > 0 and last + 4 + int(size) <= len(data)
 

@@ -108,7 +108,7 @@ class FileReader:
     @property
     def codec(self) -> str:
         """FFmpeg's name of the codec."""
-        return str(self.stream.codec_context.codec.canonical_name)
+        return self._decoder.codec
 
     @property
     def count(self) -> int | None:

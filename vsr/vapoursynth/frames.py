@@ -14,7 +14,7 @@ from vsr.colour import complete_colour
 from vsr.engine import Target
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
-from vsr.sources.props import sample_aspect_of
+from vsr.sources.props import read_props, sample_aspect_of
 
 __all__ = [
     "VideoFormat",
@@ -81,7 +81,7 @@ def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple
 def write_props(source: VideoFrame, result: VideoFrame, form: PixelFormat, target: Target) -> None:
     """The properties of ``source``, corrected by what has changed."""
     changed = _colour_props(form, target) | _shape_props(source, target)
-    for name, value in source.props.items():
+    for name, value in read_props(source.props).items():
         if name not in _OF_ANOTHER_SIZE and changed.get(name, 0) is not None:
             result.props[name] = value
     for name, number in changed.items():
