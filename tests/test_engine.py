@@ -283,6 +283,18 @@ def test_an_error_in_the_source_comes_through(make_frame: FrameMaker) -> None:
 # Tiles and memory.
 
 
+class Drawing(nn.Module):
+    """Adds what an untrained network makes to a picture enlarged twice: it keeps averages."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = nn.functional.interpolate(x, scale_factor=2) + self.inner(x)
+        return out
+
+
 class Greedy(nn.Module):
     """Enlarges twice, but runs out of memory on pictures of more than ``limit`` pixels."""
 
@@ -303,6 +315,7 @@ def greedy(limit: int) -> tuple[Network, Network, list[int]]:
     """A network, the same with an appetite, and a log of what the second was fed."""
     log: list[int] = []
     modest = small_span()
+    modest = replace(modest, module=Drawing(modest.module))
     return modest, replace(modest, module=Greedy(modest.module, limit, log.append)), log
 
 
