@@ -36,14 +36,16 @@ __all__ = [
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Dither = Literal["none", "ordered"]
-Runtime = Literal["auto", "torch", "openvino"]
+Runtime = Literal["auto", "torch", "compile", "triton", "openvino", "winograd"]
 Deinterlacer = Literal["bwdif", "yadif"]
 Decoder = Literal["pyav", "bestsource"]
 HwAccel = Literal["none", "auto", "cuda"]
 
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "fp16", "bf16")
 DITHERS: tuple[Dither, ...] = ("none", "ordered")
-RUNTIMES: tuple[Runtime, ...] = ("auto", "torch", "openvino")
+RUNTIMES: tuple[Runtime, ...] = (
+    "auto", "torch", "compile", "triton", "openvino", "winograd",
+)  # fmt: skip
 DEINTERLACERS: tuple[Deinterlacer, ...] = ("bwdif", "yadif")
 DECODERS: tuple[Decoder, ...] = ("pyav", "bestsource")
 HWACCELS: tuple[HwAccel, ...] = ("none", "auto", "cuda")
@@ -214,6 +216,11 @@ class UpscaleConfig:
     """Stop after this many frames."""
     overwrite: bool = False
     """Replace an existing output."""
+    resume: bool = False
+    """Go on with the work of an earlier run of the same settings, if there is any."""
+    segment_seconds: float = 10.0
+    """Length of the segments that a file longer than one is written in, so that a run can be gone
+    on with; 0 writes it in one go."""
     record: bool | None = None
     """Write a JSON record of the run beside the output; None means: if the target does."""
     framemd5: bool | None = None
@@ -236,6 +243,8 @@ class UpscaleConfig:
                 f"--reuse-threshold must be from 0 to {_LARGEST_THRESHOLD}, "
                 f"not {self.reuse_threshold:g}"
             )
+        if self.segment_seconds < 0:
+            raise ConfigError(f"--segment-seconds must be 0 or more, not {self.segment_seconds:g}")
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"frames must be 1 or more, not {self.frames}")
         self._check_choices()

@@ -92,6 +92,10 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="the output's: yuv4mpegpipe, nut, matroska, mpegts, mp4, … (- is stdout); null: "
         "discard the result; rawvideo: the input's",
     )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="go on where an earlier run of the same command has stopped, for whatever reason",
+    )  # fmt: skip
     replace = parser.add_mutually_exclusive_group()
     replace.add_argument("-y", dest="overwrite", action="store_true", help="replace the output")
     replace.add_argument(
@@ -102,7 +106,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model", metavar="NAME", default=_default("model"),
-        help="a name from --list-models (default: %(default)s)",
+        help="a name from --list-models, or auto, which looks at the source (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--scale", type=_scale, metavar="N",
@@ -127,7 +131,7 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--runtime", choices=RUNTIMES, default=_default("runtime"),
-        help="what runs the network (default: OpenVINO on a CPU, if installed; else torch)",
+        help="what runs the network (default: what is fastest on the device)",
     )  # fmt: skip
     group.add_argument(
         "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"
@@ -231,6 +235,12 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-e", dest="options", action="append", type=_option, default=[], metavar="KEY=VALUE",
         help="any other encoder option; may be repeated",
+    )  # fmt: skip
+    group.add_argument(
+        "--segment-seconds", type=float, metavar="N",
+        default=_default("segment_seconds"),
+        help="longer films are written in segments of N seconds, for --resume; 0: in one go "
+        "(default: %(default)s)",
     )  # fmt: skip
     group.add_argument("-movflags", metavar="FLAGS", help="of mp4 and mov, e.g. +faststart")
     group.add_argument(
@@ -337,6 +347,7 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         precision=options.precision, runtime=options.runtime, tile=options.tile,
         dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
+        resume=options.resume, segment_seconds=float(options.segment_seconds),
         record=options.record, framemd5=options.framemd5,
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,

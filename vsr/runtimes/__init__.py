@@ -1,6 +1,8 @@
 """How a network is run on a device; every runtime is a callable from pictures to pictures."""
 
 import importlib.util
+import logging
+from collections.abc import Callable
 
 import torch
 
@@ -11,38 +13,116 @@ from vsr.runtimes.eager import EagerRuntime
 
 __all__ = ["EagerRuntime", "make_runtime"]
 
+logger = logging.getLogger(__name__)
+
 
 def make_runtime(
     network: Network, device: torch.device, dtype: torch.dtype, wanted: Runtime = "auto"
 ) -> EagerRuntime:
-    """What runs ``network`` fastest: OpenVINO on a CPU where it is installed, else PyTorch.
+    """What runs ``network`` fastest where it is.
+
+    On a CPU these are our own kernels for the networks that they know (in float32, which is faster
+    there than bf16 by any other means, but for processors with AMX), then OpenVINO where it is
+    installed, then PyTorch. On CUDA what was measured to be faster on that device: our kernels in
+    Triton, or PyTorch.
 
     Args:
         network: what to run.
         device: where.
         dtype: of the network's body.
-        wanted: ``torch`` or ``openvino`` instead of choosing.
+        wanted: the name of one instead of choosing.
 
     Raises:
-        ConfigError: OpenVINO is asked for, and not installed, or does not run this here.
+        ConfigError: the one that is asked for is not installed, or does not run this here.
     """
-    if wanted == "torch":
-        return EagerRuntime(network, device, dtype)
-    if (reason := _why_not_openvino(network, device, dtype)) is None:
-        from vsr.runtimes.openvino import OpenVinoRuntime
+    for name, make in _MAKERS.items():
+        if wanted not in (name, "auto"):
+            continue
+        try:
+            return make(network, device, dtype, wanted == name)
+        except _NotHereError as reason:
+            if wanted == name:
+                raise ConfigError(f"--runtime {name}: {reason}") from reason
+            logger.debug("not through %s: %s", name, reason)
+    raise ConfigError(f"no runtime is called {wanted!r}")
 
-        return OpenVinoRuntime(network, dtype, torch.get_num_threads())
-    if wanted == "openvino":
-        raise ConfigError(f"OpenVINO {reason}")
+
+class _NotHereError(Exception):
+    """Why a runtime does not run something."""
+
+
+def _winograd(
+    network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
+) -> EagerRuntime:
+    from vsr.runtimes.winograd import WinogradRuntime, runs
+    from vsr.winograd import CompilerError
+
+    if device.type != "cpu":
+        raise _NotHereError(f"the kernels are for a CPU, not for {device}")
+    if not runs(network):
+        raise _NotHereError(f"the kernels do not know {network.name}, only SPAN and SPAN-F")
+    if dtype == torch.float16:
+        raise _NotHereError("the kernels compute in fp32, not in fp16")
+    if not by_name and torch.cpu._is_amx_tile_supported():
+        raise _NotHereError("this processor's AMX computes faster in bf16")
+    try:
+        return WinogradRuntime(network, torch.get_num_threads())
+    except (CompilerError, ValueError) as error:
+        raise _NotHereError(str(error)) from error
+
+
+def _openvino(
+    network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
+) -> EagerRuntime:
+    if device.type != "cpu":
+        raise _NotHereError(f"OpenVINO runs on a CPU, not on {device}")
+    if importlib.util.find_spec("openvino") is None:
+        raise _NotHereError("OpenVINO is not installed: pip install 'vsr[cpu]'")
+    plain = network.grid == 1 and network.multiple == 1 and network.scale > 1 and network.body
+    if not plain or network.noise is not None:
+        raise _NotHereError(
+            f"OpenVINO does not run {network.name}: only networks of plain convolutions"
+        )
+    if dtype == torch.float16:
+        raise _NotHereError("OpenVINO computes in bf16 or fp32, not in fp16")
+    from vsr.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(network, dtype, torch.get_num_threads())
+
+
+def _triton(
+    network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
+) -> EagerRuntime:
+    if importlib.util.find_spec("triton") is None:
+        raise _NotHereError("Triton is not installed: pip install triton")
+    from vsr.runtimes.triton import TritonRuntime, is_fastest, why_not_here
+
+    if reason := why_not_here(network, device, dtype):
+        raise _NotHereError(reason)
+    runtime = TritonRuntime(network, device, dtype)
+    if not by_name and not is_fastest(runtime, EagerRuntime(network, device, dtype)):
+        raise _NotHereError("PyTorch was measured to be faster on this device")
+    return runtime
+
+
+def _compile(
+    network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
+) -> EagerRuntime:
+    if not by_name:
+        raise _NotHereError("it takes a minute to begin: only where it is asked for")
+    from vsr.runtimes.compiled import CompiledRuntime
+
+    return CompiledRuntime(network, device, dtype)
+
+
+def _torch(
+    network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
+) -> EagerRuntime:
     return EagerRuntime(network, device, dtype)
 
 
-def _why_not_openvino(network: Network, device: torch.device, dtype: torch.dtype) -> str | None:
-    if device.type != "cpu":
-        return f"runs on a CPU, not on {device}"
-    if importlib.util.find_spec("openvino") is None:
-        return "is not installed: pip install 'vsr[cpu]'"
-    plain = network.grid == 1 and network.multiple == 1 and network.scale > 1 and network.body
-    if not plain or network.noise is not None:
-        return f"does not run {network.name}: only networks of plain convolutions"
-    return None if dtype != torch.float16 else "computes in bf16 or fp32, not in fp16"
+_MAKERS: dict[str, Callable[[Network, torch.device, torch.dtype, bool], EagerRuntime]] = {
+    "winograd": _winograd, "triton": _triton, "openvino": _openvino, "compile": _compile,
+    "torch": _torch,
+}  # fmt: skip
+"""Those that may be faster come first. The last argument says that it was asked for by name."""
