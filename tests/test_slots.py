@@ -1,65 +1,327 @@
-"""The order of slots, without a GPU; tests/test_engine.py runs them on one."""
+"""Slots, graphs and batches, without a GPU; tests/test_engine.py runs the engine on one.
 
-from collections.abc import Callable
-from unittest.mock import MagicMock
+Streams, events and graphs alone are stood in for, by ones for which everything happens at once;
+what surrounds them is real: buffers, order, what is captured when, what is handed out.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from vsr import slots
-from vsr.frame import Frame
-from vsr.slots import Ring
+from vsr.engine import IN_FLIGHT, Engine, Pending, Target
+from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
+from vsr.graphs import Graphs
+from vsr.networks import classical
+from vsr.slots import Layout, Ring
 
 FrameMaker = Callable[..., Frame]
+CPU = torch.device("cpu")
+BT709 = Colour(
+    matrix=Matrix.BT709, range=Range.LIMITED, primaries=1, transfer=1, siting=Siting.LEFT
+)
 
 
-class FakeSlot:
-    def __init__(self, frame: Frame, outputs: object, ring: Ring) -> None:
-        self.frame, self.in_use = frame, False
+class Stream:
+    def __init__(self, device: object = None) -> None:
+        self.waits = 0
 
-    fits = slots.Slot.fits
+    def wait_stream(self, other: object) -> None:
+        self.waits += 1
 
-    @property
-    def inputs(self) -> tuple[torch.Tensor, ...]:
-        return self.frame.planes
+    def wait_event(self, event: object) -> None:
+        self.waits += 1
+
+
+class Event:
+    def __init__(self, **_: object) -> None: ...
+
+    def record(self, stream: object = None) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: object) -> float:
+        return 1.0
+
+
+class Replay:
+    """What was captured: the work itself."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work, self.times = work, 0
+
+    def replay(self) -> None:
+        self.times += 1
+        self._work()
+
+
+class FakeGraphs(Graphs):
+    def __init__(self, *, error: Exception | None = None) -> None:
+        super().__init__(Stream())  # type: ignore[arg-type]
+        self.captured: list[Replay] = []
+        self._error = error
+
+    def _record(self, work: Callable[[], None]) -> Any:
+        if self._error is not None:
+            raise self._error
+        self.captured.append(Replay(work))
+        return self.captured[-1]
+
+
+@contextmanager
+def nothing(*_: object) -> Iterator[None]:
+    yield
+
+
+def garbage(size: int) -> Tensor:
+    return torch.full((size,), 0xA5, dtype=torch.uint8)
 
 
 @pytest.fixture
 def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
-    for name in ("Stream", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, MagicMock())
-    monkeypatch.setattr(slots, "Slot", FakeSlot)
-    return Ring(torch.device("cuda", 0), 4)
+    stand_ins = {
+        "Stream": Stream, "Event": Event, "stream": nothing, "device": nothing,
+        "current_stream": Stream,
+    }  # fmt: skip
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(slots, "_pinned", garbage)
+    return Ring(CPU)
 
 
-def test_slots_are_used_in_turn(ring: Ring, make_frame: FrameMaker) -> None:
-    frames = [make_frame("yuv420p", 16, 12) for _ in range(12)]
-    taken = [ring.take(frame, []) for frame in frames]
-    assert len({id(slot) for slot in taken[:4]}) == 4
-    assert taken[4:8] == taken[:4]
-    assert taken[8:] == taken[:4]
+def engine_for(ring: Ring | None, name: str = "yuv420p", graphs: Graphs | None = None) -> Engine:
+    """Enlarges twice to 64x48; with a ring, as on a GPU."""
+    target = Target(width=64, height=48, format=pixel_format(name), colour=BT709)
+    engine = Engine(classical("lanczos", 2), target, device=CPU, dtype=torch.float32)
+    if ring is not None:
+        engine._ring, engine._graphs = ring, graphs or FakeGraphs()
+    return engine
 
 
-@pytest.mark.parametrize(
-    "other", [("yuv420p", 18, 12), ("nv12", 16, 12), ("gray", 16, 12), ("yuv420p10le", 16, 12)]
-)
-def test_slots_are_made_anew_for_another_geometry(
-    ring: Ring, make_frame: FrameMaker, other: tuple[str, int, int]
-) -> None:
-    old = [ring.take(make_frame("yuv420p", 16, 12), []) for _ in range(4)]
-    new = ring.take(make_frame(*other), [])
-    assert new not in old
-    assert ring.take(make_frame("yuv420p", 16, 12), []) is old[1]
+def run(engine: Engine, frames: list[Frame], late: int) -> list[Frame]:
+    waiting: list[Pending] = []
+    done = []
+    for pending in engine.submit(frames):
+        waiting.append(pending)
+        if len(waiting) > late:
+            done.append(engine.collect(waiting.pop(0)))
+    return done + [engine.collect(pending) for pending in waiting]
+
+
+def assert_same(found: list[Frame], expected: list[Frame]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.pts, ours.corrupt) == (theirs.pts, theirs.corrupt)
+        assert all(map(torch.equal, ours.planes, theirs.planes))
+
+
+# One piece of memory.
+
+
+def test_planes_lie_side_by_side() -> None:
+    planes = [torch.zeros(5, 7, dtype=torch.uint8), torch.zeros(3, 9, dtype=torch.uint16),
+              torch.zeros(2, 2)]  # fmt: skip
+    layout = Layout.of(planes)
+    memory = torch.zeros(layout.size, dtype=torch.uint8)
+    views = layout.views(memory)
+    assert [(v.shape, v.dtype) for v in views] == [(p.shape, p.dtype) for p in planes]
+    for view in views:
+        assert (view.data_ptr() - memory.data_ptr()) % 256 == 0
+        view.fill_(1)
+    assert int((memory != 0).sum()) == 5 * 7 + 3 * 9 + 2 * 2 * 2  # 1.0 has two bytes that are not 0
+    assert Layout.of(views) == layout
+
+
+# Slots.
+
+
+def test_slots_are_used_again_once_collected(ring: Ring, make_frame: FrameMaker) -> None:
+    engine = engine_for(ring)
+    places = []
+    for index in range(12):
+        (pending,) = engine.submit_batch([make_frame("yuv420p", 32, 24, pts=index)])
+        assert pending.place is not None
+        places.append(pending.place[0])
+        engine.collect(pending)
+    assert len(set(map(id, places))) == 1
 
 
 def test_slots_that_were_not_collected_are_left_alone(ring: Ring, make_frame: FrameMaker) -> None:
-    first = ring.take(make_frame("yuv420p", 16, 12), [])
-    first.in_use = True
-    later = [ring.take(make_frame("yuv420p", 16, 12), []) for _ in range(4)]
-    assert first not in later
+    engine = engine_for(ring)
+    frames = [make_frame("yuv420p", 32, 24, pts=index) for index in range(6)]
+    pending = [engine.submit_batch([frame])[0] for frame in frames]
+    assert len({id(one.place[0]) for one in pending if one.place}) == 6
+    assert_same([engine.collect(one) for one in pending], run(engine_for(None), frames, 0))
+
+
+@pytest.mark.parametrize(
+    "other", [("yuv420p", 34, 24), ("nv12", 32, 24), ("gray", 32, 24), ("yuv420p10le", 32, 24)]
+)
+def test_each_geometry_has_slots_of_its_own(
+    ring: Ring, make_frame: FrameMaker, other: tuple[str, int, int]
+) -> None:
+    layout = Layout(())
+    one = ring.take([make_frame("yuv420p", 32, 24)], layout)
+    assert ring.take([make_frame(*other)], layout) is not one
+    assert ring.take([make_frame("yuv420p", 32, 24)], layout) is one
+
+
+def test_old_geometries_are_forgotten(ring: Ring, make_frame: FrameMaker) -> None:
+    layout = Layout(())
+    first = ring.take([make_frame("gray", 32, 24)], layout)
+    for width in range(33, 60):
+        ring.take([make_frame("gray", width, 24)], layout)
+    assert ring.take([make_frame("gray", 32, 24)], layout) is not first
 
 
 def test_what_the_caller_made_is_waited_for(ring: Ring) -> None:
     """The network's weights were put on the GPU on another stream."""
-    waits: MagicMock = ring.computing.wait_stream  # type: ignore[assignment]
-    assert waits.call_count == 1
+    assert ring.computing.waits == 1  # type: ignore[attr-defined]
+
+
+# Through the engine.
+
+
+@pytest.mark.parametrize("late", [0, IN_FLIGHT, 11])
+@pytest.mark.parametrize("name", ["yuv420p", "yuva444p10le", "nv12", "rgb24", "gray16le"])
+def test_frames_are_kept_apart(ring: Ring, make_frame: FrameMaker, name: str, late: int) -> None:
+    frames = [make_frame(name, 32, 24, pts=index) for index in range(21)]
+    frames[7] = replace(frames[7], corrupt=True)
+    target = "yuva444p10le" if "a" in name else "yuv420p"
+    found = run(engine_for(ring, target), frames, late)
+    assert_same(found, run(engine_for(None, target), frames, 0))
+
+
+def test_geometries_may_alternate(ring: Ring, make_frame: FrameMaker) -> None:
+    kinds = [("yuv420p", 32, 24), ("yuv444p10le", 20, 14), ("nv12", 32, 24), ("gray", 8, 8)]
+    frames = [make_frame(*kinds[i // 3 % 4], pts=i) for i in range(40)]
+    assert_same(run(engine_for(ring), frames, 5), run(engine_for(None), frames, 0))
+
+
+def test_colours_may_alternate(ring: Ring, make_frame: FrameMaker) -> None:
+    other = replace(BT709, matrix=Matrix.BT2020_NCL)
+    frames = [make_frame("yuv420p", 32, 24, (BT709, other)[i // 3 % 2], pts=i) for i in range(40)]
+    assert_same(run(engine_for(ring), frames, 5), run(engine_for(None), frames, 0))
+
+
+def test_results_are_not_overwritten(ring: Ring, make_frame: FrameMaker) -> None:
+    """Encoders keep what they are given."""
+    frames = [make_frame("yuv420p", 32, 24, pts=index) for index in range(30)]
+    found = run(engine_for(ring), frames, 4)
+    assert len({plane.data_ptr() for frame in found for plane in frame.planes}) == 90
+
+
+def test_the_time_of_each_batch_is_counted_once(ring: Ring, make_frame: FrameMaker) -> None:
+    engine = engine_for(ring)
+    assert engine_for(None).busy is None
+    run(engine, [make_frame("yuv420p", 32, 24, pts=index) for index in range(10)], 3)
+    assert engine.busy == pytest.approx(3e-3)  # 4, 4 and 2 frames, at the stand-in's millisecond
+
+
+# Batches.
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [((320, 180), 4), ((640, 360), 4), ((720, 576), 2), ((960, 540), 2), ((1280, 720), 1),
+     ((1920, 1080), 1)],
+)  # fmt: skip
+def test_small_pictures_go_together(ring: Ring, size: tuple[int, int], count: int) -> None:
+    engine = engine_for(ring)
+    assert engine.batch(*size) == count
+    assert engine_for(None).batch(*size) == 1
+    engine._tile = 64
+    assert engine.batch(*size) == 1
+
+
+def test_what_does_not_fit_does_not_go_together(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = engine_for(ring)._network.values_per_pixel * 4 * 640 * 360
+    monkeypatch.setattr("vsr.device._free_memory", lambda _: 2.5 * need)
+    assert engine_for(ring).batch(640, 360) == 2
+    monkeypatch.setattr("vsr.device._free_memory", lambda _: 1.5 * need)
+    assert engine_for(ring).batch(640, 360) == 1
+
+
+def test_an_error_comes_after_the_frames_before_it(ring: Ring, make_frame: FrameMaker) -> None:
+    """Though these wait for others to go with."""
+
+    def frames() -> Iterator[Frame]:
+        for index in range(6):
+            yield make_frame("yuv420p", 32, 24, pts=index)
+        raise OSError("gone")
+
+    engine, found = engine_for(ring), list[int]()
+
+    def collect_all() -> None:
+        found.extend(engine.collect(pending).pts for pending in engine.submit(frames()))
+
+    with pytest.raises(OSError, match="gone"):
+        collect_all()
+    assert found == list(range(6))
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_repeats_get_the_previous_result(ring: Ring, make_frame: FrameMaker, on_gpu: bool) -> None:
+    """In a batch, between batches, more of them than a batch, and as the last."""
+    engine = engine_for(ring if on_gpu else None)
+    held = [1, 3, 1, 1, 12, 1, 1, 2]
+    shown = [make_frame("yuv420p", 32, 24) for _ in held]
+    frames = [
+        replace(picture, repeats=turn > 0, pts=100 * number + turn, corrupt=turn == 2)
+        for number, (picture, count) in enumerate(zip(shown, held, strict=True))
+        for turn in range(count)
+    ]
+    fresh = [replace(frame, repeats=False) for frame in frames]
+    found = run(engine, frames, 3)
+    assert_same(found, run(engine_for(None), fresh, 0))
+    assert [f.repeats for f in found] == [f.repeats for f in frames]
+
+
+def test_nothing_can_be_repeated_before_the_first_frame(make_frame: FrameMaker) -> None:
+    engine = engine_for(None)
+    (pending,) = engine.submit([replace(make_frame("yuv420p", 32, 24), repeats=True)])
+    with pytest.raises(ValueError, match="no frame before"):
+        engine.collect(pending)
+
+
+# Graphs.
+
+
+def test_graphs_are_captured_after_warm_ups(ring: Ring, make_frame: FrameMaker) -> None:
+    graphs = FakeGraphs()
+    frames = [make_frame("yuv420p", 32, 24, pts=index) for index in range(42)]  # 10 batches and 2
+    found = run(engine_for(ring, graphs=graphs), frames, 6)
+    assert_same(found, run(engine_for(None), frames, 0))
+    assert sum(graph.times for graph in graphs.captured) == 7
+    assert 2 <= len(graphs.captured) <= 3  # one for each slot, as many as are alive
+
+
+def test_each_kind_of_batch_has_its_own(ring: Ring, make_frame: FrameMaker) -> None:
+    graphs = FakeGraphs()
+    kinds = ["yuv420p"] * 5 + ["yuv444p"] * 5
+    frames = [make_frame(name, 32, 24) for name in kinds for _ in range(4)]
+    run(engine_for(ring, graphs=graphs), frames, 0)
+    assert [graph.times for graph in graphs.captured] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("operation not permitted\nwhen stream is capturing"), RuntimeError()]
+)
+def test_what_cannot_be_captured_runs_as_it_is(
+    ring: Ring, make_frame: FrameMaker, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    graphs = FakeGraphs(error=error)
+    frames = [make_frame("yuv420p", 32, 24, pts=index) for index in range(40)]
+    with caplog.at_level(logging.WARNING, "vsr"):
+        found = run(engine_for(ring, graphs=graphs), frames, 6)
+    assert_same(found, run(engine_for(None), frames, 0))
+    (line,) = caplog.messages
+    assert "CUDA graphs are not used" in line
+    assert "\n" not in line

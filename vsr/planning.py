@@ -13,7 +13,7 @@ from vsr.config import PIPE, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.engine import Engine, Target
-from vsr.errors import ConfigError, SinkError, SourceError
+from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
@@ -77,7 +77,7 @@ def _source_config(config: UpscaleConfig) -> SourceConfig:
         input=config.source, script=config.script, decoder=config.decoder,
         audio_from=config.audio_from, start=config.start, end=config.end, frames=config.frames,
         fields=config.fields, filters=config.filters, crop=config.crop,
-        threads=config.decode_threads,
+        threads=config.decode_threads, gpu=_choose_decoding_gpu(config),
     )  # fmt: skip
 
 
@@ -90,6 +90,20 @@ def _check_paths(config: UpscaleConfig) -> None:
         return
     if (stills := _stills(config)) is not None:  # what is in their way is the sink's to find
         if images is not None and stills.overlap(images.paths):
+def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
+    """Number of the CUDA device that decodes: the one that upscales, or none."""
+    if config.hwaccel == "none":
+        return None
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        return device.index
+    if config.hwaccel == "cuda":
+        raise DeviceError(
+            "--hwaccel cuda: frames stay on the GPU that upscales them, and this run is on the CPU"
+        )
+    return None
+
+
             raise ConfigError(f"{output}: input and output are the same pictures")
         return
     _check_output(config, output)

@@ -29,10 +29,25 @@ class StageTimes:
     busy: float
     waited_for_input: float
     waited_for_output: float
+    device: float | None = None
+    """What a GPU worked for the stage, whose thread only tells it what to do."""
+
+    @property
+    def load(self) -> float:
+        """The longer of both: the stage that has most limits the speed."""
+        return max(self.busy, self.device or 0.0)
 
 
-def stage_times(boundaries: list[Boundary], elapsed: float) -> list[StageTimes]:
-    """Times of the stages around ``boundaries``; the last stage follows the last boundary."""
+def stage_times(
+    boundaries: list[Boundary], elapsed: float, device: float | None = None
+) -> list[StageTimes]:
+    """Times of the stages around ``boundaries``; the last stage follows the last boundary.
+
+    Args:
+        boundaries: in the order of the stages.
+        elapsed: since the first of them was asked for something.
+        device: what a GPU has worked for the stage in front of the last boundary.
+    """
     stages, input_wait = [], 0.0
     for boundary in boundaries:
         busy = max(0.0, boundary.producing - input_wait)
@@ -40,6 +55,7 @@ def stage_times(boundaries: list[Boundary], elapsed: float) -> list[StageTimes]:
             StageTimes(
                 name=boundary.name, busy=busy, waited_for_input=input_wait,
                 waited_for_output=boundary.blocked_put,
+                device=device if boundary is boundaries[-1] else None,
             )
         )  # fmt: skip
         input_wait = boundary.blocked_get

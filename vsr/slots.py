@@ -1,10 +1,17 @@
-"""CUDA buffers, streams and events, allocated once and used in turn.
+"""CUDA buffers, streams and events, allocated once and used again.
 
-Note [Slots instead of record_stream]. A frame's buffers belong to a slot of a ring. The uploading,
+Note [Slots instead of record_stream]. The buffers of a batch belong to a slot. The uploading,
 computing and downloading streams are ordered by a slot's events, and a slot is used again only
-after it was collected; so no buffer is freed or reused while a stream still reads it, nothing is
-allocated per frame, and the host waits in :meth:`Slot.collect` alone. The ring holds as many slots
-as frames can be alive: those queued, one being enqueued, one being collected.
+after all its frames were collected; so no buffer is reused while a stream still reads it, nothing
+is allocated per frame, and the host waits in :meth:`Slot.collect` alone. There come to be as many
+slots as batches can be alive: those queued, one being enqueued, one being collected. The input and
+the output of a slot are one piece of memory each, so that a batch is one copy up, and a frame one
+copy down.
+
+Note [Results return by themselves]. An encoder may keep a picture as long as it likes, so a result
+cannot belong to a slot. It is handed out as it was downloaded, in pinned memory from PyTorch's
+cache of such memory: it returns to that cache when the last reference goes, a picture's of FFmpeg
+included, and after the first frames no result is allocated by the driver any more.
 
 Note [Memory has a stream]. PyTorch hands out device memory for the stream that is current, and may
 hand out what that stream's earlier kernels still read: they come first on that stream. On any other
@@ -12,116 +19,186 @@ stream they do not; so a stream that writes to memory it did not allocate waits 
 did. This happens where a slot is made, and where weights made by the caller are first used.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from vsr.frame import Frame
 
-__all__ = ["Ring", "Slot", "copy_planes"]
+__all__ = ["Layout", "Ring", "Slot", "copy_planes", "kind_of"]
+
+_ALIGNMENT = 256
+"""Bytes; what kernels of any width, and copies, like planes to begin at."""
+_GEOMETRIES = 8
+"""For which slots are kept: batches of one to four frames, of two geometries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the planes of a picture lie in one piece of memory."""
+
+    planes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    """Shape and type of each."""
+
+    @classmethod
+    def of(cls, planes: Sequence[Tensor]) -> "Layout":
+        """The layout of planes like these."""
+        return cls(tuple((tuple(plane.shape), plane.dtype) for plane in planes))
+
+    @property
+    def size(self) -> int:
+        """Bytes of a picture."""
+        return sum(map(_padded, self.planes))
+
+    def views(self, memory: Tensor) -> tuple[Tensor, ...]:
+        """The planes in ``memory``, :attr:`size` bytes as uint8."""
+        found, start = [], 0
+        for plane in self.planes:
+            shape, dtype = plane
+            found.append(memory[start : start + _bytes(plane)].view(dtype).view(shape))
+            start += _padded(plane)
+        return tuple(found)
 
 
 class Slot:
-    """Buffers and events of one frame in flight."""
+    """Buffers and events of one batch in flight."""
 
-    def __init__(self, frame: Frame, outputs: Sequence[Tensor], ring: "Ring") -> None:
-        self._ring = ring
-        self._staging = [_pinned(plane) for plane in frame.planes]
-        self.inputs = tuple(torch.empty_like(p, device=ring.device) for p in self._staging)
-        self._outputs = [torch.empty_like(plane) for plane in outputs]
-        self._results = [_pinned(plane) for plane in outputs]
+    def __init__(self, ring: "Ring", count: int, planes: Layout, outputs: Layout) -> None:
+        self._ring, self._result = ring, outputs
+        self._staging = _pinned(count * planes.size)
+        self._input = torch.empty_like(self._staging, device=ring.device)
+        self._output = torch.empty((count, outputs.size), dtype=torch.uint8, device=ring.device)
+        self._staged = [planes.views(part) for part in self._staging.view(count, -1)]
+        self.inputs = [planes.views(part) for part in self._input.view(count, -1)]
+        """Planes of each frame, on the device."""
+        self.outputs = [outputs.views(part) for part in self._output]
+        """What is downloaded of each frame, on the device; to be filled."""
+        self.graph: torch.cuda.CUDAGraph | None = None
+        """What fills the outputs from the inputs, once it has been captured."""
+        self.waiting = 0
+        """Frames that were not collected yet."""
+        self._frames: Sequence[Frame] = ()
+        self._downloads: list[Tensor] = []
         self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._started = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._computed = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         # blocking: the thread that waits sleeps, and leaves its core to the encoder
         self._downloaded = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        self.frame = frame
-        self.in_use = False
-        """Whether the slot waits to be collected."""
         # See note [Memory has a stream].
         ring.uploading.wait_stream(torch.cuda.current_stream(ring.device))
 
-    def fits(self, frame: Frame) -> bool:
-        """Whether ``frame`` has the planes that this slot was made for."""
-        same = (a.shape == b.shape for a, b in zip(self.inputs, frame.planes, strict=True))
-        return frame.format == self.frame.format and all(same)
+    def upload(self, frames: Sequence[Frame]) -> None:
+        """Start the way of ``frames`` to the device, and make the current stream wait for them.
 
-    def upload(self, frame: Frame) -> None:
-        """Copy ``frame`` to pinned memory and start its way to the device."""
-        self.frame, self.in_use = frame, True
-        for staged, plane in zip(self._staging, frame.planes, strict=True):
-            staged.copy_(plane)
+        Planes in main memory are copied to pinned memory first. Planes that are on the device have
+        been written when they come here, and are kept until the slot is used again.
+        """
+        self._frames = frames
+        for frame, staged in zip(frames, self._staged, strict=True):
+            if not _on_device(frame):
+                copy_planes(frame.planes, staged)
         with torch.cuda.stream(self._ring.uploading):
-            for target, staged in zip(self.inputs, self._staging, strict=True):
-                target.copy_(staged, non_blocking=True)
+            if not all(map(_on_device, frames)):
+                self._input.copy_(self._staging, non_blocking=True)
+            for frame, arrived in zip(frames, self.inputs, strict=True):
+                if _on_device(frame):
+                    copy_planes(frame.planes, arrived)
             self._uploaded.record()
+        stream = torch.cuda.current_stream(self._ring.device)
+        stream.wait_event(self._uploaded)
+        self._started.record(stream)
 
-    def await_upload(self) -> None:
-        """Make the current stream wait until the inputs have arrived."""
-        torch.cuda.current_stream().wait_event(self._uploaded)
-
-    def download(self, planes: Sequence[Tensor]) -> None:
-        """Keep ``planes``, made on the current stream, and start their way to the host."""
-        for kept, plane in zip(self._outputs, planes, strict=True):
-            kept.copy_(plane)
+    def download(self) -> None:
+        """Start the way of the outputs, filled on the current stream, to the host."""
         self._computed.record()
         with torch.cuda.stream(self._ring.downloading):
             self._ring.downloading.wait_event(self._computed)
-            for result, kept in zip(self._results, self._outputs, strict=True):
+            # See note [Results return by themselves].
+            self._downloads = [_pinned(self._result.size) for _ in self.outputs]
+            for result, kept in zip(self._downloads, self._output, strict=True):
                 result.copy_(kept, non_blocking=True)
             self._downloaded.record()
+        self.waiting = len(self.outputs)
 
-    def collect(self, into: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
-        """Wait for the download; the result is a copy, since encoders keep what they are given.
-
-        Args:
-            into: where to copy to; None makes new planes.
-        """
+    def collect(self, index: int) -> tuple[Tensor, ...]:
+        """Wait for the download of frame ``index`` and give it away; once for each frame."""
         self._downloaded.synchronize()
-        planes = copy_planes(self._results, into)
-        self.in_use = False
+        if self.waiting == len(self.outputs):
+            self._ring.busy += self._started.elapsed_time(self._computed) / 1e3
+        planes = self._result.views(self._downloads[index])
+        self.waiting -= 1
+        if not self.waiting:
+            self._downloads = []
         return planes
 
 
-def copy_planes(
-    planes: Sequence[Tensor], into: Sequence[Tensor] | None = None
-) -> tuple[Tensor, ...]:
-    """``planes`` once more, in tensors of their own or in those of ``into``."""
-    if into is None:
-        return tuple(plane.clone() for plane in planes)
-    return tuple(target.copy_(plane) for target, plane in zip(into, planes, strict=True))
-
-
-def _pinned(plane: Tensor) -> Tensor:
-    return torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True)
-
-
 class Ring:
-    """Slots in turn, and the three streams that they share."""
+    """Slots, and the three streams that they share."""
 
-    def __init__(self, device: torch.device, size: int) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.uploading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.computing = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.downloading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         # See note [Memory has a stream].
         self.computing.wait_stream(torch.cuda.current_stream(device))
-        self._slots: list[Slot | None] = [None] * size
-        self._next = 0
+        self.busy = 0.0
+        """Seconds that the device has computed for batches that were collected."""
+        self._slots: OrderedDict[Hashable, deque[Slot]] = OrderedDict()
 
-    def widen(self, size: int) -> None:
-        """Make room for ``size`` slots, if there is not."""
-        self._slots += [None] * (size - len(self._slots))
-
-    def take(self, frame: Frame, outputs: Sequence[Tensor]) -> Slot:
-        """The next slot in turn, made anew if it does not fit ``frame`` or was not collected yet.
+    def take(self, frames: Sequence[Frame], outputs: Layout) -> Slot:
+        """A slot for ``frames`` that nobody waits for, made anew if there is none.
 
         Args:
-            frame: the frame that will be uploaded.
-            outputs: device tensors shaped like the planes that will be downloaded.
+            frames: the batch; all planes of one layout.
+            outputs: what will be downloaded of each frame.
         """
-        slot = self._slots[self._next]
-        if slot is None or slot.in_use or not slot.fits(frame):
-            slot = self._slots[self._next] = Slot(frame, outputs, self)
-        self._next = (self._next + 1) % len(self._slots)
+        slots = self._slots_for(kind_of(frames))
+        slot = next((slot for slot in slots if not slot.waiting), None)
+        if slot is None:
+            slot = Slot(self, len(frames), Layout.of(frames[0].planes), outputs)
+        else:
+            slots.remove(slot)
+        slots.append(slot)
         return slot
+
+    def _slots_for(self, kind: Hashable) -> deque[Slot]:
+        slots = self._slots.setdefault(kind, deque())
+        self._slots.move_to_end(kind)
+        if len(self._slots) > _GEOMETRIES:
+            self._slots.popitem(last=False)
+        return slots
+
+
+def kind_of(frames: Sequence[Frame]) -> Hashable:
+    """What batches have in common that the same work is done for, on memory of the same layout."""
+    return tuple(
+        (frame.format, frame.colour, frame.width, frame.height, Layout.of(frame.planes))
+        for frame in frames
+    )
+
+
+def copy_planes(planes: Sequence[Tensor], into: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Copy ``planes`` into those of ``into``, which are returned."""
+    return tuple(target.copy_(plane) for target, plane in zip(into, planes, strict=True))
+
+
+def _on_device(frame: Frame) -> bool:
+    return frame.planes[0].device.type != "cpu"
+
+
+def _bytes(plane: tuple[tuple[int, ...], torch.dtype]) -> int:
+    shape, dtype = plane
+    return prod(shape) * dtype.itemsize
+
+
+def _padded(plane: tuple[tuple[int, ...], torch.dtype]) -> int:
+    return -(-_bytes(plane) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _pinned(size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.uint8, pin_memory=True)

@@ -9,6 +9,7 @@ from vsr.colour import complete_colour
 from vsr.config import InputConfig
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat, Range
+from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
 from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
 
@@ -107,7 +108,7 @@ class FrameColours:
         return self._known[key]
 
     def _is_bitmap(self, frame: VideoFrame) -> bool:
-        converted = not same_layout(frame.format.name, self._native.name)
+        converted = not same_layout(layout_name(frame), self._native.name)
         return converted and self._native.family == "gray"
 
 

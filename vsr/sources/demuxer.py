@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 from av.codec.context import CodecContext
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -40,6 +41,7 @@ class Demuxer:
     Args:
         path: the file, or :data:`vsr.config.PIPE`.
         config: what the user knows better.
+        hwaccel: offered to the decoder.
 
     Attributes:
         name: the input in a message.
@@ -54,11 +56,11 @@ class Demuxer:
         SourceError: the input cannot be opened or has no video.
     """
 
-    def __init__(self, path: Path, config: InputConfig) -> None:
-        self._path, self._config = path, config
+    def __init__(self, path: Path, config: InputConfig, hwaccel: HWAccel | None = None) -> None:
+        self._path, self._config, self._hwaccel = path, config, hwaccel
         self.name = name_of_input(path)
         self._stdin = open_stdin() if path == PIPE else None
-        self.container: InputContainer = open_container(path, config, self._stdin)
+        self.container: InputContainer = open_container(path, config, self._stdin, hwaccel)
         try:
             self.stream, self.notes = choose_stream(self.container, self.name)
         except SourceError:
@@ -110,12 +112,12 @@ class Demuxer:
     def reopen(self) -> None:
         """Go back to the start of the file, which not every format can do by seeking."""
         self.container.close()
-        self.container = open_container(self._path, self._config)
+        self.container = open_container(self._path, self._config, hwaccel=self._hwaccel)
         self.stream = self._find_again(self.container)
         self._restart()
 
     def fresh_context(self) -> VideoCodecContext:
-        """Another decoder for the same stream."""
+        """Another decoder for the same stream, in main memory."""
         if self.seekable:
             with open_container(self._path, self._config) as container:
                 return self._find_again(container).codec_context

@@ -11,6 +11,7 @@ from typing import cast
 
 import av
 import av.logging
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.format import names as formats
@@ -111,13 +112,16 @@ def name_of_input(path: Path) -> str:
     return "standard input" if path == PIPE else str(path)
 
 
-def open_container(path: Path, config: InputConfig, stdin: Stdin | None = None) -> InputContainer:
+def open_container(
+    path: Path, config: InputConfig, stdin: Stdin | None = None, hwaccel: HWAccel | None = None
+) -> InputContainer:
     """Open ``path`` for reading.
 
     Args:
         path: a file.
         config: whether it is raw video, and of which shape.
         stdin: what to read instead, if ``path`` is the pipe.
+        hwaccel: offered to decoders.
 
     Raises:
         SourceError: it is missing, unreadable, or no media file.
@@ -129,8 +133,9 @@ def open_container(path: Path, config: InputConfig, stdin: Stdin | None = None) 
     try:
         with _loudness.errors():
             container = av.open(
-                where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER
-            )
+                where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER,
+                hwaccel=hwaccel,
+            )  # fmt: skip
     except av.FFmpegError as error:
         raise SourceError(f"{name_of_input(path)}: {_reason(path, error, stdin)}") from error
     if container.format.name == "tty":  # FFmpeg plays any text file as ANSI art

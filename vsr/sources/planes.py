@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Matrix, PixelFormat, pixel_format
+from vsr.sources.hardware import copy_planes, is_on_gpu, layout_name
 
 __all__ = ["convert", "native_format", "planes_of", "same_layout"]
 
@@ -29,7 +30,7 @@ def native_format(frame: VideoFrame) -> PixelFormat:
     Raises:
         UnsupportedFormatError: there is none (hardware surfaces).
     """
-    name = frame.format.name
+    name = layout_name(frame)
     if (found := _known(name)) or (found := _known(name.removesuffix("be") + "le")):
         return found
     if name == "pal8":
@@ -40,9 +41,12 @@ def native_format(frame: VideoFrame) -> PixelFormat:
 def planes_of(frame: VideoFrame, format: PixelFormat) -> tuple[Tensor, ...]:
     """The planes of ``frame`` as (rows, samples) tensors over the decoder's own memory.
 
-    The tensors keep that memory alive. The buffer protocol is used rather than DLPack, which
-    refuses packed 4:2:2 and rounds odd chroma sizes of nv12 down.
+    The tensors keep that memory alive; of a frame on a GPU they are copies there. The buffer
+    protocol is used rather than DLPack, which refuses packed 4:2:2 and rounds odd chroma sizes of
+    nv12 down.
     """
+    if is_on_gpu(frame):
+        return copy_planes(frame)
     dtype = _STORAGE[format.dtype]
     return tuple(
         _plane(frame, index, dtype, _samples_per_row(format, index, frame.width, frame.height))

@@ -20,6 +20,7 @@ from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
 from vsr.sources.pictures import PictureReader
+from vsr.sources.hardware import download
 from vsr.sources.planes import planes_of
 from vsr.sources.reader import FileReader, Timed
 from vsr.sources.readers import SourceConfig, open_companion, open_reader
@@ -301,4 +302,5 @@ class PyAVSource:
             return None
         fields = self._config.fields
         second = fields is not None and fields.field_rate and self.report.frames % 2 == 0
-        return frame if SideDataType.A53_CC in frame.side_data and not second else None
+        captioned = SideDataType.A53_CC in frame.side_data and not second
+        return download(frame) if captioned else None

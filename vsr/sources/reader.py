@@ -9,6 +9,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -56,6 +57,7 @@ class FileReader:
         end: stop before the first frame at or after this position.
         threads: threads of the decoder; None means one per processor, up to 4.
         hold: keep packets of the other streams back until it is known how far the video comes.
+        hwaccel: offered to the decoder, which may leave its pictures on a device.
 
     Attributes:
         name: the input in a message.
@@ -72,7 +74,7 @@ class FileReader:
             before ``start``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first two by keyword
         self,
         path: Path,
         config: InputConfig,
@@ -81,12 +83,13 @@ class FileReader:
         end: Fraction | None,
         threads: int | None,
         hold: bool,
+        hwaccel: HWAccel | None = None,
     ) -> None:
         self._config, self._threads = config, threads
         self._start, self._end, self._hold = start, end, hold
         self._pending: deque[Timed] = deque()
         self._closed = False
-        self._demuxer = Demuxer(path, config)
+        self._demuxer = Demuxer(path, config, hwaccel)
         self._decoder = self._new_decoder()
         self.name, self.notes = self._demuxer.name, list(self._demuxer.notes)
         try:

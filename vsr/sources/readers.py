@@ -3,7 +3,7 @@
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from vsr.errors import ConfigError, SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources.companion import Companion
+from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageReader, find_images
 from vsr.sources.pictures import PictureReader
 from vsr.sources.reader import FileReader, Timed
@@ -50,6 +51,8 @@ class SourceConfig:
     """Apply the container's cropping."""
     threads: int | None = None
     """Threads of the decoder; None means one per processor, up to 4."""
+    gpu: int | None = None
+    """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
 
 
 class Reader(Protocol):
@@ -137,12 +140,19 @@ class Reader(Protocol):
 
 
 def open_reader(path: Path, config: SourceConfig) -> Reader:
-    """Open ``path`` with the reader that fits it.
+    """Open ``path`` with the reader that fits it, on the GPU if that is wanted and can be.
 
     Raises:
         SourceError: the input is missing, holds no video that decodes, or ends before the start.
         ConfigError: options do not fit the kind of input.
     """
+    reader = _choose_reader(path, config)
+    if config.gpu is not None and not (isinstance(reader, FileReader) and path != PIPE):
+        reader.notes.append("decoded in main memory, not on the GPU: only media files can be")
+    return reader
+
+
+def _choose_reader(path: Path, config: SourceConfig) -> Reader:
     start = config.start or Fraction(0)
     raw = config.input.raw_format is not None
     images = None if raw else find_images(path)
@@ -156,10 +166,34 @@ def open_reader(path: Path, config: SourceConfig) -> Reader:
         return PictureReader(reader, str(path), start=start, end=config.end)
     if config.decoder == "bestsource":
         return _open_bestsource(path, config, start)
+    if config.gpu is None or path == PIPE:
+        return _open_file(path, config, start)
+    return _open_on_gpu(path, config, start, config.gpu)
+
+
+def _open_file(
+    path: Path, config: SourceConfig, start: Fraction, gpu: int | None = None
+) -> FileReader:
     return FileReader(
-        path, config.input, start=start, end=config.end, threads=config.threads,
-        hold=config.frames is not None,
+        path, config.input, start=start, end=config.end, hold=config.frames is not None,
+        threads=config.threads if gpu is None else 1,
+        hwaccel=None if gpu is None else accelerator(gpu),
     )  # fmt: skip
+
+
+def _open_on_gpu(path: Path, config: SourceConfig, start: Fraction, gpu: int) -> FileReader:
+    """A reader of what CUDA device ``gpu`` decodes; if it cannot, of the same in main memory."""
+    reason: str | None = f"FFmpeg cannot use CUDA device {gpu}"
+    with suppress(SourceError):  # one that is not about the GPU comes again
+        reader = _open_file(path, config, start, gpu)
+        first = reader.peek(1, 1)[0].frame
+        if (reason := why_not(first, reader.codec)) is None:
+            reader.notes.append(f"decoded on the GPU, in {layout_name(first)}")
+            return reader
+        reader.close()
+    reader = _open_file(path, config, start)
+    reader.notes.append(f"decoded in main memory, not on the GPU: {reason}")
+    return reader
 
 
 def open_companion(path: Path, config: SourceConfig) -> Companion | None:

@@ -18,6 +18,7 @@ from vsr.sources.colours import FrameColours, contradiction
 from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
+from vsr.sources.hardware import download, is_on_gpu, layout_name
 from vsr.sources.planes import convert, native_format, same_layout
 from vsr.sources.reader import Timed
 from vsr.sources.readers import Reader, SourceConfig
@@ -81,7 +82,7 @@ class PictureStage:
         self.fields: Fields | None = None
         self.filters = ""
         self.first = first = reader.peek(1, 1)[0].frame
-        self._layout = (first.width, first.height, first.format.name)
+        self._layout = (first.width, first.height, layout_name(first))
         self._native = self._native_format(first)
         self._colours = FrameColours(reader, config.input, first, self._native)
         self.tags = self._colours.declared(first)
@@ -125,7 +126,7 @@ class PictureStage:
                 f"{self._reader.name}: filter {self.filters} changes the size in mid-stream, from"
                 f" {shape.width}x{shape.height} to {frame.width}x{frame.height}: add a scale to it"
             )
-        if same_layout(frame.format.name, format.name):
+        if same_layout(layout_name(frame), format.name):
             return frame
         matrix = self._colours.of_filtered(frame, format).matrix
         return convert(frame, format, shape.width, shape.height, matrix=matrix)
@@ -141,6 +142,8 @@ class PictureStage:
     # Before the first frame
 
     def _set_up_chain(self, steps: list[Step]) -> None:
+        if is_on_gpu(self.first):
+            self._note("frames are copied to main memory for the filters, and to the GPU again")
         self._chain = FilterChain(steps, self._prepared(self.first), self.shape)
         self.shape = shape = self._chain.result
         spacing = 1 / ((shape.rate or self._reader.rate) * shape.time_base)
@@ -170,8 +173,8 @@ class PictureStage:
         if self._config.frames is not None:
             wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
         frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
-        alike = takewhile(lambda f: (f.width, f.height, f.format.name) == self._layout, frames)
-        self.fields = examine(list(alike), self._reader.rate)
+        alike = takewhile(lambda f: (f.width, f.height, layout_name(f)) == self._layout, frames)
+        self.fields = examine([download(frame) for frame in alike], self._reader.rate)
         steps, notes = field_steps(
             self._reader.name, self.fields, self._config.input.field_order, config
         )
@@ -207,8 +210,8 @@ class PictureStage:
             format = native_format(frame)
         except UnsupportedFormatError as error:
             raise UnsupportedFormatError(f"{self._reader.name}: {error}") from error
-        if format.name != frame.format.name:
-            self._note(f"pixel format {frame.format.name} is converted to {format.name}")
+        if format.name != (name := layout_name(frame)):
+            self._note(f"pixel format {name} is converted to {format.name}")
         return format
 
     # Pictures
@@ -240,15 +243,15 @@ class PictureStage:
 
     def _prepared(self, frame: VideoFrame) -> VideoFrame:
         """``frame`` as the filters get all of them: alike, and with complete tags."""
-        return self._colours.tag(self._conform(frame))
+        return self._colours.tag(self._conform(download(frame)))
 
     def _conform(self, frame: VideoFrame) -> VideoFrame:
         """``frame`` in the size of the first one and in a pixel format that is handed on."""
         width, height, name = self._layout
         same = (frame.width, frame.height) == (width, height)
-        if not (same and same_layout(frame.format.name, name)):
+        if not (same and same_layout(layout_name(frame), name)):
             self._report.reformatted_frames += 1
-        if same and same_layout(frame.format.name, self._native.name):
+        if same and same_layout(layout_name(frame), self._native.name):
             return frame
         matrix = self._colours.of(frame).matrix
-        return convert(frame, self._native, width, height, matrix=matrix)
+        return convert(download(frame), self._native, width, height, matrix=matrix)
