@@ -1,6 +1,7 @@
 """A configuration written out as the command that makes it: the way back of :mod:`vsr.options`."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from fractions import Fraction
 
 from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
@@ -9,6 +10,7 @@ from vsr.tags import FIELD_ORDERS, MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFE
 __all__ = ["command_line"]
 
 _DEFAULTS = ("auto", "none")  # of every option that has them
+_SEGMENT_SECONDS = next(f.default for f in fields(UpscaleConfig) if f.name == "segment_seconds")
 
 
 def command_line(config: UpscaleConfig) -> list[str]:
@@ -88,6 +90,10 @@ def _upscaling(config: UpscaleConfig) -> Iterator[str]:
     yield from _pairs({key: value for key, value in given.items() if value not in _DEFAULTS})
     if config.overwrite:
         yield "-y"
+    if config.resume:
+        yield "--resume"
+    if config.segment_seconds != _SEGMENT_SECONDS:
+        yield from ("--segment-seconds", f"{config.segment_seconds:g}")
 
 
 def _encoder(encoder: EncoderConfig) -> Iterator[str]:

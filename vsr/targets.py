@@ -11,7 +11,7 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 
-__all__ = ["TARGETS", "Target", "framemd5_path", "record_path", "resolve"]
+__all__ = ["TARGETS", "Target", "framemd5_path", "record_path", "resolve", "work_path"]
 
 _MUXERS = {"mkv": "matroska", "mp4": "mp4", "m4v": "mp4", "mov": "mov", "webm": "webm"}
 _NAMES = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
@@ -93,6 +93,15 @@ def record_path(output: Path) -> Path:
 def framemd5_path(output: Path) -> Path:
     """Where the hashes of the frames of ``output`` lie: ``out.mkv.framemd5``."""
     return output.with_name(f"{output.name}.framemd5")
+
+
+def work_path(output: Path) -> Path:
+    """Where the finished segments of ``output`` lie until all are there: ``out.mkv.parts``.
+
+    It is beside the file itself where ``output`` is a link, so that the result can be renamed.
+    """
+    target = output.resolve()
+    return target.with_name(f"{target.name}.parts")
 
 
 def _find(name: str) -> Target:

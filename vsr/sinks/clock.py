@@ -58,3 +58,7 @@ class EncoderClock:
         if packet.pts is None:
             return packet.duration
         return self._durations.pop(packet.pts, packet.duration)
+
+    def forget(self) -> None:
+        """Drop the durations that have not been asked for."""
+        self._durations.clear()

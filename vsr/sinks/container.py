@@ -10,6 +10,7 @@ from typing import Any
 import av
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
@@ -80,6 +81,11 @@ class MediaOutput:
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def streams_before(self) -> list[Stream]:
+        """The streams that come before the picture's, in their order."""
+        return list(self._container.streams)[: self._stream.index]
 
     def mux(self, packets: "Iterable[Packet[Any]]") -> None:
         """Mux what precedes the last packet; that one waits, as its duration may change."""
@@ -202,8 +208,7 @@ class MediaOutput:
             self.warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
 
     def _place(self, sar: Fraction) -> Place:
-        before = list(self._container.streams)[: self._stream.index]
-        track = 1 + sum(stream.type != "attachment" for stream in before)
+        track = 1 + sum(stream.type != "attachment" for stream in self.streams_before)
         return Place(self._encoding.muxer, self._stream.index, track, sar)
 
     def _store_aspect_ratio(self, place: Place | None) -> None:

@@ -74,16 +74,17 @@ class FileDestination:
     Args:
         path: Its name. A link stays one, and what it leads to is replaced.
         overwrite: Whether an existing file may be replaced.
+        folder: Where it is until then, on the same file system; None means in its own.
 
     Raises:
         SinkError: it cannot be created.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, *, overwrite: bool, folder: Path | None = None) -> None:
         self._path = path
         self._overwrite = overwrite
         self._target = _check_target(path, overwrite)
-        self._file = _create_beside(self._target, path)
+        self._file = _create_hidden(folder or self._target.parent, self._target, path)
         self._stream: BinaryIO | None = None
 
     @property
@@ -203,9 +204,9 @@ def _check_target(path: Path, overwrite: bool) -> Path:
     return target
 
 
-def _create_beside(target: Path, path: Path) -> Path:
-    """A new, empty, hidden file in the folder of ``target``."""
-    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part")
+def _create_hidden(folder: Path, target: Path, path: Path) -> Path:
+    """A new, empty, hidden file in ``folder``, that will be ``target``."""
+    temporary = folder / f".{target.stem[:40]}.{secrets.token_hex(4)}.part"
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

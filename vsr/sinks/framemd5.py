@@ -22,7 +22,7 @@ from vsr.frame import Frame, VideoInfo
 from vsr.sinks.sink import Sink, SinkContext
 from vsr.targets import framemd5_path
 
-__all__ = ["FrameMd5Sink"]
+__all__ = ["FrameHashes", "FrameMd5Sink", "digest"]
 
 _COARSE = 4
 """Units a frame below which rounding to them hides whether frames come evenly."""
@@ -42,8 +42,7 @@ class FrameMd5Sink(SinkContext):
 
     def __init__(self, sink: Sink, info: VideoInfo) -> None:
         self._sink = sink
-        self._info = info
-        self._rows = _Rows()
+        self._rows = FrameHashes(info)
         self._closed = False
 
     @property
@@ -62,7 +61,7 @@ class FrameMd5Sink(SinkContext):
         Raises:
             SinkError: the other sink could not take it.
         """
-        self._rows.add(frame, self._info.time_base)
+        self._rows.add(frame)
         self._sink.write(frame)
 
     def finish(self) -> Path | None:
@@ -84,18 +83,55 @@ class FrameMd5Sink(SinkContext):
     def _complete(self, *, keep_partial: bool) -> Path | None:
         output = self._sink.keep_partial() if keep_partial else self._sink.finish()
         if output is not None and not self._closed:
-            self._publish(output)
+            self._rows.write(output)
         self._closed = True
         return output
 
-    def _publish(self, output: Path) -> None:
-        """Write the file under a hidden name, then give it its own."""
-        path, unit = framemd5_path(output), self._rows.unit(self._info)
+
+class FrameHashes:
+    """Times and hashes: 32 bytes a frame, so that the clock can be chosen when all are known.
+
+    Args:
+        info: Facts about the output.
+    """
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._pts, self._durations = array("q"), array("q")
+        self._hashes = bytearray()
+        self._size = 0
+
+    def add(self, frame: Frame) -> None:
+        """Hash ``frame``."""
+        unit = frame.time_base / self._info.time_base
+        self.append(round(frame.pts * unit), round(frame.duration * unit), *digest(frame))
+
+    def append(self, pts: int, duration: int, md5: str, size: int) -> None:
+        """Add a frame that was hashed before.
+
+        Args:
+            pts: When it is shown, in the output's time base.
+            duration: For how long.
+            md5: Its hash, as :func:`digest` gives it.
+            size: Bytes of its samples.
+        """
+        self._pts.append(pts)
+        self._durations.append(duration)
+        self._hashes += bytes.fromhex(md5)
+        self._size = size
+
+    def write(self, output: Path) -> None:
+        """Write the file that belongs to ``output`` under a hidden name, then give it its own.
+
+        Raises:
+            SinkError: writing failed; the output is there all the same.
+        """
+        path, unit = framemd5_path(output), self._unit()
         temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
         try:
             with temporary.open("x", encoding="ascii", newline="\n") as file:
                 file.writelines(_header(self._info, unit))
-                file.writelines(self._rows.lines(self._info.time_base / unit))
+                file.writelines(self._lines(self._info.time_base / unit))
             os.replace(temporary, path)
         except OSError as error:
             with suppress(OSError):
@@ -104,33 +140,14 @@ class FrameMd5Sink(SinkContext):
                 f"{path}: cannot be written: {error.strerror}; {output} is complete"
             ) from error
 
-
-class _Rows:
-    """Times and hashes: 32 bytes a frame, so that the clock can be chosen when all are known."""
-
-    def __init__(self) -> None:
-        self._pts, self._durations = array("q"), array("q")
-        self._hashes = bytearray()
-        self._size = 0
-
-    def add(self, frame: Frame, base: Fraction) -> None:
-        """Hash the samples of ``frame`` as they lie in a raw video file; times are in ``base``."""
-        md5, self._size = hashlib.md5(usedforsecurity=False), 0
-        for plane in _samples(frame):
-            md5.update(plane)
-            self._size += plane.nbytes
-        unit = frame.time_base / base
-        self._pts.append(round(frame.pts * unit))
-        self._durations.append(round(frame.duration * unit))
-        self._hashes += md5.digest()
-
-    def unit(self, info: VideoInfo) -> Fraction:
+    def _unit(self) -> Fraction:
         """Seconds of what times are best written in."""
+        info = self._info
         step = 1 / (info.rate * info.time_base)
         on_grid = step == 1 if step < _COARSE else self._on_grid(step)
         return 1 / info.rate if on_grid else info.time_base
 
-    def lines(self, ratio: Fraction) -> Iterator[str]:
+    def _lines(self, ratio: Fraction) -> Iterator[str]:
         """One line for each frame, with times in units of which ``ratio`` make one of ours."""
         for index, (pts, duration) in enumerate(zip(self._pts, self._durations, strict=True)):
             time, length = _nearest(pts, ratio), _nearest(duration, ratio)
@@ -147,6 +164,15 @@ class _Rows:
         )
 
 
+def digest(frame: Frame) -> tuple[str, int]:
+    """MD5 of the samples of ``frame`` as they lie in a raw video file, and how many bytes."""
+    md5, size = hashlib.md5(usedforsecurity=False), 0
+    for plane in _samples(frame):
+        md5.update(plane)
+        size += plane.nbytes
+    return md5.hexdigest(), size
+
+
 def _nearest(value: int, ratio: Fraction) -> int:
     """``value * ratio``, rounded; Fraction's own way takes ten times as long."""
     return (2 * value * ratio.numerator + ratio.denominator) // (2 * ratio.denominator)
@@ -161,7 +187,7 @@ def _samples(frame: Frame) -> Iterator[NDArray[Any]]:
     }
     for number, plane in enumerate(frame.planes):
         rows, columns = sizes[number]
-        yield plane[:rows, :columns].contiguous().numpy()
+        yield plane[:rows, :columns].cpu().contiguous().numpy()
 
 
 def _header(info: VideoInfo, unit: Fraction) -> Iterator[str]:

@@ -37,6 +37,9 @@ class Sink(Protocol):
     def keep_partial(self) -> Path | None:
         """Complete what there is, under a name that says so."""
 
+    def keep_broken(self) -> Path | None:
+        """The same of an input that breaks off, so that nothing could ever follow."""
+
     def abort(self) -> None:
         """Delete what has been written; harmless after :meth:`finish`."""
 
@@ -59,6 +62,14 @@ class SinkContext:
     def finish(self) -> object:
         """Complete the output."""
         raise NotImplementedError
+
+    def keep_partial(self) -> Path | None:
+        """Complete what there is."""
+        raise NotImplementedError
+
+    def keep_broken(self) -> Path | None:
+        """What :meth:`keep_partial` does, unless the sink knows of a difference."""
+        return self.keep_partial()
 
     def abort(self) -> None:
         """Delete what has been written."""

@@ -4,11 +4,12 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from vsr.sources.companion import Companion
 from vsr.sources.pyav import PyAVSource
 from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
 
-__all__ = ["PyAVSource", "SourceConfig", "SourceReport", "open_source"]
+__all__ = ["Companion", "PyAVSource", "SourceConfig", "SourceReport", "open_source"]
 
 
 def open_source(

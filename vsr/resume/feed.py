@@ -1,0 +1,128 @@
+"""The frames of a source that are still to be done, each compared or counted.
+
+Note [Where reading begins again]
+    A source that says that it can go to a frame (:meth:`vsr.sources.PyAVSource.skip`) is asked for
+    the last one before the first that is missing, and that one is compared with what it was: its
+    time and its samples. Where that cannot be done, or comes out different, the source is read from
+    its start, and every frame that is finished is compared by its time, the last of each segment by
+    its samples. So no frame is ever taken for another, whatever the container's index says.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from vsr.errors import SourceError
+from vsr.frame import Frame
+from vsr.resume.manifest import End
+from vsr.resume.segments import Index
+from vsr.sinks.framemd5 import digest
+from vsr.sources import PyAVSource
+
+__all__ = ["Done", "Feed", "Handed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A frame that was handed out to be done."""
+
+    number: int
+    """Counted from 0 from the start of the film."""
+    pts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What is known of a finished segment's frames."""
+
+    index: Index
+    anchor: str
+    """Hash of the last frame that the source gave for it; empty if that was not kept."""
+
+
+class Feed:
+    """Hands out what is missing; to be read once, on any thread.
+
+    Args:
+        source: where frames come from.
+        done: finished segments by number.
+        segment_frames: how many frames a segment has.
+        end: where the film ends, if that is known already.
+
+    Attributes:
+        handed: the frames handed out, taken off the left by who has written them.
+        anchors: hashes of the last frames of segments, by number.
+        end: where the film ends, once that is known.
+    """
+
+    def __init__(
+        self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None
+    ) -> None:
+        self.handed: deque[Handed] = deque()
+        self.anchors: dict[int, str] = {}
+        self.end = end
+        self._source, self._done, self._count = source, done, segment_frames
+
+    def frames(self, mark: Callable[[Iterable[Frame]], Iterator[Frame]]) -> Iterator[Frame]:
+        """The frames that are missing, in order.
+
+        Args:
+            mark: what is done to the frames of each segment before they are handed out; it begins
+                anew with each, so that a segment does not depend on the one before.
+        """
+        for _, part in groupby(self._missing(), key=lambda one: one[0] // self._count):
+            yield from mark(frame for _, frame in part)
+
+    def _missing(self) -> Iterator[tuple[int, Frame]]:
+        number = self._begin()
+        if self._is_all(number):
+            return
+        for frame in self._source:
+            segment, place = divmod(number, self._count)
+            if segment in self._done:
+                self._compare(self._done[segment], number, place, frame)
+            else:
+                if place == self._count - 1:
+                    self.anchors[segment] = digest(frame)[0]
+                self.handed.append(Handed(number, frame.pts))
+                yield number, frame
+            number += 1
+            if self._is_all(number):
+                return
+        if self.end is not None and self.end.frames != number:
+            raise self._changed(f"it had {self.end.frames} frames, and has {number}")
+        self.end = End(frames=number, stopped=self._source.stopped)
+
+    def _is_all(self, number: int) -> bool:
+        """Whether everything from frame ``number`` on is finished."""
+        if self.end is None:
+            return False
+        segments = range(number // self._count, -(-self.end.frames // self._count))
+        return all(segment in self._done for segment in segments)
+
+    def _begin(self) -> int:
+        """Go to the first frame that is needed, or the one before; returns its number."""
+        first = next(number for number in range(len(self._done) + 1) if number not in self._done)
+        if first == 0:
+            return 0
+        before = self._done[first - 1]
+        number = first * self._count - 1
+        moved = self._source.skip(number, before.index.pts[-1], lambda f: self._fits(before, f))
+        return number if moved else 0
+
+    def _fits(self, done: Done, frame: Frame) -> bool:
+        same_time = (frame.pts, frame.duration) == (done.index.pts[-1], done.index.durations[-1])
+        return same_time and digest(frame)[0] == done.anchor
+
+    def _compare(self, done: Done, number: int, place: int, frame: Frame) -> None:
+        then = done.index.pts[place], done.index.durations[place]
+        if then != (frame.pts, frame.duration):
+            raise self._changed(f"frame {number} was shown at {then[0]}, now at {frame.pts}")
+        if place == self._count - 1 and done.anchor and digest(frame)[0] != done.anchor:
+            raise self._changed(f"frame {number} is another picture")
+
+    def _changed(self, what: str) -> SourceError:
+        return SourceError(
+            f"{self._source.name}: is not what it was when the work began: {what}: -y begins again"
+        )

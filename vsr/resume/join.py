@@ -1,0 +1,219 @@
+"""Finished segments as one file: their packets, beside them the other streams of the source.
+
+Note [The dts of a joined film]
+    Each encoder counts its dts from the start of its own segment, so those of one segment would
+    reach into the one before. They are made anew for the whole film: packet number i of the order
+    of coding is decoded when frame number i - d is shown, where d is the largest distance that any
+    frame is moved back in that order. As d is one for all, dts rise strictly, and none is above
+    its pts. The first d are as far ahead of the first frame as frame d is behind it (x264 does the
+    same in one go).
+"""
+
+import logging
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from av.packet import Packet
+
+from vsr.encoding import Encoding
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.frame import VideoInfo
+from vsr.resume.disk import sync_file, sync_folder
+from vsr.resume.manifest import Entry
+from vsr.resume.others import OtherStreams
+from vsr.resume.segments import Index, file_name, read_packets
+from vsr.resume.verify import Expected, verify
+from vsr.resume.work import WorkFolder
+from vsr.sinks.container import MediaOutput
+from vsr.sinks.destination import FileDestination
+from vsr.sources import Companion
+from vsr.streams import is_cover_art
+
+__all__ = ["Joiner", "decoding_times"]
+
+_LOGGERS = ("vsr.sinks.container", "vsr.sinks.copier")
+
+
+def decoding_times(pts: "array[int]") -> Iterator[int]:
+    """The dts of packets, in the order of coding; see Note [The dts of a joined film].
+
+    Args:
+        pts: of the packets, in that order; all different.
+    """
+    shown = array("q", sorted(pts))
+    rank = {time: place for place, time in enumerate(shown)}
+    delay = max((number - rank[time] for number, time in enumerate(pts)), default=0)
+    for number in range(len(pts)):
+        if number >= delay:
+            yield shown[number - delay]
+        else:
+            yield shown[number] - (shown[delay] - shown[0])
+
+
+class _Unsaid(logging.Filter):
+    """Lets through what has not been said before."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = set(said)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.getMessage() not in self._said
+
+
+@contextmanager
+def _saying_only_news(said: list[str]) -> Iterator[None]:
+    unsaid = _Unsaid(said)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addFilter(unsaid)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(unsaid)
+
+
+class Joiner:
+    """Makes the output of finished segments.
+
+    The constructor writes the head of a trial file and deletes it, so that what FFmpeg refuses is
+    known before the first frame.
+
+    Args:
+        work: where the segments are.
+        encoding: container, codec and options.
+        info: facts about the *output*.
+        other_streams: opens the file that the other streams are copied from, trimmed; returns None
+            if there is none.
+
+    Attributes:
+        notes: a line for everything that is lost or repaired; complete when joined.
+
+    Raises:
+        SinkError: the file cannot be created, or FFmpeg refuses the combination of streams.
+    """
+
+    def __init__(
+        self, work: WorkFolder, encoding: Encoding, info: VideoInfo, other_streams: OtherStreams
+    ) -> None:
+        self._work, self._encoding, self._info = work, encoding, info
+        self._other_streams = other_streams
+        self.notes: list[str] = []
+        with self._opened(overwrite=True) as (_, output, _):
+            self.notes += output.notes
+            output.abort()
+
+    def join(self, *, overwrite: bool) -> Path:
+        """Join, verify, and give the file its name, which is returned.
+
+        Raises:
+            SinkError: a segment is damaged, writing failed, or the result is not what it should be.
+        """
+        return self._join(overwrite=overwrite, partial=False)
+
+    def join_partial(self) -> Path:
+        """The same under a name that says that it is a part: ``out.partial.mp4``."""
+        return self._join(overwrite=True, partial=True)
+
+    def _join(self, *, overwrite: bool, partial: bool) -> Path:
+        with _saying_only_news(self.notes), self._opened(overwrite=overwrite) as opened:
+            destination, output, others = opened
+            expected = self._mux(output, others)
+            self.notes += [note for note in output.notes if note not in self.notes]
+            with explain(f"{self._work.output}: cannot be written", SinkError):
+                verify(destination.file, expected)
+                sync_file(destination.file)
+                self._work.announce(destination.file)
+            path = destination.publish_partial() if partial else destination.publish()
+        sync_folder(path.resolve().parent)
+        return path
+
+    @contextmanager
+    def _opened(
+        self, *, overwrite: bool
+    ) -> Iterator[tuple[FileDestination, MediaOutput, Companion | None]]:
+        others = self._other_streams()
+        try:
+            destination = FileDestination(
+                self._work.output, overwrite=overwrite, folder=self._work.path
+            )
+            try:
+                output = MediaOutput(destination, self._encoding, self._info, source=others)
+                yield destination, output, others
+            except BaseException:
+                destination.discard()
+                raise
+        finally:
+            if others is not None:
+                others.close()
+
+    def _mux(self, output: MediaOutput, others: Companion | None) -> Expected:
+        """Write all packets, and say what the picture's stream must be now."""
+        manifest = self._work.manifest
+        entries = [manifest.segments[number] for number in sorted(manifest.segments)]
+        indexes = [self._work.index(entry) for entry in entries]
+        coded = array("q", (packet[0] for index in indexes for packet in index.packets))
+        shown, end = self._mark(output, indexes)
+        place = self._place(output)
+        if others is not None:
+            others.start()
+        with explain(f"{self._work.output}: cannot be written", SinkError, listen=False):
+            try:
+                dts = decoding_times(coded)
+                for entry, index in zip(entries, indexes, strict=True):
+                    for packet in self._packets(output, entry, index):
+                        packet.dts = next(dts)
+                        output.mux([packet])
+                        self._mux_others(output, others, packet)
+            except BaseException:
+                output.abort()
+                raise
+        self._finish_others(others, indexes)
+        output.complete([])
+        return Expected(
+            name=str(self._work.output), muxer=self._encoding.muxer, place=place,
+            time_base=output.clock.base, pts=shown, end=end,
+        )  # fmt: skip
+
+    def _mark(self, output: MediaOutput, indexes: list[Index]) -> "tuple[array[int], int]":
+        """Tell the output's clock the times of all frames; returns them, and the last one's end."""
+        shown, end, base = array("q"), 0, self._work.manifest.time_base
+        for index in indexes:
+            for pts, duration in zip(index.pts, index.durations, strict=True):
+                time, lasting = output.clock.mark(pts, duration, base)
+                shown.append(time)
+                end = max(end, time + lasting)
+        return shown, end
+
+    def _packets(self, output: MediaOutput, entry: Entry, index: Index) -> "Iterator[Packet[Any]]":
+        headers = (output.encoder.context.extradata or b"").hex()
+        path = self._work.path / file_name(entry.number)
+        if index.extradata != headers:
+            raise SinkError(f"{path}: its headers are not those of the other segments")
+        return read_packets(path, index, output.clock.base, entry.sha256)
+
+    def _mux_others(
+        self, output: MediaOutput, others: Companion | None, packet: "Packet[Any]"
+    ) -> None:
+        if others is not None and packet.pts is not None:
+            others.advance((packet.pts + (packet.duration or 0)) * output.clock.base)
+            output.mux_others()
+
+    def _finish_others(self, others: Companion | None, indexes: list[Index]) -> None:
+        manifest, last = self._work.manifest, indexes[-1]
+        if others is not None:
+            end = (last.pts[-1] + last.durations[-1]) * manifest.time_base
+            stopped = manifest.end is not None and manifest.end.stopped
+            others.finish(Fraction(end), stopped=stopped)
+
+    def _place(self, output: MediaOutput) -> int:
+        """How many pictures' streams precede the output's own."""
+        return sum(
+            stream.type == "video" and not is_cover_art(stream) for stream in output.streams_before
+        )

@@ -1,0 +1,181 @@
+"""The manifest of a work folder: what is finished, and what it was made of and with."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+from vsr.errors import SinkError
+from vsr.resume.disk import write_json
+
+__all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published"]
+
+FORMAT = "vsr-resume/1"
+"""Name and version of what is written; the number rises when the meaning of a field changes."""
+MANIFEST = "manifest.json"
+
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A finished segment."""
+
+    number: int
+    """Counted from 0; names its file."""
+    first: int
+    """Its first frame, counted from 0."""
+    frames: int
+    packets: int
+    start: int
+    """When its first frame is shown, in units of the source's time base."""
+    end: int
+    """When its last frame ends."""
+    size: int
+    """Bytes of its file."""
+    sha256: str
+    anchor: str = ""
+    """Hash of the last frame that the source gave for it; empty for the film's last segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Where the film ends, known since the source has been read to its end."""
+
+    frames: int
+    stopped: bool
+    """More frames would follow, but no more were wanted (``--frames``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the output looks like that is about to get its name."""
+
+    size: int
+    mtime_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Manifest:
+    """All that a later run has to know.
+
+    Raises:
+        SinkError: (from :meth:`load`) it is missing, or not what :meth:`save` wrote.
+    """
+
+    settings: dict[str, str]
+    """What the output depends on, by name; a run with others may not go on."""
+    versions: dict[str, str]
+    """What may change the last bit of a picture; a run with others is warned."""
+    segment_frames: int
+    time_base: Fraction
+    """Seconds of a unit of the source's time."""
+    started: str
+    """When the first run began, as ISO 8601 writes it."""
+    segments: dict[int, Entry] = field(default_factory=dict)
+    end: End | None = None
+    published: Published | None = None
+    sittings: int = 1
+    """How many runs have worked on it."""
+    warnings: list[str] = field(default_factory=list)
+    """What was said of the source when it had been read to its end."""
+
+    @property
+    def frames(self) -> int:
+        """Frames in finished segments."""
+        return sum(entry.frames for entry in self.segments.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all segments there will be are finished."""
+        if self.end is None:
+            return False
+        return len(self.segments) == math.ceil(self.end.frames / self.segment_frames)
+
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        content = asdict(self)
+        content["segments"] = [asdict(self.segments[number]) for number in sorted(self.segments)]
+        base = self.time_base
+        write_json(
+            folder / MANIFEST,
+            {"format": FORMAT, **content, "time_base": f"{base.numerator}/{base.denominator}"},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            SinkError: it is missing or damaged, or of another version.
+        """
+        path = folder / MANIFEST
+        try:
+            return cls._parse(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise SinkError(f"{path}: cannot be read: {error.strerror}: -y begins again") from error
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+            raise SinkError(f"{path}: is damaged ({error}): -y begins again") from error
+
+    @classmethod
+    def _parse(cls, content: Any) -> Self:  # noqa: ANN401
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError(f"it is not {FORMAT}")
+        entries = [_record(Entry, values) for values in content.pop("segments")]
+        manifest = cls(
+            settings=_words(content.pop("settings")), versions=_words(content.pop("versions")),
+            segment_frames=_number(content.pop("segment_frames"), least=1),
+            time_base=Fraction(content.pop("time_base")), started=str(content.pop("started")),
+            segments={entry.number: entry for entry in entries},
+            end=_optional(End, content.pop("end")),
+            published=_optional(Published, content.pop("published")),
+            sittings=_number(content.pop("sittings"), least=1),
+            warnings=[str(line) for line in content.pop("warnings")],
+        )  # fmt: skip
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        if self.time_base <= 0:
+            raise ValueError("time base must be above 0")
+        count = self.segment_frames
+        for entry in self.segments.values():
+            last = self.end is not None and entry.first + entry.frames == self.end.frames
+            whole = entry.frames == count or (last and 0 < entry.frames <= count)
+            if entry.first != entry.number * count or not whole or entry.packets != entry.frames:
+                raise ValueError(f"segment {entry.number} does not fit")
+
+
+def _record[T](kind: type[T], values: dict[str, Any]) -> T:
+    """A frozen dataclass of numbers and words, each of the type that it is declared with."""
+    checked: dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]
+        value = values[one.name]
+        if one.type is int or one.type == "int":
+            least = _SMALLEST if one.name in ("start", "end") else 0
+            checked[one.name] = _number(value, least=least)
+        elif type(value) is one.type:
+            checked[one.name] = value
+        else:
+            raise ValueError(f"{one.name} is {value!r}")
+    return kind(**checked)
+
+
+def _optional[T](kind: type[T], values: dict[str, Any] | None) -> T | None:
+    return None if values is None else _record(kind, values)
+
+
+def _number(value: Any, *, least: int) -> int:  # noqa: ANN401
+    if type(value) is not int or not least <= value <= _LARGEST:
+        raise ValueError(f"{value!r} is no number from {least} on")
+    return value
+
+
+def _words(values: dict[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in values.items()}

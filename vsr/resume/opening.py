@@ -1,0 +1,185 @@
+"""Whether a run writes segments, and where it begins."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from vsr.config import PIPE
+from vsr.errors import ConfigError, SinkError, SourceError, VsrError
+from vsr.planning import Plan
+from vsr.report import Report
+from vsr.resume.coding import for_segments, holds_segments, rate_notes
+from vsr.resume.feed import Feed
+from vsr.resume.join import Joiner
+from vsr.resume.manifest import MANIFEST
+from vsr.resume.others import other_streams
+from vsr.resume.settings import changes, fingerprint, settings_of, versions_of
+from vsr.resume.sink import Job, SegmentSink
+from vsr.resume.work import WorkFolder, remove_work
+from vsr.targets import work_path
+
+__all__ = ["Work", "is_resumable", "open_work"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A run in segments."""
+
+    plan: Plan
+    """With what its encoder has to be told for segments."""
+    folder: WorkFolder
+    feed: Feed
+    sink: SegmentSink
+    done: int
+    """Frames that earlier runs have finished."""
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder, if there is anything in it to go on with."""
+        unfinished = self.folder.manifest.segments and not self.sink.is_published
+        return self.folder.path if unfinished else None
+
+    def tell(self, report: Report) -> None:
+        """Add to the ``report`` of the last run what is known of all."""
+        report.kept, report.kept_frames = self.kept, self.folder.manifest.frames
+        report.sittings = self.folder.manifest.sittings
+        if self.sink.is_published:
+            report.times, report.frames = self.sink.times, self.folder.manifest.frames
+            report.warnings = self.folder.manifest.warnings
+
+
+def is_resumable(plan: Plan) -> bool:
+    """Whether the run of ``plan`` writes segments: a file from a file, longer than one of them."""
+    config = plan.config
+    if config.output in (None, PIPE) or config.input == PIPE:
+        return False
+    if config.resume and _is_begun(plan):
+        return True
+    frames = plan.source.info.frames
+    long_enough = frames is None or frames > _segment_frames(plan)
+    return config.segment_seconds != 0 and long_enough and holds_segments(plan.encoding)
+
+
+def _is_begun(plan: Plan) -> bool:
+    output = plan.config.output
+    return output is not None and (work_path(output) / MANIFEST).exists()
+
+
+def _segment_frames(plan: Plan) -> int:
+    return max(1, ceil(plan.config.segment_seconds * plan.source.info.rate))
+
+
+@contextmanager
+def open_work(plan: Plan) -> Iterator[Work]:
+    """Begin in a new work folder, or go on in the one that is there.
+
+    The folder is removed when the output is complete, or nothing in it is worth keeping; else it
+    stays for another run.
+
+    Raises:
+        SinkError: the folder cannot be made or read, or is that of other settings.
+    """
+    assert plan.config.output is not None
+    plan = replace(plan, encoding=for_segments(plan.encoding))
+    folder = _open_folder(plan)
+    work: Work | None = None
+    try:
+        work = _begin(plan, folder)
+        yield work
+    except VsrError as error:
+        kept = folder.manifest.frames
+        if work is None or work.kept is None or not work.sink.has_begun:
+            raise
+        raise type(error)(f"{error} ({kept} frames are finished: --resume goes on)") from error
+    finally:
+        if (work is not None and work.sink.is_published) or not folder.manifest.segments:
+            _remove(folder)
+
+
+def _open_folder(plan: Plan) -> WorkFolder:
+    output = plan.config.output
+    assert output is not None
+    path = work_path(output)
+    if path.exists() and not (path / MANIFEST).exists():
+        remove_work(path)  # its making or removal was interrupted
+    if path.exists() and plan.config.resume:
+        return _go_on(plan, WorkFolder.open(path, output))
+    if path.exists():
+        logger.warning("%s: the work of an earlier run is deleted (-y without --resume)", path)
+        remove_work(path)
+    return WorkFolder.create(
+        path, output, _settings(plan), versions_of(plan), _segment_frames(plan),
+        plan.info.time_base,
+    )  # fmt: skip
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    try:
+        return settings_of(plan, framemd5=bool(plan.config.framemd5))
+    except OSError as error:
+        raise SinkError(f"{plan.config.input}: cannot be read again: {error}") from error
+
+
+def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
+    """Compare what was with what is, and each segment with its hash."""
+    manifest = folder.manifest
+    if changed := changes(manifest.settings, _settings(plan)):
+        raise ConfigError(
+            f"{folder.output}: cannot be gone on with: {changed}; run as before, or -y begins again"
+        )
+    if changed := changes(manifest.versions, versions := versions_of(plan)):
+        logger.warning("pictures may differ in the last bit from here on: %s", changed)
+    logger.info("checking %d finished segments", len(manifest.segments))
+    for line in folder.verify():
+        logger.warning("%s", line)
+    manifest.versions = versions
+    manifest.sittings += 1
+    try:
+        folder.save()
+    except OSError as error:
+        raise SinkError(f"{folder.path}: cannot be written: {error.strerror}") from error
+    logger.info("%d frames are finished; going on from there", manifest.frames)
+    return folder
+
+
+def _remove(folder: WorkFolder) -> None:
+    """Remove what nobody needs any more; the output does not depend on it."""
+    try:
+        folder.remove()
+    except SinkError as error:
+        logger.warning("%s", error)
+
+
+def _begin(plan: Plan, folder: WorkFolder) -> Work:
+    config, manifest = plan.config, folder.manifest
+    for note in rate_notes(plan.encoding):
+        logger.warning("%s", note)
+    joiner = Joiner(folder, plan.encoding, plan.info, other_streams(plan))
+    feed = Feed(plan.source, folder.done(), manifest.segment_frames, manifest.end)
+    job = Job(
+        encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),
+        overwrite=config.overwrite, expected=plan.source.info.frames,
+        check_input=lambda: _check_input(plan, folder), warnings=plan.source.report.lines,
+    )  # fmt: skip
+    sink = SegmentSink(folder, feed, joiner, job)
+    return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=manifest.frames)
+
+
+def _check_input(plan: Plan, folder: WorkFolder) -> None:
+    """Make sure that the input is still what it was when the work began.
+
+    Raises:
+        SourceError: it has been changed meanwhile.
+    """
+    path = plan.config.input
+    try:
+        unchanged = fingerprint(path) == folder.manifest.settings["input"]
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read again: {error.strerror}") from error
+    if not unchanged:
+        raise SourceError(f"{path}: was changed while it was read: -y begins again")

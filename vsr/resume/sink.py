@@ -1,0 +1,274 @@
+"""A sink that writes segments, and joins them when all are there."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from av.packet import Packet
+
+from vsr.encoding import Encoding, encoder_time_base
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.frame import Frame, VideoInfo
+from vsr.report import FrameTimes
+from vsr.resume.coding import SegmentCoder
+from vsr.resume.feed import Feed
+from vsr.resume.join import Joiner
+from vsr.resume.manifest import End
+from vsr.resume.segments import Index, SegmentWriter
+from vsr.resume.work import WorkFolder
+from vsr.sinks.clock import EncoderClock
+from vsr.sinks.framemd5 import FrameHashes, digest
+from vsr.sinks.sink import SinkContext, check_frame
+
+__all__ = ["Job", "SegmentSink"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a sink of segments has to know of the run."""
+
+    encoding: Encoding
+    info: VideoInfo
+    """Facts about the *output*."""
+    framemd5: bool
+    """Whether each frame is hashed."""
+    overwrite: bool
+    """Whether an existing output may be replaced."""
+    expected: int | None
+    """How many frames will come, if that is known."""
+    check_input: Callable[[], None]
+    """Raises SourceError if the input is not what it was when the work began."""
+    warnings: Callable[[], list[str]]
+    """What there is to say of the source when it has been read to its end."""
+
+
+class SegmentSink(SinkContext):
+    """Writes the frames of a feed into segments; what is finished outlasts the run.
+
+    Args:
+        work: where segments go.
+        feed: says which frame of the film each is that comes.
+        joiner: makes the output in the end.
+        job: all else.
+
+    Attributes:
+        frames: frames in finished segments, and those written since.
+        notes: one line for everything that was lost or repaired; complete after :meth:`finish`.
+        times: when each frame is shown; known when the output is complete.
+        has_begun: whether a frame has come.
+    """
+
+    def __init__(self, work: WorkFolder, feed: Feed, joiner: Joiner, job: Job) -> None:
+        self.frames = work.manifest.frames
+        self.notes = joiner.notes
+        self.times = FrameTimes()
+        self.has_begun = False
+        self._work, self._feed, self._joiner, self._job = work, feed, joiner, job
+        self._clock = EncoderClock(encoder_time_base(job.encoding, job.info))
+        self._marked = 0  # frames whose times the clock knows
+        self._coder: SegmentCoder | None = None
+        self._writer: SegmentWriter | None = None
+        self._result: Path | None = None
+        self._room_looked_at = False
+
+    @property
+    def is_published(self) -> bool:
+        """Whether there is an output; the segments are not needed any more."""
+        return self._result is not None
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame into its segment; the last one of a segment completes it.
+
+        Raises:
+            SinkError: encoding or writing failed, e.g. the disk is full, or the frame is not the
+                one that the source gave.
+        """
+        check_frame(frame, self._job.encoding.format, self._job.info)
+        self.has_begun = True
+        handed = self._feed.handed.popleft()
+        count = self._work.manifest.segment_frames
+        number, place = divmod(handed.number, count)
+        with self._errors(listen=False):
+            if self._writer is None:
+                self._begin(number)
+            if handed.pts != frame.pts:
+                raise SinkError(
+                    f"{self._work.output}: segment {number}: frame {handed.number} came out of "
+                    f"the network with the time {frame.pts} instead of {handed.pts}"
+                )
+            self._encode(frame)
+        self.frames += 1
+        if place == count - 1:
+            self._finish_segment()
+
+    def finish(self) -> Path | None:
+        """Complete the last segment and join all.
+
+        Raises:
+            SinkError: writing failed, or frames are missing; finished segments stay.
+        """
+        if self._result is None:
+            end = self._end()
+            if self._writer is not None:
+                self._finish_segment()
+            with self._errors():
+                self._work.conclude(end, self._job.warnings())
+            self._check_complete(end)
+            self._job.check_input()
+            logger.info("joining %d segments", len(self._work.manifest.segments))
+            overwrite = self._job.overwrite or self._work.has_published()
+            self._publish(self._joiner.join(overwrite=overwrite))
+        return self._result
+
+    def keep_partial(self) -> Path | None:
+        """Leave the finished segments for a run that goes on; there is no file."""
+        self.abort()
+        return None
+
+    def keep_broken(self) -> Path | None:
+        """Join what there is, of an input that breaks off: ``out.partial.mp4``.
+
+        Raises:
+            SinkError: writing failed.
+        """
+        if self._writer is not None:
+            self._finish_segment()
+        if not self._is_gapless():
+            return self.keep_partial()
+        self._publish(self._joiner.join_partial())
+        return self._result
+
+    def abort(self) -> None:
+        """Drop the segment that is not finished; harmless after :meth:`finish`."""
+        self._closed = True
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = self._coder = None
+
+    # -- Segments ----------------------------------------------------------------------------------
+
+    def _begin(self, number: int) -> None:
+        first = number * self._work.manifest.segment_frames
+        self._catch_up(first)
+        self._coder = SegmentCoder(self._job.encoding, self._job.info, self._clock, self._warn)
+        index = Index(number=number, first=first)
+        try:
+            self._writer = SegmentWriter(self._work.path, index)
+        except FileNotFoundError as error:
+            raise SinkError(f"{self._work.path}: has disappeared") from error
+
+    def _catch_up(self, first: int) -> None:
+        """Tell the clock the times of finished frames before ``first``."""
+        manifest = self._work.manifest
+        while self._marked < first:
+            index = self._work.index(manifest.segments[self._marked // manifest.segment_frames])
+            for pts, duration in zip(index.pts, index.durations, strict=True):
+                self._clock.mark(pts, duration, manifest.time_base)
+            self._marked += len(index.pts)
+        self._clock.forget()
+
+    def _encode(self, frame: Frame) -> None:
+        assert self._writer is not None
+        assert self._coder is not None
+        index = self._writer.index
+        unit = frame.time_base / self._work.manifest.time_base
+        index.pts.append(round(frame.pts * unit))
+        index.durations.append(round(frame.duration * unit))
+        if self._job.framemd5:
+            md5, index.frame_bytes = digest(frame)
+            index.md5.append(md5)
+        self._put(self._coder.encode(frame))
+        self._marked += 1
+
+    def _put(self, packets: "list[Packet[Any]]") -> None:
+        assert self._writer is not None
+        for packet in packets:
+            self._writer.add(packet)
+
+    def _finish_segment(self) -> None:
+        writer, coder = self._writer, self._coder
+        assert writer is not None
+        assert coder is not None
+        try:
+            with self._errors(listen=False):
+                self._put(coder.flush())
+                writer.index.extradata = coder.extradata.hex()
+                self._compare(writer.index, coder.times)
+                sha256 = writer.finish()
+                anchor = self._feed.anchors.pop(writer.index.number, "")
+                self._work.add(writer.index, size=writer.size, sha256=sha256, anchor=anchor)
+        finally:
+            writer.abort()
+            self._writer = self._coder = None
+        self._look_for_room()
+
+    def _compare(self, index: Index, times: list[int]) -> None:
+        """Make sure that the encoder gave a packet for each frame of the decoder, and no other."""
+        found, wanted = sorted(packet[0] for packet in index.packets), sorted(times)
+        if found == wanted:
+            return
+        what = f"{len(wanted)} frames went in, {len(found)} packets came out"
+        if len(found) == len(wanted):
+            what = "packets came out with other times than the frames that went in"
+        raise SinkError(
+            f"{self._work.output}: segment {index.number} (frames {index.first} to "
+            f"{index.first + len(wanted) - 1}): of {self._job.encoding.codec} {what}"
+        )
+
+    def _look_for_room(self) -> None:
+        if self._room_looked_at:
+            return
+        self._room_looked_at = True
+        if missing := self._work.room_missing(self._job.expected):
+            self._warn(
+                f"the disk of {self._work.path} will be about {missing / 1e9:.1f} GB short: "
+                "segments and the finished file are there at once"
+            )
+
+    # -- The end -----------------------------------------------------------------------------------
+
+    def _end(self) -> End:
+        end = self._feed.end
+        if end is None or self._feed.handed:
+            raise SinkError(f"{self._work.output}: not all frames came out of the network")
+        return end
+
+    def _check_complete(self, end: End) -> None:
+        if not self._work.manifest.complete or self._work.manifest.frames != end.frames:
+            raise SinkError(
+                f"{self._work.output}: {self._work.manifest.frames} frames are finished of "
+                f"{end.frames} that were decoded"
+            )
+
+    def _is_gapless(self) -> bool:
+        numbers = sorted(self._work.manifest.segments)
+        return bool(numbers) and numbers == list(range(len(numbers)))
+
+    def _publish(self, path: Path) -> None:
+        """Remember when frames are shown, and write their hashes."""
+        segments = self._work.manifest.segments
+        self.times.time_base = self._work.manifest.time_base
+        hashes = FrameHashes(self._job.info)
+        for number in sorted(segments):
+            index = self._work.index(segments[number])
+            self.times.pts.extend(index.pts)
+            self.times.durations.extend(index.durations)
+            for row in zip(index.pts, index.durations, index.md5, strict=self._job.framemd5):
+                hashes.append(*row, index.frame_bytes)
+        if self._job.framemd5:
+            hashes.write(path)
+        self._closed, self._result = True, path
+
+    def _warn(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+            logger.warning("%s", note)
+
+    def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
+        return explain(f"{self._work.output}: cannot be written", SinkError, listen=listen)

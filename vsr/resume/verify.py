@@ -1,0 +1,112 @@
+"""A last look at a finished file, before it gets its name."""
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.packet import Packet
+
+from vsr.errors import SinkError
+from vsr.ffmpeg import explain
+from vsr.streams import is_cover_art, to_fraction
+
+__all__ = ["Expected", "verify"]
+
+_UNTIMED = ("avi",)
+"""Containers that count frames and store no times."""
+
+
+class Expected:
+    """What the picture's stream must be.
+
+    Args:
+        name: the output in a message.
+        muxer: FFmpeg's name of the container.
+        place: which of the file's video streams it is, covers not counted.
+        time_base: seconds of a unit of what follows.
+        pts: when each frame is shown, in order.
+        end: when the last frame ends.
+    """
+
+    def __init__(
+        self, *, name: str, muxer: str, place: int, time_base: Fraction, pts: array[int], end: int
+    ) -> None:
+        self.name, self.muxer, self.place = name, muxer, place
+        self.time_base, self.pts, self.end = time_base, pts, end
+
+
+def verify(path: Path, expected: Expected) -> None:
+    """Read the packets of ``path`` again, without decoding: number, order, times, length.
+
+    Raises:
+        SinkError: the file is not what was to be written; with the first thing that is wrong.
+    """
+    with (
+        explain(f"{expected.name}: the finished file cannot be read again", SinkError),
+        av.open(f"file:{path}") as container,
+    ):
+        pictures = [s for s in container.streams.video if not is_cover_art(s)]
+        stream = pictures[expected.place]
+        times = _read(container.demux(stream))
+        problem = _problem(times, to_fraction(stream.time_base), expected)
+    if problem:
+        raise SinkError(f"{expected.name}: the finished file is wrong: {problem}")
+
+
+@dataclass(slots=True)
+class _Times:
+    """Of a file's packets, in the order of coding, in units of its time base."""
+
+    packets: int = 0
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    end: int | None = None
+
+
+def _read(packets: "Iterable[Packet[Any]]") -> _Times:
+    times = _Times()
+    for packet in packets:
+        if not packet.size:
+            continue
+        times.packets += 1
+        if packet.dts is not None:
+            times.dts.append(packet.dts)
+        if packet.pts is not None:
+            times.pts.append(packet.pts)
+            if packet.duration:
+                end = packet.pts + packet.duration
+                times.end = end if times.end is None else max(times.end, end)
+    return times
+
+
+def _problem(times: _Times, unit: Fraction, expected: Expected) -> str | None:
+    if times.packets != len(expected.pts):
+        return f"it has {times.packets} frames instead of {len(expected.pts)}"
+    if any(after <= before for before, after in pairwise(times.dts)):
+        return "decoding times do not rise"
+    if expected.muxer in _UNTIMED:
+        return None
+    if len(times.pts) != times.packets:
+        return f"{times.packets - len(times.pts)} frames have no time"
+    return _wrong_times(times, unit, expected)
+
+
+def _wrong_times(times: _Times, unit: Fraction, expected: Expected) -> str | None:
+    shown, base = sorted(times.pts), expected.time_base
+    start, first = shown[0], expected.pts[0]
+    tolerance = max(unit, base)
+    for number, (found, wanted) in enumerate(zip(shown, expected.pts, strict=True)):
+        now, then = (found - start) * unit, (wanted - first) * base
+        if abs(now - then) > tolerance:
+            return f"frame {number} is shown at {float(now):.3f} s instead of {float(then):.3f} s"
+    if times.end is None:
+        return None
+    now, then = (times.end - start) * unit, (expected.end - first) * base
+    if abs(now - then) > max(2 * unit, then / times.packets):
+        return f"the picture lasts {float(now):.3f} s instead of {float(then):.3f} s"
+    return None

@@ -1,0 +1,211 @@
+"""The work folder of a run: made, read again, and removed."""
+
+import hashlib
+import re
+import shutil
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+from vsr.errors import SinkError
+from vsr.resume.disk import sync_folder
+from vsr.resume.feed import Done
+from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
+from vsr.resume.segments import DamagedSegmentError, Index, file_name, read_index
+
+__all__ = ["WorkFolder", "remove_work"]
+
+_OURS = re.compile(r"\d{6,}\.seg(\.part)?|manifest\.json\.part|\..*\.[0-9a-f]{8}\.part")
+
+
+class WorkFolder:
+    """Finished segments and their manifest.
+
+    Args:
+        path: the folder.
+        output: what is being made, in messages.
+        manifest: what is finished; saved with every change.
+    """
+
+    def __init__(self, path: Path, output: Path, manifest: Manifest) -> None:
+        self.path, self.output, self.manifest = path, output, manifest
+
+    @classmethod
+    def create(
+        cls, path: Path, output: Path, settings: dict[str, str], versions: dict[str, str],
+        segment_frames: int, time_base: Fraction,
+    ) -> "WorkFolder":  # fmt: skip
+        """A new folder.
+
+        Raises:
+            SinkError: it cannot be made.
+        """
+        manifest = Manifest(
+            settings=settings, versions=versions, segment_frames=segment_frames,
+            time_base=time_base, started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
+        try:
+            path.mkdir()
+            manifest.save(path)
+        except OSError as error:
+            raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
+        return cls(path, output, manifest)
+
+    @classmethod
+    def open(cls, path: Path, output: Path) -> "WorkFolder":
+        """The folder that an earlier run has left.
+
+        Raises:
+            SinkError: it is none, or its manifest is damaged.
+        """
+        if path.is_symlink() or not path.is_dir():
+            raise SinkError(f"{path}: is in the way: it is no work folder of vsr's")
+        return cls(path, output, Manifest.load(path))
+
+    def verify(self) -> list[str]:
+        """Look whether all segments are what was written; those that are not are forgotten.
+
+        Returns:
+            A line for each that has to be done again.
+        """
+        lines = []
+        for entry in list(self.manifest.segments.values()):
+            try:
+                self._check(entry)
+            except DamagedSegmentError as error:
+                del self.manifest.segments[entry.number]
+                last = entry.first + entry.frames - 1
+                lines.append(f"frames {entry.first} to {last} are done again: {error}")
+        if lines:
+            self.manifest.published = None
+            self.save()
+        return lines
+
+    def _check(self, entry: Entry) -> None:
+        path = self.path / file_name(entry.number)
+        try:
+            size = path.stat().st_size
+            if size != entry.size:
+                raise DamagedSegmentError(f"{path.name}: has {size} bytes instead of {entry.size}")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DamagedSegmentError(f"{path.name}: {error.strerror}") from error
+        if found != entry.sha256:
+            raise DamagedSegmentError(f"{path.name}: has been altered since it was written")
+        self.index(entry)
+
+    def index(self, entry: Entry) -> Index:
+        """What the segment of ``entry`` holds.
+
+        Raises:
+            DamagedSegmentError: it is missing, or not what the manifest says.
+        """
+        path = self.path / file_name(entry.number)
+        index = read_index(path)
+        found = (index.number, index.first, len(index.pts))
+        if found != (entry.number, entry.first, entry.frames):
+            raise DamagedSegmentError(f"{path}: holds other frames than the manifest says")
+        return index
+
+    def done(self) -> dict[int, Done]:
+        """What is known of the frames of all finished segments."""
+        return {
+            entry.number: Done(index=self.index(entry), anchor=entry.anchor)
+            for entry in self.manifest.segments.values()
+        }
+
+    def add(self, index: Index, *, size: int, sha256: str, anchor: str) -> None:
+        """Enter a segment that is complete and on the disk.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        self.manifest.segments[index.number] = Entry(
+            number=index.number, first=index.first, frames=len(index.pts),
+            packets=len(index.packets), start=index.pts[0],
+            end=index.pts[-1] + index.durations[-1], size=size, sha256=sha256, anchor=anchor,
+        )  # fmt: skip
+        self.save()
+
+    def conclude(self, end: End, warnings: list[str]) -> None:
+        """Note where the film ends.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        if self.manifest.end != end:
+            self.manifest.end, self.manifest.warnings = end, warnings
+            self.save()
+
+    def announce(self, file: Path) -> None:
+        """Note what the output looks like that is about to get its name.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        found = file.stat()
+        self.manifest.published = Published(size=found.st_size, mtime_ns=found.st_mtime_ns)
+        self.save()
+
+    def has_published(self) -> bool:
+        """Whether the output that is there is this work's, from a run that ended right after."""
+        published = self.manifest.published
+        try:
+            found = self.output.stat()
+        except OSError:
+            return False
+        return published == Published(size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+    def save(self) -> None:
+        """Write the manifest.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.manifest.save(self.path)
+
+    def room_missing(self, total: int | None) -> int:
+        """Bytes that the disk will be short of, judging by the segments so far; 0 if it is not.
+
+        Segments and the file that they are joined to are there at once.
+        """
+        frames, manifest = self.manifest.frames, self.manifest
+        if total is None or not frames:
+            return 0
+        size = sum(entry.size for entry in manifest.segments.values())
+        wanted = 2 * size * total // frames - size
+        return max(0, wanted - shutil.disk_usage(self.path).free)
+
+    def remove(self) -> None:
+        """Delete the folder.
+
+        Raises:
+            SinkError: it cannot be deleted, or holds something else.
+        """
+        remove_work(self.path)
+
+
+def remove_work(path: Path) -> None:
+    """Delete the work folder ``path`` with what vsr has put into it; anything else stays.
+
+    The manifest goes first: a folder without one holds nothing that could be gone on with.
+
+    Raises:
+        SinkError: it cannot be deleted, or holds something else.
+    """
+    if path.is_symlink() or not path.is_dir():
+        raise SinkError(f"{path}: is in the way: it is no work folder of vsr's")
+    try:
+        (path / MANIFEST).unlink(missing_ok=True)
+        for file in path.iterdir():
+            if _OURS.fullmatch(file.name) and not file.is_dir():
+                file.unlink()
+        if left := next(path.iterdir(), None):
+            raise SinkError(f"{path}: cannot be removed: {left.name} is not vsr's")
+        path.rmdir()
+    except OSError as error:
+        if isinstance(error, SinkError):
+            raise
+        raise SinkError(f"{path}: cannot be removed: {error.strerror}") from error
+    sync_folder(path.parent)
