@@ -142,6 +142,8 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         print_stats(report)
     if report.interrupted:
         kept = f"; they are in {report.output}" if report.output else ""
+        if report.kept is not None:
+            kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
         print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)
         return INTERRUPTED
     if report.reader_gone:

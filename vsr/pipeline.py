@@ -21,6 +21,7 @@ from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
+from vsr.resume import Work, is_resumable, locked, open_work
 from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
 from vsr.stdout import ReaderGone, Stdout, reserve_stdout
 
@@ -147,7 +148,20 @@ def upscale(
         plan = make_plan(config, stack)
         for note in plan.notes:
             logger.info(note)
-        return run(plan, on_progress=on_progress, should_stop=should_stop, stdout=stdout)
+        work = _open_work(plan, stack)
+        return run(
+            plan if work is None else work.plan, on_progress=on_progress, should_stop=should_stop,
+            stdout=stdout, work=work,
+        )  # fmt: skip
+
+
+def _open_work(plan: Plan, stack: ExitStack) -> Work | None:
+    """Keep other runs from the output; the segments that the run writes, if it does."""
+    output = plan.config.output
+    if output is None or output == PIPE:
+        return None
+    stack.enter_context(locked(output))
+    return stack.enter_context(open_work(plan)) if is_resumable(plan) else None
 
 
 def run(
@@ -156,18 +170,21 @@ def run(
     on_progress: OnProgress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     stdout: Stdout | None = None,
+    work: Work | None = None,
 ) -> Report:
     """Do what is planned; the arguments, result and errors are those of :func:`upscale`.
 
-    ``stdout`` is the stream for an output that is :data:`~vsr.config.PIPE`.
+    ``stdout`` is the stream for an output that is :data:`~vsr.config.PIPE`, ``work`` the segments
+    that are written, or None for an output that is written in one go.
     """
     report = Report()
     sink_notes: list[str] = []
     try:
-        with _open_sink(plan, stdout) as sink:
+        with _open_sink(plan, stdout) if work is None else work.sink as sink:
             sink_notes = sink.notes
             report.losses = list(sink.notes)
-            _move_frames(plan, sink, report, on_progress, should_stop)
+            report.frames = report.before = 0 if work is None else work.done
+            _move_frames(plan, sink, report, on_progress, should_stop, work)
     except ReaderGone:
         report.reader_gone = True
     except TruncatedError:  # what came before the break is kept, and recorded
@@ -181,7 +198,7 @@ def _conclude(plan: Plan, report: Report, sink_notes: list[str]) -> None:
     """Gather what there is to say, and write it beside the output if that is wanted."""
     source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
-    report.warnings = _warn(source.report.lines())
+    report.warnings = _warn(source.report.lines() or report.warnings)
     if plan.config.record and report.output is not None:
         write_record(plan, report)
 
@@ -192,13 +209,15 @@ def _move_frames(
     report: Report,
     on_progress: OnProgress | None,
     should_stop: Callable[[], bool],
+    work: Work | None,
 ) -> None:
     source, engine = plan.source, plan.engine
     started, speed = time.perf_counter(), Speedometer()
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
+    frames = source if work is None else work.feed.frames(iter)
     with _timed(report, boundaries):
         with (
-            closing(prefetch(source, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
+            closing(prefetch(frames, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
             closing(prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)) as done,
         ):
             for pending in _until_cut(done, sink, report):
@@ -214,6 +233,8 @@ def _move_frames(
                     report.interrupted = True
                     break
         report.output = sink.keep_partial() if report.interrupted else sink.finish()
+    if work is not None:
+        work.tell(report)
 
 
 @contextmanager
@@ -235,7 +256,7 @@ def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]
         yield from items
     except TruncatedError as error:
         report.interrupted = True
-        report.output = kept = sink.keep_partial() if report.frames else None
+        report.output = kept = sink.keep_broken() if report.frames else None
         where = f" (what came before it, {report.frames} frames, is in {kept})" if kept else ""
         raise TruncatedError(f"{error}{where}") from error
 

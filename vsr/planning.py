@@ -21,7 +21,7 @@ from vsr.runtimes import make_runtime
 from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.images import find_images
 from vsr.stills import Stills, choose_still_encoding, find_stills
-from vsr.targets import framemd5_path, record_path, resolve
+from vsr.targets import framemd5_path, record_path, resolve, work_path
 from vsr.weights import load_network
 
 __all__ = ["Plan", "make_plan"]
@@ -118,8 +118,26 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
     for read in (config.input, config.audio_from):
         if read is not None and read.exists() and output.exists() and read.samefile(output):
             raise ConfigError(f"{output}: input and output are the same file")
-    if output.exists() and not config.overwrite:
+    _check_work(config, output)
+
+
+def _check_work(config: UpscaleConfig, output: Path) -> None:
+    """Whether an earlier run has left the output, or work for it."""
+    folder = work_path(output)
+    if config.overwrite or _goes_on(output, config):
+        return
+    if folder.exists():
+        raise SinkError(
+            f"{output}: an earlier run has left its work in {folder.name}: --resume goes on with "
+            "it, -y begins again"
+        )
+    if output.exists():
         raise SinkError(f"{output}: already exists; -y replaces it")
+
+
+def _goes_on(output: Path, config: UpscaleConfig) -> bool:
+    """Whether there is work to go on with; what lies beside the output may be that work's."""
+    return config.resume and output != PIPE and work_path(output).exists()
 
 
 def _stills(config: UpscaleConfig) -> Stills | None:
@@ -133,7 +151,7 @@ def _check_companions(config: UpscaleConfig) -> None:
     """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
     if config.framemd5 and _stills(config) is not None:
         raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
-    if config.output is None or config.overwrite:
+    if config.output is None or config.overwrite or _goes_on(config.output, config):
         return
     wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
     for path in [name(config.output) for on, name in wanted if on]:

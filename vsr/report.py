@@ -44,11 +44,19 @@ class Report:
     finished: datetime | None = None
     """When the output was complete."""
     frames: int = 0
-    """Frames written."""
+    """Frames written, with those that earlier runs have finished."""
+    before: int = 0
+    """Those that earlier runs have finished."""
     times: FrameTimes = field(default_factory=FrameTimes)
     """Of the frames written, as the source delivered them."""
     output: Path | None = None
     """The finished file; of an interrupted run, the part that is playable; None if none is."""
+    sittings: int = 1
+    """How many runs have worked on the output."""
+    kept: Path | None = None
+    """Where finished segments are, from which another run can go on; None if there are none."""
+    kept_frames: int = 0
+    """Frames in them."""
     interrupted: bool = False
     reader_gone: bool = False
     """The run has ended because nobody read standard output any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -54,6 +54,7 @@ class PyAVSource:
         fields: what was seen of interlacing in the first frames; None if nobody looked.
         filters: the chain that the pictures go through, as libavfilter writes it; may be empty.
         start_time: seconds that are subtracted from every timestamp.
+        stopped: whether more frames would follow than were wanted; known when the iteration ends.
 
     Raises:
         SourceError: the input is missing, is no media file, holds no video that decodes, or ends
@@ -66,7 +67,7 @@ class PyAVSource:
         self.report = SourceReport()
         self.notes: list[str] = []
         self._coded_sar: Fraction | None = None
-        self._started = self._closed = False
+        self._started = self._closed = self.stopped = False
         self._companion: Companion | None = None
         self._reader = open_reader(path, self._config)
         try:
@@ -168,6 +169,23 @@ class PyAVSource:
         self._started = True
         return self._run()
 
+    def skip(self, number: int, pts: int, fits: Callable[[Frame], bool]) -> bool:
+        """Begin with a later frame, where that is exact; to be called before iterating.
+
+        It is not where frames depend on those before (filters, repaired times), where an input
+        cannot be sought, and where what comes there is another frame. Then reading begins where it
+        would have begun.
+
+        Args:
+            number: the frame's, counted from 0 from where reading would begin.
+            pts: its time.
+            fits: whether a frame is the one that is meant.
+
+        Returns:
+            Whether reading begins there.
+        """
+        return False
+
     # Before the first frame
 
     def _open_companion(self) -> Companion | None:
@@ -243,22 +261,23 @@ class PyAVSource:
         if self._companion is not None:
             self._companion.start()
         current: Picture | None = None
-        wanted, stopped = self._config.frames, False
+        wanted = self._config.frames
         for coming in self._stage:
             if current is not None:
                 yield self._finish(current, coming.pts - current.pts)
             current = None
-            if stopped := self.report.frames == wanted:
+            if self.report.frames == wanted:
+                self.stopped = True
                 break
             current = coming
         if current is not None:
             yield self._finish(current, self._stage.last_duration())
-        self._reader.finish(self.report, self._finished_at if stopped else None)
+        self._reader.finish(self.report, self._finished_at if self.stopped else None)
         if self._companion is not None:
-            self._companion.finish(self._ended, stopped=stopped)
+            self._companion.finish(self._ended, stopped=self.stopped)
             self._note(*self._companion.notes)
         self._note(*self._reader.notes)
-        if self._reader.broken and not stopped:
+        if self._reader.broken and not self.stopped:
             raise TruncatedError(f"{self.name}: {self._reader.broken}")
 
     def _finish(self, picture: Picture, duration: int) -> Frame:
