@@ -101,8 +101,14 @@ def print_stats(report: "Report") -> None:
     """Speed, and where each stage's time went, on stderr."""
     fps = report.frames / report.seconds if report.seconds else 0.0
     print(f"{report.frames} frames in {report.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
+    if report.reused:
+        share = 100 * report.reused / (report.frames - report.before)
+        print(
+            f"{report.reused} of them ({share:.1f} %) repeat the one before: not computed again",
+            file=sys.stderr,
+        )
     print("stage       busy   waits in  waits out", file=sys.stderr)
-    slowest = max(report.stages, key=lambda stage: stage.busy, default=None)
+    slowest = max(report.stages, key=lambda stage: stage.load, default=None)
     for stage in report.stages:
         mark = "  <- limits" if stage is slowest else ""
         print(
@@ -110,3 +116,6 @@ def print_stats(report: "Report") -> None:
             f"{stage.waited_for_output:8.1f} s{mark}",
             file=sys.stderr,
         )
+        if stage.device is not None:
+            share = 100 * stage.device / report.seconds if report.seconds else 0.0
+            print(f"{'':8} {stage.device:6.1f} s on the GPU, {share:.0f} %", file=sys.stderr)

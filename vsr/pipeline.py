@@ -13,15 +13,18 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 
 from vsr.config import PIPE, UpscaleConfig
-from vsr.engine import IN_FLIGHT
+from vsr.engine import IN_FLIGHT, Engine, Pending
 from vsr.errors import TruncatedError
+from vsr.frame import Frame
 from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
 from vsr.resume import Work, is_resumable, locked, open_work
+from vsr.reuse import mark_repeats
 from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
 from vsr.stdout import ReaderGone, Stdout, reserve_stdout
 
@@ -184,6 +187,7 @@ def run(
             sink_notes = sink.notes
             report.losses = list(sink.notes)
             report.frames = report.before = 0 if work is None else work.done
+            plan.engine.watch.number = report.frames
             _move_frames(plan, sink, report, on_progress, should_stop, work)
     except ReaderGone:
         report.reader_gone = True
@@ -199,6 +203,7 @@ def _conclude(plan: Plan, report: Report, sink_notes: list[str]) -> None:
     source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
     report.warnings = _warn(source.report.lines() or report.warnings)
+    report.warnings += plan.engine.warnings + [str(i) for i in plan.engine.watch.health.incidents]
     if plan.config.record and report.output is not None:
         write_record(plan, report)
 
@@ -214,19 +219,24 @@ def _move_frames(
     source, engine = plan.source, plan.engine
     started, speed = time.perf_counter(), Speedometer()
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
-    frames = source if work is None else work.feed.frames(iter)
-    with _timed(report, boundaries):
+    mark = partial(mark_repeats, threshold=plan.config.reuse_threshold)
+    frames = mark(source) if work is None else work.feed.frames(mark)
+    together = engine.batch(source.info.width, source.info.height)
+    ahead, in_flight = max(_DECODED_AHEAD, 2 * together), IN_FLIGHT * together
+    with _timed(report, boundaries, engine):
         with (
-            closing(prefetch(frames, depth=_DECODED_AHEAD, boundary=decoding)) as decoded,
-            closing(prefetch(engine.submit(decoded), depth=IN_FLIGHT, boundary=upscaling)) as done,
+            closing(prefetch(frames, depth=ahead, boundary=decoding)) as decoded,
+            closing(prefetch(engine.submit(decoded), depth=in_flight, boundary=upscaling)) as done,
         ):
             for pending in _until_cut(done, sink, report):
-                frame = engine.collect(pending)
+                frame = _collect(engine, pending, upscaling)
                 sink.write(frame)
                 report.frames += 1
+                report.reused += frame.repeats
                 report.times.mark(frame)
                 if on_progress is not None:
-                    stages = stage_times(boundaries, time.perf_counter() - started)
+                    elapsed = time.perf_counter() - started
+                    stages = stage_times(boundaries, elapsed, engine.busy)
                     seconds, total = frame.pts * frame.time_base, source.info.frames
                     on_progress(_progress(report.frames, total, seconds, speed, stages))
                 if should_stop():
@@ -238,7 +248,7 @@ def _move_frames(
 
 
 @contextmanager
-def _timed(report: Report, boundaries: list[Boundary]) -> Iterator[None]:
+def _timed(report: Report, boundaries: list[Boundary], engine: Engine) -> Iterator[None]:
     """Write into ``report`` how long the block takes, however it ends."""
     started = time.perf_counter()
     report.started = datetime.now(UTC)
@@ -247,7 +257,16 @@ def _timed(report: Report, boundaries: list[Boundary]) -> Iterator[None]:
     finally:
         report.finished = datetime.now(UTC)
         report.seconds = time.perf_counter() - started
-        report.stages = stage_times(boundaries, report.seconds)
+        report.stages = stage_times(boundaries, report.seconds, engine.busy)
+
+
+def _collect(engine: Engine, pending: Pending, boundary: Boundary) -> Frame:
+    """The next result; the time until a GPU has it is time that this thread waits for input."""
+    started = time.perf_counter()
+    try:
+        return engine.collect(pending)
+    finally:
+        boundary.blocked_get += time.perf_counter() - started
 
 
 def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]:
@@ -267,7 +286,7 @@ def _progress(
 ) -> Progress:  # fmt: skip
     fps = speed.mark(frames)
     remaining = None if total is None or not fps else max(0, total - frames) / fps
-    slowest = max(stages, key=lambda stage: stage.busy)
+    slowest = max(stages, key=lambda stage: stage.load)
     return Progress(
         frames=frames, total=total, position=position, fps=fps, eta=remaining,
         bottleneck=slowest.name,

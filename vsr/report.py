@@ -47,6 +47,8 @@ class Report:
     """Frames written, with those that earlier runs have finished."""
     before: int = 0
     """Those that earlier runs have finished."""
+    reused: int = 0
+    """Frames written by this run that repeat the one before, and were not computed."""
     times: FrameTimes = field(default_factory=FrameTimes)
     """Of the frames written, as the source delivered them."""
     output: Path | None = None

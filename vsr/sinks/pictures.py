@@ -72,7 +72,8 @@ def wrap(frame: Frame) -> VideoFrame:
     form, planes = frame.format, _planes(frame)
     if frame.width % (1 << form.chroma_w) == 0 and frame.height % (1 << form.chroma_h) == 0:
         with suppress(NotImplementedError):  # memory that FFmpeg does not know as the CPU's
-            return VideoFrame.from_dlpack(tuple(planes), format=form.name)
+            # NumPy's arrays: PyTorch calls pinned memory CUDA's, which PyAV then refuses.
+            return VideoFrame.from_dlpack(tuple(p.numpy() for p in planes), format=form.name)
     picture = VideoFrame(frame.width, frame.height, form.name)  # from_dlpack refuses odd chroma
     _fill(picture, planes)
     return picture
