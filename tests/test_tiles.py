@@ -12,6 +12,7 @@ from vsr.engine import Engine, Target
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, classical, describe
+from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.sst import Sst, SstConfig
 from vsr.runtimes import EagerRuntime
 from vsr.tiles import run_tiled, split
@@ -97,6 +98,30 @@ def test_tiling_is_invisible(
     assert difference.max() <= 1
     if dtype == torch.float32:
         assert (tiled - run(picture)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("multiple", [2, 3, 4])
+@pytest.mark.parametrize(("height", "width", "tile"), [(33, 50, 16), (64, 17, 7), (5, 130, 2)])
+def test_tiles_begin_where_cells_do(height: int, width: int, tile: int, multiple: int) -> None:
+    covered = torch.zeros(height, width, dtype=torch.int32)
+    for part in split(height, width, tile, 2 * multiple, multiple):
+        covered[part.rows.keep, part.columns.keep] += 1
+        for span in (part.rows, part.columns):
+            assert span.read.start % multiple == span.keep.start % multiple == 0
+            assert span.keep.stop - span.keep.start <= max(tile, multiple)
+    assert bool((covered == 1).all())
+
+
+def test_tiling_a_network_of_cells_is_invisible() -> None:
+    config = SpanFConfig(scale=2, channels=16, blocks=2, unshuffle=2)
+    network = describe("spanf", SpanF(config).eval(), config)
+    run = EagerRuntime(network, CPU, torch.float32)
+    picture = torch.rand(1, 3, 61, 75)
+    tile = {"tile": 21, "halo": network.halo, "scale": 2}
+    tiled = run_tiled(run, picture, **tile, multiple=network.multiple)
+    torch.testing.assert_close(tiled, run(picture), rtol=0, atol=1e-5)
+    careless = run_tiled(run, picture, **tile)
+    assert (careless - run(picture)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from vsr.choosing import AUTO, Choice, SourceFacts, choose_model, estimate_noise
 from vsr.config import PIPE, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe
 from vsr.encoding import Encoding, choose_encoding, discarding
@@ -28,6 +29,7 @@ __all__ = ["Plan", "make_plan"]
 
 logger = logging.getLogger(__name__)
 
+_LOOKED_AT = 8  # frames whose noise is measured for --model auto
 _ANY_SCALE = 2  # of a network that renders at any, when none is asked for
 
 
@@ -59,8 +61,15 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     config = resolve(config)
     _check_paths(config)
     _check_companions(config)
-    network = _choose_network(config)
+    automatic = config.model == AUTO and config.weights is None
+    network = None if automatic else _choose_network(config)
     source = stack.enter_context(open_source(config.input, _source_config(config)))
+    notes: tuple[str, ...] = ()
+    if automatic:
+        choice = _choose_model(config, source)
+        notes = (choice.note,)
+        config = replace(config, model=choice.model.name)
+        network = _choose_network(config)
     if network is None:
         network = _network_for_size(config, source.info)
     encoding, info = _plan_output(config, source.info, network)
@@ -68,7 +77,7 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
         config=config, source=source, network=network, encoding=encoding, info=info,
-        engine=engine, notes=(*encoding.notes, described),
+        engine=engine, notes=(*notes, *encoding.notes, described),
     )  # fmt: skip
 
 
@@ -167,6 +176,21 @@ def _choose_network(config: UpscaleConfig) -> Network | None:
     return load_network(
         config.model, scale=config.scale, weights=config.weights, variant=config.variant
     )
+
+
+def _choose_model(config: UpscaleConfig, source: PyAVSource) -> Choice:
+    """What ``--model auto`` means for ``source``."""
+    info, rate = source.info, source.bit_rate
+    pixels = info.width * info.height * info.rate
+    facts = SourceFacts(
+        codec=info.codec,
+        bits_per_pixel=None if rate is None else float(rate / pixels),
+        noise=estimate_noise(source.preview(_LOOKED_AT)),
+    )
+    wanted: float | None = None
+    if config.size is not None:
+        wanted = max(config.size[0] / info.width, config.size[1] / info.height)
+    return choose_model(facts, config.scale, reaching=wanted)
 
 
 def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:

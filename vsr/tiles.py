@@ -39,26 +39,33 @@ class Tile:
     columns: Stretch
 
 
-def _spans(length: int, tile: int, halo: int) -> list[Stretch]:
-    count = -(-length // tile)
-    edges = [length * index // count for index in range(count + 1)]  # sides of nearly equal length
+def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Stretch]:
+    cells = -(-length // multiple)
+    count = -(-cells // max(1, tile // multiple))
+    starts = [multiple * (cells * index // count) for index in range(count)]
+    edges = [*starts, length]  # sides of nearly equal length
     return [
         Stretch(slice(max(0, start - halo), min(length, end + halo)), slice(start, end))
         for start, end in pairwise(edges)
     ]
 
 
-def split(height: int, width: int, tile: int, halo: int) -> Iterator[Tile]:
-    """Yield tiles of at most ``tile`` pixels a side, halo excluded, that cover the picture."""
-    columns = _spans(width, tile, halo)
-    for rows in _spans(height, tile, halo):
+def split(
+    height: int, width: int, tile: int, halo: int, multiple: int = 1
+) -> Iterator[Tile]:  # fmt: skip
+    """Yield tiles of at most ``tile`` pixels a side, halo excluded, that cover the picture.
+
+    They begin at multiples of ``multiple``, of which ``halo`` is one.
+    """
+    columns = _spans(width, tile, halo, multiple)
+    for rows in _spans(height, tile, halo, multiple):
         for across in columns:
             yield Tile(rows, across)
 
 
-def run_tiled(
+def run_tiled(  # noqa: PLR0913 - all but the first two by keyword
     run: Callable[[Tensor], Tensor], picture: Tensor, *, tile: int, halo: int, scale: int,
-    grid: int = 1,
+    grid: int = 1, multiple: int = 1,
 ) -> Tensor:  # fmt: skip
     """Apply ``run`` tile by tile.
 
@@ -69,6 +76,8 @@ def run_tiled(
         halo: margin in input pixels; with a ``grid``, overlap.
         scale: enlargement of ``run``.
         grid: above 1, tiles begin at multiples of this and are blended.
+        multiple: side of the cells that ``run`` works on: without a ``grid``, tiles begin where
+            cells do.
 
     Returns:
         (N, C', scale * H, scale * W).
@@ -80,7 +89,7 @@ def run_tiled(
         return _run_blended(run, picture, step=max(grid, tile // grid * grid), overlap=halo,
                             scale=scale)  # fmt: skip
     result: Tensor | None = None
-    for part in split(height, width, tile, halo):
+    for part in split(height, width, tile, halo, multiple):
         out = run(picture[..., part.rows.read, part.columns.read])
         if result is None:
             result = out.new_empty((*out.shape[:2], scale * height, scale * width))

@@ -64,6 +64,59 @@ def test_receptive_radius(
     assert SpanFConfig().halo == 16
 
 
+# Cells of pixels as channels.
+
+
+@pytest.mark.parametrize("fold", [2, 3])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_cells_are_inferred(fold: int, scale: int) -> None:
+    config = SpanFConfig(scale=scale, channels=32, blocks=3, unshuffle=fold)
+    assert infer_config(empty_state(config), {}) == config
+
+
+def test_cells_are_a_network_on_the_coarse_grid() -> None:
+    config = SpanFConfig(channels=16, scale=2, blocks=2, unshuffle=2)
+    network = SpanF(config).double().eval()
+    inner = SpanF(SpanFConfig(channels=16, scale=2, in_channels=12, blocks=2)).double().eval()
+    inner.load_state_dict(network.state_dict())
+    x = torch.rand(2, 3, 8, 12, dtype=torch.float64)
+    with torch.no_grad():
+        out = inner(F.pixel_unshuffle(x, 2))  # N 12 8 12: one shuffle of the two is still to come
+        expected = F.pixel_shuffle(F.pixel_unshuffle(out, 2), 4)
+        assert network(x).shape == (2, 3, 16, 24)
+        torch.testing.assert_close(network(x), expected)
+
+
+def test_cells_see_no_farther_than_they_say() -> None:
+    config = SpanFConfig(channels=16, scale=1, blocks=2, unshuffle=2)
+    network = SpanF(config).double().eval()
+    side = 4 * config.halo
+    x = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    middle = side // 2
+    network(x)[..., middle : middle + 2, middle : middle + 2].square().sum().backward()
+    assert x.grad is not None
+    rows = (x.grad[0].abs().amax((0, 2)) > 0).nonzero()
+    assert int(rows.min()) >= middle - config.halo
+    assert int(rows.max()) <= middle + 1 + config.halo
+    assert int(rows.max()) - int(rows.min()) > config.halo
+
+
+def test_the_pictures_path_stays_in_full_precision() -> None:
+    """A gray ramp finer than bfloat16 comes out as fine, when all but the skip is silent."""
+    config = SpanFConfig(channels=16, scale=1, blocks=2)
+    network = SpanF(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.conv_near.weight[:, 0, 1, 1] = 1
+        network.conv_cat.weight[:3, :3, 0, 0] = torch.eye(3)
+        network.conv_2.eval_conv.weight[:, :3, 1, 1] = torch.eye(3)
+        for name in config.body:
+            network.get_submodule(name).bfloat16()
+        x = torch.linspace(0.9, 1, 4096).view(1, 1, 64, 64).expand(1, 3, 64, 64)
+        assert torch.equal(network(x), x)
+
+
 def test_detection() -> None:
     keys = list(empty_state(SpanFConfig()))
     assert detect(keys)

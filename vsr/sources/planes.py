@@ -12,7 +12,7 @@ from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Matrix, PixelFormat, pixel_format
 from vsr.sources.hardware import copy_planes, is_on_gpu, layout_name
 
-__all__ = ["convert", "native_format", "planes_of", "same_layout"]
+__all__ = ["convert", "luma_of", "native_format", "planes_of", "same_layout"]
 
 _STORAGE: dict[torch.dtype, np.dtype[np.generic]] = {
     torch.uint8: np.dtype("u1"), torch.uint16: np.dtype("<u2"), torch.float16: np.dtype("<f2"),
@@ -52,6 +52,18 @@ def planes_of(frame: VideoFrame, format: PixelFormat) -> tuple[Tensor, ...]:
         _plane(frame, index, dtype, _samples_per_row(format, index, frame.width, frame.height))
         for index in range(1 + max(c.plane for c in format.components))
     )
+
+
+def luma_of(frame: VideoFrame) -> Tensor | None:
+    """Luma of ``frame`` (of RGB, red) as (H, W) float32, its largest code 255.
+
+    None if the frame is of a format that is not handed on as it is.
+    """
+    if (format := _known(frame.format.name)) is None:
+        return None
+    largest = 1.0 if format.floating else float(((1 << format.depth) - 1) << format.shift)
+    luma = format.views(planes_of(frame, format), frame.width, frame.height)[0]
+    return luma.float() * (255 / largest)
 
 
 def convert(

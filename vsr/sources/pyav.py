@@ -15,13 +15,14 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from torch import Tensor
 
 from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
 from vsr.sources.pictures import PictureReader
 from vsr.sources.hardware import download
-from vsr.sources.planes import planes_of
+from vsr.sources.planes import luma_of, planes_of
 from vsr.sources.reader import FileReader, Timed
 from vsr.sources.readers import SourceConfig, open_companion, open_reader
 from vsr.sources.report import SourceReport
@@ -31,6 +32,7 @@ from vsr.streams import StreamSource
 __all__ = ["PyAVSource"]
 
 _log = logging.getLogger(__name__)
+_PREVIEW_BYTES = 64 << 20
 
 
 class PyAVSource:
@@ -148,6 +150,26 @@ class PyAVSource:
         Appended by the thread that iterates; another thread may pop them from the left.
         """
         return self._reader.relay.packets
+
+    @property
+    def bit_rate(self) -> int | None:
+        """Bits a second of the video as far as the file says; None of what is no file."""
+        if not isinstance(self._reader, FileReader):
+            return None
+        # MPEG's headers state the largest rate, a container the mean of all streams.
+        said = (self._reader.stream.codec_context.bit_rate, self._reader.container.bit_rate)
+        return min((rate for rate in said if rate), default=None)
+
+    def preview(self, count: int) -> list[Tensor]:
+        """The first decoded pictures' luma (of RGB, red), which stay to be read.
+
+        Returns:
+            Up to ``count`` pictures, (H, W) float32 in 8-bit codes; none of a format that is
+            converted ahead of the network.
+        """
+        peeked = [timed.frame for timed in self._reader.peek(count, _PREVIEW_BYTES)]
+        frames = [self._stage.first, *peeked][:count]
+        return [luma for frame in frames if (luma := luma_of(frame)) is not None]
 
     def __enter__(self) -> Self:
         return self
