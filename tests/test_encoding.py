@@ -1,12 +1,15 @@
 """What is chosen for which output, and what is refused before any frame is made."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 
+from vsr.cli import main
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.errors import ConfigError
@@ -343,3 +346,16 @@ def test_discarding_keeps_the_format():
     assert deep.format.name == "yuv444p16le"
     rgb = discarding(replace(info, format=pixel_format("rgba")), 128, 96, EncoderConfig())
     assert (rgb.format.name, rgb.colour.matrix) == ("gbrap", Matrix.RGB)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
+def test_nvenc_says_what_it_needs(
+    make_clip: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
+) -> None:
+    output = tmp_path / "out.mkv"
+    assert main([str(make_clip("in.mp4", frames=2)), str(output), "-c:v", codec]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot write {codec} (" in line
+    assert "needs an NVIDIA GPU with an encoder" in line
+    assert [*tmp_path.iterdir()] == []

@@ -526,3 +526,95 @@ def test_gpu_out_of_memory(make_frame: FrameMaker, gpu: torch.device) -> None:
     ):
         assert_same_codes(ours, theirs, 1)
     assert engine.tile == 38
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("size", [(320, 180), (720, 576), (1280, 720)])
+def test_gpu_graphs_change_nothing(
+    make_frame: FrameMaker, gpu: torch.device, size: tuple[int, int]
+) -> None:
+    width, height = size
+    network = small_span()
+    frames = [make_frame("yuv420p", width, height, pts=i) for i in range(30)]
+    target = Target(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
+                    colour=BT709)  # fmt: skip
+    plain, graphed = (
+        run(Engine(network, target, device=gpu, dtype=torch.float16, graphs=graphs), frames)
+        for graphs in (False, True)
+    )
+    for ours, theirs in zip(graphed, plain, strict=True):
+        assert ours.pts == theirs.pts
+        assert_same_codes(ours, theirs)
+
+
+def settled(engine: Engine, frame: Frame, count: int = 64) -> list[Frame]:
+    """``engine`` after its warm-ups, with everything captured that will be."""
+    return run(engine, [replace(frame, pts=index) for index in range(count)])
+
+
+@pytest.mark.cuda
+def test_gpu_graphs_are_captured(
+    make_frame: FrameMaker, gpu: torch.device, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_for(small_span(), 1280, 720, "yuv420p", device=gpu, dtype=torch.float16)
+    settled(engine, make_frame("yuv420p", 640, 360))
+    assert engine._ring is not None
+    slots = [slot for kind in engine._ring._slots.values() for slot in kind]
+    assert any(slot.graph is not None for slot in slots)
+    assert not caplog.messages
+    assert engine.busy is not None
+    assert engine.busy > 0
+
+
+WAITING = {
+    "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMalloc",
+    "cudaFree", "cudaHostAlloc", "cudaFreeHost",
+}  # fmt: skip
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (1280, 720)])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_gpu_enqueueing_waits_for_nothing(
+    make_frame: FrameMaker, gpu: torch.device, graphs: bool, width: int, height: int
+) -> None:
+    """By the profiler and by PyTorch's own watch: only collecting waits, and nothing allocates."""
+    target = Target(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
+                    colour=BT709)  # fmt: skip
+    engine = Engine(small_span(), target, device=gpu, dtype=torch.float16, graphs=graphs)
+    frame = make_frame("yuv420p", width, height)
+    settled(engine, frame)
+    together = engine.batch(width, height)
+    submitted = [replace(frame, pts=index) for index in range(together)]
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    called: set[str] = set()
+    for _ in range(4):
+        with torch.profiler.profile(activities=activities) as profile:
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                pending = engine.submit_batch(submitted)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        called |= {event.key for event in profile.key_averages()}
+        for one in pending:
+            engine.collect(one)
+    assert not called & WAITING
+    assert bool(called & {"cudaGraphLaunch"}) == graphs
+
+
+@pytest.mark.cuda
+def test_gpu_repeats_get_the_previous_result(make_frame: FrameMaker, gpu: torch.device) -> None:
+    shown = [make_frame("yuv420p", 320, 180) for _ in range(9)]
+    frames = [
+        replace(picture, pts=4 * number + turn, repeats=turn > 0)
+        for number, picture in enumerate(shown)
+        for turn in range(1 + number % 4)
+    ]
+    found = run(engine_for(small_span(), 640, 360, "yuv420p", device=gpu), frames)
+    latest: Frame | None = None
+    for frame, result in zip(frames, found, strict=True):
+        assert result.pts == frame.pts
+        if frame.repeats:
+            assert latest is not None
+            assert_same_codes(result, latest)
+        latest = result

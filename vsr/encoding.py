@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, EncoderConfig
 from vsr.errors import ConfigError
 from vsr.ffmpeg import explain, find_encoder, near_matches
-from vsr.formats import nearest_format, output_colour, planar_formats, requested_format
+from vsr.formats import nearest_format, output_colour, planar_formats, requested_format, stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, Range, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, encoder_options, lost_metadata
 from vsr.muxers import AVOIDED, Y4M, Y4M_SITINGS, choose_muxer, default_codec, muxer_options
@@ -177,7 +177,7 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
         time_base=encoder_time_base(encoding, info),
         width=info.width,
         height=info.height,
-        pix_fmt=encoding.format.name,
+        pix_fmt=stored_as(encoding.codec, encoding.format),
     )
     assert isinstance(stream, VideoStream)  # _formats() refused everything else
     configure(stream.codec_context, encoding, info)
@@ -282,6 +282,8 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
             raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
         return
     what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
+    if encoding.codec.endswith("_nvenc"):
+        what += ", which needs an NVIDIA GPU with an encoder (H100, H200 and A100 have none)"
     output = replace(info, width=width, height=height)
     container = av.open(
         io.BytesIO(), "w", format=encoding.muxer, options=dict(encoding.muxer_options)

@@ -1,6 +1,7 @@
 """Which pixel format and colour an encoder gets: what loses least.
 
 Only planar formats, which the engine writes; packed ones hold the same samples in another order.
+Encoders in hardware often take 4:2:0 with chroma interleaved alone: PyAV then changes the order.
 """
 
 from collections.abc import Callable, Collection
@@ -15,7 +16,7 @@ from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
 from vsr.muxers import raw_formats
 
-__all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format"]
+__all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format", "stored_as"]
 
 # Bitstreams that have one range only.
 _RANGES = {
@@ -29,6 +30,7 @@ _AVOIDED = {
     "libx265": ("yuva420p", "yuva420p10le"),
     "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
 }
+_INTERLEAVED = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
 _STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
@@ -53,9 +55,18 @@ def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat
             # yuvj* duplicates yuv*: the range is a tag of its own.
             if form.planar and not name.startswith("yuvj"):
                 found.append(form)
+    if encoder.name != "rawvideo":
+        planar = [p for p, packed in _INTERLEAVED.items() if packed in names and p not in names]
+        found += map(pixel_format, planar)
     if not found:
         raise ConfigError(f"{encoder.name} takes no planar pixel format ({', '.join(names)})")
     return found
+
+
+def stored_as(codec: str, form: PixelFormat) -> str:
+    """The pixel format in which ``codec`` takes the samples of ``form``: itself, or interleaved."""
+    taken = {taken.name for taken in Codec(codec, "w").video_formats or ()}
+    return form.name if not taken or form.name in taken else _INTERLEAVED.get(form.name, form.name)
 
 
 def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> PixelFormat:
@@ -69,6 +80,9 @@ def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> Pix
     for name in (plain, f"{plain}le"):
         if name in accepted:
             return accepted[name]
+        for form in formats:
+            if form.planar and stored_as(codec, form) == name:
+                return form
     takes = ", ".join(accepted)
     raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
 

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, add_video, configure, encoder_time_base
+from vsr.formats import stored_as
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
 from vsr.sinks.side_data import template
@@ -118,7 +119,7 @@ def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
     context = av.CodecContext.create(encoding.codec, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = info.width, info.height
-    context.pix_fmt = encoding.format.name
+    context.pix_fmt = stored_as(encoding.codec, encoding.format)
     context.time_base = encoder_time_base(encoding, info)
     context.framerate = info.rate.limit_denominator(2**30)
     context.bit_rate, context.bit_rate_tolerance = 0, 128_000
