@@ -8,6 +8,7 @@ Note [Where reading begins again]
     its samples. So no frame is ever taken for another, whatever the container's index says.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from vsr.resume.segments import Index
 from vsr.sinks.framemd5 import digest
 from vsr.sources import PyAVSource
 
-__all__ = ["Done", "Feed", "Handed"]
+__all__ = ["Anchor", "Done", "Feed", "Handed"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class Done:
     """Hash of the last frame that the source gave for it; empty if that was not kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where reading can begin again."""
+
+    md5: str
+    """Hash of the last frame of a segment, as the source gave it."""
+    timing: list[int] | None
+    """What the source needs to begin with it (:attr:`vsr.sources.PyAVSource.timing`)."""
+
+
 class Feed:
     """Hands out what is missing; to be read once, on any thread.
 
@@ -52,7 +65,7 @@ class Feed:
 
     Attributes:
         handed: the frames handed out, taken off the left by who has written them.
-        anchors: hashes of the last frames of segments, by number.
+        anchors: of segments whose last frame was handed out, by number.
         end: where the film ends, once that is known.
     """
 
@@ -60,7 +73,7 @@ class Feed:
         self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None
     ) -> None:
         self.handed: deque[Handed] = deque()
-        self.anchors: dict[int, str] = {}
+        self.anchors: dict[int, Anchor] = {}
         self.end = end
         self._source, self._done, self._count = source, done, segment_frames
 
@@ -84,7 +97,7 @@ class Feed:
                 self._compare(self._done[segment], number, place, frame)
             else:
                 if place == self._count - 1:
-                    self.anchors[segment] = digest(frame)[0]
+                    self.anchors[segment] = Anchor(digest(frame)[0], self._source.timing)
                 self.handed.append(Handed(number, frame.pts))
                 yield number, frame
             number += 1
@@ -106,9 +119,12 @@ class Feed:
         first = next(number for number in range(len(self._done) + 1) if number not in self._done)
         if first == 0:
             return 0
-        before = self._done[first - 1]
-        number = first * self._count - 1
-        moved = self._source.skip(number, before.index.pts[-1], lambda f: self._fits(before, f))
+        before, number = self._done[first - 1], first * self._count - 1
+        timing, pts = before.index.timing, before.index.pts[-1]
+        if timing is None:
+            return 0
+        moved = self._source.skip(number, pts, timing, lambda frame: self._fits(before, frame))
+        logger.debug("reading begins with frame %d", number if moved else 0)
         return number if moved else 0
 
     def _fits(self, done: Done, frame: Frame) -> bool:

@@ -1,16 +1,15 @@
 """One run at a time for each output."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vsr.errors import SinkError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has none: there two runs are told apart by their temporary files only
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["locked"]
 
@@ -59,7 +58,7 @@ def _acquire(path: Path, output: Path) -> int:
 
 
 def _lock(descriptor: int, output: Path) -> None:
-    if fcntl is None:
+    if sys.platform == "win32":  # has other locks: there runs only have different temporary files
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -67,6 +67,8 @@ class Index:
     """The hash of each frame, if they are wanted."""
     frame_bytes: int = 0
     """What a frame measures, hashed."""
+    timing: list[int] | None = None
+    """What the source needs to begin with the last frame; None where it cannot."""
 
     def check(self) -> None:
         """Raise ValueError if this cannot be what an encoder made of some frames."""

@@ -15,7 +15,7 @@ from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
 from vsr.report import FrameTimes
 from vsr.resume.coding import SegmentCoder
-from vsr.resume.feed import Feed
+from vsr.resume.feed import Anchor, Feed
 from vsr.resume.join import Joiner
 from vsr.resume.manifest import End
 from vsr.resume.segments import Index, SegmentWriter
@@ -27,6 +27,8 @@ from vsr.sinks.sink import SinkContext, check_frame
 __all__ = ["Job", "SegmentSink"]
 
 logger = logging.getLogger(__name__)
+
+_NO_ANCHOR = Anchor("", None)  # of a segment that the film's end has cut short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,15 @@ class SegmentSink(SinkContext):
         return self._result
 
     def keep_partial(self) -> Path | None:
-        """Leave the finished segments for a run that goes on; there is no file."""
+        """Leave the finished segments for a run that goes on.
+
+        Without any, what there is becomes ``out.partial.mp4``, as of a short film.
+
+        Raises:
+            SinkError: writing failed.
+        """
+        if not self._work.manifest.segments:
+            return self.keep_broken()
         self.abort()
         return None
 
@@ -140,7 +150,8 @@ class SegmentSink(SinkContext):
         if self._writer is not None:
             self._finish_segment()
         if not self._is_gapless():
-            return self.keep_partial()
+            self.abort()
+            return None
         self._publish(self._joiner.join_partial())
         return self._result
 
@@ -200,9 +211,10 @@ class SegmentSink(SinkContext):
                 self._put(coder.flush())
                 writer.index.extradata = coder.extradata.hex()
                 self._compare(writer.index, coder.times)
+                anchor = self._feed.anchors.pop(writer.index.number, _NO_ANCHOR)
+                writer.index.timing = anchor.timing
                 sha256 = writer.finish()
-                anchor = self._feed.anchors.pop(writer.index.number, "")
-                self._work.add(writer.index, size=writer.size, sha256=sha256, anchor=anchor)
+                self._work.add(writer.index, size=writer.size, sha256=sha256, anchor=anchor.md5)
         finally:
             writer.abort()
             self._writer = self._coder = None

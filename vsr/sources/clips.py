@@ -85,6 +85,37 @@ class ClipReader:
         self._pending.appendleft(timed)
         return None
 
+    @property
+    def timing(self) -> list[int] | None:
+        """What the last frame's duration depends on, beside the last frames."""
+        return self._clock.timeline.state if isinstance(self._clock, ListClock) else []
+
+    def resume_timing(self, state: list[int]) -> None:
+        """Take over what :attr:`timing` was when the same frame had come."""
+        if isinstance(self._clock, ListClock):
+            self._clock.timeline.restore(state)
+
+    def skip(self, number: int, pts: int) -> bool:
+        """Make frame ``number`` the coming one; not where it follows only from those before when.
+
+        That is so if a part was wanted, or frames say how long they last and differ in that.
+        """
+        summed = isinstance(self._clock, DurationClock) and not self._constant
+        if self._start or summed:
+            return False
+        self._pending.clear()
+        self._restart(number, self._usual)
+        return True
+
+    def rewind(self) -> None:
+        """Begin again at the start of the trim."""
+        self._pending.clear()
+        self._restart(0, self._usual)
+        while self._start and (timed := self._read()) is not None:
+            if timed.pts * self.time_base >= self._origin + self._start:
+                self._pending.append(timed)
+                break
+
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
         held = sum(_bytes(timed.frame) for timed in self._pending)
@@ -158,7 +189,8 @@ class ClipReader:
         self.length: Fraction | None = self.count / average
         self.start_time = self._begin + self._start
         self.shift = round((self._origin + self._start) / self.time_base)
-        self._go_to_start(seen, constant=_is_constant(node, seen), usual=usual)
+        self._constant, self._usual = _is_constant(node, seen), usual
+        self._go_to_start(seen, constant=self._constant, usual=usual)
 
     def _choose_clock(
         self, seen: list[Made], rate: Fraction | None, usual: Fraction
@@ -218,6 +250,8 @@ class ClipReader:
         self._frames = self._source.make(index)
         if isinstance(self._clock, DurationClock):
             self._clock = DurationClock(self.time_base, usual, index * usual)
+        elif isinstance(self._clock, ListClock):
+            self._clock.begin_again()
 
     # Frames
 

@@ -100,13 +100,18 @@ class ListClock:
 
     def __init__(self, times: Sequence[int | None], time_base: Fraction, step: int) -> None:
         self.time_base, self._times = time_base, times
-        self._timeline = Timeline(step)
+        self._step = step
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget what came before: any frame may come next."""
+        self.timeline = Timeline(self._step)
 
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
         """The listed time."""
         declared = round(duration / self.time_base) if duration is not None else 0
-        return self._timeline.place(self._times[index], None, declared)
+        return self.timeline.place(self._times[index], None, declared)
 
     def last_duration(self) -> int:
         """The frame's own if it says, else the median spacing."""
-        return self._timeline.last_duration()
+        return self.timeline.last_duration()

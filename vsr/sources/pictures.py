@@ -58,6 +58,25 @@ class PictureReader:
         """The next picture; None at the end."""
         return self._pending.popleft() if self._pending else self._read()
 
+    @property
+    def timing(self) -> list[int] | None:
+        """Pictures come evenly."""
+        return []
+
+    def resume_timing(self, state: list[int]) -> None:
+        """Take over what :attr:`timing` was when the same frame had come."""
+
+    def skip(self, number: int, pts: int) -> bool:
+        """Make picture ``number`` of the trim the coming one."""
+        self.rewind()
+        self._position += number
+        return True
+
+    def rewind(self) -> None:
+        """Begin again at the start of the trim."""
+        self._pending.clear()
+        self._position = self.shift
+
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming pictures, together about ``size`` bytes; they stay."""
         held = 0

@@ -20,8 +20,8 @@ from torch import Tensor
 from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
-from vsr.sources.pictures import PictureReader
 from vsr.sources.hardware import download
+from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import luma_of, planes_of
 from vsr.sources.reader import FileReader, Timed
 from vsr.sources.readers import SourceConfig, open_companion, open_reader
@@ -191,22 +191,51 @@ class PyAVSource:
         self._started = True
         return self._run()
 
-    def skip(self, number: int, pts: int, fits: Callable[[Frame], bool]) -> bool:
+    @property
+    def timing(self) -> list[int] | None:
+        """What :meth:`skip` needs to begin with the latest frame; None if that is not exact.
+
+        It is not where frames depend on those before: filters, repaired times, errors.
+        """
+        if self._stage.is_filtered or self.report.lines():
+            return None
+        return self._reader.timing
+
+    def skip(self, number: int, pts: int, timing: list[int], fits: Callable[[Frame], bool]) -> bool:
         """Begin with a later frame, where that is exact; to be called before iterating.
 
-        It is not where frames depend on those before (filters, repaired times), where an input
-        cannot be sought, and where what comes there is another frame. Then reading begins where it
-        would have begun.
+        If the input cannot be sought, or another frame comes there, reading begins where it would
+        have begun.
 
         Args:
             number: the frame's, counted from 0 from where reading would begin.
             pts: its time.
+            timing: what :attr:`timing` was when it was the latest.
             fits: whether a frame is the one that is meant.
 
         Returns:
             Whether reading begins there.
         """
-        return False
+        if self._stage.is_filtered:
+            return False
+        reader = self._reader
+        moved = reader.skip(number, pts + reader.shift) and self._coming_is(fits)
+        if moved:
+            reader.resume_timing(timing)
+            self.report.frames = self.report.read = number
+        else:
+            reader.rewind()
+        self._stage.begin_again()
+        return moved
+
+    def _coming_is(self, fits: Callable[[Frame], bool]) -> bool:
+        coming = self._reader.peek(2, _PREVIEW_BYTES)
+        if not coming:
+            return False
+        timed, shift = coming[0], self._reader.shift
+        end = coming[1].pts if len(coming) > 1 else timed.pts + self._reader.last_duration()
+        picture = Picture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
+        return fits(self._frame(picture, end - timed.pts))
 
     # Before the first frame
 
@@ -304,16 +333,21 @@ class PyAVSource:
 
     def _finish(self, picture: Picture, duration: int) -> Frame:
         """Count a picture and make what is handed out."""
-        info = self.info
         self._count(picture.taken)
         end = (picture.pts + duration) * picture.time_base
         self._ended, self._finished_at = end, end + self._reader.start_time
         self._reader.relay.release(self._finished_at)
         if self._companion is not None:
             self._companion.advance(end)
+        frame = self._frame(picture, duration)
+        self.report.retagged_frames += frame.colour != self.info.colour
+        return frame
+
+    def _frame(self, picture: Picture, duration: int) -> Frame:
+        """What is handed out of ``picture``."""
+        info = self.info
         frame = self._stage.promised(picture.frame)
         colour = self._stage.colour_of(picture.frame)
-        self.report.retagged_frames += colour != info.colour
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,
             height=info.height, colour=colour, pts=picture.pts,

@@ -180,6 +180,36 @@ class FileReader:
         self._pending.appendleft(timed)
         return None
 
+    @property
+    def timing(self) -> list[int] | None:
+        """What the last frame's duration depends on; None while frames wait."""
+        return None if self._pending else self._timeline.state
+
+    def resume_timing(self, state: list[int]) -> None:
+        """Take over what :attr:`timing` was when the same frame had come."""
+        self._timeline.restore(state)
+
+    def skip(self, number: int, pts: int) -> bool:
+        """Make the frame at ``pts`` the coming one, decoded from a key frame before it."""
+        if not self._demuxer.seekable or self._paced:
+            return False
+        position = pts * self.time_base
+        if not any(self._land(position - back, pts) for back in _RETRIES):
+            return False
+        repaired = False
+        while (timed := self._next()) is not None and timed.pts < pts:
+            repaired = repaired or timed.repaired
+        if timed is None or timed.pts != pts or repaired or self._decoder.errors:
+            return False
+        self._pending.appendleft(timed)
+        return True
+
+    def rewind(self) -> None:
+        """Begin again with the first frame wanted."""
+        self._reopen()
+        if self._start > 0:
+            self._seek()
+
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
         while len(self._pending) < count:
@@ -284,11 +314,7 @@ class FileReader:
         attempts = (back for back in _RETRIES if back <= self._start)
         by_time = self._demuxer.seekable and not self._paced
         if by_time and not any(self._land(self.start_time - back, target) for back in attempts):
-            self.relay.restart()
-            self._decoder.close()
-            self._demuxer.reopen()
-            self._decoder = self._new_decoder()
-            self._restart_decoding()
+            self._reopen()
         while (timed := self._next()) is not None and timed.pts < target:
             pass
         if timed is None:
@@ -297,6 +323,14 @@ class FileReader:
             )
         self._pending.append(timed)
         self._decoder.errors = 0  # those before the start are nobody's concern
+
+    def _reopen(self) -> None:
+        """Go back to the start of the file."""
+        self.relay.restart()
+        self._decoder.close()
+        self._demuxer.reopen()
+        self._decoder = self._new_decoder()
+        self._restart_decoding()
 
     def _land(self, position: Fraction, target: int) -> bool:
         """Seek; whether decoding resumes at a key frame that is not behind ``target``."""

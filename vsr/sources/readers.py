@@ -114,6 +114,27 @@ class Reader(Protocol):
     def next(self) -> Timed | None:
         """The next frame; None at the end of the input or of the trim."""
 
+    @property
+    def timing(self) -> list[int] | None:
+        """What the duration of the last frame depends on; None while frames wait."""
+
+    def resume_timing(self, state: list[int]) -> None:
+        """Take over, after :meth:`skip`, what :attr:`timing` was when the same frame had come."""
+
+    def skip(self, number: int, pts: int) -> bool:
+        """Make a later frame the coming one, exactly.
+
+        Args:
+            number: counted from 0 from where reading begins.
+            pts: its time, in units of ``time_base`` and not shifted.
+
+        Returns:
+            Whether that could be done; if not, :meth:`rewind` must follow.
+        """
+
+    def rewind(self) -> None:
+        """Begin again with the frame that came first."""
+
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
 

@@ -96,15 +96,25 @@ class PictureStage:
         self.format = self._native if self._chain is None else self._native_format(picture.frame)
         self.first_picture = frame = picture.frame
         self.shape = replace(self.shape, width=frame.width, height=frame.height)
-        self._pictures = chain([picture], pictures)
+        self._pictures: Iterator[Picture] = chain([picture], pictures)
 
     @property
     def is_combed(self) -> bool:
         """Whether the first frames looked like fields."""
         return self.fields is not None and self.fields.kind != "progressive"
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether pictures depend on more than one decoded frame."""
+        return self._chain is not None
+
     def __iter__(self) -> Iterator[Picture]:
         return self._pictures
+
+    def begin_again(self) -> None:
+        """Go on with what the reader gives next; not for pictures that are filtered."""
+        self._taken.clear()
+        self._pictures = self._run()
 
     def last_duration(self) -> int:
         """Duration of the last picture, in units of ``shape.time_base``."""

@@ -54,6 +54,16 @@ class Timeline:
         """Median spacing of the last frames, at least 1."""
         return median_low(self._spacings) if self._spacings else self._step
 
+    @property
+    def state(self) -> list[int]:
+        """What :meth:`last_duration` depends on, to be given to :meth:`restore`."""
+        return [self._compared, self._agreed, *self._spacings]
+
+    def restore(self, state: Sequence[int]) -> None:
+        """Take over the state of another timeline that has placed the same frame last."""
+        self._compared, self._agreed = state[:2]
+        self._spacings = deque(state[2:], maxlen=_WINDOW)
+
     def place(self, pts: int | None, dts: int | None, declared: int = 0) -> tuple[int, bool]:
         """The timestamp of the next frame.
 
