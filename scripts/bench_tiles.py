@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from evaluate import luma, psnr
+from metrics import luma, psnr
 from pictures import load, reduce_bicubic
 from torch import Tensor
 

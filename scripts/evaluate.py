@@ -1,24 +1,28 @@
-"""PSNR and SSIM of models on folders of pictures, with the standard protocol.
+"""How close models come to the truth: on folders of pictures, on coded clips, on finished videos.
 
     python scripts/evaluate.py DATA --scale 2 span path/to/weights.safetensors bicubic
+    python scripts/evaluate.py codecs CLIP… --models span lanczos bicubic
+    python scripts/evaluate.py video TRUTH OUTPUT…
 
-DATA holds ``HR`` and ``LRx<scale>`` with pictures of the same names. Protocol: output clamped and
-rounded to 8 bits, ``scale`` pixels cropped at each side, PSNR and SSIM on BT.601 luma that is not
-rounded (BasicSR's convention); SSIM with an 11 x 11 Gaussian window of sigma 1.5, valid region.
+Pictures: DATA holds ``HR`` and ``LRx<scale>`` with pictures of the same names. Protocol: output
+clamped and rounded to 8 bits, ``scale`` pixels cropped at each side, PSNR and SSIM on BT.601 luma
+that is not rounded (BasicSR's convention). Clips: see the notes of ``video.py``.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import torch
+from metrics import luma, psnr, ssim
 from pictures import load, to_uint8
 from torch import Tensor
+from video import CODINGS, Scores, compare, read_clip, score_codecs
 
-from vsr.device import choose_device
+from vsr.device import choose_device, keep_freed_memory
 from vsr.errors import VsrError
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
@@ -26,32 +30,9 @@ from vsr.weights import load_network
 
 Upscale = Callable[[Tensor], Tensor]  # (1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)
 
-
-def luma(picture: Tensor) -> Tensor:
-    """(3, H, W) uint8 RGB to (H, W) float64 BT.601 luma in [16, 235]."""
-    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64) / 255
-    return torch.einsum("chw,c->hw", picture.double(), weights) + 16
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures with peak 255."""
-    return float(10 * torch.log10(255**2 / (a - b).square().mean()))
-
-
-def ssim(a: Tensor, b: Tensor) -> float:
-    """Structural similarity of two (H, W) float64 pictures (Wang et al. 2004)."""
-    taps = torch.exp(-(torch.arange(-5.0, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
-    window = torch.outer(taps, taps) / taps.sum() ** 2
-
-    def blur(x: Tensor) -> Tensor:
-        return torch.nn.functional.conv2d(x[None, None], window[None, None])[0, 0]
-
-    mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
-    covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float((score / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
+_LARGEST = (960, 544)
+_ROW = "{:24} {:8.3f} {:7.4f} {:7.2f} {:8.3f}"
+_HEAD = "{:24} {:>8} {:>7} {:>7} {:>8}"
 
 
 def pairs_of(folder: Path, scale: int) -> list[Path]:
@@ -78,6 +59,9 @@ def evaluate(upscale: Upscale, folder: Path, scale: int) -> tuple[float, float]:
     return fmean(score[0] for score in scores), fmean(score[1] for score in scores)
 
 
+# Models.
+
+
 def _classical(kernel: str, scale: int) -> Upscale:
     def upscale(x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -86,34 +70,144 @@ def _classical(kernel: str, scale: int) -> Upscale:
     return upscale
 
 
-def _network(name: str, scale: int, device: str) -> Upscale:
+def _network(name: str, scale: int, device: str, dtype: torch.dtype = torch.float32) -> Upscale:
     path = Path(name)
     chosen = load_network(path if path.suffix in (".safetensors", ".pth") else name, scale=scale)
-    return EagerRuntime(chosen, choose_device(device), torch.float32)
+    return EagerRuntime(chosen, choose_device(device), dtype)
 
 
-def main() -> int:
-    """Print one row a model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with HR and LRx<scale>")
-    parser.add_argument("models", nargs="+", help="names, checkpoint files, bicubic or lanczos")
-    parser.add_argument("--scale", type=int, default=2)
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    if not list(pairs_of(options.data, options.scale)):
-        parser.error(f"{options.data} holds no LRx{options.scale}/*.png")
+def make_model(name: str, scale: int, device: str = "cpu", dtype: str = "float32") -> Upscale:
+    """A model by name, checkpoint file, or ``bicubic`` or ``lanczos``.
+
+    Raises:
+        VsrError: there is no such model, or no such file.
+    """
+    if name in ("bicubic", "lanczos"):
+        return _classical(name, scale)
+    return _network(name, scale, device, getattr(torch, dtype))
+
+
+def _make_models(options: argparse.Namespace) -> dict[str, Upscale]:
+    make = partial(make_model, scale=options.scale, device=options.device, dtype=options.dtype)
+    return {name: make(name) for name in options.models}
+
+
+# Tables.
+
+
+def run_pictures(options: argparse.Namespace) -> None:
+    """One row a model, for a folder of pictures."""
     print(f"{'model':40} {'PSNR-Y':>8} {'SSIM':>7}   x{options.scale} on {options.data.name}")
-    for name in options.models:
-        classical = name in ("bicubic", "lanczos")
-        try:
-            upscale = (_classical if classical else partial(_network, device=options.device))(
-                name, options.scale
-            )
-        except VsrError as error:
-            print(f"evaluate.py: error: {error}", file=sys.stderr)
-            return 1
+    for name, upscale in _make_models(options).items():
         scores = evaluate(upscale, options.data, options.scale)
         print("{:40} {:8.4f} {:7.4f}".format(name, *scores), flush=True)
+
+
+def run_codecs(options: argparse.Namespace) -> None:
+    """For each coding one row a model: the mean over the clips; with --each, for each clip too."""
+    clips = {
+        str(path): read_clip(path, options.frames, 4 * options.scale, options.largest)
+        for path in options.clips
+    }
+    found: dict[tuple[str, str], list[Scores]] = {}
+    for clip, coding, model, rate, scores in score_codecs(
+        clips, _make_models(options), options.scale
+    ):
+        found.setdefault((coding, model), []).append(scores)
+        if options.each:
+            words = f"{Path(clip).name} {coding} {rate:.3f} bit/pixel"
+            print(f"{words:48}", _ROW.format(model, *_values(scores)), flush=True)
+    for coding in CODINGS:
+        print(f"\n{coding}, mean of {len(clips)} clips")
+        print(_HEAD.format("model", "PSNR-Y", "SSIM", "VMAF", "flicker"))
+        for model in options.models:
+            print(_ROW.format(Path(model).name, *_values(_mean(found[coding, model]))))
+
+
+def run_video(options: argparse.Namespace) -> None:
+    """One row a video that is compared with the truth."""
+    truth = read_clip(options.truth, options.frames, 2, (1 << 16, 1 << 16))
+    print(_HEAD.format("video", "PSNR-Y", "SSIM", "VMAF", "flicker"))
+    for path in options.outputs:
+        output = read_clip(path, options.frames, 2, (1 << 16, 1 << 16))
+        if output.shape != truth.shape:
+            sizes = (f"{c.shape[0]} frames of {c.shape[3]}x{c.shape[2]}" for c in (output, truth))
+            raise SystemExit("evaluate.py: error: {}: {}, the truth {}".format(path, *sizes))
+        print(_ROW.format(path.name, *_values(compare(output, truth, 0))), flush=True)
+
+
+def _values(scores: Scores) -> tuple[float, float, float, float]:
+    return scores.psnr, scores.ssim, scores.vmaf, scores.flicker
+
+
+def _mean(scores: Sequence[Scores]) -> Scores:
+    psnrs, ssims, vmafs, flickers = zip(*map(_values, scores), strict=True)
+    return Scores(psnr=fmean(psnrs), ssim=fmean(ssims), vmaf=fmean(vmafs), flicker=fmean(flickers))
+
+
+# The command line.
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), default="float32",
+        help="precision of the network's body",
+    )  # fmt: skip
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def _parse_codecs(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="evaluate.py codecs", description="The codec test.")
+    parser.add_argument("clips", type=Path, nargs="+", help="videos: the truth")
+    parser.add_argument("--models", nargs="+", required=True, help="names, files, bicubic, lanczos")
+    parser.add_argument("--frames", type=int, default=12, help="of each clip, at most")
+    parser.add_argument(
+        "--largest", type=_size, default=_LARGEST, metavar="WxH", help="crop what is larger"
+    )
+    parser.add_argument("--each", action="store_true", help="a row for each clip, too")
+    _add_model_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _parse_video(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="evaluate.py video", description="Compare videos.")
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("outputs", type=Path, nargs="+")
+    parser.add_argument("--frames", type=int, default=250, help="compared, at most")
+    return parser.parse_args(arguments)
+
+
+def _parse_pictures(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with HR and LRx<scale>")
+    parser.add_argument("models", nargs="+", help="names, checkpoint files, bicubic or lanczos")
+    _add_model_options(parser)
+    options = parser.parse_args(arguments)
+    if not list(pairs_of(options.data, options.scale)):
+        parser.error(f"{options.data} holds no LRx{options.scale}/*.png")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    keep_freed_memory()
+    try:
+        if arguments[:1] == ["codecs"]:
+            run_codecs(_parse_codecs(arguments[1:]))
+        elif arguments[:1] == ["video"]:
+            run_video(_parse_video(arguments[1:]))
+        else:
+            run_pictures(_parse_pictures(arguments))
+    except VsrError as error:
+        print(f"evaluate.py: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

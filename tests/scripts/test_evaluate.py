@@ -1,9 +1,16 @@
+import gc
+import json
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import av
+import av.filter
 import pytest
 import torch
+from torch import Tensor
 
 Scripts = Callable[[str], ModuleType]
 
@@ -20,10 +27,8 @@ def test_known_figures_on_set5(
     shared: Path, scripts: Scripts, name: str, scale: int, psnr: float, ssim: float | None
 ) -> None:
     evaluate = scripts("evaluate")
-    if name == "bicubic":
-        upscale = evaluate._classical(name, scale)
-    else:
-        upscale = evaluate._network(str(shared / "weights" / f"{name}.safetensors"), scale, "cpu")
+    file = name if name == "bicubic" else str(shared / "weights" / f"{name}.safetensors")
+    upscale = evaluate.make_model(file, scale)
     found = evaluate.evaluate(upscale, shared / "data" / "Set5", scale)
     assert found[0] == pytest.approx(psnr, abs=0.005 + 1e-4)
     if ssim is not None:
@@ -31,17 +36,144 @@ def test_known_figures_on_set5(
 
 
 def test_scores_known_by_heart(scripts: Scripts) -> None:
-    evaluate = scripts("evaluate")
+    metrics = scripts("metrics")
     picture = torch.randint(0, 256, (3, 32, 32)).to(torch.uint8)
-    a = evaluate.luma(picture)
+    a = metrics.luma(picture)
     assert a.min() >= 16
     assert a.max() <= 235
-    assert evaluate.psnr(a, a + 1) == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
-    assert evaluate.ssim(a, a) == pytest.approx(1)
-    assert evaluate.ssim(a, a.flip(0)) < 0.5
+    assert metrics.psnr(a, a + 1) == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
+    assert metrics.ssim(a, a) == pytest.approx(1)
+    assert metrics.ssim(a, a.flip(0)) < 0.5
 
 
 def test_rounding_is_half_up(scripts: Scripts) -> None:
     to_uint8 = scripts("pictures").to_uint8
     values = torch.tensor([-3.0, 0.49, 0.5, 1.5, 2.5, 254.5, 300.0])
     assert to_uint8(values).tolist() == [0, 0, 1, 2, 3, 255, 255]
+
+
+# Video.
+
+
+def scene(frames: int, size: int = 64) -> Tensor:
+    """A texture that moves, (frames, 3, size, size) uint8."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    pictures = [
+        128 + 60 * torch.sin((columns - 2 * t) / 4) * torch.cos(rows / 6) for t in range(frames)
+    ]
+    return torch.stack(pictures)[:, None].expand(-1, 3, -1, -1).to(torch.uint8).contiguous()
+
+
+def test_flicker_counts_change_and_nothing_else(scripts: Scripts) -> None:
+    flicker = scripts("video").flicker
+    truth = list(torch.rand(4, 8, 8, dtype=torch.float64) * 200)
+    assert flicker(truth, truth) == 0
+    assert flicker([picture + 7 for picture in truth], truth) == pytest.approx(0, abs=1e-9)
+    trembling = [picture + (2 if index % 2 else -2) for index, picture in enumerate(truth)]
+    assert flicker(trembling, truth) == pytest.approx(4)
+    assert flicker(truth[:1], truth[:1]) == 0
+
+
+def test_vmaf_is_high_for_the_same_and_falls_with_blur(scripts: Scripts) -> None:
+    video, truth = scripts("video"), scene(4, 96)
+    blurred = torch.nn.functional.avg_pool2d(truth.float(), 5, 1, 2).to(torch.uint8)
+    assert video.vmaf(truth, truth) > 95
+    assert video.vmaf(blurred, truth) < video.vmaf(truth, truth) - 10
+
+
+def test_vmaf_is_the_filters(scripts: Scripts, tmp_path: Path) -> None:
+    """libvmaf, fed from files by another graph, finds the same."""
+    video, truth = scripts("video"), scene(3, 96)
+    worse = torch.nn.functional.avg_pool2d(truth.float(), 3, 1, 1).to(torch.uint8)
+    for name, clip in (("worse", worse), ("truth", truth)):
+        with av.open(tmp_path / f"{name}.mkv", "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width = stream.height = 96
+            stream.pix_fmt = "yuv420p"
+            for frame in video._frames(clip):
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    log = tmp_path / "log.json"
+    graph = av.filter.Graph()
+    paths = [re.escape(str(tmp_path / f"{name}.mkv")) for name in ("worse", "truth")]
+    judge = graph.add("libvmaf", f"log_fmt=json:log_path={log}")
+    sink = graph.add("buffersink")
+    movies = [graph.add("movie", f"filename={path}") for path in paths]
+    for index, movie in enumerate(movies):
+        movie.link_to(judge, 0, index)
+    judge.link_to(sink)
+    graph.configure()
+    for _ in range(3):
+        sink.pull()
+    with pytest.raises(av.EOFError):
+        sink.pull()
+    del graph, judge, sink, movies, movie
+    gc.collect()
+    theirs = json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"]
+    assert video.vmaf(worse, truth) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_a_coded_clip_is_the_reduced_clip_with_traces(scripts: Scripts) -> None:
+    video, pictures = scripts("video"), scripts("pictures")
+    truth = scene(5)
+    assert set(video.CODINGS) == {"h264-crf28", "mpeg2-dvd", "mpeg4-asp"}
+    for coding in video.CODINGS.values():
+        low, rate = video.code_clip(truth, 2, coding)
+        reduced = torch.stack([pictures.reduce_bicubic(picture, 2) for picture in truth])
+        error = (low * 255 - reduced.float()).abs().mean()
+        assert low.shape == (5, 3, 32, 32)
+        assert 0.1 < error < 12
+        assert 0.02 < rate < 8
+
+
+def test_a_clip_is_read_as_ffmpeg_decodes_it(scripts: Scripts, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=70x50:r=25:d=1",
+         "-pix_fmt", "yuv444p", "-c:v", "ffv1", str(path)],
+        check=True,
+    )  # fmt: skip
+    clip = scripts("video").read_clip(path, 3, 8, (64, 400))
+    assert clip.shape == (3, 3, 48, 64)
+    raw = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", str(path), "-frames:v", "3", "-vf", "crop=64:48:3:1",
+         "-sws_flags", "accurate_rnd+full_chroma_int", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    theirs = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(3, 48, 64, 3)
+    assert (clip.permute(0, 2, 3, 1).float() - theirs.float()).abs().mean() < 0.6
+
+
+def test_the_tables_of_the_command(
+    scripts: Scripts, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = scripts("evaluate")
+    command = ["codecs", str(root / "docs" / "sample.mp4"), "--models", "lanczos", "bicubic"]
+    assert evaluate.main([*command, "--frames", "3", "--largest", "128x96", "--each"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith(("lanczos", "bicubic"))]
+    assert [row[0] for row in rows] == ["lanczos", "bicubic"] * 3
+    for row in rows:
+        psnr, ssim, vmaf, flicker = (float(value) for value in row[1:])
+        assert 20 < psnr < 50
+        assert 0.5 < ssim < 1
+        assert 0 < vmaf <= 100
+        assert 0 < flicker < 40
+    assert sum("bit/pixel" in line for line in lines) == 6
+
+
+def test_a_video_is_compared_with_the_truth(
+    scripts: Scripts, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate, sample = scripts("evaluate"), str(root / "docs" / "sample.mp4")
+    assert evaluate.main(["video", sample, sample, "--frames", "2"]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert (row[0], row[1], float(row[2]), float(row[4])) == ("sample.mp4", "inf", 1, 0)
+
+
+def test_a_model_that_is_not_there_is_one_line(
+    scripts: Scripts, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = str(root / "docs" / "sample.mp4")
+    assert scripts("evaluate").main(["codecs", sample, "--models", "no-such", "--frames", "1"]) == 1
+    assert capsys.readouterr().err.startswith("evaluate.py: error: no model is called 'no-such'")

@@ -1,15 +1,22 @@
-"""Training: resuming is exact, the start is a bilinear enlargement, recipes are complete."""
+"""Training: resuming is exact, every network starts and learns, caches are what the recipe says."""
 
-from functools import partial
+import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from vsr.networks import ARCHITECTURES
 from vsr.networks.blocks import branches, fold
 from vsr.networks.span import Span, SpanConfig
+from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.sst import Sst, SstConfig
 from vsr.weights import load_network
 
@@ -18,9 +25,10 @@ network = "{network}"
 scale = {scale}
 channels = 8
 photographs = "photos"
-rendered = 3
+rendered = 1
 rendered_share = 0.25
 validation = "check"
+tile = 16
 patch = 16
 batch = 2
 choices = 2
@@ -33,45 +41,14 @@ ema = 0.9
 seed = 1
 {extra}
 """
-
-
-@pytest.fixture(scope="module")
-def train(scripts):
-    return scripts("train")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Two photographs and a picture to validate on, all of them noise with some shape."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for name, size in (("photos/a.jpg", 96), ("photos/b.jpg", 128), ("check/HR/c.png", 48)):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        waves = np.sin(np.mgrid[0:size, 0:size].sum(0) / 5)[..., None] * 60 + 128
-        picture = (waves + rng.normal(0, 20, (size, size, 3))).clip(0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(path)
-        for scale in (2, 4) if "check" in name else ():
-            small = folder / f"check/LRx{scale}/c.png"
-            small.parent.mkdir(parents=True)
-            Image.fromarray(picture).resize((size // scale, size // scale)).save(small)
-    return folder
-
-
-@pytest.fixture
-def run(train, data, tmp_path, monkeypatch):
-    """Train by a recipe in float32; returns the weights."""
-
-    def run(out, *, steps, scale=2, network="span", extra=""):
-        recipe = tmp_path / "recipe.toml"
-        recipe.write_text(RECIPE.format(network=network, steps=steps, scale=scale, extra=extra))
-        arguments = [str(recipe), "--data", str(data), "--out", str(tmp_path / out)]
-        monkeypatch.setattr("sys.argv", ["train.py", *arguments, "--every", "3", "--dtype=float32"])
-        assert train.main() == 0
-        return load_file(tmp_path / out / "model.safetensors")
-
-    return run
-
-
+VIDEO = """
+degradation = "video"
+clips = 4
+frames = 2
+[video]
+codecs = ["mpeg2", "h264"]
+shares = [0.5, 0.5]
+"""
 SST = """
 [shape]
 blocks = 1
@@ -80,29 +57,129 @@ ranks = [8, 8]
 heads = 1
 inner = 12
 """
+SHAPES = {
+    "span": "", "spanf": "[shape]\nblocks = 2", "spanv2": "[shape]\nblocks = 2",
+    "spanplus": '[shape]\nblocks = [1]\nupsampler = "ps"', "sst": SST,
+    "esc": "[shape]\nblocks = 1\nconvolutions = 1\nwindow = 8\nheads = 2\nlarge_channels = 4\n"
+    "kernel_hidden = 2\ninner = 8\nprojection_inner = 8",
+    "esc-lte": "[shape]\nblocks = 1\nconvolutions = 1\nwindow = 8\nheads = 2\nlarge_channels = 4\n"
+    "kernel_hidden = 2\ninner = 8\nprojection_inner = 8",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("network", "extra"), [("span", ""), ("sst", SST)])
-def test_resuming_is_exact(train, run, tmp_path, monkeypatch, network, extra):
-    run_it = partial(run, steps=6, network=network, extra=extra)
-    whole = run_it("whole")
+@pytest.fixture(scope="module")
+def train(scripts):
+    return scripts("train")
+
+
+def write_picture(path, size, rng):
+    """Noise with some shape."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waves = np.sin(np.mgrid[0:size, 0:size].sum(0) / 5)[..., None] * 60 + 128
+    picture = (waves + rng.normal(0, 20, (size, size, 3))).clip(0, 255).astype(np.uint8)
+    Image.fromarray(picture).save(path)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two photographs, a set of pairs to validate on, and pictures to make pairs of."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name, size in (("photos/a.jpg", 96), ("photos/b.jpg", 128), ("plain/d.png", 64)):
+        write_picture(folder / name, size, rng)
+    picture = write_picture(folder / "check/HR/c.png", 48, rng)
+    for scale in (2, 4):
+        small = folder / f"check/LRx{scale}/c.png"
+        small.parent.mkdir(parents=True)
+        Image.fromarray(picture).resize((48 // scale, 48 // scale)).save(small)
+    return folder
+
+
+@pytest.fixture
+def run(train, data, tmp_path, monkeypatch):
+    """Train by a recipe in float32; returns the weights."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # which a training takes for itself
+        monkeypatch.setattr(train.signal, "signal", lambda *_: None)
+        assert signal.getsignal(number) is not None
+
+    def run(out, *options, steps, scale=2, network="span", extra="", dtype="float32"):
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(RECIPE.format(network=network, steps=steps, scale=scale, extra=extra))
+        arguments = [str(recipe), "--data", str(data), "--out", str(tmp_path / out), "--every", "3"]
+        arguments += ["--cache", str(tmp_path / f"cache-{scale}-{hash(extra)}"), "--device", "cpu"]
+        assert train.main([*arguments, "--dtype", dtype, *options]) == 0
+        return load_file(tmp_path / out / "model.safetensors")
+
+    return run
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize(
+    ("network", "extra"), [("span", VIDEO.replace("check", "plain")), ("sst", SST)]
+)
+def test_two_steps_and_two_more_are_four(train, run, tmp_path, monkeypatch, network, extra):
+    if "video" in extra:
+        extra = extra.replace('degradation = "video"', 'degradation = "video"\nrounded_share = 0.3')
+        monkeypatch.setattr(f"{__name__}.RECIPE", RECIPE.replace('"check"', '"plain"'))
+    whole = run("whole", steps=4, network=network, extra=extra)
     advance = train.Trainer.advance
 
-    def stop_after_three(trainer):
-        if trainer.step == 3:
+    def stop_after_two(trainer):
+        if trainer.step == 2:
+            trainer.save(tmp_path / "halves" / "checkpoint.pt")
             raise KeyboardInterrupt
         return advance(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "advance", stop_after_three)
+        patch.setattr(train.Trainer, "advance", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
-            run_it("halves")
-    halves = run_it("halves")
+            run("halves", steps=4, network=network, extra=extra)
+    halves = run("halves", steps=4, network=network, extra=extra)
     assert whole.keys() == halves.keys()
     for name, value in whole.items():
         assert torch.equal(value, halves[name]), name
-    rows = (tmp_path / "halves" / "log.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["step", "3", "6"]
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "halves")]
+    assert [row.split(",")[0] for row in logs[0]] == ["step", "3.0", "4.0"]
+    without_time = [[row.split(",")[:1] + row.split(",")[2:] for row in log] for log in logs]
+    assert without_time[0] == without_time[1]
+
+
+def test_a_training_that_is_told_to_end_saves_its_step(data, tmp_path, root):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(network="span", steps=10_000, scale=2, extra=""))
+    out = tmp_path / "out"
+    command = [sys.executable, str(root / "scripts" / "train.py"), str(recipe), "--data", str(data),
+               "--out", str(out), "--cache", str(tmp_path / "cache"), "--every", "1"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "psnr" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
+    rows = (out / "log.csv").read_text().splitlines()
+    assert rows[-1].startswith(f"{float(step)},")
+
+
+# Networks.
+
+
+@pytest.mark.parametrize("network", SHAPES)
+def test_every_network_trains_and_is_read_again(run, tmp_path, network):
+    before = run("one", steps=1, network=network, extra=SHAPES[network])
+    after = run("more", steps=4, network=network, extra=SHAPES[network])
+    found = load_network(tmp_path / "more" / "model.safetensors", scale=2)
+    assert found.name == network
+    assert any(not torch.equal(before[name], value) for name, value in after.items())
+    assert all(value.isfinite().all() for value in after.values() if value.is_floating_point())
+
+
+def test_all_registered_networks_can_be_named(scripts):
+    names = {architecture.name for architecture in ARCHITECTURES}
+    assert names == set(scripts("training.recipe")._CHOICES["network"])
+    assert names - set(SHAPES) == {"sst-real"}
 
 
 def test_the_result_is_a_plain_folded_span(run, tmp_path):
@@ -113,45 +190,68 @@ def test_the_result_is_a_plain_folded_span(run, tmp_path):
     assert network.module.config == SpanConfig(scale=2, channels=8, fused_channels=8, norm=False)
 
 
+def bilinear(picture, scale):
+    return torch.nn.functional.interpolate(picture, scale_factor=scale, mode="bilinear")
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_training_starts_from_a_bilinear_enlargement(train, scale):
-    config = SpanConfig(scale=scale, channels=8, fused_channels=8, norm=False)
-    network, picture = Span(config), torch.rand(1, 3, 9, 11)
-    state = train.initial_state(network, picture)
-    # with everything but the picture's path silenced
-    state["upsampler.0.weight"][:, 3:] = 0
+@pytest.mark.parametrize("fold", [None, 1, 2])
+def test_training_starts_from_a_bilinear_enlargement(scripts, scale, fold):
+    starts = scripts("training.starts")
+    picture = torch.rand(1, 3, 24, 28)
+    network: Span | SpanF
+    if fold is None:
+        network = Span(SpanConfig(scale=scale, channels=8, fused_channels=8, norm=False))
+        last, carried = "upsampler.0.weight", 3
+    else:
+        network = SpanF(SpanFConfig(scale=scale, channels=16, blocks=2, unshuffle=fold))
+        last, carried = "conv_2.eval_conv.weight", 3 * fold**2
+    state = starts.initial_state(network, picture)
+    state[last][:, carried:] = 0  # everything but the picture's path silenced
     network.load_state_dict(state)
     with torch.no_grad():
         out = network(picture)
-    expected = torch.nn.functional.interpolate(picture, scale_factor=scale, mode="bilinear")
-    inner = (..., slice(scale, -scale), slice(scale, -scale))  # zero padding shows at the edge
-    assert torch.allclose(out[inner], expected[inner], atol=1e-5)
+    inner = (..., slice(3 * scale, -3 * scale), slice(3 * scale, -3 * scale))
+    assert torch.allclose(out[inner], bilinear(picture, scale)[inner], atol=1e-5)
 
 
-def test_the_pictures_path_is_held_and_the_rest_learns(train, run):
+def test_an_sst_starts_from_a_bilinear_enlargement(scripts):
+    config = SstConfig(
+        channels=8, blocks=1, windows=(8, 16), ranks=(8, 8), heads=1, inner=12, scale=2
+    )
+    module, picture = Sst(config), torch.rand(1, 3, 9, 11)
+    state = scripts("training.starts").initial_state(module, picture)
+    state["upsampler.up_conv.weight"][:, 3:] = 0
+    state["upsampler.up_conv.bias"].zero_()
+    state["body.2.weight"].zero_()
+    state["body.2.bias"].zero_()
+    module.load_state_dict(state)
+    with torch.no_grad():
+        out = module(picture)
+    inner = (..., slice(2, -2), slice(2, -2))  # zero padding shows at the edge
+    assert torch.allclose(out[inner], bilinear(picture, 2)[inner], atol=1e-5)
+
+
+def test_the_pictures_path_is_held_and_the_rest_learns(scripts, run):
     before = run("short", steps=1)
     after = run("long", steps=6)
-    path = train.picture_path(SpanConfig(scale=2, channels=8, fused_channels=8, norm=False))
-    for name, (rows, values) in path.items():
+    config = SpanConfig(scale=2, channels=8, fused_channels=8, norm=False)
+    for name, (rows, values) in scripts("training.starts").picture_path(config).items():
         assert torch.equal(after[name][rows], values)
-    assert not torch.equal(before["block_3.c2_r.eval_conv.weight"],
-                           after["block_3.c2_r.eval_conv.weight"])  # fmt: skip
+    name = "block_3.c2_r.eval_conv.weight"
+    assert not torch.equal(before[name], after[name])
 
 
-def test_a_network_of_another_scale_gives_its_body(train, run, tmp_path):
+def test_a_network_of_another_scale_gives_its_body(scripts, run, tmp_path):
     donor = run("donor", steps=3)
     state = Span(SpanConfig(scale=4, channels=8, fused_channels=8, norm=False)).state_dict()
-    taken = train.transplant(state, donor)
-    assert torch.equal(
-        taken["block_2.c1_r.eval_conv.weight"], donor["block_2.c1_r.eval_conv.weight"]
-    )
+    taken = scripts("training.starts").transplant(state, donor)
+    name = "block_2.c1_r.eval_conv.weight"
+    assert torch.equal(taken[name], donor[name])
     assert taken["upsampler.0.weight"].shape[0] == 48
     start = tmp_path / "donor" / "model.safetensors"
-    assert (
-        run("heir", steps=2, scale=4, extra=f'start = "{start}"')["upsampler.0.weight"]
-        .isfinite()
-        .all()
-    )
+    heir = run("heir", steps=2, scale=4, extra=f'start = "{start}"')
+    assert heir["upsampler.0.weight"].isfinite().all()
 
 
 def test_folding_is_differentiable_into_every_branch():
@@ -161,59 +261,127 @@ def test_folding_is_differentiable_into_every_branch():
     assert all(value.grad is not None for value in state.values())
 
 
-def test_an_sst_starts_from_a_bilinear_enlargement_and_learns(train, run, tmp_path):
-    run("sst", steps=3, network="sst", extra=SST)
-    network = load_network(tmp_path / "sst" / "model.safetensors")
-    assert network.name == "sst"
-    config = SstConfig(
-        channels=8, blocks=1, windows=(8, 16), ranks=(8, 8), heads=1, inner=12, scale=2
+# A step.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_last_part_is_rounded_to_bfloat16(scripts, run, monkeypatch, dtype):
+    seen = []
+    subject = scripts("training.subject").Subject
+    effective = subject.effective
+
+    def watch(self, state, wanted):
+        seen.append(wanted)
+        return effective(self, state, wanted)
+
+    monkeypatch.setattr(subject, "effective", watch)
+    run("out", steps=4, extra="rounded_share = 0.5", dtype=dtype)
+    assert seen == [getattr(torch, dtype)] * 2 + [torch.bfloat16] * 2
+
+
+def test_rounding_reaches_the_body_and_nothing_else(scripts, data, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(network="span", steps=1, scale=2, extra=""))
+    subject = scripts("training.subject").Subject(scripts("training.recipe").Recipe.read(recipe))
+    state = subject.opened(subject.initial(torch.rand(1, 3, 16, 16)))
+    weights = subject.effective(state, torch.bfloat16)
+    halves = {name for name, value in weights.items() if value.dtype == torch.bfloat16}
+    assert halves == {n for n in weights if n.startswith(("block_", "conv_2."))}
+    out = subject.forward(weights, torch.rand(1, 3, 16, 16))
+    exact = subject.forward(subject.effective(state, torch.float32), torch.rand(1, 3, 16, 16))
+    assert out.dtype == exact.dtype == torch.float32
+
+
+def test_charbonnier_is_what_its_formula_says(train, run, scripts, monkeypatch):
+    found = {}
+    for loss in ("l1", "charbonnier"):
+        losses: list[tuple[float, torch.Tensor]] = []
+        trainer = scripts("training.trainer").Trainer
+        compute = trainer._compute_loss
+
+        def watch(self, state, low, high, dtype, losses=losses, compute=compute):
+            value = compute(self, state, low, high, dtype)
+            out = self.subject.forward(self.subject.effective(state, dtype), low)
+            losses.append((float(value.detach()), (out - high).detach()))
+            return value
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "_compute_loss", watch)
+            run(loss, steps=1, extra=f'loss = "{loss}"\nepsilon = 0.01')
+        found[loss] = losses[0]
+    value, difference = found["l1"]
+    assert value == pytest.approx(float(difference.abs().mean()), rel=1e-5)
+    value, difference = found["charbonnier"]
+    assert value == pytest.approx(float((difference**2 + 1e-4).sqrt().mean()), rel=1e-5)
+
+
+# Recipes.
+
+
+@pytest.mark.parametrize(
+    ("network", "extra", "words"),
+    [
+        ("vdsr", "", "network must be one of esc, esc-lte, span, "),
+        ("span", "moment = 0.9", "unknown fields moment"),
+        ("span", 'loss = "l2"', "loss must be one of l1, charbonnier"),
+        ("span", 'degradation = "video"', "needs clips"),
+        ("span", "[video]\nsnow = 1", "unexpected keyword argument 'snow'"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_said(scripts, tmp_path, network, extra, words):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(network=network, steps=1, scale=2, extra=extra))
+    with pytest.raises(SystemExit, match=words):
+        scripts("training.recipe").Recipe.read(recipe)
+
+
+def test_a_field_that_is_missing_is_said(scripts, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        RECIPE.format(network="span", steps=1, scale=2, extra="").replace("seed = 1\n", "")
     )
-    assert network.module.config == config
-    recipe = train.Recipe.read(tmp_path / "recipe.toml")
-    state = train.SstSubject(recipe, torch.float32).initial(torch.zeros(0))
-    state["upsampler.up_conv.weight"][:, 3:] = 0
-    state["upsampler.up_conv.bias"].zero_()
-    state["body.2.weight"].zero_()
-    state["body.2.bias"].zero_()
-    module = Sst(config)
-    module.load_state_dict(state)
-    picture = torch.rand(1, 3, 9, 11)
-    with torch.no_grad():
-        out = module(picture)
-    expected = torch.nn.functional.interpolate(picture, scale_factor=2, mode="bilinear")
-    inner = (..., slice(2, -2), slice(2, -2))  # zero padding shows at the edge
-    assert torch.allclose(out[inner], expected[inner], atol=1e-5)
+    with pytest.raises(SystemExit, match="missing 1 required keyword-only argument: 'seed'"):
+        scripts("training.recipe").Recipe.read(recipe)
 
 
-def test_a_network_that_cannot_be_trained_is_an_error(train, tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(network="esc", steps=1, scale=2, extra=""))
-    with pytest.raises(SystemExit, match="network must be one of span, sst"):
-        train.Recipe.read(recipe)
-
-
-def test_unknown_fields_of_a_recipe_are_errors(train, tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(network="span", steps=1, scale=2, extra="moment = 0.9"))
-    with pytest.raises(SystemExit, match="moment"):
-        train.Recipe.read(recipe)
-
-
-def test_the_shipped_recipes_are_complete(train, root):
-    for path in (root / "scripts" / "recipes").glob("*.toml"):
-        recipe = train.Recipe.read(path)
-        assert recipe.learning_rate(recipe.steps) == pytest.approx(recipe.final_rate)
+def test_the_shipped_recipes_are_complete(scripts, root):
+    paths = list((root / "scripts" / "recipes").glob("*.toml"))
+    assert paths
+    for path in paths:
+        recipe = scripts("training.recipe").Recipe.read(path)
+        scripts("training.subject").Subject(recipe)
         assert recipe.learning_rate(recipe.warmup) == pytest.approx(recipe.rate)
+        if recipe.schedule == "cosine":
+            assert recipe.learning_rate(recipe.steps) == pytest.approx(recipe.final_rate)
 
 
-def test_detailed_patches_are_preferred_within_their_pool(scripts):
-    pictures = scripts("pictures")
-    flat = torch.full((3, 64, 64), 128, dtype=torch.uint8)
-    busy = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)
-    pool = pictures.Pool([pictures.make_pair(p, 2, 16) for p in (flat, busy)], 1.0)
-    sampler = pictures.PatchSampler([pool], 2, 16, 4)
-    low, high = sampler.batch(200, np.random.default_rng(0))
-    assert low.shape == (200, 3, 16, 16)
-    assert high.shape == (200, 3, 32, 32)
-    detailed = (high.std((1, 2, 3)) > 0.1).float().mean()
-    assert 0.88 < detailed < 0.98  # 1 - (1/2)**4
+def test_the_rate_falls_in_steps(scripts, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    extra = 'schedule = "steps"\nmilestones = [10, 20]\ndecay = 0.5'
+    recipe.write_text(RECIPE.format(network="span", steps=30, scale=2, extra=extra))
+    read = scripts("training.recipe").Recipe.read(recipe)
+    rates = [read.learning_rate(step) for step in (0, 1, 2, 9, 10, 19, 20, 29)]
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
+
+
+# What a training leaves.
+
+
+def test_the_weights_say_how_they_were_made_and_the_curve_is_drawn(run, tmp_path):
+    run("out", steps=6)
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    recipe = json.loads(metadata["recipe"])
+    assert (recipe["steps"], recipe["seed"], recipe["network"]) == (6, 1, "span")
+    with Image.open(tmp_path / "out" / "curve.png") as curve:
+        colours = {colour for _, colour in curve.convert("RGB").getcolors(1 << 16) or ()}
+    assert {(0x1F, 0x5F, 0xA8), (0xB0, 0x4A, 0x2F)} <= colours
+    assert (tmp_path / "out" / "log.csv").read_text().startswith("step,seconds,loss,rate,psnr\n")
+
+
+def test_a_checkpoint_is_never_older_than_was_asked_for(train, tmp_path):
+    schedule = train.Schedule(100, 0.05, 1e9)
+    assert not schedule.must_save()
+    time.sleep(0.06)
+    assert schedule.must_save()
+    assert not schedule.must_save()

@@ -1,0 +1,73 @@
+"""What a training leaves behind: a CSV of its course, a picture of it, weights, a checkpoint."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+
+from training.trainer import Trainer
+
+__all__ = ["draw_curve", "read_log", "write_report"]
+
+Row = dict[str, float]
+_SIZE = (800, 480)
+_MARGIN = (60, 20, 20, 40)  # left, top, right, bottom
+_INKS = {"psnr": "#1f5fa8", "loss": "#b04a2f"}
+
+
+def write_report(trainer: Trainer, out: Path, row: Row) -> None:
+    """Append ``row`` to the log, draw the curve, write weights and checkpoint."""
+    print(" ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+    log = out / "log.csv"
+    new = not log.exists()
+    with log.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    draw_curve(read_log(log), out / "curve.png", trainer.recipe.validation)
+    metadata = {"format": "pt", "arch": trainer.recipe.network, **trainer.subject.metadata,
+                "recipe": json.dumps(asdict(trainer.recipe))}  # fmt: skip
+    save_file(trainer.averaged(), out / "model.safetensors", metadata)
+    trainer.save(out / "checkpoint.pt")
+
+
+def read_log(path: Path) -> list[Row]:
+    """The rows of a log; a step that a resumed training repeated counts once, as it came last."""
+    with path.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return list({row["step"]: row for row in rows}.values())
+
+
+def draw_curve(rows: Sequence[Row], path: Path, validation: str) -> None:
+    """PSNR and loss over steps, each in its own range, as a PNG."""
+    image = Image.new("RGB", _SIZE, "white")
+    draw = ImageDraw.Draw(image)
+    left, top, right, bottom = _MARGIN
+    box = (left, top, _SIZE[0] - right, _SIZE[1] - bottom)
+    draw.rectangle(box, outline="#808080")
+    last = max(row["step"] for row in rows)
+    for place, (name, ink) in enumerate(_INKS.items()):
+        values = [row[name] for row in rows]
+        low, high = min(values), max(values)
+        points = [_point(box, row["step"] / max(1, last), value, low, high)
+                  for row, value in zip(rows, values, strict=True)]  # fmt: skip
+        draw.line(points, fill=ink, width=2)
+        for x, y in points:
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=ink)
+        words = f"PSNR on {validation}, dB" if name == "psnr" else "loss"
+        text = f"{words}: {low:.5g} to {high:.5g}, last {values[-1]:.5g}"
+        draw.text((left + 10, top + 8 + 16 * place), text, fill=ink)
+    draw.text((box[2] - 110, box[3] + 10), f"{last:g} steps", fill="black")
+    image.save(path)
+
+
+def _point(
+    box: tuple[int, int, int, int], along: float, value: float, low: float, high: float
+) -> tuple[float, float]:
+    height = (value - low) / (high - low) if high > low else 0.5
+    return box[0] + along * (box[2] - box[0]), box[3] - 10 - height * (box[3] - box[1] - 70)

@@ -1,0 +1,130 @@
+"""Recipes: one TOML file says everything about a training but where its data lie."""
+
+import math
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from training.degrade import Degradation
+from vsr.networks import ARCHITECTURES
+
+__all__ = ["DTYPES", "Recipe"]
+
+DTYPES = ("bfloat16", "float16", "float32")
+_CHOICES = {
+    "network": tuple(architecture.name for architecture in ARCHITECTURES),
+    "loss": ("l1", "charbonnier"), "schedule": ("cosine", "steps"), "dtype": DTYPES,
+    "degradation": ("clean", "video"),
+}  # fmt: skip
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One training, as its TOML file states it."""
+
+    network: str
+    """A registered architecture: ``span``, ``spanf``, ``sst``, …"""
+    scale: int
+    channels: int
+    photographs: str
+    """Folder of .jpg below --data."""
+    rendered: int
+    """Pictures of text, line art and patterns."""
+    rendered_share: float
+    """Of all patches."""
+    validation: str
+    """Folder below --data: with ``HR`` and ``LRx<scale>``, or of pictures that are degraded as the
+    training's are."""
+    patch: int
+    """Side of a patch in low-resolution pixels; a multiple of 8."""
+    batch: int
+    choices: int
+    """Each patch is the most detailed of this many."""
+    steps: int
+    warmup: int
+    rate: float
+    final_rate: float
+    """Of the cosine."""
+    clip: float
+    """Largest norm of the gradient."""
+    ema: float
+    seed: int
+    reduced_share: float = 0.0
+    """Share of patches from the photographs at half their size: sharper, and free of JPEG."""
+    start: str | None = None
+    """A trained model.safetensors whose body to begin with, of the same width at any scale."""
+    loss: str = "l1"
+    epsilon: float = 1e-3
+    """Of Charbonnier's loss, sqrt(difference^2 + epsilon^2)."""
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    milestones: tuple[int, ...] = ()
+    """Steps at which the schedule ``steps`` multiplies the rate by ``decay``."""
+    decay: float = 0.5
+    dtype: str = "bfloat16"
+    """Of the network's body in training; parameters and their average stay in float32."""
+    rounded_share: float = 0.0
+    """Share of the steps, the last ones, whose forward pass runs the body in bfloat16 whatever
+    ``dtype`` says, as inference on a CPU will."""
+    degradation: str = "clean"
+    tile: int = 96
+    """Side in low-resolution pixels of what a cache holds; patches are cut from it."""
+    clips: int = 0
+    """Sequences to degrade, with ``degradation = "video"``."""
+    frames: int = 6
+    """Pictures kept of each sequence, of twice as many that go through the codec."""
+    video: dict[str, Any] = field(default_factory=dict)
+    """What to change in :class:`training.degrade.Degradation`."""
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Further hyper-parameters of the network, as its config names them."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Recipe":
+        """Parse a recipe file.
+
+        Raises:
+            SystemExit: a field is unknown, missing, or has a value that it cannot have.
+        """
+        values = tomllib.loads(path.read_text())
+        known = {f.name for f in fields(cls)}
+        if unknown := set(values) - known:
+            raise SystemExit(f"{path}: unknown fields {', '.join(sorted(unknown))}")
+        for name, choices in _CHOICES.items():
+            if name in values and values[name] not in choices:
+                raise SystemExit(f"{path}: {name} must be one of {', '.join(choices)}")
+        try:
+            recipe = cls(**_with_tuples(values))
+            recipe.degrading()
+        except TypeError as error:
+            raise SystemExit(f"{path}: {str(error).replace('__init__() ', '')}") from error
+        if problem := recipe._problem():
+            raise SystemExit(f"{path}: {problem}")
+        return recipe
+
+    def _problem(self) -> str | None:
+        if self.patch % 8 or self.patch > self.tile:
+            return "patch must be a multiple of 8, and no larger than tile"
+        if self.degradation == "video" and (self.clips < 1 or self.tile % 2):
+            return "the video degradation needs clips, and a tile of an even size"
+        return None
+
+    def degrading(self) -> Degradation:
+        """The video degradation, as far as the recipe changes it."""
+        return Degradation(**_with_tuples(self.video))
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine from ``rate`` to ``final_rate``, or steps down."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        if self.schedule == "steps":
+            passed = sum(step >= milestone for milestone in self.milestones)
+            return self.rate * self.decay**passed
+        progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        return (
+            self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
+        )

@@ -1,0 +1,127 @@
+"""Patches for a step, drawn from caches: the numbers on the host, the pixels wherever they lie.
+
+Note [Eight ways at once]: a batch is one gather. Where its pixels are read is an index for every
+pixel, and turning and mirroring a patch is turning and mirroring its indices. On a GPU that is two
+kernels a batch, on any device the same patches for the same seed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.cache import GRID, Cache
+
+__all__ = ["Pool", "Sampler"]
+
+_WAYS = 8
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A cache, where its pixels are, and the share of all patches that it provides."""
+
+    cache: Cache
+    share: float
+    low: Tensor
+    high: Tensor
+    detail: NDArray[np.float32]
+    """(items, rows, columns): of the patch that begins at each place."""
+
+    @classmethod
+    def of(cls, cache: Cache, share: float, patch: int, device: torch.device) -> "Pool":
+        """A pool of patches of ``patch`` low-resolution pixels."""
+        cells = torch.from_numpy(cache.detail)
+        detail = torch.nn.functional.avg_pool2d(cells[:, None], patch // GRID, 1)[:, 0]
+        low, high = (torch.from_numpy(part).to(device) for part in (cache.low, cache.high))
+        return cls(cache, share, low, high, detail.numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Where the patches of one pool begin, and which way they are turned."""
+
+    item: _Ints
+    frame: _Ints
+    row: _Ints
+    column: _Ints
+    way: _Ints
+
+
+class Sampler:
+    """Random patches, each the most detailed of a few candidates, flipped and turned.
+
+    Candidates compete within their pool only. Rendered pictures are so much harder than
+    photographs that in one pool they would win almost every choice.
+
+    Args:
+        pools: where patches come from.
+        scale: of the pairs.
+        patch: side in low-resolution pixels.
+        choices: candidates for each patch.
+    """
+
+    def __init__(self, pools: list[Pool], scale: int, patch: int, choices: int) -> None:
+        self._pools, self._scale, self._choices = pools, scale, choices
+        self._shares = np.array([pool.share for pool in pools]) / sum(p.share for p in pools)
+        device = pools[0].low.device
+        self._low_grid = _grids(patch, device)
+        self._high_grid = _grids(patch * scale, device)
+
+    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Low and high patches, (size, 3, h, w) float32 in [0, 1], in channels-last memory."""
+        chosen = rng.choice(len(self._pools), p=self._shares, size=size)
+        chances = rng.random((5, size, self._choices))
+        parts = []
+        for index, pool in enumerate(self._pools):
+            mine = chosen == index
+            if mine.any():
+                drawn = _draw(pool, chances[:, mine])
+                parts.append((self._take(pool, drawn), mine))
+        order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(m) for _, m in parts])))
+        low, high = (torch.cat([pair[side] for pair, _ in parts]) for side in (0, 1))
+        order = order.to(low.device)
+        return low[order].float().div_(255), high[order].float().div_(255)
+
+    def _take(self, pool: Pool, drawn: _Drawn) -> tuple[Tensor, Tensor]:
+        return (
+            _gather(pool.low, drawn, self._low_grid, 1),
+            _gather(pool.high, drawn, self._high_grid, self._scale),
+        )
+
+
+def _draw(pool: Pool, chances: NDArray[np.float64]) -> _Drawn:
+    """The best candidates; ``chances`` is (5, patches, candidates) in [0, 1)."""
+    counts = (len(pool.low), pool.low.shape[1], *pool.detail.shape[1:], _WAYS)
+    items, frames, rows, columns, ways = (
+        (chance * count).astype(np.int64) for chance, count in zip(chances, counts, strict=True)
+    )
+    best = pool.detail[items, rows, columns].argmax(axis=1)[:, None]
+
+    def pick(values: _Ints) -> _Ints:
+        return np.take_along_axis(values, best, axis=1)[:, 0]
+
+    return _Drawn(pick(items), pick(frames), pick(rows) * GRID, pick(columns) * GRID, pick(ways))
+
+
+def _grids(side: int, device: torch.device) -> Tensor:
+    """(8, 2, side, side): row and column of every pixel of a patch, turned in the eight ways."""
+    plain = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    turned = [torch.rot90(plain, turns, (1, 2)) for turns in range(4)]
+    return torch.stack([*turned, *(grid.flip(2) for grid in turned)]).to(device)
+
+
+def _gather(pixels: Tensor, drawn: _Drawn, grids: Tensor, scale: int) -> Tensor:
+    """(patches, 3, side, side) uint8 out of (items, frames, 3, H, W)."""
+
+    def index(values: _Ints) -> Tensor:
+        return torch.from_numpy(values).to(pixels.device)[:, None, None]
+
+    grid = grids[torch.from_numpy(drawn.way).to(pixels.device)]
+    rows = grid[:, 0] + scale * index(drawn.row)
+    columns = grid[:, 1] + scale * index(drawn.column)
+    # Indices on both sides of the colours put the colours last.
+    return pixels[index(drawn.item), index(drawn.frame), :, rows, columns].permute(0, 3, 1, 2)

@@ -1,0 +1,145 @@
+"""The state of one training, and one step of it.
+
+Note [Exact resuming]: a checkpoint holds the trained tensors, their average, the optimiser, the
+generator that draws patches, and what the log has not been told yet. Two steps, a stop, and two
+steps more are four steps, bit by bit, on the CPU. Everything else follows from the recipe.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.recipe import Recipe
+from training.sampler import Sampler
+from training.starts import State, transplant
+from training.subject import Subject
+
+__all__ = ["Trainer"]
+
+_FIXED = ("no_norm",)
+
+
+class Trainer:
+    """Tensors, their average, optimiser, generator, step.
+
+    Args:
+        recipe: what to train, and how.
+        sampler: where patches come from.
+        device: where to train.
+        dtype: of the network's body, instead of the recipe's.
+        compiled: run the forward and backward pass through torch.compile.
+    """
+
+    def __init__(
+        self, recipe: Recipe, sampler: Sampler, device: torch.device, *,
+        dtype: str | None = None, compiled: bool = False,
+    ) -> None:  # fmt: skip
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.sampler, self.device, self._dtype = recipe, sampler, device, dtype
+        self.rng = np.random.default_rng(recipe.seed)
+        self.subject = Subject(recipe)
+        self.state = self._initial_state()
+        self.subject.network.to(device)
+        self.subject.path = {
+            name: (rows, values.to(device)) for name, (rows, values) in self.subject.path.items()
+        }
+        self.parameters = [v for v in self.state.values() if v.requires_grad]
+        self.average = [v.detach().clone() for v in self.parameters]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay,
+            foreach=True,
+        )  # fmt: skip
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._uses_fp16())
+        self._loss_of = torch.compile(self._compute_loss) if compiled else self._compute_loss
+        self.step = 0
+        self._losses: list[Tensor] = []
+
+    def _initial_state(self) -> State:
+        sample = self.sampler.batch(4, self.rng)[0].cpu()
+        state = self.subject.initial(sample)
+        if self.recipe.start:
+            state = transplant(state, load_file(self.recipe.start))
+        return {
+            name: value.to(self.device).requires_grad_(name not in _FIXED)
+            for name, value in self.subject.opened(state).items()
+        }
+
+    def _uses_fp16(self) -> bool:
+        return (self._dtype or self.recipe.dtype) == "float16"
+
+    def _dtype_now(self) -> torch.dtype:
+        rounded = self.step >= self.recipe.steps * (1 - self.recipe.rounded_share)
+        chosen = "bfloat16" if rounded else self._dtype or self.recipe.dtype
+        found: torch.dtype = getattr(torch, chosen)
+        return found
+
+    def advance(self) -> None:
+        """One step."""
+        recipe = self.recipe
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.learning_rate(self.step)
+        low, high = self.sampler.batch(recipe.batch, self.rng)
+        loss = self._loss_of(self.state, low, high, self._dtype_now())
+        self.optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
+        keep = min(recipe.ema, (self.step + 1) / (self.step + 10))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
+        self.step += 1
+        self._losses.append(loss.detach())
+
+    def _compute_loss(self, state: State, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
+        out = self.subject.forward(self.subject.effective(state, dtype), low)
+        difference = out - high
+        if self.recipe.loss == "charbonnier":
+            return (difference.square() + self.recipe.epsilon**2).sqrt().mean()
+        return difference.abs().mean()
+
+    def take_loss(self) -> float:
+        """The mean loss of the steps since the last call; the host waits for them here."""
+        losses, self._losses = self._losses, []
+        return float(torch.stack(losses).mean()) if losses else float("nan")
+
+    def averaged(self) -> State:
+        """The averaged weights in the published layout, as float32 on the CPU."""
+        names = (name for name, value in self.state.items() if value.requires_grad)
+        average = dict(zip(names, self.average, strict=True))
+        state = {name: average.get(name, value).detach() for name, value in self.state.items()}
+        closed = self.subject.closed(state)
+        return {
+            name: (value.float() if value.is_floating_point() else value).cpu().contiguous()
+            for name, value in closed.items()
+        }
+
+    def save(self, path: Path) -> None:
+        """Write everything that exact resuming needs, all at once or not at all."""
+        values = {
+            "state": self.state, "average": self.average, "optimiser": self.optimiser.state_dict(),
+            "step": self.step, "rng": json.dumps(self.rng.bit_generator.state),
+            "losses": [float(loss) for loss in self._losses], "scaler": self._scaler.state_dict(),
+        }  # fmt: skip
+        torch.save(values, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a file that ``save`` wrote, on this device or another."""
+        values: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+        with torch.no_grad():
+            for name, value in self.state.items():
+                value.copy_(values["state"][name])
+        self.average = values["average"]
+        self.optimiser.load_state_dict(values["optimiser"])
+        self.rng.bit_generator.state = json.loads(values["rng"])
+        self.step = values["step"]
+        self._losses = [torch.tensor(loss, device=self.device) for loss in values["losses"]]
+        if values["scaler"] and self._scaler.is_enabled():
+            self._scaler.load_state_dict(values["scaler"])
