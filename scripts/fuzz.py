@@ -98,7 +98,8 @@ def _run_batch(found: Found, seed: int, batch: range, folder: Path, seeds: Path)
         code = process.wait()
         process.stdout.close()
     if running < batch.stop:
-        _note(found, running, "crashed", f"the process ended with {code}")
+        said = (folder / found.kind / "stderr").read_text(errors="replace")[-500:]
+        _note(found, running, "crashed", f"the process ended with {code}, saying {said!r}")
         return running + 1
     found.growth += _growth(memory)
     return batch.stop

@@ -7,12 +7,9 @@ answers to ``--version`` and ``--list-models``; everything else goes to stderr.
 
 import argparse
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +17,7 @@ from vsr import __version__
 from vsr.config import UpscaleConfig
 from vsr.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.errors import ConfigError, VsrError
+from vsr.interrupts import Interrupts, lasting_stderr
 from vsr.options import USAGE, build_parser, make_config
 
 if TYPE_CHECKING:
@@ -70,35 +68,9 @@ def _print_models() -> None:
 # Running.
 
 
-class _Interrupts:
-    """First Ctrl-C (or SIGTERM): end cleanly after this frame. Second: abort."""
-
-    def __init__(self) -> None:
-        self.stopping = threading.Event()
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.stopping.is_set():
-            raise KeyboardInterrupt
-        self.stopping.set()
-        print("\nstopping after this frame; press Ctrl-C again to abort", file=sys.stderr)
-
-    @contextmanager
-    def installed(self) -> Iterator["_Interrupts"]:
-        """Handle signals in this block, if it runs on the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
 def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
     kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
-    with logging_to_stderr(options.log_level) as log, _Interrupts().installed() as interrupts:
+    with logging_to_stderr(options.log_level) as log, Interrupts().installed() as interrupts:
         from vsr.device import keep_freed_memory
         from vsr.pipeline import upscale
 
@@ -127,7 +99,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
 
 def _dry_run(config: UpscaleConfig) -> int:
     """Say what would be done; what the plan and the sample log is a part of the answer."""
-    with logging_to_stderr("info"), _Interrupts().installed() as interrupts:
+    with logging_to_stderr("info"), Interrupts().installed() as interrupts:
         from vsr.device import keep_freed_memory
         from vsr.dryrun import dry_run
 
@@ -164,33 +136,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
-    try:
-        if options.version:
-            _print_versions()
-        elif options.list_models:
-            _print_models()
-        elif options.plugin_path:
-            _print_plugin_path(options.plugin_path)
-        else:
-            config = make_config(options)
-            return _dry_run(config) if options.dry_run else _run(config, options)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("aborted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return FAILED
-    except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
-        if not isinstance(error, VsrError) and not options.debug:
-            message = f"internal error: {_one_line(error)} (--debug shows where)"
-        else:
-            message = _one_line(error)
-        if options.debug:
-            traceback.print_exc()
-        print(f"vsr-upscale: error: {message}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
+    with lasting_stderr():
+        try:
+            return _do(options)
+        except KeyboardInterrupt:
+            print("aborted", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            return FAILED
+        except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
+            return _explain(error, debug=options.debug)
+
+
+def _do(options: argparse.Namespace) -> int:
+    """What the options ask for."""
+    if options.version:
+        _print_versions()
+    elif options.list_models:
+        _print_models()
+    elif options.plugin_path:
+        _print_plugin_path(options.plugin_path)
+    else:
+        config = make_config(options)
+        return _dry_run(config) if options.dry_run else _run(config, options)
+    sys.stdout.flush()
     return DONE
+
+
+def _explain(error: Exception, *, debug: bool) -> int:
+    """Say in one line what went wrong; returns the exit code."""
+    if not isinstance(error, VsrError) and not debug:
+        message = f"internal error: {_one_line(error)} (--debug shows where)"
+    else:
+        message = _one_line(error)
+    if debug:
+        traceback.print_exc()
+    print(f"vsr-upscale: error: {message}", file=sys.stderr)
+    return USAGE if isinstance(error, ConfigError) else FAILED
 
 
 def _one_line(error: BaseException) -> str:

@@ -227,8 +227,9 @@ def _move_frames(
         with (
             closing(prefetch(frames, depth=ahead, boundary=decoding)) as decoded,
             closing(prefetch(engine.submit(decoded), depth=in_flight, boundary=upscaling)) as done,
+            closing(_until_cut(done, sink, report)) as results,  # or a signal is lost in its end
         ):
-            for pending in _until_cut(done, sink, report):
+            for pending in results:
                 frame = _collect(engine, pending, upscaling)
                 sink.write(frame)
                 report.frames += 1
@@ -269,7 +270,7 @@ def _collect(engine: Engine, pending: Pending, boundary: Boundary) -> Frame:
         boundary.blocked_get += time.perf_counter() - started
 
 
-def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Iterator[T]:
+def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Generator[T]:
     """``items``; if the input breaks off, what came before it is kept, and the error says where."""
     try:
         yield from items

@@ -1,0 +1,105 @@
+"""Signals, and ears that close."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+
+SLOW = ("--model", "lanczos", "--scale", 4, "-c:v", "ffv1", "--segment-seconds", 0.25)
+FRAMES = 240
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_keeps_what_is_done(start, tools, long_clip, tmp_path, number):
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"precious")
+    run = start(long_clip, target, *SLOW, "-y").wait_for(20).send(number)
+    assert run.end() == 130
+    run.check_words()
+    assert target.read_bytes() == b"precious"
+    left = tools.tell_all(tmp_path, run.text, "out.mkv", "out.mkv.parts")
+    assert len(left) == 2, left  # and the work folder
+    assert len(run.said) > 1
+
+
+def test_a_second_signal_aborts(start, tools, long_clip, tmp_path):
+    # Tiles of 16 pixels make a frame last long enough for a second signal to fall into it.
+    run = start(long_clip, tmp_path / "out.mkv", *SLOW, "--tile", 16).wait_for(1)
+    run.send(signal.SIGINT)
+    time.sleep(0.005)
+    run.send(signal.SIGTERM)
+    assert run.end() == 130
+    run.check_words()
+    assert tools.tell_all(tmp_path, run.text) == []
+
+
+def test_a_terminal_that_closes(start, tools, long_clip, tmp_path):
+    ours, theirs = pty.openpty()
+    run = start(
+        long_clip, tmp_path / "out.mkv", *SLOW, stderr=theirs, stdin=theirs, stdout=theirs,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(theirs), os.O_RDWR)),  # its terminal
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b'"frames": 20,' not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    assert run.process.wait(timeout=60) == 130
+    left = [path.name for path in tmp_path.iterdir()]
+    assert len(left) == 1, left  # a part, or the work folder
+    assert not left[0].startswith(".")
+    assert left[0] != "out.mkv"
+
+
+def test_a_terminal_that_closes_behind_nohup(start, tools, long_clip, tmp_path):
+    ours, theirs = pty.openpty()
+
+    def prepare() -> None:
+        os.close(os.open(os.ttyname(theirs), os.O_RDWR))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    target = tmp_path / "out.mkv"
+    run = start(long_clip, target, *SLOW, stderr=theirs, stdin=theirs, preexec_fn=prepare)
+    os.close(theirs)
+    seen = b""
+    while b'"frames": 20,' not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    assert run.process.wait(timeout=60) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
+    assert tools.count(target) == FRAMES
+
+
+def test_nobody_reads_the_messages(start, tools, long_clip, tmp_path):
+    """``2>&1 | head -1``."""
+    target = tmp_path / "out.mkv"
+    run = start(long_clip, target, *SLOW).wait_for(3)
+    run.process.stderr.close()
+    assert run.process.wait(timeout=60) == 0
+    assert tools.count(target) == FRAMES
+
+
+def test_nobody_reads_the_stream(start, tools, long_clip, tmp_path):
+    """SIGPIPE's case: the reader of standard output leaves."""
+    run = start(long_clip, "-", *SLOW, "-f", "nut", stdout=subprocess.PIPE, text=False)
+    run.process.stdout.read(100_000)
+    run.process.stdout.close()
+    _, text = run.process.communicate(timeout=60)
+    assert run.process.returncode == 0
+    assert b"has gone" in text
+    assert b"Traceback" not in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--version", "--list-models"])
+def test_nobody_reads_a_list(tools, option):
+    read, write = os.pipe()
+    os.close(read)
+    command = [*tools.command, option]
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert run.returncode == 1
+    assert run.stderr == b""
