@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from training.busy import busy_share
 from training.cache import Cache, make_cache
 from training.journal import write_report
 from training.recipe import DTYPES, Recipe
@@ -128,6 +129,9 @@ def _parse(arguments: list[str], *, preparing: bool) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, help="instead of the recipe's")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
+        "--busy", action="store_true", help="say first how much of the time a GPU works"
+    )
+    parser.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU"
     )
     return parser.parse_args(arguments)
@@ -152,6 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
     if (checkpoint := options.out / "checkpoint.pt").exists():
         trainer.load(checkpoint)
         print(f"resumed at step {trainer.step}", flush=True)
+    if options.busy and device.type == "cuda":
+        share, milliseconds = busy_share(trainer)
+        print(f"the GPU works {share:.0%} of the time, {milliseconds:.1f} ms a step", flush=True)
     pairs = (
         pairs_of_folder(options.data / recipe.validation, recipe.scale)
         if validation is None

@@ -116,6 +116,22 @@ def run(train, data, tmp_path, monkeypatch):
 # Resuming.
 
 
+def interrupt(train, monkeypatch, steps, run):
+    """Run until ``steps`` are done and saved, and break off."""
+    advance = train.Trainer.advance
+
+    def stop(trainer):
+        if trainer.step == steps:
+            raise KeyboardInterrupt
+        advance(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Trainer, "advance", stop)
+        patch.setattr(train.Schedule, "must_save", lambda _: True)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
 @pytest.mark.parametrize(
     ("network", "extra"), [("span", VIDEO.replace("check", "plain")), ("sst", SST)]
 )
@@ -124,18 +140,7 @@ def test_two_steps_and_two_more_are_four(train, run, tmp_path, monkeypatch, netw
         extra = extra.replace('degradation = "video"', 'degradation = "video"\nrounded_share = 0.3')
         monkeypatch.setattr(f"{__name__}.RECIPE", RECIPE.replace('"check"', '"plain"'))
     whole = run("whole", steps=4, network=network, extra=extra)
-    advance = train.Trainer.advance
-
-    def stop_after_two(trainer):
-        if trainer.step == 2:
-            trainer.save(tmp_path / "halves" / "checkpoint.pt")
-            raise KeyboardInterrupt
-        return advance(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.Trainer, "advance", stop_after_two)
-        with pytest.raises(KeyboardInterrupt):
-            run("halves", steps=4, network=network, extra=extra)
+    interrupt(train, monkeypatch, 2, lambda: run("halves", steps=4, network=network, extra=extra))
     halves = run("halves", steps=4, network=network, extra=extra)
     assert whole.keys() == halves.keys()
     for name, value in whole.items():
@@ -161,6 +166,28 @@ def test_a_training_that_is_told_to_end_saves_its_step(data, tmp_path, root):
     step = torch.load(out / "checkpoint.pt", weights_only=True)["step"]
     rows = (out / "log.csv").read_text().splitlines()
     assert rows[-1].startswith(f"{float(step)},")
+
+
+def test_overlapping_kernels_count_once(scripts):
+    covered = scripts("training.busy")._covered
+    assert covered([(0, 4), (1, 2), (3, 6), (8, 9)]) == 7
+    assert covered([]) == 0
+
+
+@pytest.mark.cuda
+def test_how_busy_a_gpu_is(run, capsys):
+    run("out", "--device", "cuda", "--busy", steps=40)
+    words = capsys.readouterr().out.split("the GPU works ")[1].split("%")
+    assert 0 < float(words[0]) <= 100
+
+
+@pytest.mark.cuda
+def test_a_training_moves_from_a_cpu_to_a_gpu(train, run, tmp_path, monkeypatch):
+    on_cpu = run("out", steps=4)
+    interrupt(train, monkeypatch, 2, lambda: run("moved", steps=4))
+    moved = run("moved", "--device", "cuda", steps=4)
+    for name, value in on_cpu.items():  # the same patches in the same order
+        torch.testing.assert_close(moved[name], value, rtol=0.02, atol=2e-3)
 
 
 # Networks.

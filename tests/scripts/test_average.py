@@ -1,0 +1,50 @@
+"""Averages of weights."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from vsr.networks.sst import Sst, SstConfig
+from vsr.weights import load_network
+
+CONFIG = SstConfig(channels=8, blocks=1, windows=(8, 16), ranks=(8, 8), heads=1, inner=12)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two trainings of one network, whose windows only metadata tell."""
+    paths = []
+    for name in ("a", "b"):
+        paths.append(tmp_path / f"{name}.safetensors")
+        save_file(Sst(CONFIG).state_dict(), paths[-1], {"windows": "8,16", "recipe": f"{{{name}}}"})
+    return paths
+
+
+def test_the_mean_is_weighted_and_keeps_what_the_first_file_says(scripts, files, tmp_path):
+    output = tmp_path / "out.safetensors"
+    assert scripts("average").main([str(output), f"{files[0]}:3", f"{files[1]}:1"]) == 0
+    first, second, mean = (load_file(path) for path in (*files, output))
+    for name, value in mean.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name])
+    with safe_open(output, framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "windows": "8,16", "recipe": "{a}"}
+    assert load_network(output).module.config == CONFIG
+
+
+def test_half_is_half_as_large_and_nearly_the_same(scripts, files, tmp_path):
+    output = tmp_path / "half.safetensors"
+    assert scripts("average").main([str(output), str(files[0]), "--half"]) == 0
+    assert output.stat().st_size < 0.6 * files[0].stat().st_size
+    picture = torch.rand(1, 3, 16, 16)
+    exact, rounded = (load_network(path).module(picture) for path in (files[0], output))
+    assert 0 < (exact - rounded).abs().max() < 2e-3
+
+
+def test_other_networks_are_refused(scripts, files, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    save_file({"x": torch.ones(2)}, other)
+    output = tmp_path / "out.safetensors"
+    assert scripts("average").main([str(output), str(files[0]), str(other)]) == 1
+    assert "different networks" in capsys.readouterr().err
+    assert not output.exists()
