@@ -56,6 +56,11 @@ STEPS = (
         180,
     ),
     Step(
+        "stream",
+        (str(SCRIPTS / "bench_stream.py"), "--device", "cuda", "--json", "{out}/stream.json"),
+        180,
+    ),
+    Step(
         "filter",
         (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "1280x720", "--frames", "240",
          "--json", "{out}/filter.json"),

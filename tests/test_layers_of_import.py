@@ -35,7 +35,7 @@ ORDER = [
     ("ncnn", "converting"),
     ("importing", "exporting"),
     ("health", "winograd"),
-    ("device", "runtimes", "tiles", "slots", "graphs", "batching", "reuse"),
+    ("device", "runtimes", "tiles", "slots", "graphs", "batching", "reuse", "fusing"),
     ("engine",),
     ("progress", "planning"),
     ("report",),

@@ -73,6 +73,7 @@ def test_it_says_what_happened(make_clip, tmp_path, validate):
     assert record["output"]["encoder_options"]["slicecrc"] == "1"
     assert (tmp_path / record["output"]["framemd5"]).exists()
     assert (record["input"]["frames_read"], record["output"]["frames"]) == (12, 12)
+    assert (record["processing"]["reused"], record["processing"]["reuse_threshold"]) == (0, 0)
     assert record["input"]["colour"]["matrix"] == {"value": "smpte170m", "origin": "guessed"}
     assert [(s["kind"], s["fate"]) for s in record["streams"]] == [
         ("video", "upscale"), ("audio", "copy")

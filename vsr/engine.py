@@ -24,6 +24,7 @@ from vsr.config import Dither
 from vsr.device import default_tile, fits, is_out_of_memory
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, PixelFormat
+from vsr.fusing import FusedEnd
 from vsr.graphs import Graphs
 from vsr.health import MEASURES, Rendered, Watch, measure
 from vsr.networks import Network
@@ -97,6 +98,7 @@ class Engine:
             target.format, target.colour, target.width, target.height, device, dither=target.dither
         )
         self._outputs = self._output_layout()
+        self._fused = self._find_fused_end()
         self._latest: tuple[Tensor, ...] | None = None
         self.watch = Watch(self._render_exactly, self._enlarge_exactly, device)
         """Looks at every frame that is collected."""
@@ -241,20 +243,42 @@ class Engine:
             self._converter(frame)(frame.format.views(own, frame.width, frame.height))
             for frame, own in zip(frames, planes, strict=True)
         ]
+        if (fused := self._try_fused(frames, planes, pictures)) is not None:
+            return fused
         source = pictures[0] if len(pictures) == 1 else torch.cat(pictures)
         enlarged = self._upscale(source)
         found = measure(source, enlarged)
         del pictures, source  # room for what follows
         return [
-            self._deliver(frame, own, rgb[None], row[None])
+            self._complete(frame, own, self._from_rgb(rgb[None]), row[None])
             for frame, own, rgb, row in zip(frames, planes, enlarged, found, strict=True)
         ]
 
-    def _deliver(
-        self, frame: Frame, planes: tuple[Tensor, ...], rgb: Tensor, found: Tensor
+    def _try_fused(
+        self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]], pictures: list[Tensor]
+    ) -> list[Rendered] | None:
+        """The results by the runtime's fused end; None where there is none, or it needs tiles."""
+        if self._fused is None or self._tile is not None:
+            return None
+        if not all(self._fused.takes(frame.width, frame.height) for frame in frames):
+            return None
+        try:
+            ends = map(self._fused, pictures)
+            return [
+                self._complete(frame, own, *end)
+                for frame, own, end in zip(frames, planes, ends, strict=True)
+            ]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._is_capturing():
+                raise
+            self._fused = None  # what follows has tiles to fall back on
+        torch.cuda.empty_cache()
+        return None
+
+    def _complete(
+        self, frame: Frame, planes: tuple[Tensor, ...], out: tuple[Tensor, ...], found: Tensor
     ) -> Rendered:
-        """An enlarged picture (1, 3, H, W) as planes of the target, beside the source's alpha."""
-        out = self._from_rgb(rgb)
+        """Components of the result as planes, beside the source's alpha, with their measures."""
         if self._target.format.alpha:
             alpha, of_alpha = self._alpha(frame, planes)
             out, found = (*out, alpha), torch.cat([found, found if of_alpha is None else of_alpha])
@@ -321,6 +345,13 @@ class Engine:
 
     def _make_to_rgb(self, format: PixelFormat, colour: Colour, width: int, height: int) -> ToRgb:
         return ToRgb(format, colour, width, height, self._device)
+
+    def _find_fused_end(self) -> FusedEnd | None:
+        deliver, target = self._runtime.delivers(self._from_rgb), self._target
+        if deliver is None or self._network.noise is not None:
+            return None
+        size = target.width, target.height
+        return FusedEnd(deliver, self._network.scale, target.format, target.colour, size)
 
     def _choose_batch(self, width: int, height: int) -> int:
         network, itemsize = self._network, self.dtype.itemsize

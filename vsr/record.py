@@ -82,7 +82,7 @@ def make_record(plan: Plan, report: Report) -> Json:
         "schema": SCHEMA,
         "run": _run(plan, report),
         "input": _input(plan),
-        "processing": _processing(plan),
+        "processing": _processing(plan, report),
         "output": _output(plan, report),
         "streams": _streams(plan),
         "timestamps": _timestamps(plan),
@@ -123,7 +123,7 @@ def _input(plan: Plan) -> Json:
     }  # fmt: skip
 
 
-def _processing(plan: Plan) -> Json:
+def _processing(plan: Plan, report: Report) -> Json:
     config, engine, weights = plan.config, plan.engine, find_weights(plan)
     return {
         "filters": plan.source.filters,
@@ -138,6 +138,8 @@ def _processing(plan: Plan) -> Json:
         "tile": engine.tile,
         "dither": config.dither,
     }  # fmt: skip
+        "reuse_threshold": config.reuse_threshold,
+        "reused": report.reused,
 
 
 def _output(plan: Plan, report: Report) -> Json:

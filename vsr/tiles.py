@@ -115,8 +115,8 @@ def _run_blended(
             out = run(picture[..., rows, columns])
             if result is None:
                 result = out.new_zeros((*out.shape[:2], scale * height, scale * width))
-            across = _fade(columns, width, overlap, scale).to(out)
-            down = _fade(rows, height, overlap, scale).to(out)
+            across = _fade(columns, width, overlap, scale, out)
+            down = _fade(rows, height, overlap, scale, out)
             result[
                 ...,
                 scale * rows.start : scale * rows.stop,
@@ -131,12 +131,13 @@ def _starts(length: int, step: int, overlap: int) -> range:
     return range(0, max(1, length - overlap), step)
 
 
-def _fade(part: slice, length: int, overlap: int, scale: int) -> Tensor:
+def _fade(part: slice, length: int, overlap: int, scale: int, like: Tensor) -> Tensor:
     """The weight of a tile along one axis; with its neighbours' it adds up to one."""
-    weight = torch.ones(scale * (part.stop - part.start))
-    ramp = (torch.arange(scale * overlap) + 0.5) / (scale * overlap)
+    # made where it is used: a copy to a GPU would wait for what runs there
+    weight = torch.ones(scale * (part.stop - part.start), device=like.device)
+    ramp = (torch.arange(scale * overlap, device=like.device) + 0.5) / (scale * overlap)
     if part.start > 0:
         weight[: len(ramp)] *= ramp
     if part.stop < length:
         weight[-len(ramp) :] *= 1 - ramp
-    return weight
+    return weight.to(like.dtype)

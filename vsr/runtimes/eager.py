@@ -1,13 +1,14 @@
 """PyTorch as it is: channels last, the network's body in the precision asked for."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from vsr.colour import FromRgb
 from vsr.networks import AnyScale, Network
 from vsr.networks.attention import heat, pad_to_multiple
 
@@ -50,6 +51,15 @@ class EagerRuntime:
         """The picture of ``size`` (height, width) from what a call made of (N, 3, H, W)."""
         with self._precision():
             return cast(AnyScale, self._module).render(features, picture, size)
+
+    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
+        """A way from a picture to the components that ``from_rgb`` makes of the result, in one go.
+
+        Returns:
+            Maps (1, 3, H, W) float32 to components, as ``from_rgb`` does after a call; None where
+            there is no such way.
+        """
+        return None
 
     def _run(self, picture: Tensor) -> Tensor:
         height, width = picture.shape[-2:]
