@@ -243,12 +243,11 @@ class UpscaleConfig:
                 f"--reuse-threshold must be from 0 to {_LARGEST_THRESHOLD}, "
                 f"not {self.reuse_threshold:g}"
             )
-        if self.segment_seconds < 0:
-            raise ConfigError(f"--segment-seconds must be 0 or more, not {self.segment_seconds:g}")
         if self.frames is not None and self.frames < 1:
             raise ConfigError(f"frames must be 1 or more, not {self.frames}")
         self._check_choices()
         self._check_times()
+        self._check_segments()
 
     def _check_choices(self) -> None:
         choices = {
@@ -261,6 +260,12 @@ class UpscaleConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}")
+
+    def _check_segments(self) -> None:
+        if self.resume and PIPE in (self.input, self.output):
+            raise ConfigError("--resume is for files: a pipe can be neither read nor written again")
+        if self.segment_seconds < 0:
+            raise ConfigError(f"--segment-seconds must be 0 or more, not {self.segment_seconds:g}")
 
     def _check_times(self) -> None:
         if self.start is not None and self.start < 0:

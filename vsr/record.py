@@ -100,6 +100,7 @@ def _run(plan: Plan, report: Report) -> Json:
         "started": _moment(report.started),
         "finished": _moment(report.finished),
         "interrupted": report.interrupted,
+        "sittings": report.sittings,
     }
 
 
