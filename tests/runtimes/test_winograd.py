@@ -18,7 +18,7 @@ from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.runtimes import EagerRuntime, make_runtime
 from vsr.runtimes.winograd import WinogradRuntime
 from vsr.weights import load_network
-from vsr.winograd import Epilogue, Layers, Program, library
+from vsr.winograd import PICTURE, Epilogue, Layers, Program, library
 
 if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
     pytest.skip("there is no C compiler", allow_module_level=True)
@@ -60,6 +60,11 @@ def run(kernels, steps, picture, threads=2):
     return program(picture)
 
 
+def picture_conv(pair, target, epilogue):
+    weight, bias = pair
+    return winograd.mix([(PICTURE, weight)], bias, target, epilogue)
+
+
 def conv(x, pair):
     weight, bias = pair
     return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
@@ -71,23 +76,30 @@ def test_every_step(kernels, channels, scale, size):
     torch.manual_seed(sum(size))
     first, second, third = weights(channels, 3), weights(channels, channels), weights(channels, 48)
     wide, mixed = weights(48, channels), weights(channels, channels, 1)
+    narrow = (weights(channels, 48, 1)[0], torch.zeros(channels, dtype=torch.float64))
     last = weights(3 * scale**2, channels)
     steps = [
-        winograd.of_picture(*first, "a", Epilogue.SILU),
+        picture_conv(first, "a", Epilogue.SILU),
         winograd.convolution(*second, "a", "c"),
         winograd.convolution(*wide, "c", "b", Epilogue.SILU),
         winograd.convolution(*third, "b", "c", Epilogue.ATTENTION, skip="c"),
-        winograd.pointwise(*mixed, "a", "c"),
-        winograd.convolution(*second, "a", "c", Epilogue.ADD, skip="c"),
-        winograd.upsampling(*last, "c", scale),
+        winograd.mix(
+            [(PICTURE, first[0]), ("c", mixed[0][:, :, 0, 0]), ("b", narrow[0][:, :, 0, 0])],
+            mixed[1],
+            "d",
+        ),
+        winograd.convolution(*second, "a", "d", Epilogue.ADD, skip="d"),
+        winograd.upsampling(*last, "d", scale),
     ]
     picture = torch.rand(3, *size)
     a = F.silu(conv(picture[None].double(), first))
     c = conv(a, second)
-    features = conv(F.silu(conv(c, wide)), third)
+    b = F.silu(conv(c, wide))
+    features = conv(b, third)
     c = (features + c) * (features.sigmoid() - 0.5)
-    c = c + conv(a, mixed) + conv(a, second)
-    expected = F.pixel_shuffle(conv(c, last), scale)[0]
+    of_first = conv(picture[None].double(), (first[0], None))
+    d = of_first + conv(c, mixed) + conv(b, narrow) + conv(a, second)
+    expected = F.pixel_shuffle(conv(d, last), scale)[0]
     assert_close(run(kernels, steps, picture).double(), expected)
 
 
@@ -98,7 +110,7 @@ def test_sigmoid_at_its_ends(kernels):
     identity[0, 0, 1, 1] = 1
     none = torch.zeros(1, dtype=torch.float64)
     steps = [
-        winograd.of_picture(identity, none, "a", Epilogue.SILU),
+        picture_conv((identity, none), "a", Epilogue.SILU),
         winograd.upsampling(identity, none, "a", 1),
     ]
     picture = torch.zeros(1, 1, 6 * len(values))
@@ -109,7 +121,7 @@ def test_sigmoid_at_its_ends(kernels):
 
 def test_threads_change_nothing(kernels):
     steps = [
-        winograd.of_picture(*weights(48, 3), "a", Epilogue.SILU),
+        picture_conv(weights(48, 3), "a", Epilogue.SILU),
         winograd.upsampling(*weights(12, 48), "a", 2),
     ]
     picture = torch.rand(3, 150, 200)

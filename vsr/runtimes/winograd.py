@@ -12,14 +12,14 @@ from vsr.networks.span import Span
 from vsr.networks.spanf import SpanF
 from vsr.runtimes.eager import EagerRuntime
 from vsr.winograd import (
+    PICTURE,
     Epilogue,
     Layers,
     Program,
     Step,
     convolution,
     load,
-    of_picture,
-    pointwise,
+    mix,
     upsampling,
 )
 
@@ -51,6 +51,8 @@ class WinogradRuntime(EagerRuntime):
 
     def _run(self, picture: Tensor) -> Tensor:
         program = self._programs(*picture.shape[1:])
+        if len(picture) == 1:
+            return program(self._prepare(picture[0]))[None]
         return torch.stack([program(self._prepare(one)) for one in picture])
 
     def _make_program(self, planes: int, height: int, width: int) -> Program:
@@ -71,7 +73,7 @@ def _normalisation(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _span_steps(network: Span) -> Iterator[Step]:
-    """Figure 2 of the paper; ``conv_cat`` is split, and its shares are added up.
+    """Figure 2 of the paper; ``conv_cat`` is split, and its shares are summed.
 
     Nothing nonlinear lies between ``conv_2`` and its share, nor between ``conv_1`` and its: each
     pair is one convolution. A block's features stay in ``x`` but for the first block's.
@@ -79,16 +81,16 @@ def _span_steps(network: Span) -> Iterator[Step]:
     c, last = network.config.channels, network.config.blocks
     own, deep, first, activation = torch.split(_weights(network.conv_cat)[0], c, dim=1)
     conv_1, conv_2 = network.conv_1.eval_conv, network.conv_2.eval_conv
-    yield of_picture(*_weights(conv_1), "x")
+    kernel, bias = _weights(conv_1)
+    yield mix([(PICTURE, kernel)], bias, "x")
     yield from _block(network.get_submodule("block_1"), "x", "first")
     for index in range(2, last + 1):
         yield from _block(network.get_submodule(f"block_{index}"), "first" if index == 2 else "x")
     total = "b" if len(own) == c else "total"  # "b" is free here, if it has the channels
-    none = torch.zeros(len(own), dtype=own.dtype)
     kernel, bias = _mixed(own, conv_1)
-    yield of_picture(kernel, bias + _weights(network.conv_cat)[1], total)
-    yield pointwise(first, none, "first", total)
-    yield pointwise(activation, none, "a", total)
+    bias = bias + _weights(network.conv_cat)[1]
+    shares = [(PICTURE, kernel), ("first", first[:, :, 0, 0]), ("a", activation[:, :, 0, 0])]
+    yield mix(shares, bias, total)
     features = "x" if last > 1 else "first"
     yield convolution(*_mixed(deep, conv_2), features, total, Epilogue.ADD, skip=total)
     yield upsampling(*_weights(network.upsampler[0]), total, network.config.scale)
@@ -100,16 +102,18 @@ def _spanf_steps(network: SpanF) -> Iterator[Step]:
     pixels = network.conv_near.out_channels
     near, deep, first = torch.split(_weights(network.conv_cat)[0], [pixels, c, c], dim=1)
     head = network.block_1
-    yield of_picture(*_weights(head.c1_r.eval_conv), "a", Epilogue.SILU)
+    kernel, bias = _weights(head.c1_r.eval_conv)
+    yield mix([(PICTURE, kernel)], bias, "a", Epilogue.SILU)
     yield convolution(*_weights(head.c2_r.eval_conv), "a", "b", Epilogue.SILU)
     yield convolution(*_weights(head.c3_r.eval_conv), "b", "first")
     for index in range(2, last + 1):
         yield from _block(network.get_submodule(f"block_{index}"), "first" if index == 2 else "x")
-    kernel = _mixed(near, network.conv_near)[0]
-    yield of_picture(kernel, _weights(network.conv_cat)[1], "b")
-    none = torch.zeros(c, dtype=near.dtype)
-    yield pointwise(deep, none, "x" if last > 1 else "first", "b")
-    yield pointwise(first, none, "first", "b")
+    features = "x" if last > 1 else "first"
+    shares = [
+        (PICTURE, _mixed(near, network.conv_near)[0]), (features, deep[:, :, 0, 0]),
+        ("first", first[:, :, 0, 0]),
+    ]  # fmt: skip
+    yield mix(shares, _weights(network.conv_cat)[1], "b")
     yield upsampling(*_weights(network.conv_2.eval_conv), "b", network.config.scale)
 
 

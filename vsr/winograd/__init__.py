@@ -6,9 +6,10 @@ and after which the features are transformed (Lavin and Gray, arXiv 1509.09308).
 
 from vsr.winograd.library import CompilerError, load
 from vsr.winograd.program import Layers, Program
-from vsr.winograd.steps import Epilogue, Step, convolution, of_picture, pointwise, upsampling
+from vsr.winograd.steps import PICTURE, Epilogue, Step, convolution, mix, upsampling
 
 __all__ = [
+    "PICTURE",
     "CompilerError",
     "Epilogue",
     "Layers",
@@ -16,7 +17,6 @@ __all__ = [
     "Step",
     "convolution",
     "load",
-    "of_picture",
-    "pointwise",
+    "mix",
     "upsampling",
 ]

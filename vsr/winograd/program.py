@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsr.winograd.steps import PICTURE, Epilogue, Kind, Step
+from vsr.winograd.steps import PICTURE, Epilogue, Step
 
 __all__ = ["Layers", "Program"]
 
@@ -20,8 +20,10 @@ class _CStep(ctypes.Structure):
     """``struct step``."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("kind", "epilogue", "inputs", "outputs")),
-        *((name, ctypes.c_void_p) for name in ("source", "skip", "kernel", "bias", "target")),
+        *((name, ctypes.c_int32) for name in ("kind", "epilogue", "inputs", "others")),
+        *((name, ctypes.c_int32) for name in ("colours", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("source", "other", "picture", "skip")),
+        *((name, ctypes.c_void_p) for name in ("kernel", "bias", "target")),
         *((name, ctypes.c_int32) for name in ("scale", "planes")),
     )
 
@@ -81,9 +83,11 @@ class Layers:
         return padded
 
     def _scratch_size(self) -> int:
-        channels = max(self.channels(max(step.inputs, step.outputs)) for step in self.steps)
-        inputs = max(9 * step.inputs for step in self.steps if step.kind == Kind.PICTURE)
-        return int(self._library.vsr_scratch(channels, inputs))
+        channels = max(self.channels(step.outputs) for step in self.steps)
+        channels = max(
+            channels, *(self.channels(n) for step in self.steps for _, n in step.sources)
+        )
+        return int(self._library.vsr_scratch(channels, max(k.shape[1] for k in self.kernels)))
 
 
 class Program:
@@ -129,11 +133,12 @@ class Program:
     def _c_step(self, index: int) -> _CStep:
         step, layers = self._layers.steps[index], self._layers
         maps = {name: each.data_ptr() for name, each in self._maps.items()}
-        of_picture = step.kind == Kind.PICTURE
+        (source, inputs), (other, others) = [*step.sources, ("", 0), ("", 0)][:2]
         return _CStep(
             kind=step.kind, epilogue=step.epilogue, scale=step.scale, planes=self._planes(step),
-            inputs=step.inputs if of_picture else layers.channels(step.inputs),
-            outputs=layers.channels(step.outputs), source=maps[step.source],
+            inputs=layers.channels(inputs), others=layers.channels(others),
+            colours=step.colours, outputs=layers.channels(step.outputs),
+            source=maps.get(source), other=maps.get(other), picture=maps[PICTURE],
             skip=maps.get(step.skip), target=maps[step.target],
             kernel=layers.kernels[index].data_ptr(), bias=layers.biases[index].data_ptr(),
         )  # fmt: skip

@@ -9,27 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = [
-    "PICTURE",
-    "Epilogue",
-    "Kind",
-    "Step",
-    "convolution",
-    "of_picture",
-    "pointwise",
-    "upsampling",
-]
+__all__ = ["PICTURE", "Epilogue", "Kind", "Step", "convolution", "mix", "upsampling"]
 
 PICTURE = "picture"
-"""Name of the map that is the input, and of the one that is the result."""
+"""Name of the input as a source, and of the result as a target."""
 
 
 class Kind(IntEnum):
-    """How a step reads its source; as in the C code."""
+    """How a step reads its sources; as in the C code."""
 
     CONVOLUTION = 0
-    POINTWISE = 1
-    PICTURE = 2
+    MIX = 1
 
 
 class Epilogue(IntEnum):
@@ -46,14 +36,13 @@ class Epilogue(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One convolution and what follows it. Maps are named; ``target`` may be ``skip``."""
+    """What makes one map, or the result. Maps are named; ``target`` may be ``skip``."""
 
     kind: Kind
-    weight: Tensor
-    """(outputs, inputs, 3, 3), or (outputs, inputs, 1, 1) if pointwise."""
+    shares: Sequence[tuple[str, Tensor]]
+    """Each source and its weight: (outputs, inputs, 3, 3); of a map in a mix (outputs, inputs)."""
     bias: Tensor
     """(outputs)."""
-    source: str
     target: str
     epilogue: Epilogue = Epilogue.LINEAR
     skip: str = ""
@@ -61,28 +50,35 @@ class Step:
     """Of the pixel shuffle."""
 
     @property
-    def inputs(self) -> int:
-        """Channels of the source."""
-        return self.weight.shape[1]
+    def colours(self) -> int:
+        """Planes of the picture that are read."""
+        return sum(weight.shape[1] for source, weight in self.shares if source == PICTURE)
+
+    @property
+    def sources(self) -> list[tuple[str, int]]:
+        """The maps that are read, and their channels."""
+        return [(name, weight.shape[1]) for name, weight in self.shares if name != PICTURE]
 
     @property
     def outputs(self) -> int:
         """Channels of the target, before a pixel shuffle."""
-        return self.weight.shape[0]
+        return len(self.bias)
 
     def kernel(self, lanes: int) -> Tensor:
-        """The weight as the C code reads it, (points or 1, inputs, outputs) float32.
+        """The weights as the C code reads them, (points or 1, inputs, outputs) float32.
 
         Channels of maps are padded with zeros to a multiple of ``lanes``.
         """
-        outputs = -self.outputs % lanes
-        if self.kind == Kind.PICTURE:  # inputs, rows and columns in a row
-            flat = self.weight.double().flatten(1).T
-            return F.pad(flat, (0, outputs)).float()[None].contiguous()
-        weight = F.pad(self.weight.double(), (0, 0, 0, 0, 0, -self.inputs % lanes, 0, outputs))
         if self.kind == Kind.CONVOLUTION:
-            return _transform(weight).float().contiguous()
-        return weight[:, :, 0, 0].T.float()[None].contiguous()
+            ((_, weight),) = self.shares
+            padding = (0, 0, 0, 0, 0, -weight.shape[1] % lanes, 0, -self.outputs % lanes)
+            return _transform(F.pad(weight.double(), padding)).float().contiguous()
+        columns = [
+            weight.flatten(1) if source == PICTURE else F.pad(weight, (0, -weight.shape[1] % lanes))
+            for source, weight in self.shares
+        ]
+        rows = F.pad(torch.cat(columns, dim=1).T, (0, -self.outputs % lanes))
+        return rows.float()[None].contiguous()
 
 
 def convolution(
@@ -91,34 +87,31 @@ def convolution(
 ) -> Step:  # fmt: skip
     """A 3x3 convolution of a map."""
     return Step(
-        kind=Kind.CONVOLUTION, weight=weight, bias=bias, source=source, target=target,
+        kind=Kind.CONVOLUTION, shares=[(source, weight)], bias=bias, target=target,
         epilogue=epilogue, skip=skip,
     )  # fmt: skip
+
+
+def mix(
+    shares: Sequence[tuple[str, Tensor]], bias: Tensor, target: str,
+    epilogue: Epilogue = Epilogue.LINEAR,
+) -> Step:  # fmt: skip
+    """A 3x3 convolution of the picture, 1x1 convolutions of up to two maps, or their sum.
+
+    Args:
+        shares: sources and weights, the picture's first.
+        bias: (outputs).
+        target: the map that is made.
+        epilogue: LINEAR or SILU.
+    """
+    return Step(kind=Kind.MIX, shares=shares, bias=bias, target=target, epilogue=epilogue)
 
 
 def upsampling(weight: Tensor, bias: Tensor, source: str, scale: int) -> Step:
     """The last step: a 3x3 convolution, and a pixel shuffle to the picture."""
     return Step(
-        kind=Kind.CONVOLUTION, weight=weight, bias=bias, source=source, target=PICTURE,
+        kind=Kind.CONVOLUTION, shares=[(source, weight)], bias=bias, target=PICTURE,
         epilogue=Epilogue.SHUFFLE, scale=scale,
-    )  # fmt: skip
-
-
-def pointwise(weight: Tensor, bias: Tensor, source: str, target: str) -> Step:
-    """A 1x1 convolution of a map, added to what is in ``target``."""
-    return Step(
-        kind=Kind.POINTWISE, weight=weight, bias=bias, source=source, target=target,
-        epilogue=Epilogue.ADD, skip=target,
-    )  # fmt: skip
-
-
-def of_picture(
-    weight: Tensor, bias: Tensor, target: str, epilogue: Epilogue = Epilogue.LINEAR
-) -> Step:
-    """A 3x3 convolution of the picture, of few channels."""
-    return Step(
-        kind=Kind.PICTURE, weight=weight, bias=bias, source=PICTURE, target=target,
-        epilogue=epilogue,
     )  # fmt: skip
 
 

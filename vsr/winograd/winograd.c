@@ -46,17 +46,21 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 
-enum kind { CONVOLUTION, POINTWISE, PICTURE };
+enum kind { CONVOLUTION, MIX };
 enum epilogue { LINEAR, SILU, ATTENTION, ADD, SHUFFLE };
 
+/* A convolution reads map `in`. A mix is a matrix product of what is at a pixel: the 3x3 samples
+   around it of all planes of `picture`, then its channels in `in`, then those in `other`. */
 struct step {
     int32_t kind, epilogue;
-    int32_t inputs, outputs;   /* channels; of PICTURE, inputs are planes */
-    const float *in;           /* a map; of PICTURE, planes of the map's size */
+    int32_t inputs, others;    /* channels of `in` and `other`; 0 if there is none */
+    int32_t colours, outputs;  /* planes of `picture`, channels of `out` */
+    const float *in, *other;
+    const float *picture;      /* planes of a map's size, with its border */
     const float *skip;         /* a map: what ATTENTION and ADD add */
-    const float *kernel;       /* points or 1, inputs (of PICTURE 9 times), outputs */
+    const float *kernel;       /* points or 1, inputs of the product, outputs */
     const float *bias;         /* outputs */
-    float *out;                /* a map; of SHUFFLE, planes of a picture. It may be skip */
+    float *out;                /* a map; of SHUFFLE, planes of a picture. It may be `skip` */
     int32_t scale, planes;     /* of SHUFFLE */
 };
 
@@ -285,30 +289,30 @@ INLINE void convolve(const struct step *s, const struct program *g, int first, i
         deliver_tile(s, g, first + t, scratch + t * pitch, slot, epilogue);
 }
 
-/* The 3x3 pixels of all planes around a pixel. */
-static void gather_picture(const struct step *s, const struct program *g, int y, int x, float *to) {
+/* What a mix reads at a pixel, in a row. */
+INLINE void gather_pixel(const struct step *s, const struct program *g, int y, int x, float *to) {
     const size_t plane = stride(g) * ((size_t)g->rows * TILE + 2);
-    for (int c = 0; c < s->inputs; c++)
+    const size_t at = ((size_t)y + 1) * stride(g) + x + 1;
+    for (int c = 0; c < s->colours; c++)
         for (int i = 0; i < 3; i++)
             for (int j = 0; j < 3; j++)
-                *to++ = s->in[c * plane + ((size_t)y + i) * stride(g) + x + j];
+                *to++ = s->picture[c * plane + ((size_t)y + i) * stride(g) + x + j];
+    for (int c = 0; c < s->inputs; c += LANES, to += LANES)
+        store(to, load(s->in + at * s->inputs + c));
+    for (int c = 0; c < s->others; c += LANES, to += LANES)
+        store(to, load(s->other + at * s->others + c));
 }
 
-/* Steps that are matrix products of pixels as they are; a tile of them at a time. */
+/* A tile of a mix. */
 INLINE void mix(const struct step *s, const struct program *g, int tile, float *scratch,
                 const int epilogue) {
     const int y = tile / g->columns * TILE, x = tile % g->columns * TILE;
     const int height = least(TILE, g->height - y), width = least(TILE, g->width - x);
-    const int inputs = s->kind == PICTURE ? 9 * s->inputs : s->inputs;
+    const int inputs = 9 * s->colours + s->inputs + s->others;
     const size_t pitch = most(inputs, s->outputs);
-    for (int i = 0; i < height * width; i++) {
-        float *to = scratch + i * pitch;
-        const int row = y + i / width, column = x + i % width;
-        if (s->kind == PICTURE) gather_picture(s, g, row, column, to);
-        else
-            memcpy(to, s->in + (((size_t)row + 1) * stride(g) + column + 1) * inputs,
-                   sizeof(float) * inputs);
-    }
+    for (int i = 0; i < height; i++)
+        for (int j = 0; j < width; j++)
+            gather_pixel(s, g, y + i, x + j, scratch + (i * width + j) * pitch);
     multiply(scratch, height * width, pitch, s->kernel, inputs, s->outputs);
     for (int i = 0; i < height; i++)
         for (int channel = 0; channel < s->outputs; channel += LANES) {
