@@ -13,7 +13,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from evaluate import Upscale, evaluate, make_model, pairs
 from pictures import to_uint8
-from PIL import Image
 from safetensors import safe_open
+from sheets import write_sheet
 from torch import Tensor
 from training.journal import read_log
 from video import read_clip, score_codecs
@@ -73,9 +73,10 @@ def codec_table(
 ) -> list[str]:
     """The codec test, means over the clips, as lines of Markdown."""
     found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for _, coding, model, _, scores in score_codecs(clips, models, scale):
+    for result in score_codecs(clips, models, scale):
+        scores = result.scores
         row = (scores.psnr, scores.ssim, scores.vmaf, scores.flicker)
-        found.setdefault((coding, model), []).append(row)
+        found.setdefault((result.coding, result.model), []).append(row)
     lines = ["| coding | model | PSNR, dB | SSIM | VMAF | flicker |", "|---|---|---|---|---|---|"]
     for (coding, model), rows in found.items():
         psnr, ssim, vmaf, flicker = (fmean(column) for column in zip(*rows, strict=True))
@@ -109,16 +110,6 @@ def worst_places(
         square = (slice(None), slice(top, top + side), slice(left, left + side))
         found.append((float(means.max()), seen[square], out[square], high[square]))
     return sorted(found, key=lambda item: -item[0])
-
-
-def draw_failures(places: Iterable[tuple[float, Tensor, Tensor, Tensor]], path: Path) -> None:
-    """Input, output and truth side by side, one place a row, three times as large."""
-    rows = [torch.cat(crops, dim=2) for _, *crops in places]
-    width = max(row.shape[2] for row in rows)
-    padded = [torch.nn.functional.pad(row, (0, width - row.shape[2], 0, 4)) for row in rows]
-    sheet = torch.cat(padded, dim=1).permute(1, 2, 0).contiguous().numpy()
-    image = Image.fromarray(sheet)
-    image.resize((3 * image.width, 3 * image.height), Image.Resampling.NEAREST).save(path)
 
 
 # The card.
@@ -182,7 +173,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = {options.name: ours}
         for other in ("bicubic", "lanczos", *options.reference):
             models[Path(other).name] = make(other)
-        clips = {str(p): read_clip(p, options.frames, 4 * scale, (960, 544)) for p in options.clips}
+        clips = {
+            str(path): read_clip(path, options.frames, 4 * scale, (960, 544), skip=0.4)
+            for path in options.clips
+        }
     except VsrError as error:
         print(f"card.py: error: {error}", file=sys.stderr)
         return 1
@@ -191,7 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sets:
         tables["Pictures"] = picture_table(models, options.sets, scale)
         places = [p for folder in options.sets for p in worst_places(ours, folder, scale)]
-        draw_failures(places[:_SHOWN], options.pictures / f"{options.name}.failures.png")
+        write_sheet(
+            [crops for _, *crops in places[:_SHOWN]],
+            options.pictures / f"{options.name}.failures.png",
+        )
     if clips:
         tables[f"Codec test, means of {len(clips)} clips"] = codec_table(models, clips, scale)
     shutil.copyfile(run.curve, options.pictures / f"{options.name}.curve.png")

@@ -19,8 +19,9 @@ from statistics import fmean
 import torch
 from metrics import luma, psnr, ssim
 from pictures import load, to_uint8
+from sheets import busiest_place, crop, write_sheet
 from torch import Tensor
-from video import CODINGS, Scores, compare, read_clip, score_codecs
+from video import CODINGS, Result, Scores, compare, read_clip, score_codecs
 
 from vsr.device import choose_device, keep_freed_memory
 from vsr.errors import VsrError
@@ -31,6 +32,10 @@ from vsr.weights import load_network
 Upscale = Callable[[Tensor], Tensor]  # (1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)
 
 _LARGEST = (960, 544)
+_CROP = 96
+"""Side of what --sheets shows, in pixels of the truth."""
+_SKIPPED = 0.4
+"""Of a clip: the codec test takes pictures from its middle."""
 _ROW = "{:24} {:8.3f} {:7.4f} {:7.2f} {:8.3f}"
 _HEAD = "{:24} {:>8} {:>7} {:>7} {:>8}"
 
@@ -106,22 +111,39 @@ def run_pictures(options: argparse.Namespace) -> None:
 def run_codecs(options: argparse.Namespace) -> None:
     """For each coding one row a model: the mean over the clips; with --each, for each clip too."""
     clips = {
-        str(path): read_clip(path, options.frames, 4 * options.scale, options.largest)
+        str(path): read_clip(
+            path, options.frames, 4 * options.scale, options.largest, skip=_SKIPPED
+        )
         for path in options.clips
     }
     found: dict[tuple[str, str], list[Scores]] = {}
-    for clip, coding, model, rate, scores in score_codecs(
-        clips, _make_models(options), options.scale
-    ):
-        found.setdefault((coding, model), []).append(scores)
+    rows: dict[str, dict[str, list[Tensor]]] = {}
+    for result in score_codecs(clips, _make_models(options), options.scale):
+        found.setdefault((result.coding, result.model), []).append(result.scores)
         if options.each:
-            words = f"{Path(clip).name} {coding} {rate:.3f} bit/pixel"
-            print(f"{words:48}", _ROW.format(model, *_values(scores)), flush=True)
+            words = f"{Path(result.clip).name} {result.coding} {result.rate:.3f} bit/pixel"
+            print(f"{words:48}", _ROW.format(result.model, *_values(result.scores)), flush=True)
+        if options.sheets:
+            row = rows.setdefault(result.coding, {}).setdefault(result.clip, [])
+            _add_crops(row, result, clips[result.clip])
+    for coding, parts in rows.items():
+        options.sheets.mkdir(parents=True, exist_ok=True)
+        write_sheet(list(parts.values()), options.sheets / f"{coding}.png")
     for coding in CODINGS:
         print(f"\n{coding}, mean of {len(clips)} clips")
         print(_HEAD.format("model", "PSNR-Y", "SSIM", "VMAF", "flicker"))
         for model in options.models:
             print(_ROW.format(Path(model).name, *_values(_mean(found[coding, model]))))
+
+
+def _add_crops(row: list[Tensor], result: Result, truth: Tensor) -> None:
+    """Truth, input, and what each model makes of it."""
+    middle = len(truth) // 2
+    place, scale = busiest_place(truth[middle], _CROP), truth.shape[-1] // result.low.shape[-1]
+    if not row:
+        enlarged = result.low[middle].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        row.extend(crop(picture, place, _CROP) for picture in (truth[middle], enlarged))
+    row.append(crop(result.output[middle], place, _CROP))
 
 
 def run_video(options: argparse.Namespace) -> None:
@@ -171,6 +193,10 @@ def _parse_codecs(arguments: Sequence[str]) -> argparse.Namespace:
         "--largest", type=_size, default=_LARGEST, metavar="WxH", help="crop what is larger"
     )
     parser.add_argument("--each", action="store_true", help="a row for each clip, too")
+    parser.add_argument(
+        "--sheets", type=Path, metavar="FOLDER",
+        help="write crops side by side: truth, input, then each model; a row a clip",
+    )  # fmt: skip
     _add_model_options(parser)
     return parser.parse_args(arguments)
 

@@ -37,13 +37,14 @@ from vsr.colour import ToRgb
 from vsr.frame import Colour, Matrix, Range, Siting
 from vsr.sources import open_source
 
-__all__ = ["CODINGS", "Scores", "code_clip", "compare", "flicker", "read_clip",
+__all__ = ["CODINGS", "Result", "Scores", "code_clip", "compare", "flicker", "read_clip",
            "score_codecs", "vmaf"]  # fmt: skip
 
 Upscale = Callable[[Tensor], Tensor]
 """(1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)."""
 
 _TICK = Fraction(1, 25)
+_HIGHEST = 100.0
 COLOUR = Colour(matrix=Matrix.BT709, range=Range.LIMITED, siting=Siting.LEFT)
 """Of the coded clips, and of what VMAF is shown."""
 
@@ -73,23 +74,30 @@ class Scores:
     """How close a clip is to the truth: means over its pictures."""
 
     psnr: float
-    """dB on luma."""
+    """dB on luma; a picture that is the same counts as 100."""
     ssim: float
     vmaf: float
     flicker: float
     """8-bit codes; see Note [Flicker]."""
 
 
-def read_clip(path: Path, frames: int, multiple: int, largest: tuple[int, int]) -> Tensor:
-    """The first pictures of a video as (frames, 3, H, W) uint8 RGB, cropped around the centre.
+def read_clip(
+    path: Path, frames: int, multiple: int, largest: tuple[int, int], *, skip: float = 0.0
+) -> Tensor:
+    """Pictures of a video as (frames, 3, H, W) uint8 RGB, cropped around the centre.
 
     Args:
         path: a video.
         frames: how many, at most.
         multiple: of which both sides will be.
         largest: (width, height) that is not exceeded.
+        skip: share of the video that is skipped, as far as its length is known: many begin black.
     """
-    with open_source(path, frames=frames) as source:
+    start = Fraction(0)
+    if skip:
+        with open_source(path) as source:
+            start = (source.info.duration or start) * Fraction(skip).limit_denominator(1000)
+    with open_source(path, frames=frames, start=start) as source:
         info = source.info
         place = torch.device("cpu")
         to_rgb = ToRgb(info.format, info.colour, info.width, info.height, place)
@@ -132,9 +140,11 @@ def compare(output: Tensor, truth: Tensor, border: int) -> Scores:
     outputs, truths = ([luma(p)[inner, inner] for p in clip] for clip in (output, truth))
     pairs = list(zip(outputs, truths, strict=True))
     return Scores(
-        psnr=fmean(psnr(*pair) for pair in pairs), ssim=fmean(ssim(*pair) for pair in pairs),
-        vmaf=vmaf(output, truth), flicker=flicker(outputs, truths),
-    )  # fmt: skip
+        psnr=fmean(min(_HIGHEST, psnr(*pair)) for pair in pairs),
+        ssim=fmean(ssim(*pair) for pair in pairs),
+        vmaf=vmaf(output, truth),
+        flicker=flicker(outputs, truths),
+    )
 
 
 def flicker(output: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
@@ -196,10 +206,26 @@ def _frames(clip: Tensor) -> Iterator[VideoFrame]:
         yield frame
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one model made of one coded clip."""
+
+    clip: str
+    coding: str
+    model: str
+    rate: float
+    """Bits a pixel of the coded clip."""
+    scores: Scores
+    low: Tensor
+    """(frames, 3, H, W) uint8: what the model was given."""
+    output: Tensor
+    """(frames, 3, scale * H, scale * W) uint8."""
+
+
 def score_codecs(
     clips: Mapping[str, Tensor], models: Mapping[str, Upscale], scale: int
-) -> Iterator[tuple[str, str, str, float, Scores]]:
-    """The codec test: for each clip, coding and model the bits a pixel and the scores.
+) -> Iterator[Result]:
+    """The codec test: every model on every coding of every clip.
 
     Args:
         clips: truth by name, (frames, 3, H, W) uint8, sides multiples of ``2 * scale``.
@@ -211,4 +237,7 @@ def score_codecs(
             low, rate = code_clip(truth, scale, make)
             for model, upscale in models.items():
                 output = torch.cat([to_uint8(upscale(picture[None]) * 255) for picture in low])
-                yield name, coding, model, rate, compare(output, truth, scale)
+                yield Result(
+                    clip=name, coding=coding, model=model, rate=rate,
+                    scores=compare(output, truth, scale), low=to_uint8(low * 255), output=output,
+                )  # fmt: skip

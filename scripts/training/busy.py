@@ -3,7 +3,6 @@
 import time
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from training.trainer import Trainer
@@ -36,7 +35,7 @@ def busy_share(trainer: Trainer, steps: int = 20) -> tuple[float, float]:
     spans = sorted(
         (event.time_range.start, event.time_range.end)
         for event in profiler.events() or ()
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     )
     return _covered(spans) / 1e6 / seconds, 1e3 * seconds / steps
 

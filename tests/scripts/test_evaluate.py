@@ -10,6 +10,7 @@ import av
 import av.filter
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 Scripts = Callable[[str], ModuleType]
@@ -140,6 +141,8 @@ def test_a_clip_is_read_as_ffmpeg_decodes_it(scripts: Scripts, tmp_path: Path) -
          "-sws_flags", "accurate_rnd+full_chroma_int", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"],
         capture_output=True, check=True,
     ).stdout  # fmt: skip
+    later = scripts("video").read_clip(path, 3, 8, (64, 400), skip=0.4)
+    assert torch.equal(later, scripts("video").read_clip(path, 13, 8, (64, 400))[10:])
     theirs = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(3, 48, 64, 3)
     assert (clip.permute(0, 2, 3, 1).float() - theirs.float()).abs().mean() < 0.6
 
@@ -149,7 +152,8 @@ def test_the_tables_of_the_command(
 ) -> None:
     evaluate = scripts("evaluate")
     command = ["codecs", str(root / "docs" / "sample.mp4"), "--models", "lanczos", "bicubic"]
-    assert evaluate.main([*command, "--frames", "3", "--largest", "128x96", "--each"]) == 0
+    sheets = ["--sheets", str(tmp_path / "sheets")]
+    assert evaluate.main([*command, "--frames", "3", "--largest", "128x96", "--each", *sheets]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith(("lanczos", "bicubic"))]
     assert [row[0] for row in rows] == ["lanczos", "bicubic"] * 3
@@ -160,6 +164,9 @@ def test_the_tables_of_the_command(
         assert 0 < vmaf <= 100
         assert 0 < flicker < 40
     assert sum("bit/pixel" in line for line in lines) == 6
+    for coding in scripts("video").CODINGS:  # truth, input, two models
+        with Image.open(tmp_path / "sheets" / f"{coding}.png") as sheet:
+            assert sheet.size == (3 * 4 * 100, 3 * 100)
 
 
 def test_a_video_is_compared_with_the_truth(
@@ -168,7 +175,7 @@ def test_a_video_is_compared_with_the_truth(
     evaluate, sample = scripts("evaluate"), str(root / "docs" / "sample.mp4")
     assert evaluate.main(["video", sample, sample, "--frames", "2"]) == 0
     row = capsys.readouterr().out.splitlines()[1].split()
-    assert (row[0], row[1], float(row[2]), float(row[4])) == ("sample.mp4", "inf", 1, 0)
+    assert (row[0], row[1], float(row[2]), float(row[4])) == ("sample.mp4", "100.000", 1, 0)
 
 
 def test_a_model_that_is_not_there_is_one_line(
