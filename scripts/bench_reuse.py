@@ -8,7 +8,6 @@ worst of them; equal frames, which cost nothing, are counted but not averaged.
 """
 
 import argparse
-import itertools
 import json
 import math
 import sys
@@ -40,9 +39,9 @@ def psnr(one: Frame, other: Frame) -> float:
 def measure(sources: list[Frame], results: list[Frame], threshold: float) -> dict[str, float]:
     """Share of the frames that are reused, and how far they are from their own results."""
     marked = list(mark_repeats(iter(sources), threshold))
-    shown = list(
-        itertools.accumulate(range(len(marked)), lambda i, j: i if marked[j].repeats else j)
-    )
+    shown: list[int] = []
+    for index, frame in enumerate(marked):
+        shown.append(shown[-1] if frame.repeats else index)
     found = [psnr(results[i], results[j]) for j, i in enumerate(shown) if i != j]
     apart = [value for value in found if math.isfinite(value)]
     return {

@@ -52,9 +52,12 @@ def _graphed(runtime: EagerRuntime, picture: torch.Tensor) -> Callable[[], objec
     stream.wait_stream(torch.cuda.current_stream())
     graphs, holder = Graphs(stream), SimpleNamespace(graph=None)
 
+    def work() -> None:
+        runtime(picture)
+
     def run() -> None:
         with torch.inference_mode(), torch.cuda.stream(stream):
-            graphs.run(holder, "network", lambda: runtime(picture) and None)
+            graphs.run(holder, "network", work)
 
     return run
 

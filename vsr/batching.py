@@ -41,6 +41,9 @@ def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator
 
 
 def _alike(one: Frame, other: Frame) -> bool:
-    return (one.format, one.colour, one.width, one.height) == (
-        other.format, other.colour, other.width, other.height,
-    )  # fmt: skip
+    return _kind(one) == _kind(other)
+
+
+def _kind(frame: Frame) -> tuple[object, ...]:
+    shapes = tuple(plane.shape for plane in frame.planes)
+    return frame.format, frame.colour, frame.width, frame.height, shapes

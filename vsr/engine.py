@@ -93,6 +93,7 @@ class Engine:
         self._tile = tile
         self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
         self._batch = lru_cache(maxsize=8)(self._choose_batch)
+        self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
         self._noise = lru_cache(maxsize=2)(self._make_noise)
         self._from_rgb = FromRgb(
             target.format, target.colour, target.width, target.height, device, dither=target.dither
@@ -149,8 +150,7 @@ class Engine:
         Pass each result to :meth:`collect`, in order.
         """
         if self._tile is None:
-            one, size = frames[0], self.dtype.itemsize * len(frames)
-            self._tile = default_tile(self._device, self._network, one.height, one.width, size)
+            self._tile = self._tile_for(frames[0].height, frames[0].width, len(frames))
         return self._start(frames)
 
     def collect(self, pending: Pending, into: Sequence[Tensor] | None = None) -> Frame:
@@ -352,6 +352,10 @@ class Engine:
             return None
         size = target.width, target.height
         return FusedEnd(deliver, self._network.scale, target.format, target.colour, size)
+
+    def _choose_tile(self, height: int, width: int, count: int) -> int | None:
+        size = self.dtype.itemsize * count
+        return default_tile(self._device, self._network, height, width, size)
 
     def _choose_batch(self, width: int, height: int) -> int:
         network, itemsize = self._network, self.dtype.itemsize

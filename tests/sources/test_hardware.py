@@ -150,7 +150,7 @@ def test_a_run_is_the_same_to_the_bit(
         output = tmp_path / f"{hwaccel}.mkv"
         upscale(UpscaleConfig(
             input=clip, output=output, target="archive", device="cuda",
-            hwaccel=hwaccel,  # type: ignore[arg-type]
+            hwaccel=hwaccel,
         ))  # fmt: skip
         lines = output.with_name(f"{output.name}.framemd5").read_text().splitlines()
         hashes.append([line.split()[-1] for line in lines if not line.startswith("#")])
