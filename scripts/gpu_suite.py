@@ -34,6 +34,11 @@ class Step:
 STEPS = (
     Step("tests", ("-m", "pytest", "-m", "cuda", "-q", "-ra"), 300),
     Step(
+        "kernels",
+        (str(SCRIPTS / "bench_kernels.py"), "--device", "cuda", "--json", "{out}/kernels.json"),
+        240,
+    ),
+    Step(
         "attention",
         (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json", "{out}/attention.json"),
         120,

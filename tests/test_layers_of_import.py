@@ -34,6 +34,7 @@ ORDER = [
     ("weights",),
     ("ncnn", "converting"),
     ("importing", "exporting"),
+    ("kernels",),
     ("health", "winograd"),
     ("device", "runtimes", "tiles", "slots", "graphs", "batching", "reuse", "fusing"),
     ("engine",),

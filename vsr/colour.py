@@ -310,10 +310,26 @@ class FromRgb:
             return self._as_floats(rgb[0].float())
         flat = torch.addmm(self._bias[:, None], self._matrix, rgb.float().reshape(3, -1))
         planes = flat.view(-1, height, width)
-        return tuple(
-            self._quantise(self._reduced(plane) if index in (1, 2) else plane)
-            for index, plane in enumerate(planes)
-        )
+        return tuple(self.component(index, plane) for index, plane in enumerate(planes))
+
+    @property
+    def affine(self) -> tuple[Tensor, Tensor] | None:
+        """Matrix (components, 3) and bias (components,): ``matrix @ rgb + bias`` is rounded down.
+
+        None where more than that happens: dither, or floating point.
+        """
+        if self._format.floating or self._dither != "none":
+            return None
+        return self._matrix, self._bias
+
+    @property
+    def format(self) -> PixelFormat:
+        """What is delivered."""
+        return self._format
+
+    def component(self, index: int, plane: Tensor) -> Tensor:
+        """A component from its values in full size, float32 (H, W); they are overwritten."""
+        return self._quantise(self._reduced(plane) if index in (1, 2) else plane)
 
     def alpha(self, rgb: Tensor) -> Tensor:
         """The mean of the three channels of (1, 3, H, W) as an alpha component."""

@@ -196,7 +196,7 @@ class UpscaleConfig:
     precision: Precision = "auto"
     """Arithmetic of the network; ``auto`` is fp16 on CUDA, else bf16 where the CPU has it."""
     runtime: Runtime = "auto"
-    """What runs the network; ``auto`` is OpenVINO on a CPU where it is installed, else torch."""
+    """What runs the network; ``auto`` is what is fastest there: on CUDA, by measurement."""
     tile: int | None = None
     """Longest side of a tile in source pixels, halo excluded; None processes whole frames."""
     dither: Dither = "none"

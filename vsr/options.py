@@ -131,7 +131,8 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--runtime", choices=RUNTIMES, default=_default("runtime"),
-        help="what runs the network (default: what is fastest on the device)",
+        help="what runs the network: torch, compile (torch.compile), triton (CUDA), openvino or "
+        "winograd (CPU) (default: what is fastest on the device)",
     )  # fmt: skip
     group.add_argument(
         "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"

@@ -88,7 +88,8 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
         tile_pad: pixels around a tile that are computed and cut off; None takes what the network
             sees around a pixel, so that tiles change nothing. Less than that is refused.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``: arithmetic of the network.
-        runtime: ``auto``, ``torch`` or ``openvino``, which is for a CPU.
+        runtime: ``auto``, ``torch``, ``compile``, ``triton``, which is for CUDA, ``openvino`` or
+            ``winograd``, which are for a CPU.
         format: format of the result, e.g. ``vs.YUV444P16`` or its name; None keeps the clip's.
         dither: ``none`` or ``ordered``, where the result is rounded to whole numbers.
 

@@ -1,0 +1,66 @@
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+
+pytest.importorskip("triton")
+
+from vsr.kernels.block import Strip
+from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, fastest, from_json
+from vsr.kernels.convolution import ConvTile
+from vsr.kernels.ends import EndTile
+from vsr.kernels.span import Tiles
+from vsr.kernels.tuning import remember, remembered, timings_path
+
+NAME = "NVIDIA Card 5090/x, torch 2"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path))
+
+
+def test_what_was_measured_is_remembered_beside_what_was_before() -> None:
+    assert remembered(NAME, "a") is None
+    remember(NAME, "a", {"x": 1.5})
+    remember(NAME, "b", [1])
+    assert remembered(NAME, "a") == {"x": 1.5}
+    assert remembered("another", "a") is None
+    path = timings_path(NAME)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_file_is_ignored_and_written_again(damage) -> None:
+    remember(NAME, "a", 1)
+    timings_path(NAME).write_bytes(damage)
+    assert remembered(NAME, "a") is None
+    remember(NAME, "a", 2)
+    assert json.loads(timings_path(NAME).read_text()) == {"a": 2}
+
+
+def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "file"))
+    remember(NAME, "a", 1)
+    assert remembered(NAME, "a") is None
+
+
+def test_tiles_survive_the_way_to_json_and_back() -> None:
+    for tiles in (Tiles(), Tiles(ConvTile(4, 8, whole=True), EndTile(stages=4), Strip(64, 32))):
+        assert from_json(json.loads(json.dumps(asdict(tiles)))) == tiles
+    for wrong in ("null", "[]", "{}", '{"conv": {"rows": 1}}'):
+        assert from_json(json.loads(wrong)) is None
+    assert from_json({**asdict(Tiles()), "end": {"no": 1}}) is None
+
+
+def test_the_fastest_of_each_kind_is_kept_and_what_fails_never() -> None:
+    def time(tiles: Tiles) -> float:
+        if tiles.strip == STRIPS[0]:
+            return math.inf  # does not fit on this card
+        conv, end = CONVOLUTIONS.index(tiles.conv), ENDS.index(tiles.end)
+        return abs(conv - 2) + end + (0.5 if tiles.strip == STRIPS[1] else 1)
+
+    found = fastest(Tiles(end=ENDS[1]), time)
+    assert found == Tiles(CONVOLUTIONS[2], ENDS[0], STRIPS[1])

@@ -1,0 +1,90 @@
+"""What was measured on a device, kept from one run to the next.
+
+A file for each device, PyTorch and Triton below the cache folder; whoever measures again replaces
+it whole. A file that is damaged or cannot be written only means that it is measured again.
+"""
+
+import json
+import logging
+import os
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsr.cache import cache_folder
+from vsr.errors import ConfigError
+
+__all__ = ["device_name", "milliseconds", "remember", "remembered", "timings_path"]
+
+logger = logging.getLogger(__name__)
+
+_ROUNDS = 5
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A device with the versions that decide how fast it is."""
+    import triton
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
+
+
+def timings_path(device: str) -> Path:
+    """Where the timings of a device lie.
+
+    Raises:
+        ConfigError: there is no place for caches.
+    """
+    return cache_folder().parent / "timings" / (re.sub(r"[^\w.+-]+", "-", device) + ".json")
+
+
+def remembered(device: str, key: str) -> Any:  # noqa: ANN401 - JSON
+    """What :func:`remember` was given for ``key``; None if nothing, or nothing readable."""
+    return _read(device).get(key)
+
+
+def remember(device: str, key: str, value: object) -> None:
+    """Keep ``value``, JSON, for the next run; a cache that cannot be written stays as it is."""
+    try:
+        path = timings_path(device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (ConfigError, OSError) as error:
+        logger.info("timings are not kept: %s", error)
+        return
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(json.dumps({**_read(device), key: value}, indent=2) + "\n", "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        logger.info("timings are not kept: %s", error)
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _read(device: str) -> Mapping[str, Any]:
+    try:
+        known = json.loads(timings_path(device).read_text("utf-8"))
+    except (ConfigError, OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def milliseconds(run: Callable[[], object]) -> float:
+    """Median time of ``run`` on the current CUDA device, after one call that compiles and warms."""
+    run()
+    times = []
+    for _ in range(_ROUNDS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return float(statistics.median(times))

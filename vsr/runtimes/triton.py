@@ -1,0 +1,101 @@
+"""Kernels of our own for SPAN on CUDA: one for each convolution, or for each block."""
+
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from vsr.colour import FromRgb
+from vsr.kernels.configurations import network_key, sample, tune
+from vsr.kernels.span import SpanKernels, why_not
+from vsr.kernels.tuning import device_name, milliseconds, remember, remembered
+from vsr.networks import Network
+from vsr.networks.span import Span
+from vsr.runtimes.eager import EagerRuntime
+
+__all__ = ["TritonRuntime", "is_fastest", "why_not_here"]
+
+logger = logging.getLogger(__name__)
+
+
+class TritonRuntime(EagerRuntime):
+    """Runs SPAN through Triton.
+
+    Args:
+        network: a SPAN from RGB to RGB.
+        device: CUDA; or the CPU, in Triton's interpreter, to test with.
+        dtype: float16 or bfloat16, of features between the ends.
+    """
+
+    name = "Triton"
+
+    def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(network, device, dtype)
+        self._kernels = SpanKernels(cast(Span, network.module), device, dtype)
+        if device.type == "cuda":
+            tune(self._kernels, device)
+
+    @property
+    def kernels(self) -> SpanKernels:
+        """What runs."""
+        return self._kernels
+
+    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
+        """The last convolution with colour conversion, rounding and pixel shuffle in it.
+
+        Components in full size are made by it; subsampled chroma is made in full size, in float32,
+        and resampled by ``from_rgb``.
+        """
+        if (affine := from_rgb.affine) is None:
+            return None
+        format = from_rgb.format
+        subsampled = bool(format.chroma_w or format.chroma_h)
+        last = self._kernels.tail(
+            *affine, coded=1 if subsampled else len(affine[1]), dtype=format.dtype,
+            ceiling=float((1 << format.depth) - 1),
+        )  # fmt: skip
+
+        @torch.inference_mode()
+        def deliver(picture: Tensor) -> tuple[Tensor, ...]:
+            codes, rest = self._kernels.deliver(picture, last)
+            others = (from_rgb.component(i, plane) for i, plane in enumerate(rest[0], last.coded))
+            return (*codes[0], *others)
+
+        return deliver
+
+    def _run(self, picture: Tensor) -> Tensor:
+        return self._kernels.rgb(picture)
+
+
+def why_not_here(network: Network, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why these kernels do not run ``network`` there; None if they do."""
+    if device.type != "cuda":
+        return f"the kernels are for CUDA, not for {device}"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "the kernels need a GPU of compute capability 8.0 or more"
+    if dtype == torch.float32:
+        return "the kernels compute in fp16 or bf16, not in fp32"
+    reason = why_not(network.module)
+    return reason and f"Triton {reason}"
+
+
+def is_fastest(runtime: TritonRuntime, eager: EagerRuntime) -> bool:
+    """Whether ``runtime`` takes less time than ``eager`` on its device: remembered, or measured."""
+    name = device_name(runtime.device)
+    key = f"runtimes of {network_key(runtime.kernels)}"
+    times = remembered(name, key)
+    if not (isinstance(times, dict) and all(isinstance(v, float) for v in times.values())):
+        times = {}
+    if not {"triton", "torch"} <= times.keys():
+        with torch.cuda.device(runtime.device):
+            picture = sample(runtime.device)
+            times["triton"] = milliseconds(lambda: runtime(picture))
+            times["torch"] = milliseconds(lambda: eager(picture))
+        remember(name, key, times)
+    logger.info(
+        "measured on this device: Triton %.2f ms a frame of 960x540, PyTorch %.2f ms",
+        times["triton"], times["torch"],
+    )  # fmt: skip
+    return bool(times["triton"] < times["torch"])
