@@ -90,15 +90,6 @@ def _source_config(config: UpscaleConfig) -> SourceConfig:
     )  # fmt: skip
 
 
-def _check_paths(config: UpscaleConfig) -> None:
-    images = find_images(config.input)
-    if images is None and config.input != PIPE and not config.input.exists():
-        raise SourceError(f"{config.input}: no such file")
-    output = config.output
-    if output is None or output == PIPE:
-        return
-    if (stills := _stills(config)) is not None:  # what is in their way is the sink's to find
-        if images is not None and stills.overlap(images.paths):
 def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
     """Number of the CUDA device that decodes: the one that upscales, or none."""
     if config.hwaccel == "none":
@@ -113,6 +104,16 @@ def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
     return None
 
 
+def _check_paths(config: UpscaleConfig) -> None:
+    images = find_images(config.input)
+    if images is None and config.input != PIPE and not config.input.exists():
+        raise SourceError(f"{config.input}: no such file")
+    output = config.output
+    if output is None or output == PIPE:
+        return
+    if (stills := _stills(config)) is not None:  # what is in their way is the sink's to find
+        _check_leftovers(config, output)
+        if images is not None and stills.overlap(images.paths):
             raise ConfigError(f"{output}: input and output are the same pictures")
         return
     _check_output(config, output)
@@ -132,16 +133,18 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
 
 def _check_work(config: UpscaleConfig, output: Path) -> None:
     """Whether an earlier run has left the output, or work for it."""
+    _check_leftovers(config, output)
+    if output.exists() and not config.overwrite and not _goes_on(output, config):
+        raise SinkError(f"{output}: already exists; -y replaces it")
+
+
+def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
     folder = work_path(output)
-    if config.overwrite or _goes_on(output, config):
-        return
-    if folder.exists():
+    if folder.exists() and not config.overwrite and not config.resume:
         raise SinkError(
             f"{output}: an earlier run has left its work in {folder.name}: --resume goes on with "
             "it, -y begins again"
         )
-    if output.exists():
-        raise SinkError(f"{output}: already exists; -y replaces it")
 
 
 def _goes_on(output: Path, config: UpscaleConfig) -> bool:
