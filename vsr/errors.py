@@ -5,9 +5,11 @@
     VsrError
     ├── ConfigError (ValueError)              the run was asked for something contradictory
     ├── SourceError (OSError)                 the input cannot be opened or decoded
+    │   ├── ChangedSourceError                the input is not the one that the work began with
     │   ├── TruncatedError                    the input breaks off in the middle of a frame
     │   └── UnsupportedFormatError (ValueError)   a pixel format or matrix we cannot read
     ├── SinkError (OSError)                   the output cannot be written
+    │   └── DamagedSegmentError               a finished piece of it is missing, short or altered
     ├── WeightsError                          a model or checkpoint cannot be used
     │   ├── UnknownArchitectureError (ValueError)
     │   └── CorruptWeightsError (ValueError)
@@ -19,8 +21,10 @@ API raises plain ``TypeError`` or ``ValueError`` and stands outside this tree.
 """
 
 __all__ = [
+    "ChangedSourceError",
     "ConfigError",
     "CorruptWeightsError",
+    "DamagedSegmentError",
     "DeviceError",
     "OutOfMemoryError",
     "SinkError",
@@ -45,6 +49,10 @@ class SourceError(VsrError, OSError):
     """The input is missing, unreadable, or holds no video that decodes."""
 
 
+class ChangedSourceError(SourceError):
+    """The input is not the one that the work began with, which therefore cannot be gone on with."""
+
+
 class TruncatedError(SourceError):
     """The input breaks off in the middle of a frame; the frames before it have been delivered."""
 
@@ -55,6 +63,10 @@ class UnsupportedFormatError(SourceError, ValueError):
 
 class SinkError(VsrError, OSError):
     """The output cannot be created, or writing it failed."""
+
+
+class DamagedSegmentError(SinkError):
+    """A finished segment of the output is missing, short or altered."""
 
 
 class WeightsError(VsrError):

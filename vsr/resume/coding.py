@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from av.codec import Codec
 from av.packet import Packet
@@ -14,7 +14,7 @@ from vsr.sinks.clock import EncoderClock
 from vsr.sinks.encoder import open_context, writes_captions
 from vsr.sinks.pictures import PictureMaker
 
-__all__ = ["SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
+__all__ = ["Coder", "SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
 
 # Containers of which one packet is one picture, whoever wrote it. Not those of animated pictures,
 # where a picture is what changed since the last.
@@ -53,6 +53,23 @@ def rate_notes(encoding: Encoding) -> list[str]:
     elif words & {"b", "bitrate"} and encoding.options.get("b") != "0":
         notes.append("the bit rate is kept in each segment by itself")
     return notes
+
+
+class Coder(Protocol):
+    """Encodes the frames of one segment."""
+
+    times: list[int]
+    """The pts that the packets of the frames so far must have."""
+
+    @property
+    def extradata(self) -> bytes:
+        """The encoder's headers."""
+
+    def encode(self, frame: Frame) -> "list[Packet[Any]]":
+        """The packets that are ready after ``frame``."""
+
+    def flush(self) -> "list[Packet[Any]]":
+        """The packets that are left."""
 
 
 class SegmentCoder:

@@ -9,15 +9,15 @@ Note [Where reading begins again]
 """
 
 import logging
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from vsr.errors import SourceError
+from vsr.errors import ChangedSourceError
 from vsr.frame import Frame
 from vsr.resume.manifest import End
-from vsr.resume.segments import Index
 from vsr.sinks.framemd5 import digest
 from vsr.sources import PyAVSource
 
@@ -39,9 +39,12 @@ class Handed:
 class Done:
     """What is known of a finished segment's frames."""
 
-    index: Index
+    pts: array[int]
+    durations: array[int]
     anchor: str
     """Hash of the last frame that the source gave for it; empty if that was not kept."""
+    timing: list[int] | None
+    """What the source needs to begin with that frame; None where it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +123,26 @@ class Feed:
         if first == 0:
             return 0
         before, number = self._done[first - 1], first * self._count - 1
-        timing, pts = before.index.timing, before.index.pts[-1]
-        if timing is None:
+        if (timing := before.timing) is None:
             return 0
-        moved = self._source.skip(number, pts, timing, lambda frame: self._fits(before, frame))
+        moved = self._source.skip(
+            number, before.pts[-1], timing, lambda frame: self._fits(before, frame)
+        )
         logger.debug("reading begins with frame %d", number if moved else 0)
         return number if moved else 0
 
     def _fits(self, done: Done, frame: Frame) -> bool:
-        same_time = (frame.pts, frame.duration) == (done.index.pts[-1], done.index.durations[-1])
+        same_time = (frame.pts, frame.duration) == (done.pts[-1], done.durations[-1])
         return same_time and digest(frame)[0] == done.anchor
 
     def _compare(self, done: Done, number: int, place: int, frame: Frame) -> None:
-        then = done.index.pts[place], done.index.durations[place]
+        then = done.pts[place], done.durations[place]
         if then != (frame.pts, frame.duration):
             raise self._changed(f"frame {number} was shown at {then[0]}, now at {frame.pts}")
         if place == self._count - 1 and done.anchor and digest(frame)[0] != done.anchor:
             raise self._changed(f"frame {number} is another picture")
 
-    def _changed(self, what: str) -> SourceError:
-        return SourceError(
+    def _changed(self, what: str) -> ChangedSourceError:
+        return ChangedSourceError(
             f"{self._source.name}: is not what it was when the work began: {what}: -y begins again"
         )

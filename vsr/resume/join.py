@@ -11,11 +11,11 @@ Note [The dts of a joined film]
 
 import logging
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from av.packet import Packet
 
@@ -34,7 +34,7 @@ from vsr.sinks.destination import FileDestination
 from vsr.sources import Companion
 from vsr.streams import is_cover_art
 
-__all__ = ["Joiner", "decoding_times"]
+__all__ = ["Joiner", "Joins", "decoding_times"]
 
 _LOGGERS = ("vsr.sinks.container", "vsr.sinks.copier")
 
@@ -46,8 +46,8 @@ def decoding_times(pts: "array[int]") -> Iterator[int]:
         pts: of the packets, in that order; all different.
     """
     shown = array("q", sorted(pts))
-    rank = {time: place for place, time in enumerate(shown)}
-    delay = max((number - rank[time] for number, time in enumerate(pts)), default=0)
+    moved = (number - bisect_left(shown, time) for number, time in enumerate(pts))
+    delay = max(moved, default=0)
     for number in range(len(pts)):
         if number >= delay:
             yield shown[number - delay]
@@ -77,6 +77,19 @@ def _saying_only_news(said: list[str]) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(unsaid)
+
+
+class Joins(Protocol):
+    """Makes an output of finished segments."""
+
+    notes: list[str]
+    """A line for everything that is lost or repaired; complete when joined."""
+
+    def join(self, *, overwrite: bool) -> Path:
+        """Make the output, and give it its name, which is returned."""
+
+    def join_partial(self) -> Path:
+        """The same under a name that says that it is a part."""
 
 
 class Joiner:
@@ -155,41 +168,51 @@ class Joiner:
 
     def _mux(self, output: MediaOutput, others: Companion | None) -> Expected:
         """Write all packets, and say what the picture's stream must be now."""
-        manifest = self._work.manifest
-        entries = [manifest.segments[number] for number in sorted(manifest.segments)]
-        indexes = [self._work.index(entry) for entry in entries]
-        coded = array("q", (packet[0] for index in indexes for packet in index.packets))
-        shown, end = self._mark(output, indexes)
-        place = self._place(output)
+        dts = decoding_times(self._coded())
+        shown, end, place = array("q"), 0, self._place(output)
         if others is not None:
             others.start()
         with explain(f"{self._work.output}: cannot be written", SinkError, listen=False):
             try:
-                dts = decoding_times(coded)
-                for entry, index in zip(entries, indexes, strict=True):
+                for entry in self._entries():
+                    index = self._work.index(entry)
+                    end = max(end, self._mark(output, index, shown))
                     for packet in self._packets(output, entry, index):
                         packet.dts = next(dts)
                         output.mux([packet])
                         self._mux_others(output, others, packet)
+                self._finish_others(others)
             except BaseException:
                 output.abort()
                 raise
-        self._finish_others(others, indexes)
         output.complete([])
         return Expected(
             name=str(self._work.output), muxer=self._encoding.muxer, place=place,
             time_base=output.clock.base, pts=shown, end=end,
         )  # fmt: skip
 
-    def _mark(self, output: MediaOutput, indexes: list[Index]) -> "tuple[array[int], int]":
-        """Tell the output's clock the times of all frames; returns them, and the last one's end."""
-        shown, end, base = array("q"), 0, self._work.manifest.time_base
-        for index in indexes:
-            for pts, duration in zip(index.pts, index.durations, strict=True):
-                time, lasting = output.clock.mark(pts, duration, base)
-                shown.append(time)
-                end = max(end, time + lasting)
-        return shown, end
+    def _entries(self) -> list[Entry]:
+        segments = self._work.manifest.segments
+        return [segments[number] for number in sorted(segments)]
+
+    def _coded(self) -> "array[int]":
+        """The pts of all packets, in the order of coding."""
+        pts = array("q")
+        for entry in self._entries():
+            pts.extend(packet[0] for packet in self._work.index(entry).packets)
+        return pts
+
+    def _mark(self, output: MediaOutput, index: Index, shown: "array[int]") -> int:
+        """Tell the output's clock the times of a segment's frames; returns the latest end.
+
+        They are added to ``shown``.
+        """
+        end, base = 0, self._work.manifest.time_base
+        for pts, duration in zip(index.pts, index.durations, strict=True):
+            time, lasting = output.clock.mark(pts, duration, base)
+            shown.append(time)
+            end = max(end, time + lasting)
+        return end
 
     def _packets(self, output: MediaOutput, entry: Entry, index: Index) -> "Iterator[Packet[Any]]":
         headers = (output.encoder.context.extradata or b"").hex()
@@ -205,12 +228,11 @@ class Joiner:
             others.advance((packet.pts + (packet.duration or 0)) * output.clock.base)
             output.mux_others()
 
-    def _finish_others(self, others: Companion | None, indexes: list[Index]) -> None:
-        manifest, last = self._work.manifest, indexes[-1]
+    def _finish_others(self, others: Companion | None) -> None:
+        manifest = self._work.manifest
         if others is not None:
-            end = (last.pts[-1] + last.durations[-1]) * manifest.time_base
             stopped = manifest.end is not None and manifest.end.stopped
-            others.finish(Fraction(end), stopped=stopped)
+            others.finish(self._entries()[-1].end * manifest.time_base, stopped=stopped)
 
     def _place(self, output: MediaOutput) -> int:
         """How many pictures' streams precede the output's own."""

@@ -1,24 +1,26 @@
 """Whether a run writes segments, and where it begins."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
 from vsr.config import PIPE
-from vsr.errors import ConfigError, SinkError, SourceError, VsrError
+from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
 from vsr.report import Report
-from vsr.resume.coding import for_segments, holds_segments, rate_notes
+from vsr.resume.coding import Coder, SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.join import Joiner
+from vsr.resume.join import Joiner, Joins
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
+from vsr.resume.pictures import PictureCoder, PictureJoiner, stills_of
 from vsr.resume.settings import changes, fingerprint, settings_of, versions_of
 from vsr.resume.sink import Job, SegmentSink
 from vsr.resume.work import WorkFolder, remove_work
+from vsr.sinks.clock import EncoderClock
 from vsr.targets import work_path
 
 __all__ = ["Work", "is_resumable", "open_work"]
@@ -41,8 +43,9 @@ class Work:
     @property
     def kept(self) -> Path | None:
         """The folder, if there is anything in it to go on with."""
+        path = self.folder.path
         unfinished = self.folder.manifest.segments and not self.sink.is_published
-        return self.folder.path if unfinished else None
+        return path if unfinished and path.is_dir() else None
 
     def tell(self, report: Report) -> None:
         """Add to the ``report`` of the last run what is known of all."""
@@ -56,13 +59,18 @@ class Work:
 def is_resumable(plan: Plan) -> bool:
     """Whether the run of ``plan`` writes segments: a file from a file, longer than one of them."""
     config = plan.config
-    if config.output in (None, PIPE) or config.input == PIPE:
+    if config.output is None or PIPE in (config.input, config.output):
         return False
     if config.resume and _is_begun(plan):
         return True
+    if config.segment_seconds == 0:
+        return False
+    pictures = stills_of(config.output, plan.encoding) is not None
+    if not pictures and not holds_segments(plan.encoding):
+        logger.info("%s is written in one go: --resume cannot go on with it", plan.encoding.muxer)
+        return False
     frames = plan.source.info.frames
-    long_enough = frames is None or frames > _segment_frames(plan)
-    return config.segment_seconds != 0 and long_enough and holds_segments(plan.encoding)
+    return frames is None or frames > _segment_frames(plan)
 
 
 def _is_begun(plan: Plan) -> bool:
@@ -91,9 +99,11 @@ def open_work(plan: Plan) -> Iterator[Work]:
     try:
         work = _begin(plan, folder)
         yield work
+    except ChangedSourceError:
+        raise
     except VsrError as error:
         kept = folder.manifest.frames
-        if work is None or work.kept is None or not work.sink.has_begun:
+        if work is None or work.kept is None:
             raise
         raise type(error)(f"{error} ({kept} frames are finished: --resume goes on)") from error
     finally:
@@ -159,15 +169,29 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     config, manifest = plan.config, folder.manifest
     for note in rate_notes(plan.encoding):
         logger.warning("%s", note)
-    joiner = Joiner(folder, plan.encoding, plan.info, other_streams(plan))
+    joiner, new_coder = _tools(plan, folder)
     feed = Feed(plan.source, folder.done(), manifest.segment_frames, manifest.end)
     job = Job(
-        encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),
+        encoding=plan.encoding, new_coder=new_coder, info=plan.info, framemd5=bool(config.framemd5),
         overwrite=config.overwrite, expected=plan.source.info.frames,
         check_input=lambda: _check_input(plan, folder), warnings=plan.source.report.lines,
     )  # fmt: skip
     sink = SegmentSink(folder, feed, joiner, job)
     return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=manifest.frames)
+
+
+def _tools(
+    plan: Plan, folder: WorkFolder
+) -> tuple[Joins, Callable[[EncoderClock, Callable[[str], None]], Coder]]:
+    """What makes the output of segments, and what encodes them."""
+    encoding, info = plan.encoding, plan.info
+    if (stills := stills_of(folder.output, encoding)) is None:
+        joiner = Joiner(folder, encoding, info, other_streams(plan))
+        return joiner, lambda clock, warn: SegmentCoder(encoding, info, clock, warn)
+    folder.shown_by = stills.folder / stills.file(1)
+    overwrite = plan.config.overwrite or folder.has_published()
+    pictures = PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite)
+    return pictures, lambda _, warn: PictureCoder(encoding, info, warn)
 
 
 def _check_input(plan: Plan, folder: WorkFolder) -> None:
@@ -182,4 +206,4 @@ def _check_input(plan: Plan, folder: WorkFolder) -> None:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read again: {error.strerror}") from error
     if not unchanged:
-        raise SourceError(f"{path}: was changed while it was read: -y begins again")
+        raise ChangedSourceError(f"{path}: was changed while it was read: -y begins again")

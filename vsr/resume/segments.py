@@ -22,11 +22,10 @@ from typing import Any, BinaryIO, Self
 import av
 from av.packet import Packet
 
-from vsr.errors import SinkError
+from vsr.errors import DamagedSegmentError
 from vsr.resume.disk import sync_folder
 
 __all__ = [
-    "DamagedSegmentError",
     "Index",
     "SegmentWriter",
     "file_name",
@@ -37,10 +36,6 @@ __all__ = [
 _END = b"vsrseg1\n"
 _LENGTH_BYTES = 8
 _LARGEST_INDEX = 1 << 30
-
-
-class DamagedSegmentError(SinkError):
-    """A segment is missing, short or altered."""
 
 
 def file_name(number: int) -> str:

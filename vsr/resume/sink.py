@@ -14,9 +14,9 @@ from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
 from vsr.report import FrameTimes
-from vsr.resume.coding import SegmentCoder
+from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
-from vsr.resume.join import Joiner
+from vsr.resume.join import Joins
 from vsr.resume.manifest import End
 from vsr.resume.segments import Index, SegmentWriter
 from vsr.resume.work import WorkFolder
@@ -36,6 +36,8 @@ class Job:
     """What a sink of segments has to know of the run."""
 
     encoding: Encoding
+    new_coder: Callable[[EncoderClock, Callable[[str], None]], Coder]
+    """Opens an encoder for a segment, of the times of frames and what takes lines for the log."""
     info: VideoInfo
     """Facts about the *output*."""
     framemd5: bool
@@ -63,18 +65,16 @@ class SegmentSink(SinkContext):
         frames: frames in finished segments, and those written since.
         notes: one line for everything that was lost or repaired; complete after :meth:`finish`.
         times: when each frame is shown; known when the output is complete.
-        has_begun: whether a frame has come.
     """
 
-    def __init__(self, work: WorkFolder, feed: Feed, joiner: Joiner, job: Job) -> None:
+    def __init__(self, work: WorkFolder, feed: Feed, joiner: Joins, job: Job) -> None:
         self.frames = work.manifest.frames
         self.notes = joiner.notes
         self.times = FrameTimes()
-        self.has_begun = False
         self._work, self._feed, self._joiner, self._job = work, feed, joiner, job
         self._clock = EncoderClock(encoder_time_base(job.encoding, job.info))
         self._marked = 0  # frames whose times the clock knows
-        self._coder: SegmentCoder | None = None
+        self._coder: Coder | None = None
         self._writer: SegmentWriter | None = None
         self._result: Path | None = None
         self._room_looked_at = False
@@ -92,7 +92,6 @@ class SegmentSink(SinkContext):
                 one that the source gave.
         """
         check_frame(frame, self._job.encoding.format, self._job.info)
-        self.has_begun = True
         handed = self._feed.handed.popleft()
         count = self._work.manifest.segment_frames
         number, place = divmod(handed.number, count)
@@ -167,7 +166,7 @@ class SegmentSink(SinkContext):
     def _begin(self, number: int) -> None:
         first = number * self._work.manifest.segment_frames
         self._catch_up(first)
-        self._coder = SegmentCoder(self._job.encoding, self._job.info, self._clock, self._warn)
+        self._coder = self._job.new_coder(self._clock, self._warn)
         index = Index(number=number, first=first)
         try:
             self._writer = SegmentWriter(self._work.path, index)

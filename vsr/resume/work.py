@@ -3,15 +3,16 @@
 import hashlib
 import re
 import shutil
+from array import array
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.errors import SinkError
+from vsr.errors import DamagedSegmentError, SinkError
 from vsr.resume.disk import sync_folder
 from vsr.resume.feed import Done
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
-from vsr.resume.segments import DamagedSegmentError, Index, file_name, read_index
+from vsr.resume.segments import Index, file_name, read_index
 
 __all__ = ["WorkFolder", "remove_work"]
 
@@ -29,6 +30,8 @@ class WorkFolder:
 
     def __init__(self, path: Path, output: Path, manifest: Manifest) -> None:
         self.path, self.output, self.manifest = path, output, manifest
+        self.shown_by = output
+        """The file whose presence says that the output has its name."""
 
     @classmethod
     def create(
@@ -69,6 +72,7 @@ class WorkFolder:
             A line for each that has to be done again.
         """
         lines = []
+        self._tidy()
         for entry in list(self.manifest.segments.values()):
             try:
                 self._check(entry)
@@ -80,6 +84,13 @@ class WorkFolder:
             self.manifest.published = None
             self.save()
         return lines
+
+    def _tidy(self) -> None:
+        """Delete what a run that was killed had not finished."""
+        kept = {MANIFEST, *(file_name(number) for number in self.manifest.segments)}
+        for file in self.path.iterdir():
+            if file.name not in kept:
+                _delete(file)
 
     def _check(self, entry: Entry) -> None:
         path = self.path / file_name(entry.number)
@@ -110,10 +121,14 @@ class WorkFolder:
 
     def done(self) -> dict[int, Done]:
         """What is known of the frames of all finished segments."""
-        return {
-            entry.number: Done(index=self.index(entry), anchor=entry.anchor)
-            for entry in self.manifest.segments.values()
-        }
+        return {number: self._done(entry) for number, entry in self.manifest.segments.items()}
+
+    def _done(self, entry: Entry) -> Done:
+        index = self.index(entry)
+        return Done(
+            pts=array("q", index.pts), durations=array("q", index.durations),
+            anchor=entry.anchor, timing=index.timing,
+        )  # fmt: skip
 
     def add(self, index: Index, *, size: int, sha256: str, anchor: str) -> None:
         """Enter a segment that is complete and on the disk.
@@ -152,7 +167,7 @@ class WorkFolder:
         """Whether the output that is there is this work's, from a run that ended right after."""
         published = self.manifest.published
         try:
-            found = self.output.stat()
+            found = self.shown_by.stat()
         except OSError:
             return False
         return published == Published(size=found.st_size, mtime_ns=found.st_mtime_ns)
@@ -194,13 +209,14 @@ def remove_work(path: Path) -> None:
     Raises:
         SinkError: it cannot be deleted, or holds something else.
     """
+    if not path.exists():
+        return
     if path.is_symlink() or not path.is_dir():
         raise SinkError(f"{path}: is in the way: it is no work folder of vsr's")
     try:
         (path / MANIFEST).unlink(missing_ok=True)
         for file in path.iterdir():
-            if _OURS.fullmatch(file.name) and not file.is_dir():
-                file.unlink()
+            _delete(file)
         if left := next(path.iterdir(), None):
             raise SinkError(f"{path}: cannot be removed: {left.name} is not vsr's")
         path.rmdir()
@@ -209,3 +225,13 @@ def remove_work(path: Path) -> None:
             raise
         raise SinkError(f"{path}: cannot be removed: {error.strerror}") from error
     sync_folder(path.parent)
+
+
+def _delete(file: Path) -> None:
+    """Delete ``file`` if its name is one that vsr gives: a segment, or something unfinished."""
+    if not _OURS.fullmatch(file.name):
+        return
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    else:
+        file.unlink()

@@ -22,7 +22,7 @@ from vsr.sinks.sink import SinkContext, check_frame
 from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
 from vsr.streams import StreamSource, left_behind
 
-__all__ = ["ImageSink"]
+__all__ = ["ImageSink", "Staging", "StillCoder", "still_losses"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,20 +60,18 @@ class ImageSink(SinkContext):
         stills = find_stills(path, IMAGES, encoding.codec)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
-        self._turn = _turn(info)
-        self._coded = coded_format(encoding)
         self._stored = 0
         self._pace = _Pace(info.rate)
         self._closed = False
         self._result: Path | None = None
-        self._staging = _Staging(stills, overwrite=overwrite)
+        self._staging = Staging(stills, overwrite=overwrite)
         try:
             with self._errors():
-                self._encoder = open_still_encoder(encoding, self._as_seen(), threads=0)
+                self._coder = StillCoder(encoding, info)
         except BaseException:
             self.abort()
             raise
-        self._note_losses(source)
+        self.notes += still_losses(encoding, info, source)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what the encoder has ready.
@@ -86,13 +84,8 @@ class ImageSink(SinkContext):
         if self._closed:
             raise ValueError("the sink has been closed")
         self._check(frame)
-        picture = pack(self._turn.apply(frame), self._coded)
-        colour = self._encoding.colour
-        picture.colorspace, picture.color_range = Matrix.RGB, colour.range
-        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
-        picture.pts, picture.time_base = self.frames, 1 / self._info.rate
         with self._errors(listen=False):
-            self._store(self._encoder.encode(picture))
+            self._store(self._coder.encode(frame, self.frames))
         self.frames += 1
         if self._pace.changes_with(frame):
             self._warn("timestamps are lost: frames do not come evenly, and pictures hold no time")
@@ -140,13 +133,6 @@ class ImageSink(SinkContext):
                 f"{self._path.stem}%06d{self._path.suffix}, or add --frames 1"
             )
 
-    def _as_seen(self) -> VideoInfo:
-        """The facts of a picture that has been turned."""
-        info = self._info
-        width, height = self._turn.size(info.width, info.height)
-        sar = 1 / info.sar if info.sar is not None and self._turn.transposed else info.sar
-        return replace(info, width=width, height=height, sar=sar, display_matrix=None)
-
     def _store(self, packets: "list[Packet[Any]]") -> None:
         """Write each packet, which is a whole file."""
         for packet in packets:
@@ -160,7 +146,7 @@ class ImageSink(SinkContext):
             raise ValueError("the sink has been closed")
         try:
             with self._errors():
-                self._store(self._encoder.encode(None))
+                self._store(self._coder.flush())
         except BaseException:
             self.abort()
             raise
@@ -173,20 +159,62 @@ class ImageSink(SinkContext):
         self.notes.append(note)
         logger.warning("%s", note)
 
-    def _note_losses(self, source: StreamSource | None) -> None:
-        """One line for everything that pictures cannot hold."""
-        holder = f"{self._encoding.codec} pictures cannot hold it"
-        matrix = self._info.display_matrix
-        if not self._turn.upright:
-            note = f"pictures are turned upright: {self._encoding.codec} has no rotation"
-            self.notes.append(note)
-            logger.info(note)
-        elif matrix is not None and Orientation.parse(matrix) is None:
-            self._warn(f"rotation is lost: {holder}")
-        if source is None:
-            return
-        for note in left_behind(source, f"{self._encoding.codec} pictures"):
-            self._warn(note)
+
+class StillCoder:
+    """Encodes frames as pictures; each packet is a whole file.
+
+    Args:
+        encoding: From :func:`vsr.stills.choose_still_encoding`.
+        info: Facts about the *output*.
+    """
+
+    def __init__(self, encoding: Encoding, info: VideoInfo) -> None:
+        self._encoding, self._info = encoding, info
+        self._turn, self._coded = _turn(info), coded_format(encoding)
+        self._encoder = open_still_encoder(encoding, self._as_seen(), threads=0)
+
+    def encode(self, frame: Frame, number: int) -> "list[Packet[Any]]":
+        """The pictures that are ready after ``frame``; their pts are the numbers of frames."""
+        picture = pack(self._turn.apply(frame), self._coded)
+        colour = self._encoding.colour
+        picture.colorspace, picture.color_range = Matrix.RGB, colour.range
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        picture.pts, picture.time_base = number, 1 / self._info.rate
+        return list(self._encoder.encode(picture))
+
+    def flush(self) -> "list[Packet[Any]]":
+        """The pictures that are left."""
+        return list(self._encoder.encode(None))
+
+    def _as_seen(self) -> VideoInfo:
+        """The facts of a picture that has been turned."""
+        info = self._info
+        width, height = self._turn.size(info.width, info.height)
+        sar = 1 / info.sar if info.sar is not None and self._turn.transposed else info.sar
+        return replace(info, width=width, height=height, sar=sar, display_matrix=None)
+
+
+def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | None) -> list[str]:
+    """One line, which is logged, for everything that pictures cannot hold.
+
+    Args:
+        encoding: From :func:`vsr.stills.choose_still_encoding`.
+        info: Facts about the *output*.
+        source: Whose other streams stay behind; None for none.
+    """
+    matrix, codec = info.display_matrix, encoding.codec
+    turned, notes = [], []
+    if not _turn(info).upright:
+        turned.append(f"pictures are turned upright: {codec} has no rotation")
+    elif matrix is not None and Orientation.parse(matrix) is None:
+        notes.append(f"rotation is lost: {codec} pictures cannot hold it")
+    if source is not None:
+        notes += left_behind(source, f"{codec} pictures")
+    for note in turned:
+        logger.info(note)
+    for note in notes:
+        logger.warning("%s", note)
+    return turned + notes
 
 
 def _turn(info: VideoInfo) -> Orientation:
@@ -212,16 +240,26 @@ class _Pace:
         return self._said
 
 
-class _Staging:
-    """A hidden folder for pictures that are being made, and their way to where they belong."""
+class Staging:
+    """A hidden folder for pictures that are being made, and their way to where they belong.
 
-    def __init__(self, stills: Stills, *, overwrite: bool) -> None:
+    Args:
+        stills: What they are called.
+        overwrite: Whether existing files may be replaced.
+        home: Where the hidden folder is made; None means where they belong, or beside that.
+
+    Raises:
+        SinkError: pictures of that name exist, or the folder cannot be written to.
+    """
+
+    def __init__(self, stills: Stills, *, overwrite: bool, home: Path | None = None) -> None:
         self._stills, self._overwrite = stills, overwrite
         self._target = stills.folder.resolve()
         self._whole = not self._target.exists()
         """The folder itself is new, and made by renaming."""
         self._refuse()
-        home = self._target.parent if self._whole else self._target
+        self._beside = self._target.parent if self._whole else self._target
+        home = home or self._beside
         self.folder = home / f".{self._name()[:40]}.{secrets.token_hex(4)}.part"
         try:
             self.folder.mkdir()
@@ -257,7 +295,7 @@ class _Staging:
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
         names = (f"{self._name()}.partial{number}" for number in ("", *range(2, 10_000)))
-        place = next(p for name in names if not (p := self.folder.with_name(name)).exists())
+        place = next(p for name in names if not (p := self._beside / name).exists())
         self.folder.rename(place)
         return place
 

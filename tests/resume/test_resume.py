@@ -1,0 +1,465 @@
+"""A run that was stopped and gone on with equals one that was not; what is there is verified."""
+
+import errno
+import itertools
+import json
+import logging
+import os
+import shutil
+import subprocess
+from array import array
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from av.packet import Packet
+
+from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
+from vsr.frame import Frame
+from vsr.pipeline import upscale
+from vsr.resume import locked, opening
+from vsr.resume.coding import SegmentCoder
+from vsr.resume.join import decoding_times
+from vsr.resume.manifest import MANIFEST, Manifest
+from vsr.resume.segments import SegmentWriter
+from vsr.sources import open_source
+
+FRAMES, SEGMENT = 44, 10  # of the clip; of a segment of 0.4 s
+
+CODECS = [
+    ("mkv", "libx264", {}), ("mp4", "libx264", {}), ("mov", "libx264", {}),
+    ("mkv", "libx265", {"preset": "ultrafast"}), ("mp4", "libx265", {"preset": "ultrafast"}),
+    ("mp4", "libsvtav1", {"preset": "12"}), ("mkv", "ffv1", {}), ("mov", "prores_ks", {}),
+]  # fmt: skip
+
+
+def ffmpeg(*arguments: object) -> str:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pictures with sound and subtitles: of constant rate with B-frames, and of variable rate."""
+    folder = tmp_path_factory.mktemp("clips")
+    words = folder / "words.srt"
+    words.write_text("1\n00:00:00,200 --> 00:00:00,900\nword\n")
+    inputs = (
+        "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25",
+        "-f", "lavfi", "-i", "sine=frequency=440", "-i", words, "-t", FRAMES / 25,
+    )  # fmt: skip
+    coding = ("-c:v", "libx264", "-bf", "2", "-g", "12", "-c:a", "flac", "-c:s", "srt")
+    paths = {"cfr": folder / "cfr.mkv", "vfr": folder / "vfr.mkv"}
+    ffmpeg(*inputs, *coding, paths["cfr"])
+    uneven = "setpts='(N+0.4*mod(N\\,3))/25/TB'"
+    ffmpeg(*inputs, "-vf", uneven, "-fps_mode", "passthrough", *coding, paths["vfr"])
+    return paths
+
+
+def config_for(source: Path, output: Path, **kw: object) -> UpscaleConfig:
+    plain: dict[str, object] = {
+        "input": source, "output": output, "model": "identity", "segment_seconds": 0.4,
+        "encoder": EncoderConfig(codec="libx264", preset="ultrafast"),
+    }  # fmt: skip
+    return UpscaleConfig(**{**plain, **kw})  # type: ignore[arg-type]
+
+
+def stop_after(config: UpscaleConfig, frames: int) -> None:
+    """Run ``config`` and stop it after so many frames, of which whole segments stay."""
+    count = itertools.count(1)
+    report = upscale(config, should_stop=lambda: next(count) >= frames)
+    assert report.kept is not None
+    assert report.kept_frames == frames // SEGMENT * SEGMENT
+    assert report.output is None
+
+
+def packets(path: Path) -> str:
+    """Times, flags and hash of every packet of every stream, as ffprobe reads them."""
+    entries = "packet=stream_index,pts,dts,duration,size,flags,data_hash"
+    command = ["ffprobe", "-v", "error", "-show_data_hash", "md5", "-show_entries", entries]
+    done = subprocess.run(
+        [*command, "-of", "csv", str(path)], check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def assert_equal(path: Path, other: Path) -> None:
+    assert packets(path) == packets(other)
+    assert ffmpeg("-i", path, "-f", "framemd5", "-") == ffmpeg("-i", other, "-f", "framemd5", "-")
+
+
+@pytest.fixture
+def whole(clips: dict[str, Path], tmp_path: Path) -> Path:
+    """What a run without a break makes of the clip of constant rate."""
+    path = tmp_path / "whole.mkv"
+    upscale(config_for(clips["cfr"], path))
+    return path
+
+
+@pytest.fixture
+def begun(clips: dict[str, Path], tmp_path: Path) -> UpscaleConfig:
+    """A run that was stopped when two segments were finished."""
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    stop_after(config, 24)
+    return config
+
+
+def output_of(config: UpscaleConfig) -> Path:
+    assert config.output is not None
+    return config.output
+
+
+def work_of(config: UpscaleConfig) -> Path:
+    return output_of(config).with_name(f"{output_of(config).name}.parts")
+
+
+# Equal to a run without a break.
+
+
+@pytest.mark.parametrize("clip", ["cfr", "vfr"])
+@pytest.mark.parametrize(("extension", "codec", "options"), CODECS)
+def test_resumed_equals_uninterrupted(clips, tmp_path, clip, extension, codec, options):
+    encoder = EncoderConfig(codec=codec, options=options)
+    one, two = tmp_path / f"one.{extension}", tmp_path / f"two.{extension}"
+    upscale(config_for(clips[clip], one, encoder=encoder))
+    config = config_for(clips[clip], two, encoder=encoder)
+    stop_after(config, 24)
+    report = upscale(replace(config, resume=True))
+    assert (report.frames, report.before, report.sittings) == (FRAMES, 20, 2)
+    assert_equal(one, two)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [one.name, two.name]
+
+
+def test_segments_hold_what_one_go_holds(clips, tmp_path):
+    one, two = tmp_path / "one.mkv", tmp_path / "two.mkv"
+    ffv1 = EncoderConfig(codec="ffv1")
+    upscale(config_for(clips["vfr"], one, encoder=ffv1, segment_seconds=0, framemd5=True))
+    upscale(config_for(clips["vfr"], two, encoder=ffv1, framemd5=True))
+    assert_equal(one, two)
+    hashes = [Path(f"{path}.framemd5").read_text() for path in (one, two)]
+    assert hashes[0] == hashes[1]
+
+
+def test_hashes_and_record_of_all_runs(clips, tmp_path):
+    one, two = tmp_path / "one.mkv", tmp_path / "two.mkv"
+    beside = {"framemd5": True, "record": True, "encoder": EncoderConfig(codec="ffv1")}
+    upscale(config_for(clips["cfr"], one, **beside))
+    config = config_for(clips["cfr"], two, **beside)
+    stop_after(config, 35)
+    upscale(replace(config, resume=True))
+    assert Path(f"{one}.framemd5").read_text() == Path(f"{two}.framemd5").read_text()
+    records = [json.loads(Path(f"{path}.json").read_text()) for path in (one, two)]
+    assert records[0]["sync"] == records[1]["sync"]
+    assert records[1]["output"]["frames"] == FRAMES
+    assert [record["run"]["sittings"] for record in records] == [1, 2]
+
+
+@pytest.mark.parametrize("frames", [40, 41])
+def test_a_part_stops_where_it_was_to(clips, tmp_path, frames):
+    one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    upscale(config_for(clips["cfr"], one, frames=frames))
+    config = config_for(clips["cfr"], two, frames=frames)
+    stop_after(config, 30)
+    assert upscale(replace(config, resume=True)).frames == frames
+    assert_equal(one, two)
+
+
+def test_scripts_and_pictures_go_on_by_number(tmp_path):
+    script = tmp_path / "s.vpy"
+    script.write_text(
+        "import vapoursynth as vs\n"
+        "c = vs.core.std.BlankClip(width=64, height=48, length=44, fpsnum=25, format=vs.YUV420P8)\n"
+        "c = vs.core.std.FrameEval(c, lambda n: vs.core.std.BlankClip(c, color=[n * 4, 9, 99]))\n"
+        "c.set_output()\n"
+    )
+    pictures = tmp_path / "in"
+    pictures.mkdir()
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 44, pictures / "%03d.png"
+    )
+    for source in (script, pictures):
+        one, two = tmp_path / f"{source.stem}1.mkv", tmp_path / f"{source.stem}2.mkv"
+        upscale(config_for(source, one))
+        config = config_for(source, two)
+        stop_after(config, 24)
+        assert upscale(replace(config, resume=True)).before == 20
+        assert_equal(one, two)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_pictures_go_on_by_file(clips, tmp_path, damaged):
+    one, two = tmp_path / "one", tmp_path / "two" / "p%04d.png"
+    two.parent.mkdir()
+    upscale(config_for(clips["cfr"], one, muxer="image2", encoder=EncoderConfig()))
+    config = config_for(clips["cfr"], two, encoder=EncoderConfig())
+    stop_after(config, 24)
+    assert [path.name for path in two.parent.iterdir()] == [work_of(config).name]
+    if damaged:
+        flip(work_of(config) / "000000.seg")
+    assert upscale(replace(config, resume=True)).before == 20 - 10 * damaged
+    made = [sorted(folder.iterdir()) for folder in (one, two.parent)]
+    assert [path.name for path in made[1]] == [f"p{n:04}.png" for n in range(1, FRAMES + 1)]
+    assert [path.read_bytes() for path in made[0]] == [path.read_bytes() for path in made[1]]
+
+
+# Verified before it is trusted.
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "damage",
+    [flip, Path.unlink, lambda path: os.truncate(path, 100), lambda path: path.write_bytes(b"")],
+)
+def test_damaged_segments_are_done_again(whole, begun, caplog, number, damage):
+    damage(work_of(begun) / f"{number:06d}.seg")
+    with caplog.at_level(logging.INFO, "vsr"):
+        report = upscale(replace(begun, resume=True))
+    assert report.before == SEGMENT
+    first = number * SEGMENT
+    assert f"frames {first} to {first + SEGMENT - 1} are done again" in caplog.text
+    assert_equal(whole, output_of(begun))
+
+
+def test_what_stands_in_an_untouched_segment_is_not_computed(begun, monkeypatch):
+    encoded: list[int] = []
+    encode = SegmentCoder.encode
+
+    def spy(self: SegmentCoder, frame: Frame) -> "list[Packet[Any]]":
+        encoded.append(frame.pts)
+        return encode(self, frame)
+
+    monkeypatch.setattr(SegmentCoder, "encode", spy)
+    upscale(replace(begun, resume=True))
+    assert len(encoded) == FRAMES - 2 * SEGMENT
+
+
+def test_changed_settings_are_named(begun):
+    changed = replace(begun, resume=True, encoder=replace(begun.encoder, crf=30.0))
+    with pytest.raises(
+        ConfigError, match=r"encoder option crf was 17, is 30; run as before, or -y"
+    ):
+        upscale(changed)
+    with pytest.raises(ConfigError, match="network was identity x1, is"):
+        upscale(replace(begun, resume=True, model="lanczos", scale=2))
+    upscale(replace(begun, resume=True))
+
+
+def test_a_changed_input_is_named(clips, tmp_path):
+    source = tmp_path / "in.mkv"
+    shutil.copy(clips["cfr"], source)
+    config = config_for(source, tmp_path / "out.mkv")
+    stop_after(config, 24)
+    os.utime(source, ns=(0, 10**9))
+    with pytest.raises(ConfigError, match="input was"):
+        upscale(replace(config, resume=True))
+
+
+def test_another_picture_at_the_same_time_is_noticed(begun):
+    path = work_of(begun) / MANIFEST
+    content = json.loads(path.read_text())
+    content["segments"][1]["anchor"] = "0" * 32
+    path.write_text(json.dumps(content))
+    with pytest.raises(SourceError, match="frame 19 is another picture: -y begins again"):
+        upscale(replace(begun, resume=True))
+    assert not output_of(begun).exists()
+
+
+def test_an_input_that_changes_under_the_run(clips, tmp_path):
+    source = tmp_path / "in.mkv"
+    shutil.copy(clips["cfr"], source)
+    config = config_for(source, tmp_path / "out.mkv")
+
+    def touch() -> bool:
+        os.utime(source, ns=(0, 10**9))
+        return False
+
+    with pytest.raises(SourceError, match=r"was changed while it was read: -y begins again$"):
+        upscale(config, should_stop=touch)
+    assert not output_of(config).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", '{"format":"vsr-resume/1"}', '{"format":"vsr-resume/2"}', "[" * 100_000,
+        "\xff", '{"format":"vsr-resume/1","segments":[{"number":"../x"}]}',
+    ],
+)  # fmt: skip
+def test_a_damaged_manifest_is_refused(begun, text):
+    (work_of(begun) / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(SinkError, match=r"manifest\.json: is damaged .*: -y begins again"):
+        upscale(replace(begun, resume=True))
+    assert (work_of(begun) / "000001.seg").exists()
+
+
+def test_a_manifest_is_read_as_it_was_written(begun, tmp_path):
+    manifest = Manifest.load(work_of(begun))
+    manifest.save(tmp_path)
+    assert Manifest.load(tmp_path) == manifest
+    assert manifest.frames == 2 * SEGMENT
+    assert manifest.segments[1].first == SEGMENT
+
+
+# What stands in the way.
+
+
+def test_work_is_never_deleted_in_silence(begun, caplog):
+    with pytest.raises(SinkError, match=r"left its work in out\.mkv\.parts: --resume .* -y"):
+        upscale(begun)
+    assert Manifest.load(work_of(begun)).frames == 2 * SEGMENT
+    with caplog.at_level(logging.INFO, "vsr"):
+        assert upscale(replace(begun, overwrite=True)).before == 0
+    assert "the work of an earlier run is deleted" in caplog.text
+    assert not work_of(begun).exists()
+
+
+def test_a_folder_of_that_name_is_left_alone(clips, tmp_path):
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", overwrite=True)
+    work_of(config).mkdir()
+    (work_of(config) / "diary.txt").write_text("mine")
+    with pytest.raises(SinkError, match=r"diary\.txt is not vsr's"):
+        upscale(config)
+    assert (work_of(config) / "diary.txt").read_text() == "mine"
+
+
+def test_the_second_run_on_one_output_stops(clips, tmp_path):
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    with (
+        locked(output_of(config)),
+        pytest.raises(SinkError, match=rf"another run is writing it \(process {os.getpid()}\)"),
+    ):
+        upscale(config)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".out.mkv.lock").write_text("1\n")  # of a run that was killed
+    assert upscale(config).frames == FRAMES
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv"]
+
+
+def test_pipes_say_that_they_cannot(clips, tmp_path):
+    with pytest.raises(ConfigError, match="--resume is for files"):
+        config_for(PIPE, tmp_path / "out.mkv", resume=True)
+    with pytest.raises(ConfigError, match="--resume is for files"):
+        config_for(clips["cfr"], PIPE, muxer="matroska", resume=True)
+
+
+# Where a run may be stopped.
+
+
+def test_killed_between_the_name_and_the_cleaning(whole, begun, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "_remove", lambda folder: None)
+        upscale(replace(begun, resume=True))
+    assert work_of(begun).exists()
+    assert upscale(replace(begun, resume=True)).before == FRAMES
+    assert_equal(whole, output_of(begun))
+    assert not work_of(begun).exists()
+
+
+def test_an_output_of_somebody_else_is_not_replaced(begun):
+    output_of(begun).write_text("mine")
+    with pytest.raises(SinkError, match="already exists"):
+        upscale(replace(begun, resume=True))
+    assert output_of(begun).read_text() == "mine"
+
+
+def test_a_full_disk_keeps_what_is_finished(whole, clips, tmp_path, monkeypatch):
+    put = SegmentWriter._put
+
+    def fail(self: SegmentWriter, data: bytes) -> None:
+        if self.index.number == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(self, data)
+
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "_put", fail)
+        with pytest.raises(SinkError, match=r"No space left on device \(20 frames are finished"):
+            upscale(config)
+    assert sorted(path.name for path in work_of(config).iterdir()) == [
+        "000000.seg", "000001.seg", MANIFEST,
+    ]  # fmt: skip
+    upscale(replace(config, resume=True))
+    assert_equal(whole, output_of(config))
+
+
+def test_a_disk_that_will_be_too_small_is_said(clips, tmp_path, caplog, monkeypatch):
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    upscale(config)
+    assert "short" not in caplog.text
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    upscale(replace(config, overwrite=True))
+    assert "GB short: segments and the finished file are there at once" in caplog.text
+
+
+def test_a_packet_that_the_encoder_swallows_is_missed(clips, tmp_path, monkeypatch):
+    flush = SegmentCoder.flush
+    monkeypatch.setattr(SegmentCoder, "flush", lambda self: flush(self)[1:])
+    with pytest.raises(SinkError, match=r"segment 0 \(frames 0 to 9\): of libx264 10 frames went"):
+        upscale(config_for(clips["cfr"], tmp_path / "out.mkv", encoder=EncoderConfig()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_before_a_segment_is_finished(clips, tmp_path):
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    count = itertools.count(1)
+    report = upscale(config, should_stop=lambda: next(count) >= 7)
+    assert report.kept is None
+    assert report.output == tmp_path / "out.partial.mkv"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mkv"]
+
+
+def test_an_input_that_breaks_off_leaves_what_came_before(tmp_path):
+    source = tmp_path / "in.y4m"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 25, source)
+    os.truncate(source, source.stat().st_size - 100)
+    with pytest.raises(TruncatedError, match=r"24 frames, is in .*out\.partial\.mkv"):
+        upscale(config_for(source, tmp_path / "out.mkv"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.y4m", "out.partial.mkv"]
+    assert packets(tmp_path / "out.partial.mkv").count("packet,0") == 24
+
+
+# The parts.
+
+
+def test_a_source_begins_with_a_later_frame(clips):
+    with open_source(clips["cfr"]) as source:
+        frames = []
+        for frame in source:
+            frames.append(frame)
+            if len(frames) == 30:
+                timing = source.timing
+    assert timing is not None
+    with open_source(clips["cfr"]) as source:
+        assert source.skip(29, frames[29].pts, timing, lambda f: f.pts == frames[29].pts)
+        rest = list(source)
+    assert [f.pts for f in rest] == [f.pts for f in frames[29:]]
+    assert [f.duration for f in rest] == [f.duration for f in frames[29:]]
+    for ours, theirs in zip(rest, frames[29:], strict=True):
+        assert all((a == b).all() for a, b in zip(ours.planes, theirs.planes, strict=True))
+    with open_source(clips["cfr"]) as source:
+        assert not source.skip(29, frames[29].pts, timing, lambda frame: False)
+        assert [f.pts for f in source] == [f.pts for f in frames]
+
+
+@pytest.mark.parametrize(
+    ("pts", "dts"),
+    [
+        ([], []),
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 3, 1, 2, 6, 4, 5], [-1, 0, 1, 2, 3, 4, 5]),
+        ([10, 40, 20, 30, 50, 90, 70, 60, 80], [-10, 0, 10, 20, 30, 40, 50, 60, 70]),
+    ],
+)  # fmt: skip
+def test_decoding_times_rise_below_those_of_display(pts, dts):
+    found = list(decoding_times(array("q", pts)))
+    assert found == dts
+    assert all(decoded <= shown for decoded, shown in zip(found, pts, strict=True))
