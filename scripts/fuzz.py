@@ -27,6 +27,7 @@ from fuzz_seeds import make_seeds
 
 __all__ = ["Found", "fuzz"]
 
+_WORKER = Path(__file__).with_name("fuzz_worker.py")
 _PATIENCE = 60.0  # seconds for one case; the first loads libraries
 _BATCH = 1000  # cases a process
 _GROWTH = 32  # KB a case, over the second half of a batch
@@ -75,9 +76,8 @@ def fuzz(kind: str, seed: int, cases: range, folder: Path, seeds: Path) -> Found
 
 def _run_batch(found: Found, seed: int, batch: range, folder: Path, seeds: Path) -> int:
     """Run as much of ``batch`` as one process gets through; returns the next case."""
-    worker = Path(__file__).with_name("fuzz_worker.py")
     span = (batch.start, batch.stop)
-    command = [sys.executable, worker, found.kind, seed, *span, folder / found.kind, seeds]
+    command = [sys.executable, _WORKER, found.kind, seed, *span, folder / found.kind, seeds]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     running, memory = batch.start, []

@@ -153,8 +153,10 @@ def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
         old = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
         parts = [part for part in video.children() if part.id not in old]
         numbers = {part.id: int.from_bytes(part.body) for part in parts}
-        size = _display(numbers[_PIXEL_WIDTH], numbers[_PIXEL_HEIGHT], sar)
-        return video.with_children([*parts, *size])
+        pixels = numbers.get(_PIXEL_WIDTH, 0), numbers.get(_PIXEL_HEIGHT, 0)
+        if not all(pixels):
+            raise ValueError("its video track has no size")
+        return video.with_children([*parts, *_display(*pixels, sar)])
 
     return entry.with_children(_replaced(entry.children(), _VIDEO, shaped))
 
@@ -186,11 +188,13 @@ def _moved(entry: _Element, growth: int) -> _Element:
         return entry
     children = entry.children()
     targets = [int.from_bytes(child.body) for child in children if child.id == _SEEK_ID]
-    if targets[0] not in (_INFO, _TRACKS):
+    if not targets or targets[0] not in (_INFO, _TRACKS):
         return entry
 
     def moved(position: _Element) -> _Element:
         value = int.from_bytes(position.body) - growth
+        if value < 0:
+            raise ValueError("its seek table points ahead of the file")
         return _Element(position.id, value.to_bytes(len(position.body)), position.size_bytes)
 
     return entry.with_children(_replaced(children, _SEEK_POSITION, moved))
