@@ -243,8 +243,9 @@ def _draw_codecs(
 
 def _draw_codec(name: str, rng: np.random.Generator, **options: str) -> Codec:
     low, high = _QUALITIES[name]
-    # Squared, so that the mean lies nearer to good quality: most film is coded well.
-    quality = low + (high - low) * float(rng.random()) ** (1.0 if low > 10 else 1.5)
+    # At usual rates the MPEG codecs reach their best quantisers in all but the hardest scenes.
+    skew = 2.5 if name in ("mpeg2", "mpeg4") else 1.0
+    quality = low + (high - low) * float(rng.random()) ** skew
     if name == "h264":
         options["preset"] = str(rng.choice(["veryfast", "medium", "slower"]))
     return quality_codec(name, round(quality, 1), **options)
