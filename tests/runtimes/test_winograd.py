@@ -136,7 +136,7 @@ def network(module: nn.Module, config) -> Network:
     channels = {"in_channels": config.in_channels, "out_channels": config.in_channels}
     return Network(
         module=module.eval(), name="x", scale=config.scale, halo=config.halo, body=config.body,
-        **channels,
+        multiple=getattr(config, "multiple", 1), **channels,
     )  # fmt: skip
 
 
@@ -148,6 +148,7 @@ def network(module: nn.Module, config) -> Network:
     lambda: (Span, LUMA),
     lambda: (SpanF, SpanFConfig()),
     lambda: (SpanF, SpanFConfig(channels=28, scale=2, blocks=2)),
+    lambda: (SpanF, SpanFConfig(channels=32, scale=2, unshuffle=2)),
 ])  # fmt: skip
 def test_networks(build):
     torch.manual_seed(0)

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vsr.networks import Network
+from vsr.networks.attention import pad_to_multiple
 from vsr.networks.span import Span
 from vsr.networks.spanf import SpanF
 from vsr.runtimes.eager import EagerRuntime
@@ -47,13 +49,15 @@ class WinogradRuntime(EagerRuntime):
         steps = [*_STEPS[type(self._module)](self._module)]
         self._layers = Layers(steps, load(), threads)
         self._programs = lru_cache(maxsize=_GEOMETRIES)(self._make_program)
-        self._prepare = _normalisation(self._module)
+        self._prepare = _preparation(self._module)
+        self._scale = network.scale
 
     def _run(self, picture: Tensor) -> Tensor:
-        program = self._programs(*picture.shape[1:])
-        if len(picture) == 1:
-            return program(self._prepare(picture[0]))[None]
-        return torch.stack([program(self._prepare(one)) for one in picture])
+        height, width = picture.shape[-2:]
+        padded = self._prepare(pad_to_multiple(picture, self._multiple))
+        program = self._programs(*padded.shape[1:])
+        out = torch.stack([program(one) for one in padded])
+        return out[..., : self._scale * height, : self._scale * width]
 
     def _make_program(self, planes: int, height: int, width: int) -> Program:
         return Program(self._layers, planes, height, width)
@@ -64,11 +68,13 @@ def runs(network: Network) -> bool:
     return type(network.module) in _STEPS
 
 
-def _normalisation(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What SPAN does to the picture before its first convolution pads it."""
+def _preparation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a network does to the picture before its first convolution pads it."""
+    if isinstance(module, SpanF):
+        return lambda picture: F.pixel_unshuffle(picture, module.config.unshuffle)
     if not isinstance(module, Span) or not module.config.norm:
         return lambda picture: picture
-    mean, reach = module.mean[0], module.config.img_range
+    mean, reach = module.mean, module.config.img_range
     return lambda picture: (picture - mean) * reach
 
 
@@ -114,7 +120,8 @@ def _spanf_steps(network: SpanF) -> Iterator[Step]:
         ("first", first[:, :, 0, 0]),
     ]  # fmt: skip
     yield mix(shares, _weights(network.conv_cat)[1], "b")
-    yield upsampling(*_weights(network.conv_2.eval_conv), "b", network.config.scale)
+    enlargement = network.config.unshuffle * network.config.scale
+    yield upsampling(*_weights(network.conv_2.eval_conv), "b", enlargement)
 
 
 def _block(block: nn.Module, source: str, target: str = "x") -> Iterator[Step]:
