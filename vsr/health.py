@@ -67,7 +67,7 @@ _SEEN_ROWS = 5
 """One in so many rows is looked at for fine detail; odd, as few patterns are."""
 _PLAIN = 0.25
 """Mean difference of neighbouring pixels up to which detail is not fine; photographs stay below."""
-_DARKEST = 3 / 255
+_DARKEST = 3.5 / 255
 """Sources up to here may become black."""
 _ROOM = 1.5
 """How much larger the largest difference may be than in the chart."""
@@ -253,12 +253,16 @@ class Incident:
 
     def __str__(self) -> str:
         """One line for the user."""
+        return self.describe(f"frame {self.frame} ({float(self.time):.3f} s)")
+
+    def describe(self, name: str) -> str:
+        """The same of a frame that is known by another ``name``."""
         what = {
             "not finite": "holds NaN or infinity", "black": "is black and its source is not",
             "different": "is wildly different from its source",
         }[self.fault]  # fmt: skip
         done = "done again in float32" if self.repaired else "in float32 too: kept, look at it"
-        return f"frame {self.frame} ({float(self.time):.3f} s) {what}: {done}"
+        return f"{name} {what}: {done}"
 
 
 @dataclass(slots=True)

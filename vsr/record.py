@@ -87,6 +87,7 @@ def make_record(plan: Plan, report: Report) -> Json:
         "streams": _streams(plan),
         "timestamps": _timestamps(plan),
         "damage": _damage(plan),
+        "health": _health(plan),
         "sync": _sync(plan, report),
         "notes": list(_notes(plan, report)),
         "versions": _versions(),
@@ -138,9 +139,9 @@ def _processing(plan: Plan, report: Report) -> Json:
         "precision": str(engine.dtype).removeprefix("torch."),
         "tile": engine.tile,
         "dither": config.dither,
-    }  # fmt: skip
         "reuse_threshold": config.reuse_threshold,
         "reused": report.reused,
+    }  # fmt: skip
 
 
 def _output(plan: Plan, report: Report) -> Json:
@@ -185,6 +186,23 @@ def _damage(plan: Plan) -> Json:
         "converted_frames": report.reformatted_frames,
         "missing_seconds": _seconds(report.missing_duration),
     }
+
+
+def _health(plan: Plan) -> Json:
+    """What was found of the frames that came out; see :mod:`vsr.health`."""
+    health = plan.engine.watch.health
+    return {
+        "checked": health.checked,
+        "repaired": health.repaired,
+        "kept": health.kept,
+        "frames": [
+            {
+                "frame": incident.frame, "seconds": _seconds(incident.time),
+                "fault": incident.fault, "repaired": incident.repaired,
+            }
+            for incident in health.incidents[:_LISTED]
+        ],
+    }  # fmt: skip
 
 
 def _notes(plan: Plan, report: Report) -> Iterator[Json]:

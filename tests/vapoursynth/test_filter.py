@@ -13,6 +13,7 @@ import pytest
 import torch
 import vapoursynth as vs  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 import vsr.vapoursynth.streams
 from vsr.config import EncoderConfig, UpscaleConfig
@@ -20,6 +21,7 @@ from vsr.frame import Frame, Range
 from vsr.pipeline import upscale as run_command
 from vsr.sources import open_source
 from vsr.vapoursynth import upscale
+from vsr.weights import load_network
 
 Node = Any
 Planes = Sequence[NDArray[Any]]
@@ -516,3 +518,29 @@ def test_gpu_equals_cpu(streams: int, batch: int) -> None:
     for future, theirs in zip(pending, expected, strict=True):
         assert largest_difference(planes_of(future.result()), theirs) <= 1
     assert torch.cuda.memory_allocated() > 0
+
+
+def test_frames_that_cannot_be_right_are_done_again_and_said(tmp_path: Path) -> None:
+    """Weights that overflow in half precision, as a checkpoint: the log names the frame."""
+    network = load_network("span-x2")
+    state = dict(network.module.state_dict())
+    for name in ("weight", "bias"):
+        state[f"conv_2.eval_conv.{name}"] = state[f"conv_2.eval_conv.{name}"] * 1e6
+    fusion = state["conv_cat.weight"].clone()
+    fusion[:, 48:96] /= 1e6
+    save_file({**state, "conv_cat.weight": fusion}, tmp_path / "wild.safetensors")
+    said: list[tuple[int, str]] = []
+    handle = vs.core.add_log_handler(lambda kind, text: said.append((int(kind), text)))
+    try:
+        clip = texture(vs.YUV420P8, count=3)
+        options: Any = {"weights": tmp_path / "wild.safetensors", "runtime": "torch"}
+        found = pictures_of(upscale(clip, precision="fp16", **options))
+    finally:
+        vs.core.remove_log_handler(handle)
+    expected = pictures_of(upscale(clip, precision="fp32", **options))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert largest_difference(ours, theirs) == 0
+    warnings = sorted(text for kind, text in said if kind == int(vs.MESSAGE_TYPE_WARNING))
+    assert warnings == [
+        f"vsr: frame {number} holds NaN or infinity: done again in float32" for number in range(3)
+    ]

@@ -45,6 +45,11 @@ def tell(note: str) -> None:
     vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, f"vsr: {note}")
 
 
+def warn(text: str) -> None:
+    """The same of what went wrong and was survived."""
+    vs.core.log_message(vs.MESSAGE_TYPE_WARNING, f"vsr: {text}")
+
+
 class Renderer:
     """What one filter does to a batch of frames."""
 
@@ -61,15 +66,18 @@ class Renderer:
         prepared = []
         for number, source in enumerate(sources, first):
             with told(f"frame {number}: "):
-                prepared.append((source, *self._read(source)))
+                prepared.append((source, *self._read(number, source)))
         with told(f"frame {first}: "):
             results = []
             for target, group in groupby(prepared, key=lambda item: item[2]):
                 results += self._render([item[:2] for item in group], target)
             return results
 
-    def _read(self, source: VideoFrame) -> tuple[Frame, Target]:
-        """A frame in our terms, and what it becomes; its planes stay VapourSynth's."""
+    def _read(self, number: int, source: VideoFrame) -> tuple[Frame, Target]:
+        """A frame in our terms, its number as time, and what it becomes.
+
+        The planes stay VapourSynth's.
+        """
         if field_order_of(source.props).interlaced:
             raise UnsupportedFormatError(
                 "interlaced (_FieldBased is set); deinterlace the clip first, or set _FieldBased "
@@ -86,7 +94,7 @@ class Renderer:
                 tell(note)
         frame = Frame(
             planes=planes_of(source, form, source.get_read_ptr), format=form, width=source.width,
-            height=source.height, colour=colour, pts=0, time_base=Fraction(1), duration=0,
+            height=source.height, colour=colour, pts=number, time_base=Fraction(1), duration=0,
         )  # fmt: skip
         width, height = self._size
         return frame, Target(
@@ -100,7 +108,9 @@ class Renderer:
         made = [vs.core.create_video_frame(self._format, *self._size) for _ in sources]
         into = [planes_of(frame, target.format, frame.get_write_ptr) for frame in made]
         with taken(self._pool) as stream:
-            stream.render([frame for _, frame in sources], target, into)
+            incidents = stream.render([frame for _, frame in sources], target, into)
+        for incident in incidents:
+            warn(incident.describe(f"frame {incident.pts}"))
         for (source, frame), result in zip(sources, made, strict=True):
             write_props(source, result, frame.format, target)
         return made

@@ -24,6 +24,7 @@ from vsr.device import choose_device, choose_dtype, keep_freed_memory
 from vsr.engine import Engine, Target
 from vsr.errors import ConfigError
 from vsr.frame import Frame
+from vsr.health import Incident
 from vsr.index import scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
@@ -123,16 +124,22 @@ class _Stream:
 
     def render(
         self, frames: Sequence[Frame], target: Target, into: Sequence[Sequence[Tensor]]
-    ) -> None:
-        """Upscale ``frames`` with one call of the network, and write them ``into`` planes."""
-        self._thread.submit(self._render, frames, target, into).result()
+    ) -> list[Incident]:
+        """Upscale ``frames`` with one call of the network, and write them ``into`` planes.
+
+        Returns:
+            What was wrong with some of them; their ``pts`` say which.
+        """
+        return self._thread.submit(self._render, frames, target, into).result()
 
     def _render(
         self, frames: Sequence[Frame], target: Target, into: Sequence[Sequence[Tensor]]
-    ) -> None:
-        engine = self._engine(target)
+    ) -> list[Incident]:
+        engine, incidents = self._engine(target), list[Incident]()
+        engine.watch.tell = incidents.append
         for pending, planes in zip(engine.submit_batch(frames), into, strict=True):
             engine.collect(pending, planes)
+        return incidents
 
     def _make_engine(self, target: Target) -> Engine:
         setup = self._setup
