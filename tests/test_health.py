@@ -276,9 +276,11 @@ def overflowing(factor: float) -> Network:
     network = load_network("span-x2")
     module = network.module
     assert isinstance(module, Span)
+    bias = module.conv_2.eval_conv.bias
+    assert bias is not None
     with torch.no_grad():
         module.conv_2.eval_conv.weight *= factor
-        module.conv_2.eval_conv.bias *= factor
+        bias *= factor
         module.conv_cat.weight[:, 48:96] /= factor
     return network
 
