@@ -5,9 +5,9 @@ github.com/Amazingren/NTIRE2025_ESR, MIT). Against SPAN: the picture is used as 
 nearest-neighbour skip joins before the last convolution, and the first block, whose channel counts
 differ, goes without attention.
 
-With ``unshuffle`` above 1, which is ours, the network works on a grid that is as many times coarser:
-the pixels of a cell become channels, and the last shuffle brings them back. The blocks then cost a
-quarter at 2, and see twice as far.
+With ``unshuffle`` above 1, which is ours, the network works on a grid that is as many times
+coarser: the pixels of a cell become channels, and the last shuffle brings them back. At 2, the
+blocks cost a quarter and see twice as far.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ class SpanFConfig:
 
     @property
     def halo(self) -> int:
-        """Receptive radius in input pixels; with cells, of the pixel that sees farthest, and even."""
+        """Receptive radius in input pixels; with cells, in whole cells."""
         radius = 3 * self.blocks + 1
         return radius if self.unshuffle == 1 else self.unshuffle * (radius + 1)
 
