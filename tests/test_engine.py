@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -341,6 +343,100 @@ def test_out_of_memory_halves_the_tile_and_loses_nothing(make_frame: FrameMaker,
         assert_same_codes(ours, theirs, 1)
     assert engine.tile == 38  # 150, 75, 38
     assert sum(pixels > 60 * 60 for pixels in log) == 2  # remembered: the other frames ran at once
+
+
+def test_out_of_memory_takes_a_batch_apart_first(make_frame: FrameMaker) -> None:
+    modest, _, _ = greedy(0)
+    shapes: list[int] = []
+
+    class Fails(Greedy):
+        def forward(self, x: Tensor) -> Tensor:
+            self.log(len(x))
+            if len(x) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            out: Tensor = self.inner(x)
+            return out
+
+    network = replace(modest, module=Fails(modest.module, 0, shapes.append))
+    frames = [make_frame("yuv420p", 60, 40, pts=i) for i in range(6)]
+    whole = run(engine_for(modest, 120, 80, "yuv420p"), frames)
+    engine = engine_for(network, 120, 80, "yuv420p")
+    found = []
+    for batch in (frames[:4], frames[4:]):
+        found += [engine.collect(pending) for pending in engine.submit_batch(batch)]
+    assert [frame.pts for frame in found] == [0, 1, 2, 3, 4, 5]
+    for ours, theirs in zip(found, whole, strict=True):
+        assert_same_codes(ours, theirs, 1)
+    assert shapes == [4, 1, 1, 1, 1, 1, 1]  # remembered: the second batch was not tried
+    assert engine.tile is None
+    assert engine.warnings == ["out of memory with 4 frames at a time: now they go singly"]
+
+
+HOGGED = """
+import resource, torch
+from fractions import Fraction
+from vsr.config import UpscaleConfig
+from vsr.engine import Engine, Target
+from vsr.frame import Colour, Frame, Siting, pixel_format
+from vsr.networks.span import Span, SpanConfig
+from vsr.networks import describe
+
+config = SpanConfig()
+network = describe("span", Span(config).eval(), config)
+colour = Colour(matrix=1, range=1, siting=Siting.LEFT)
+form = pixel_format("yuv444p")
+planes = tuple(torch.randint(16, 235, (360, 640), dtype=torch.uint8) for _ in range(3))
+frame = Frame(planes=planes, format=form, width=640, height=360, colour=colour, pts=0,
+              time_base=Fraction(1, 25), duration=1)
+target = Target(width=1280, height=720, format=form, colour=colour)
+cpu = torch.device("cpu")
+
+def enlarge(**options):
+    engine = Engine(network, target, device=cpu, dtype=torch.float32, **options)
+    (pending,) = engine.submit_batch([frame])
+    return engine, engine.collect(pending)
+
+_, whole = enlarge(tile=64)  # also what libraries allocate at their first use
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line[:7] == "VmSize:")
+limit = used * 1024 + 150_000_000  # a whole frame takes more
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+engine, found = enlarge(tile=640)
+pairs = zip(found.planes, whole.planes)
+print(engine.tile, max(int((a.int() - b.int()).abs().max()) for a, b in pairs))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS is Linux's")
+def test_a_host_without_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOGGED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    tile, difference = map(int, done.stdout.split())
+    assert 32 <= tile < 640
+    assert difference <= 1
+    assert "out of memory: frames are now split" in done.stderr
+
+
+@pytest.mark.cuda
+def test_a_gpu_without_memory(make_frame: FrameMaker) -> None:
+    device = torch.device("cuda")
+    network = small_span(channels=48, fused_channels=48)
+    frames = [make_frame("yuv420p", 1280, 720, pts=i) for i in range(4)]
+    whole = run(engine_for(network, 2560, 1440, "yuv420p", device=device), frames)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    limit = torch.cuda.memory_reserved(device) + 400e6  # a feature map takes 177 MB
+    torch.cuda.set_per_process_memory_fraction(limit / total, device)
+    try:
+        engine = engine_for(network, 2560, 1440, "yuv420p", device=device, tile=1280)
+        found = run(engine, frames)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    assert [frame.pts for frame in found] == [0, 1, 2, 3]
+    assert engine.warnings
+    for ours, theirs in zip(found, whole, strict=True):
+        assert_same_codes(ours, theirs, 1)
 
 
 def test_out_of_memory_inside_a_tile_starts_the_frame_again(make_frame: FrameMaker) -> None:

@@ -91,6 +91,7 @@ class Engine:
         self._runtime = runtime or EagerRuntime(network, device, dtype)
         self.dtype = self._runtime.dtype
         self._tile = tile
+        self._singly = False
         self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
         self._batch = lru_cache(maxsize=8)(self._choose_batch)
         self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
@@ -129,7 +130,7 @@ class Engine:
 
         See note [Small pictures go together].
         """
-        if self._ring is None or self._tile is not None:
+        if self._ring is None or self._tile is not None or self._singly:
             return 1
         return self._batch(width, height)
 
@@ -151,6 +152,8 @@ class Engine:
         """
         if self._tile is None:
             self._tile = self._tile_for(frames[0].height, frames[0].width, len(frames))
+        if self._singly:
+            return [pending for frame in frames for pending in self._start([frame])]
         return self._start(frames)
 
     def collect(self, pending: Pending, into: Sequence[Tensor] | None = None) -> Frame:
@@ -181,11 +184,18 @@ class Engine:
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
                 raise
-            frame = frames[0]
-            raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
-                f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
-                f"to {self._target.width}x{self._target.height} do not fit"
-            ) from error
+            if len(frames) == 1:
+                frame = frames[0]
+                raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
+                    f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
+                    f"to {self._target.width}x{self._target.height} do not fit"
+                ) from error
+            self._warn(f"out of memory with {len(frames)} frames at a time: now they go singly")
+        # not before the error let go of what it refers to
+        self._singly = True
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return [pending for frame in frames for pending in self._start([frame])]
 
     @torch.inference_mode()
     def _on_host(self, frames: Sequence[Frame]) -> list[Pending]:
@@ -319,8 +329,8 @@ class Engine:
                 )  # fmt: skip
                 return out if network.scale else self._runtime.render(out, rgb, size)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self._is_capturing():
-                    raise
+                if not is_out_of_memory(error) or self._is_capturing() or len(rgb) > 1:
+                    raise  # a batch is taken apart before its pictures are
                 self._halve_tile(rgb, error)
             if self._device.type == "cuda":  # not before the error let go of what it refers to
                 torch.cuda.empty_cache()
