@@ -69,7 +69,7 @@ struct program {
     int32_t count;
     int32_t height, width;     /* of the picture, in pixels */
     int32_t rows, columns;     /* of tiles */
-    atomic_int *taken, *done;  /* tiles, for each step */
+    atomic_int *taken, *done;  /* blocks and tiles, for each step */
 };
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
@@ -361,7 +361,10 @@ void vsr_run(const struct program *g, float *scratch) {
     const int tiles = g->rows * g->columns;
     for (int i = 0; i < g->count; i++) {
         const struct step *s = g->steps + i;
-        for (int first; (first = atomic_fetch_add(&g->taken[i], BLOCK)) < tiles;) {
+        const int blocks = (tiles + BLOCK - 1) / BLOCK;
+        for (int block; (block = atomic_fetch_add(&g->taken[i], 1)) < blocks;) {
+            /* to and fro: what the step before wrote last is still in the cache */
+            const int first = (i % 2 ? blocks - 1 - block : block) * BLOCK;
             const int count = least(BLOCK, tiles - first);
             run_any_block(s, g, first, count, scratch);
             atomic_fetch_add(&g->done[i], count);
