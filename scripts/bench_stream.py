@@ -18,8 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from bench import make_clip
 
+from vsr.benchmarks import draw_clip
 from vsr.config import UpscaleConfig
 from vsr.device import choose_device, choose_dtype, keep_freed_memory
 from vsr.graphs import Graphs
@@ -108,7 +108,7 @@ def measure(folder: Path, size: tuple[int, int], options: argparse.Namespace) ->
     width, height = size
     device = choose_device(options.device)
     clip = folder / f"{width}x{height}.mp4"
-    make_clip(clip, options.frames, width, height)
+    draw_clip(clip, options.frames, width, height)
     row: dict[str, object] = {"size": f"{width}x{height}", "frames": options.frames}
     row["network"] = alone = network_fps(device, options.model, width, height, options.frames)
     print(f"{width}x{height}: network alone {alone:.1f} frames/s", flush=True)

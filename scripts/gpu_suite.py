@@ -57,8 +57,9 @@ STEPS = (
     ),
     Step(
         "command",
-        (str(SCRIPTS / "bench.py"), "--frames", "240", "--json", "{out}/bench.json"),
-        180,
+        ("-m", "vsr.bench_cli", "--size", "1280x720", "--frames", "120", "--rounds", "2",
+         "--device", "cuda", "--json", "{out}/bench.json"),
+        240,
     ),
     Step(
         "stream",

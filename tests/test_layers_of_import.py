@@ -43,9 +43,9 @@ ORDER = [
     ("inventory", "sync"),
     ("record", "resume"),
     ("pipeline",),
-    ("dryrun",),
+    ("dryrun", "benchmarks"),
     ("console", "options", "interrupts"),
-    ("cli", "models_cli", "vapoursynth"),
+    ("cli", "models_cli", "bench_cli", "vapoursynth"),
     ("__main__",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vsr.networks import Network, Trunk
 from vsr.runtimes.eager import EagerRuntime
 
-__all__ = ["OpenVinoRuntime"]
+__all__ = ["OpenVinoRuntime", "load_openvino"]
 
 _GEOMETRIES = 8
 """Compiled at a time: a whole frame, or the tiles of one."""
@@ -71,7 +71,7 @@ class _Compiled:
     def __init__(
         self, piece: Callable[[Tensor], Tensor], sample: Tensor, options: dict[str, Any]
     ) -> None:
-        self._openvino, self._options = _load(), options
+        self._openvino, self._options = load_openvino(), options
         self._lock = threading.Lock()  # there is one request for a geometry, and one model
         self._model = _convert(piece, sample)
         self._requests = lru_cache(maxsize=_GEOMETRIES)(self._compile)
@@ -91,7 +91,7 @@ class _Compiled:
         return compiled.create_infer_request()
 
 
-def _load() -> Any:  # noqa: ANN401 - the module
+def load_openvino() -> Any:  # noqa: ANN401 - the module
     """OpenVINO, without its reports of use: importing it would fork a process that sends one.
 
     Forking a process that has threads can leave the child waiting for ever; and a program that
