@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,11 @@ def test_interrupted_run_keeps_what_is_done(draw: Draw, tmp_path: Path) -> None:
         config, on_progress=lambda p: seen.append(p.frames), should_stop=lambda: len(seen) == 3
     )
     assert report.interrupted
-    assert report.output == tmp_path / "out.partial"
-    assert sorted(p.name for p in report.output.iterdir()) == ["1.png", "2.png", "3.png"]
+    assert report.output is None
+    assert report.kept == tmp_path / "out.%d.png.parts"
+    made = sorted(p.name for p in (report.kept / "pictures").iterdir())
+    assert made == ["1.png", "2.png", "3.png"]
     assert not (tmp_path / "out").exists()
+    assert upscale(replace(config, resume=True)).before == 3
+    assert [p.name for p in tmp_path.iterdir() if p.name != "in"] == ["out"]
+    assert len(list((tmp_path / "out").iterdir())) == 6

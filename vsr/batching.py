@@ -13,6 +13,8 @@ _HELD = 2
 def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator[list[Frame]]:
     """``frames`` in order, in groups of one geometry and colour; the last of each may be short.
 
+    A frame that begins something (:attr:`vsr.frame.Frame.begins`) begins a group, too.
+
     Frames that repeat the one before (:attr:`vsr.frame.Frame.repeats`) cost nothing and do not
     count. An error in ``frames`` is raised after the group that it interrupts.
 
@@ -30,7 +32,7 @@ def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator
             if isinstance(error, StopIteration):
                 return
             raise
-        if group and not _alike(group[0], frame):
+        if group and (frame.begins or not _alike(group[0], frame)):
             yield group
             group = []
         group.append(frame)

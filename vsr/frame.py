@@ -144,6 +144,8 @@ class Frame:
     """The decoder concealed damage in this frame."""
     repeats: bool = False
     """The result for the frame before is this one's too, up to time, damage and captions."""
+    begins: bool = False
+    """It does not go through the network together with frames before it."""
     captions: "VideoFrame | None" = None
     """The decoder's own frame, if it carries closed captions (A53): PyAV can hand such data from
     frame to frame, but not attach it."""

@@ -98,9 +98,14 @@ def framemd5_path(output: Path) -> Path:
 def work_path(output: Path) -> Path:
     """Where the finished segments of ``output`` lie until all are there: ``out.mkv.parts``.
 
-    It is beside the file itself where ``output`` is a link, so that the result can be renamed.
+    It is beside the file itself where ``output`` is a link, so that the result can be renamed. Of
+    pictures in a folder that is made at the end, it is beside that folder.
     """
     target = output.resolve()
+    folder = target.parent
+    beside = folder.with_name(f"{folder.name}.{target.name}.parts")
+    if "%" in target.name and (beside.is_dir() or not folder.is_dir()):
+        return beside
     return target.with_name(f"{target.name}.parts")
 
 

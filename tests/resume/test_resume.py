@@ -188,22 +188,6 @@ def test_scripts_and_pictures_go_on_by_number(tmp_path):
         assert_equal(one, two)
 
 
-@pytest.mark.parametrize("damaged", [False, True])
-def test_pictures_go_on_by_file(clips, tmp_path, damaged):
-    one, two = tmp_path / "one", tmp_path / "two" / "p%04d.png"
-    two.parent.mkdir()
-    upscale(config_for(clips["cfr"], one, muxer="image2", encoder=EncoderConfig()))
-    config = config_for(clips["cfr"], two, encoder=EncoderConfig())
-    stop_after(config, 24)
-    assert [path.name for path in two.parent.iterdir()] == [work_of(config).name]
-    if damaged:
-        flip(work_of(config) / "000000.seg")
-    assert upscale(replace(config, resume=True)).before == 20 - 10 * damaged
-    made = [sorted(folder.iterdir()) for folder in (one, two.parent)]
-    assert [path.name for path in made[1]] == [f"p{n:04}.png" for n in range(1, FRAMES + 1)]
-    assert [path.read_bytes() for path in made[0]] == [path.read_bytes() for path in made[1]]
-
-
 # Verified before it is trusted.
 
 
@@ -263,10 +247,9 @@ def test_a_changed_input_is_named(clips, tmp_path):
 
 
 def test_another_picture_at_the_same_time_is_noticed(begun):
-    path = work_of(begun) / MANIFEST
-    content = json.loads(path.read_text())
-    content["segments"][1]["anchor"] = "0" * 32
-    path.write_text(json.dumps(content))
+    manifest = Manifest.load(work_of(begun))
+    manifest.segments[1] = replace(manifest.segments[1], anchor="0" * 32)
+    manifest.save(work_of(begun))
     with pytest.raises(SourceError, match="frame 19 is another picture: -y begins again"):
         upscale(replace(begun, resume=True))
     assert not output_of(begun).exists()
@@ -298,6 +281,13 @@ def test_a_damaged_manifest_is_refused(begun, text):
     with pytest.raises(SinkError, match=r"manifest\.json: is damaged .*: -y begins again"):
         upscale(replace(begun, resume=True))
     assert (work_of(begun) / "000001.seg").exists()
+
+
+def test_a_number_that_is_damaged_in_a_manifest_is_noticed(begun):
+    path = work_of(begun) / MANIFEST
+    path.write_text(path.read_text().replace('"time_base":"1/1000"', '"time_base":"1/1001"'))
+    with pytest.raises(SinkError, match=r"is damaged \(it is not what was written\): -y begins"):
+        upscale(replace(begun, resume=True))
 
 
 def test_a_manifest_is_read_as_it_was_written(begun, tmp_path):
@@ -355,7 +345,7 @@ def test_pipes_say_that_they_cannot(clips, tmp_path):
 
 def test_killed_between_the_name_and_the_cleaning(whole, begun, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "_remove", lambda folder: None)
+        patch.setattr(opening, "_remove", lambda removal: None)
         upscale(replace(begun, resume=True))
     assert work_of(begun).exists()
     assert upscale(replace(begun, resume=True)).before == FRAMES

@@ -11,12 +11,14 @@ Note [Where reading begins again]
 import logging
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from vsr.errors import ChangedSourceError
 from vsr.frame import Frame
+from vsr.resume.files import Picture
+from vsr.resume.gaps import fill_gaps, from_the_start
 from vsr.resume.manifest import End
 from vsr.sinks.framemd5 import digest
 from vsr.sources import PyAVSource
@@ -33,6 +35,8 @@ class Handed:
     number: int
     """Counted from 0 from the start of the film."""
     pts: int
+    wanted: bool = True
+    """Whether it is missing; False if it only goes with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,8 @@ class Feed:
         done: finished segments by number.
         segment_frames: how many frames a segment has.
         end: where the film ends, if that is known already.
+        kept: finished pictures of segments that are not finished.
+        together: how many frames go through the network with this one.
 
     Attributes:
         handed: the frames handed out, taken off the left by who has written them.
@@ -73,12 +79,16 @@ class Feed:
     """
 
     def __init__(
-        self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None
-    ) -> None:
+        self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None, *,
+        kept: Mapping[int, Mapping[int, Picture]] | None = None,
+        together: Callable[[Frame], int] = lambda frame: 1,
+    ) -> None:  # fmt: skip
         self.handed: deque[Handed] = deque()
         self.anchors: dict[int, Anchor] = {}
         self.end = end
         self._source, self._done, self._count = source, done, segment_frames
+        self._kept = {segment: dict(pictures) for segment, pictures in (kept or {}).items()}
+        self._together = together
 
     def frames(self, mark: Callable[[Iterable[Frame]], Iterator[Frame]]) -> Iterator[Frame]:
         """The frames that are missing, in order.
@@ -87,10 +97,16 @@ class Feed:
             mark: what is done to the frames of each segment before they are handed out; it begins
                 anew with each, so that a segment does not depend on the one before.
         """
-        for _, part in groupby(self._missing(), key=lambda one: one[0] // self._count):
-            yield from mark(frame for _, frame in part)
+        for segment, part in groupby(self._unfinished(), key=lambda one: one[0] // self._count):
+            marked, kept = mark(frame for _, frame in part), self._kept.get(segment, {})
+            missing = fill_gaps(marked, kept, self._together) if kept else from_the_start(marked)
+            for place, frame in missing:
+                number = segment * self._count + place
+                self.handed.append(Handed(number, frame.pts, place not in kept))
+                yield frame
 
-    def _missing(self) -> Iterator[tuple[int, Frame]]:
+    def _unfinished(self) -> Iterator[tuple[int, Frame]]:
+        """All frames of segments that are not finished, numbered."""
         number = self._begin()
         if self._is_all(number):
             return
@@ -101,7 +117,7 @@ class Feed:
             else:
                 if place == self._count - 1:
                     self.anchors[segment] = Anchor(digest(frame)[0], self._source.timing)
-                self.handed.append(Handed(number, frame.pts))
+                self._compare_kept(number, frame)
                 yield number, frame
             number += 1
             if self._is_all(number):
@@ -134,6 +150,12 @@ class Feed:
     def _fits(self, done: Done, frame: Frame) -> bool:
         same_time = (frame.pts, frame.duration) == (done.pts[-1], done.durations[-1])
         return same_time and digest(frame)[0] == done.anchor
+
+    def _compare_kept(self, number: int, frame: Frame) -> None:
+        segment, place = divmod(number, self._count)
+        picture = self._kept.get(segment, {}).get(place)
+        if picture is not None and (picture.pts, picture.duration) != (frame.pts, frame.duration):
+            raise self._changed(f"frame {number} was shown at {picture.pts}, now at {frame.pts}")
 
     def _compare(self, done: Done, number: int, place: int, frame: Frame) -> None:
         then = done.pts[place], done.durations[place]

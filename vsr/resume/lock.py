@@ -11,7 +11,19 @@ from vsr.errors import SinkError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["locked"]
+__all__ = ["lock_path", "locked"]
+
+# A link of the lock's name would lead to somebody else's file.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def lock_path(output: Path) -> Path:
+    """The hidden file that carries the lock of ``output``; a link stands for what it leads to."""
+    target = output.resolve()
+    home = target if target.is_dir() else target.parent
+    if not home.is_dir():  # it is made at the end, of pictures
+        return home.parent / f".{home.name[:100]}.{target.name[:100]}.lock"
+    return home / f".{target.name[:200]}.lock"
 
 
 @contextmanager
@@ -27,9 +39,7 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         SinkError: another run of this machine writes it, or the folder cannot be written to.
     """
-    target = output.resolve()
-    home = target if target.is_dir() else target.parent
-    path = home / f".{target.name[:200]}.lock"
+    path = lock_path(output)
     descriptor = _acquire(path, output)
     try:
         yield
@@ -42,19 +52,25 @@ def locked(output: Path) -> Iterator[None]:
 def _acquire(path: Path, output: Path) -> int:
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, _FLAGS, 0o666)
         except OSError as error:
             raise SinkError(f"{output}: cannot be created: {error.strerror}") from error
         try:
             _lock(descriptor, output)
             if _is_still(path, descriptor):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
+                _sign(descriptor)
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder has removed it in between: another file has the name
+
+
+def _sign(descriptor: int) -> None:
+    """Say which process holds the lock; without room on the disk, it goes unsaid."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
 
 
 def _lock(descriptor: int, output: Path) -> None:

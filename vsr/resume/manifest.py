@@ -1,5 +1,6 @@
 """The manifest of a work folder: what is finished, and what it was made of and with."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -10,7 +11,7 @@ from typing import Any, Self
 from vsr.errors import SinkError
 from vsr.resume.disk import write_json
 
-__all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published"]
+__all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published", "seal"]
 
 FORMAT = "vsr-resume/1"
 """Name and version of what is written; the number rises when the meaning of a field changes."""
@@ -77,6 +78,8 @@ class Manifest:
     segments: dict[int, Entry] = field(default_factory=dict)
     end: End | None = None
     published: Published | None = None
+    finished: bool = False
+    """Whether the output and all beside it are there, and nothing but this folder is left to do."""
     sittings: int = 1
     """How many runs have worked on it."""
     warnings: list[str] = field(default_factory=list)
@@ -103,10 +106,8 @@ class Manifest:
         content = asdict(self)
         content["segments"] = [asdict(self.segments[number]) for number in sorted(self.segments)]
         base = self.time_base
-        write_json(
-            folder / MANIFEST,
-            {"format": FORMAT, **content, "time_base": f"{base.numerator}/{base.denominator}"},
-        )
+        content |= {"format": FORMAT, "time_base": f"{base.numerator}/{base.denominator}"}
+        write_json(folder / MANIFEST, {**content, "sha256": seal(content)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -127,6 +128,8 @@ class Manifest:
     def _parse(cls, content: Any) -> Self:  # noqa: ANN401
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"it is not {FORMAT}")
+        if content.pop("sha256") != seal({**content, "format": FORMAT}):
+            raise ValueError("it is not what was written")
         entries = [_record(Entry, values) for values in content.pop("segments")]
         manifest = cls(
             settings=_words(content.pop("settings")), versions=_words(content.pop("versions")),
@@ -135,6 +138,7 @@ class Manifest:
             segments={entry.number: entry for entry in entries},
             end=_optional(End, content.pop("end")),
             published=_optional(Published, content.pop("published")),
+            finished=content.pop("finished", False) is True,
             sittings=_number(content.pop("sittings"), least=1),
             warnings=[str(line) for line in content.pop("warnings")],
         )  # fmt: skip
@@ -150,6 +154,12 @@ class Manifest:
             whole = entry.frames == count or (last and 0 < entry.frames <= count)
             if entry.first != entry.number * count or not whole or entry.packets != entry.frames:
                 raise ValueError(f"segment {entry.number} does not fit")
+
+
+def seal(content: dict[str, Any]) -> str:
+    """The hash of ``content``: nothing else in a manifest tells a damaged number from another."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _record[T](kind: type[T], values: dict[str, Any]) -> T:

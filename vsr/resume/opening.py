@@ -11,19 +11,22 @@ from vsr.config import PIPE
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
 from vsr.report import Report
-from vsr.resume.coding import Coder, SegmentCoder, for_segments, holds_segments, rate_notes
+from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.join import Joiner, Joins
+from vsr.resume.files import PictureFiles, PictureWriter
+from vsr.resume.join import Joiner
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
 from vsr.resume.pictures import PictureCoder, PictureJoiner, stills_of
-from vsr.resume.settings import changes, fingerprint, settings_of, versions_of
-from vsr.resume.sink import Job, SegmentSink
+from vsr.resume.room import tell_of_room
+from vsr.resume.segments import SegmentWriter
+from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
+from vsr.resume.sink import Job, SegmentSink, Tools
 from vsr.resume.work import WorkFolder, remove_work
-from vsr.sinks.clock import EncoderClock
+from vsr.stills import Stills
 from vsr.targets import work_path
 
-__all__ = ["Work", "is_resumable", "open_work"]
+__all__ = ["Work", "check_settings", "is_resumable", "open_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +47,12 @@ class Work:
     def kept(self) -> Path | None:
         """The folder, if there is anything in it to go on with."""
         path = self.folder.path
-        unfinished = self.folder.manifest.segments and not self.sink.is_published
+        unfinished = self.folder.frames and not self.sink.is_published
         return path if unfinished and path.is_dir() else None
 
     def tell(self, report: Report) -> None:
         """Add to the ``report`` of the last run what is known of all."""
-        report.kept, report.kept_frames = self.kept, self.folder.manifest.frames
+        report.kept, report.kept_frames = self.kept, self.folder.frames
         report.sittings = self.folder.manifest.sittings
         if self.sink.is_published:
             report.times, report.frames = self.sink.times, self.folder.manifest.frames
@@ -57,9 +60,12 @@ class Work:
 
 
 def is_resumable(plan: Plan) -> bool:
-    """Whether the run of ``plan`` writes segments: a file from a file, longer than one of them."""
+    """Whether the run of ``plan`` leaves what can be gone on with.
+
+    A file from a file does that is longer than one segment, and every sequence of pictures.
+    """
     config = plan.config
-    if config.output is None or PIPE in (config.input, config.output):
+    if config.output in (None, PIPE) or not can_be_read_again(config.input):
         return False
     if config.resume and _is_begun(plan):
         return True
@@ -70,7 +76,7 @@ def is_resumable(plan: Plan) -> bool:
         logger.info("%s is written in one go: --resume cannot go on with it", plan.encoding.muxer)
         return False
     frames = plan.source.info.frames
-    return frames is None or frames > _segment_frames(plan)
+    return pictures or frames is None or frames > _segment_frames(plan)
 
 
 def _is_begun(plan: Plan) -> bool:
@@ -102,13 +108,19 @@ def open_work(plan: Plan) -> Iterator[Work]:
     except ChangedSourceError:
         raise
     except VsrError as error:
-        kept = folder.manifest.frames
+        kept = folder.frames
         if work is None or work.kept is None:
             raise
         raise type(error)(f"{error} ({kept} frames are finished: --resume goes on)") from error
+    except BaseException:  # what it says is not ours to change
+        if work is not None and work.kept is not None:
+            logger.warning("%d frames are finished: --resume goes on", folder.frames)
+        raise
     finally:
-        if (work is not None and work.sink.is_published) or not folder.manifest.segments:
-            _remove(folder)
+        if work is not None and work.sink.is_published:
+            _remove(folder.retire)
+        elif not folder.frames:
+            _remove(folder.remove)
 
 
 def _open_folder(plan: Plan) -> WorkFolder:
@@ -117,15 +129,40 @@ def _open_folder(plan: Plan) -> WorkFolder:
     path = work_path(output)
     if path.exists() and not (path / MANIFEST).exists():
         remove_work(path)  # its making or removal was interrupted
+    stills = stills_of(output, plan.encoding)
     if path.exists() and plan.config.resume:
-        return _go_on(plan, WorkFolder.open(path, output))
+        folder = _for_pictures(WorkFolder.open(path, output), stills)
+        if output.is_file() and not (plan.config.overwrite or folder.has_published()):
+            raise SinkError(f"{output}: already exists; -y replaces it")
+        return _go_on(plan, folder)
     if path.exists():
         logger.warning("%s: the work of an earlier run is deleted (-y without --resume)", path)
         remove_work(path)
-    return WorkFolder.create(
+    created = WorkFolder.create(
         path, output, _settings(plan), versions_of(plan), _segment_frames(plan),
         plan.info.time_base,
     )  # fmt: skip
+    return _for_pictures(created, stills)
+
+
+def _for_pictures(folder: WorkFolder, stills: Stills | None) -> WorkFolder:
+    if stills is not None:
+        folder.pictures = PictureFiles(folder.path, stills)
+        folder.shown_by = stills.folder / stills.file(1)
+    return folder
+
+
+def check_settings(plan: Plan, folder: WorkFolder) -> None:
+    """Make sure that ``folder`` holds work of the same settings as those of ``plan``.
+
+    Raises:
+        ConfigError: it does not; with what was changed.
+        SinkError: the input cannot be read again.
+    """
+    if changed := changes(folder.manifest.settings, _settings(plan)):
+        raise ConfigError(
+            f"{folder.output}: cannot be gone on with: {changed}; run as before, or -y begins again"
+        )
 
 
 def _settings(plan: Plan) -> dict[str, str]:
@@ -138,29 +175,26 @@ def _settings(plan: Plan) -> dict[str, str]:
 def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     """Compare what was with what is, and each segment with its hash."""
     manifest = folder.manifest
-    if changed := changes(manifest.settings, _settings(plan)):
-        raise ConfigError(
-            f"{folder.output}: cannot be gone on with: {changed}; run as before, or -y begins again"
-        )
+    check_settings(plan, folder)
     if changed := changes(manifest.versions, versions := versions_of(plan)):
         logger.warning("pictures may differ in the last bit from here on: %s", changed)
     logger.info("checking %d finished segments", len(manifest.segments))
-    for line in folder.verify():
-        logger.warning("%s", line)
     manifest.versions = versions
     manifest.sittings += 1
     try:
+        for line in folder.verify():
+            logger.warning("%s", line)
         folder.save()
     except OSError as error:
         raise SinkError(f"{folder.path}: cannot be written: {error.strerror}") from error
-    logger.info("%d frames are finished; going on from there", manifest.frames)
+    logger.info("%d frames are finished; going on from there", folder.frames)
     return folder
 
 
-def _remove(folder: WorkFolder) -> None:
+def _remove(removal: Callable[[], None]) -> None:
     """Remove what nobody needs any more; the output does not depend on it."""
     try:
-        folder.remove()
+        removal()
     except SinkError as error:
         logger.warning("%s", error)
 
@@ -169,29 +203,47 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     config, manifest = plan.config, folder.manifest
     for note in rate_notes(plan.encoding):
         logger.warning("%s", note)
-    joiner, new_coder = _tools(plan, folder)
-    feed = Feed(plan.source, folder.done(), manifest.segment_frames, manifest.end)
+    engine, pictures = plan.engine, folder.pictures
+    if not folder.frames:
+        tell_of_room(plan, folder.path, copies=1 if pictures else 2)
+    feed = Feed(
+        plan.source, folder.done(), manifest.segment_frames, manifest.end,
+        kept=pictures.kept if pictures else None,
+        together=lambda frame: engine.batch(frame.width, frame.height),
+    )  # fmt: skip
     job = Job(
-        encoding=plan.encoding, new_coder=new_coder, info=plan.info, framemd5=bool(config.framemd5),
+        encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),
+        tools=_tools(plan, folder) if pictures is None else _picture_tools(plan, folder, pictures),
         overwrite=config.overwrite, expected=plan.source.info.frames,
         check_input=lambda: _check_input(plan, folder), warnings=plan.source.report.lines,
     )  # fmt: skip
-    sink = SegmentSink(folder, feed, joiner, job)
-    return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=manifest.frames)
+    sink = SegmentSink(folder, feed, job)
+    return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=folder.frames)
 
 
-def _tools(
-    plan: Plan, folder: WorkFolder
-) -> tuple[Joins, Callable[[EncoderClock, Callable[[str], None]], Coder]]:
-    """What makes the output of segments, and what encodes them."""
+def _tools(plan: Plan, folder: WorkFolder) -> Tools:
     encoding, info = plan.encoding, plan.info
-    if (stills := stills_of(folder.output, encoding)) is None:
-        joiner = Joiner(folder, encoding, info, other_streams(plan))
-        return joiner, lambda clock, warn: SegmentCoder(encoding, info, clock, warn)
-    folder.shown_by = stills.folder / stills.file(1)
+    return Tools(
+        joiner=Joiner(folder, encoding, info, other_streams(plan)),
+        new_coder=lambda clock, warn: SegmentCoder(encoding, info, clock, warn),
+        new_writer=lambda index, warn: SegmentWriter(folder.path, index),
+    )
+
+
+def _picture_tools(plan: Plan, folder: WorkFolder, files: PictureFiles) -> Tools:
+    encoding, info = plan.encoding, plan.info
     overwrite = plan.config.overwrite or folder.has_published()
-    pictures = PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite)
-    return pictures, lambda _, warn: PictureCoder(encoding, info, warn)
+    step = float(1 / info.rate / folder.manifest.time_base)
+    uneven = "timestamps are lost: frames do not come evenly, and pictures hold no time"
+    return Tools(
+        joiner=PictureJoiner(
+            folder, files, encoding, info, plan.source.others, overwrite=overwrite
+        ),
+        new_coder=lambda clock, warn: PictureCoder(encoding, info),
+        new_writer=lambda index, warn: PictureWriter(
+            files, index, uneven=lambda: warn(uneven), step=step
+        ),
+    )
 
 
 def _check_input(plan: Plan, folder: WorkFolder) -> None:

@@ -1,19 +1,18 @@
-"""Segments of pictures: encoded, and put into files of their own when all are there."""
+"""A sequence of pictures from what runs have finished of it."""
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from av.packet import Packet
 
-from vsr.encoding import Encoding, encoder_time_base
+from vsr.encoding import Encoding
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
-from vsr.resume.disk import sync_file, sync_folder
-from vsr.resume.segments import file_name, read_packets
+from vsr.resume.disk import sync_folder
+from vsr.resume.files import PictureFiles
 from vsr.resume.work import WorkFolder
 from vsr.sinks.images import Staging, StillCoder, still_losses
 from vsr.stills import IMAGES, Stills, find_stills
@@ -37,22 +36,13 @@ class PictureCoder:
 
     extradata = b""
 
-    def __init__(self, encoding: Encoding, info: VideoInfo, warn: Callable[[str], None]) -> None:
+    def __init__(self, encoding: Encoding, info: VideoInfo) -> None:
         self.times: list[int] = []
-        """The numbers of the frames."""
+        """The numbers of the frames that were given to it."""
         self._coder = StillCoder(encoding, info)
-        self._step, self._warn = 1 / info.rate, warn
-        self._last: Frame | None = None
 
     def encode(self, frame: Frame) -> "list[Packet[Any]]":
         """The pictures that are ready after ``frame``."""
-        last, self._last = self._last, frame
-        if last is not None:
-            off = abs((frame.pts - last.pts) * frame.time_base - self._step)
-            if off > frame.time_base:
-                self._warn(
-                    "timestamps are lost: frames do not come evenly, and pictures hold no time"
-                )
         self.times.append(len(self.times))
         return self._coder.encode(frame, self.times[-1])
 
@@ -62,10 +52,11 @@ class PictureCoder:
 
 
 class PictureJoiner:
-    """Puts the pictures of finished segments into files; a :class:`vsr.resume.join.Joins`.
+    """Gives finished pictures their names; a :class:`vsr.resume.join.Joins`.
 
     Args:
-        work: where the segments are.
+        work: where the pictures are.
+        files: how they are called.
         encoding: how the pictures are encoded.
         info: facts about the *output*.
         source: whose other streams stay behind; None for none.
@@ -79,53 +70,45 @@ class PictureJoiner:
     """
 
     def __init__(
-        self, work: WorkFolder, encoding: Encoding, info: VideoInfo, source: StreamSource | None,
-        *, overwrite: bool,
+        self, work: WorkFolder, files: PictureFiles, encoding: Encoding, info: VideoInfo,
+        source: StreamSource | None, *, overwrite: bool,
     ) -> None:  # fmt: skip
-        stills = stills_of(work.output, encoding)
-        assert stills is not None
-        self._work, self._stills = work, stills
-        self._base = encoder_time_base(encoding, info)
-        Staging(stills, overwrite=overwrite, home=work.path).discard()
+        self._work, self._files = work, files
+        Staging(files.stills, overwrite=overwrite, folder=files.folder)
         self.notes = still_losses(encoding, info, source)
 
     def join(self, *, overwrite: bool) -> Path:
-        """Write the pictures, and give them their names.
+        """Give the pictures their names.
 
         Raises:
-            SinkError: a segment is damaged, or writing failed.
+            SinkError: a picture is damaged, or cannot be renamed; --resume goes on.
         """
-        staging = Staging(self._stills, overwrite=overwrite, home=self._work.path)
         with self._errors():
-            count = self._write(staging)
-            self._work.announce(staging.folder / self._stills.file(1))
+            staging = Staging(self._files.stills, overwrite=overwrite, folder=self._files.folder)
+            count = self._look_again()
+            self._work.announce(self._files.find(0))
             left = staging.publish(count)
         if left:
             self.notes.append(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
             logger.warning("%s", self.notes[-1])
-        sync_folder(self._stills.folder)
+        sync_folder(self._files.stills.folder)
         return self._work.output
 
     def join_partial(self) -> Path:
-        """The same in a folder whose name says that they are not all: ``out.partial``."""
-        staging = Staging(self._stills, overwrite=True, home=self._work.path)
+        """Leave them in a folder whose name says that they are not all: ``out.partial``."""
         with self._errors():
-            self._write(staging)
+            staging = Staging(self._files.stills, overwrite=True, folder=self._files.folder)
             return staging.keep_partial()
 
-    def _write(self, staging: Staging) -> int:
-        segments, number = self._work.manifest.segments, 0
-        try:
-            for entry in (segments[key] for key in sorted(segments)):
-                path, index = self._work.path / file_name(entry.number), self._work.index(entry)
-                for packet in read_packets(path, index, self._base, entry.sha256):
-                    number += 1
-                    picture = staging.folder / self._stills.file(number)
-                    picture.write_bytes(packet)
-                    sync_file(picture)
-        except BaseException:
-            staging.discard()
-            raise
+    def _look_again(self) -> int:
+        """Make sure that all pictures are there, whole; returns how many."""
+        number = 0
+        for key in sorted(self._work.manifest.segments):
+            for _, size, _ in self._work.index(self._work.manifest.segments[key]).packets:
+                path = self._files.find(number)
+                if not path.exists() or path.stat().st_size != size:
+                    raise SinkError(f"{path}: has been altered since it was written")
+                number += 1
         return number
 
     def _errors(self) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import av
 from av.packet import Packet
@@ -28,6 +28,7 @@ from vsr.resume.disk import sync_folder
 __all__ = [
     "Index",
     "SegmentWriter",
+    "Writer",
     "file_name",
     "read_index",
     "read_packets",
@@ -60,6 +61,8 @@ class Index:
     """The encoder's headers, in hexadecimal digits."""
     md5: list[str] = field(default_factory=list)
     """The hash of each frame, if they are wanted."""
+    sha256: list[str] = field(default_factory=list)
+    """The hash of each packet, where these are files of their own beside the segment."""
     frame_bytes: int = 0
     """What a frame measures, hashed."""
     timing: list[int] | None = None
@@ -72,8 +75,38 @@ class Index:
             raise ValueError("numbers of frames and packets differ")
         if self.md5 and len(self.md5) != frames:
             raise ValueError("numbers of frames and hashes differ")
+        if self.sha256 and len(self.sha256) != frames:
+            raise ValueError("numbers of frames and files differ")
         if not self.packets[0][2]:
             raise ValueError("it does not begin with a key frame")
+
+
+class Writer(Protocol):
+    """Writes what an encoder makes of the frames of one segment."""
+
+    index: Index
+    """What the segment holds so far."""
+    size: int
+    """Bytes of the segment's file."""
+
+    @property
+    def frames(self) -> int:
+        """How many of the segment's frames need no more to be handed in."""
+
+    def enter(self, place: int, pts: int, duration: int) -> None:
+        """Frame ``place`` of the segment, counted from 0, is given to the encoder.
+
+        It is shown at ``pts``, in units of the source's time base.
+        """
+
+    def add(self, packet: "Packet[Any]") -> None:
+        """Keep what the encoder gave."""
+
+    def finish(self) -> str:
+        """Complete the segment's file, and name it; returns its SHA-256."""
+
+    def abort(self) -> None:
+        """Close what is open; harmless after :meth:`finish`."""
 
 
 class SegmentWriter:
@@ -95,6 +128,17 @@ class SegmentWriter:
         self._temporary = self._path.with_name(f"{self._path.name}.part")
         self._hash = hashlib.sha256()
         self._file: BinaryIO = self._temporary.open("wb")
+
+    @property
+    def frames(self) -> int:
+        """How many frames were entered."""
+        return len(self.index.pts)
+
+    def enter(self, place: int, pts: int, duration: int) -> None:
+        """The next frame is shown at ``pts``; it is number ``place`` of the segment."""
+        assert place == len(self.index.pts)
+        self.index.pts.append(pts)
+        self.index.durations.append(duration)
 
     def add(self, packet: "Packet[Any]") -> None:
         """Append ``packet``.
@@ -161,7 +205,8 @@ def _read_index(file: BinaryIO) -> Index:
     values["packets"] = [(int(pts), int(bytes), bool(key)) for pts, bytes, key in values["packets"]]
     index = Index(**values)
     index.check()
-    if sum(packet[1] for packet in index.packets) != size - tail - length:
+    inside = 0 if index.sha256 else sum(packet[1] for packet in index.packets)
+    if inside != size - tail - length:
         raise ValueError("its packets do not fill it")
     return index
 

@@ -24,13 +24,13 @@ import av
 import torch
 
 import vsr
-from vsr.config import ScriptConfig, UpscaleConfig
+from vsr.config import PIPE, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, describe
 from vsr.inventory import find_weights
 from vsr.planning import Plan
 from vsr.sources.images import find_images
 
-__all__ = ["changes", "fingerprint", "settings_of", "versions_of"]
+__all__ = ["can_be_read_again", "changes", "fingerprint", "settings_of", "versions_of"]
 
 _HEAD_BYTES = 1 << 20
 _SHOWN = 3
@@ -111,6 +111,11 @@ def versions_of(plan: Plan) -> dict[str, str]:
         "device": describe(choose_device(plan.config.device)),
         "machine": platform.machine(),
     }
+
+
+def can_be_read_again(path: Path) -> bool:
+    """Whether ``path`` names files; what comes out of a FIFO or a device is gone."""
+    return path != PIPE and (path.is_file() or not path.exists() or path.is_dir())
 
 
 def fingerprint(path: Path) -> str:

@@ -18,13 +18,13 @@ from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
 from vsr.resume.join import Joins
 from vsr.resume.manifest import End
-from vsr.resume.segments import Index, SegmentWriter
+from vsr.resume.segments import Index, Writer
 from vsr.resume.work import WorkFolder
 from vsr.sinks.clock import EncoderClock
 from vsr.sinks.framemd5 import FrameHashes, digest
 from vsr.sinks.sink import SinkContext, check_frame
 
-__all__ = ["Job", "SegmentSink"]
+__all__ = ["Job", "SegmentSink", "Tools"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,22 @@ _NO_ANCHOR = Anchor("", None)  # of a segment that the film's end has cut short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What segments are made with."""
+
+    joiner: Joins
+    new_coder: Callable[[EncoderClock, Callable[[str], None]], Coder]
+    """Opens an encoder for a segment, of the times of frames and what takes lines for the log."""
+    new_writer: Callable[[Index, Callable[[str], None]], Writer]
+    """Begins a segment, of its number and first frame, and what takes lines for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a sink of segments has to know of the run."""
 
     encoding: Encoding
-    new_coder: Callable[[EncoderClock, Callable[[str], None]], Coder]
-    """Opens an encoder for a segment, of the times of frames and what takes lines for the log."""
+    tools: Tools
     info: VideoInfo
     """Facts about the *output*."""
     framemd5: bool
@@ -58,7 +68,6 @@ class SegmentSink(SinkContext):
     Args:
         work: where segments go.
         feed: says which frame of the film each is that comes.
-        joiner: makes the output in the end.
         job: all else.
 
     Attributes:
@@ -67,17 +76,19 @@ class SegmentSink(SinkContext):
         times: when each frame is shown; known when the output is complete.
     """
 
-    def __init__(self, work: WorkFolder, feed: Feed, joiner: Joins, job: Job) -> None:
-        self.frames = work.manifest.frames
-        self.notes = joiner.notes
+    def __init__(self, work: WorkFolder, feed: Feed, job: Job) -> None:
+        self.frames = work.frames
+        self.notes = job.tools.joiner.notes
         self.times = FrameTimes()
-        self._work, self._feed, self._joiner, self._job = work, feed, joiner, job
+        self._work, self._feed, self._joiner, self._job = work, feed, job.tools.joiner, job
         self._clock = EncoderClock(encoder_time_base(job.encoding, job.info))
         self._marked = 0  # frames whose times the clock knows
         self._coder: Coder | None = None
-        self._writer: SegmentWriter | None = None
+        self._writer: Writer | None = None
         self._result: Path | None = None
         self._room_looked_at = False
+        if work.manifest.segments:
+            self._look_for_room()
 
     @property
     def is_published(self) -> bool:
@@ -93,6 +104,8 @@ class SegmentSink(SinkContext):
         """
         check_frame(frame, self._job.encoding.format, self._job.info)
         handed = self._feed.handed.popleft()
+        if not handed.wanted:
+            return
         count = self._work.manifest.segment_frames
         number, place = divmod(handed.number, count)
         with self._errors(listen=False):
@@ -103,9 +116,9 @@ class SegmentSink(SinkContext):
                     f"{self._work.output}: segment {number}: frame {handed.number} came out of "
                     f"the network with the time {frame.pts} instead of {handed.pts}"
                 )
-            self._encode(frame)
+            self._encode(place, frame)
         self.frames += 1
-        if place == count - 1:
+        if self._writer is not None and self._writer.frames == count:
             self._finish_segment()
 
     def finish(self) -> Path | None:
@@ -116,8 +129,7 @@ class SegmentSink(SinkContext):
         """
         if self._result is None:
             end = self._end()
-            if self._writer is not None:
-                self._finish_segment()
+            self._finish_last(end)
             with self._errors():
                 self._work.conclude(end, self._job.warnings())
             self._check_complete(end)
@@ -130,12 +142,16 @@ class SegmentSink(SinkContext):
     def keep_partial(self) -> Path | None:
         """Leave the finished segments for a run that goes on.
 
-        Without any, what there is becomes ``out.partial.mp4``, as of a short film.
+        Without any, what there is becomes ``out.partial.mp4``, as of a short film. Of pictures,
+        each stays.
 
         Raises:
             SinkError: writing failed.
         """
-        if not self._work.manifest.segments:
+        if self._work.pictures is not None and self._coder is not None:
+            with self._errors(listen=False):
+                self._put(self._coder.flush())
+        if not self._work.frames:
             return self.keep_broken()
         self.abort()
         return None
@@ -165,11 +181,12 @@ class SegmentSink(SinkContext):
 
     def _begin(self, number: int) -> None:
         first = number * self._work.manifest.segment_frames
-        self._catch_up(first)
-        self._coder = self._job.new_coder(self._clock, self._warn)
+        if self._work.pictures is None:  # those have no times
+            self._catch_up(first)
         index = Index(number=number, first=first)
         try:
-            self._writer = SegmentWriter(self._work.path, index)
+            self._coder = self._job.tools.new_coder(self._clock, self._warn)
+            self._writer = self._job.tools.new_writer(index, self._warn)
         except FileNotFoundError as error:
             raise SinkError(f"{self._work.path}: has disappeared") from error
 
@@ -183,13 +200,12 @@ class SegmentSink(SinkContext):
             self._marked += len(index.pts)
         self._clock.forget()
 
-    def _encode(self, frame: Frame) -> None:
+    def _encode(self, place: int, frame: Frame) -> None:
         assert self._writer is not None
         assert self._coder is not None
         index = self._writer.index
         unit = frame.time_base / self._work.manifest.time_base
-        index.pts.append(round(frame.pts * unit))
-        index.durations.append(round(frame.duration * unit))
+        self._writer.enter(place, round(frame.pts * unit), round(frame.duration * unit))
         if self._job.framemd5:
             md5, index.frame_bytes = digest(frame)
             index.md5.append(md5)
@@ -218,6 +234,16 @@ class SegmentSink(SinkContext):
             writer.abort()
             self._writer = self._coder = None
         self._look_for_room()
+
+    def _finish_last(self, end: End) -> None:
+        """Complete the segment that the film's end cuts short."""
+        number, pictures = (end.frames - 1) // self._work.manifest.segment_frames, None
+        if self._work.pictures is not None:
+            pictures = self._work.pictures.kept.get(number)
+        if self._writer is None and pictures:  # the run was killed before it was entered
+            self._begin(number)
+        if self._writer is not None:
+            self._finish_segment()
 
     def _compare(self, index: Index, times: list[int]) -> None:
         """Make sure that the encoder gave a packet for each frame of the decoder, and no other."""

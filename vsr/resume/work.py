@@ -1,9 +1,12 @@
 """The work folder of a run: made, read again, and removed."""
 
 import hashlib
+import logging
 import re
 import shutil
+import time
 from array import array
+from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +14,18 @@ from pathlib import Path
 from vsr.errors import DamagedSegmentError, SinkError
 from vsr.resume.disk import sync_folder
 from vsr.resume.feed import Done
+from vsr.resume.files import FOLDER, LOG, Picture, PictureFiles, PictureWriter, pictures_of
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
 from vsr.resume.segments import Index, file_name, read_index
 
 __all__ = ["WorkFolder", "remove_work"]
 
-_OURS = re.compile(r"\d{6,}\.seg(\.part)?|manifest\.json\.part|\..*\.[0-9a-f]{8}\.part")
+logger = logging.getLogger(__name__)
+
+_OURS = re.compile(
+    rf"\d{{6,}}\.(seg|{LOG})(\.part)?|manifest\.json\.part|{FOLDER}|\..*\.[0-9a-f]{{8}}\.part"
+)
+_SAID_SECONDS = 10.0
 
 
 class WorkFolder:
@@ -32,6 +41,13 @@ class WorkFolder:
         self.path, self.output, self.manifest = path, output, manifest
         self.shown_by = output
         """The file whose presence says that the output has its name."""
+        self.pictures: PictureFiles | None = None
+        """Where pictures are, if the output is a sequence of them."""
+
+    @property
+    def frames(self) -> int:
+        """Finished frames, those of unfinished segments included where they last."""
+        return self.manifest.frames + (self.pictures.frames if self.pictures else 0)
 
     @classmethod
     def create(
@@ -71,37 +87,96 @@ class WorkFolder:
         Returns:
             A line for each that has to be done again.
         """
-        lines = []
+        lines, watch = [], _Watch(len(self.manifest.segments))
         self._tidy()
         for entry in list(self.manifest.segments.values()):
             try:
                 self._check(entry)
+                lines += self._check_pictures(entry)
             except DamagedSegmentError as error:
                 del self.manifest.segments[entry.number]
                 last = entry.first + entry.frames - 1
                 lines.append(f"frames {entry.first} to {last} are done again: {error}")
+            watch.tick()
         if lines:
-            self.manifest.published = None
+            if self.pictures is None:
+                self.manifest.published = None
             self.save()
+        return lines + self._check_logs()
+
+    def _check_pictures(self, entry: Entry) -> list[str]:
+        """Look at each picture of a segment; if any is not what it was, the others are kept."""
+        if self.pictures is None:
+            return []
+        found = pictures_of(self.index(entry))
+        good, lines = self._sound(entry.number, found)
+        if lines:
+            self.pictures.keep(entry.number, good)
+            del self.manifest.segments[entry.number]
         return lines
+
+    def _check_logs(self) -> list[str]:
+        """Find the pictures of segments that are not finished."""
+        lines: list[str] = []
+        if self.pictures is None:
+            return lines
+        for path in sorted(self.path.glob(f"*.{LOG}")):
+            number, count = int(path.stem), self.manifest.segment_frames
+            good, bad = self._sound(number, self.pictures.read_log(path, count))
+            self.pictures.keep(number, good)
+            lines += bad
+            if len(good) == count:
+                self._enter(number)
+        return lines
+
+    def _sound(
+        self, segment: int, pictures: dict[int, Picture]
+    ) -> tuple[dict[int, Picture], list[str]]:
+        """Those of ``pictures`` that are what they were, and a line for each other."""
+        assert self.pictures is not None
+        good, lines = {}, []
+        for place, picture in sorted(pictures.items()):
+            number = segment * self.manifest.segment_frames + place
+            try:
+                self.pictures.check(number, picture, published=self.manifest.published is not None)
+                good[place] = picture
+            except DamagedSegmentError as error:
+                name = self.pictures.stills.file(number + 1)
+                lines.append(f"picture {name} is made again: {error}")
+        return good, lines
+
+    def _enter(self, number: int) -> None:
+        """Enter a segment that lacks nothing but that: the run was killed in between."""
+        assert self.pictures is not None
+        index = Index(number=number, first=number * self.manifest.segment_frames)
+        writer = PictureWriter(self.pictures, index, uneven=lambda: None, step=0)
+        sha256 = writer.finish()
+        self.add(index, size=writer.size, sha256=sha256, anchor="")
 
     def _tidy(self) -> None:
         """Delete what a run that was killed had not finished."""
         kept = {MANIFEST, *(file_name(number) for number in self.manifest.segments)}
         for file in self.path.iterdir():
-            if file.name not in kept:
+            if file.name not in kept and not self._is_picture_work(file):
                 _delete(file)
+
+    def _is_picture_work(self, file: Path) -> bool:
+        """Whether ``file`` holds pictures, or names those of a segment that is not finished."""
+        if self.pictures is None:
+            return False
+        unfinished = file.suffix == f".{LOG}" and file.stem.isdecimal()
+        return file.name == FOLDER or (unfinished and int(file.stem) not in self.manifest.segments)
 
     def _check(self, entry: Entry) -> None:
         path = self.path / file_name(entry.number)
         try:
             size = path.stat().st_size
-            if size != entry.size:
-                raise DamagedSegmentError(f"{path.name}: has {size} bytes instead of {entry.size}")
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DamagedSegmentError(f"{path.name}: {error.strerror}") from error
+        if size != entry.size:
+            raise DamagedSegmentError(f"{path.name}: has {size} bytes instead of {entry.size}")
         if found != entry.sha256:
             raise DamagedSegmentError(f"{path.name}: has been altered since it was written")
         self.index(entry)
@@ -142,6 +217,8 @@ class WorkFolder:
             end=index.pts[-1] + index.durations[-1], size=size, sha256=sha256, anchor=anchor,
         )  # fmt: skip
         self.save()
+        if self.pictures is not None:
+            self.pictures.forget_log(index.number)
 
     def conclude(self, end: End, warnings: list[str]) -> None:
         """Note where the film ends.
@@ -188,9 +265,26 @@ class WorkFolder:
         frames, manifest = self.manifest.frames, self.manifest
         if total is None or not frames:
             return 0
-        size = sum(entry.size for entry in manifest.segments.values())
-        wanted = 2 * size * total // frames - size
+        if self.pictures is None:
+            size, copies = sum(entry.size for entry in manifest.segments.values()), 2
+        else:  # these are renamed
+            size, copies = sum(map(self._picture_bytes, manifest.segments.values())), 1
+        wanted = copies * size * total // frames - size
         return max(0, wanted - shutil.disk_usage(self.path).free)
+
+    def retire(self) -> None:
+        """Delete the folder of an output that is complete, with all that belongs beside it.
+
+        Raises:
+            SinkError: it cannot be deleted, or holds something else.
+        """
+        self.manifest.finished = True
+        with suppress(OSError):  # without room for that, the rest can be deleted all the same
+            self.save()
+        self.remove()
+
+    def _picture_bytes(self, entry: Entry) -> int:
+        return sum(size for _, size, _ in self.index(entry).packets)
 
     def remove(self) -> None:
         """Delete the folder.
@@ -198,13 +292,36 @@ class WorkFolder:
         Raises:
             SinkError: it cannot be deleted, or holds something else.
         """
-        remove_work(self.path)
+        remove_work(self.path, manifest_last=self.manifest.finished)
 
 
-def remove_work(path: Path) -> None:
+class _Watch:
+    """Says how far a long check is, ten seconds apart at least, and ten times at most.
+
+    Args:
+        total: how much there is to check.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._said = total, 0, 0
+        self._at = time.monotonic()
+
+    def tick(self) -> None:
+        """One more is checked."""
+        self._done += 1
+        tenth, now = 10 * self._done // self._total, time.monotonic()
+        if self._said < tenth < 10 and now - self._at >= _SAID_SECONDS:
+            self._said, self._at = tenth, now
+            logger.info("checked %d %% of what is finished", 10 * tenth)
+
+
+def remove_work(path: Path, *, manifest_last: bool = False) -> None:
     """Delete the work folder ``path`` with what vsr has put into it; anything else stays.
 
-    The manifest goes first: a folder without one holds nothing that could be gone on with.
+    Args:
+        path: the folder.
+        manifest_last: whether the manifest outlasts the segments, since it says that they are not
+            needed. Else it goes first: a folder without one holds nothing to go on with.
 
     Raises:
         SinkError: it cannot be deleted, or holds something else.
@@ -214,9 +331,11 @@ def remove_work(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         raise SinkError(f"{path}: is in the way: it is no work folder of vsr's")
     try:
-        (path / MANIFEST).unlink(missing_ok=True)
+        if not manifest_last:
+            (path / MANIFEST).unlink(missing_ok=True)
         for file in path.iterdir():
             _delete(file)
+        (path / MANIFEST).unlink(missing_ok=True)
         if left := next(path.iterdir(), None):
             raise SinkError(f"{path}: cannot be removed: {left.name} is not vsr's")
         path.rmdir()

@@ -246,23 +246,25 @@ class Staging:
     Args:
         stills: What they are called.
         overwrite: Whether existing files may be replaced.
-        home: Where the hidden folder is made; None means where they belong, or beside that.
+        folder: Where they are made instead; it stays until all have their names, and may be there
+            already, with pictures of an earlier run.
 
     Raises:
         SinkError: pictures of that name exist, or the folder cannot be written to.
     """
 
-    def __init__(self, stills: Stills, *, overwrite: bool, home: Path | None = None) -> None:
+    def __init__(self, stills: Stills, *, overwrite: bool, folder: Path | None = None) -> None:
         self._stills, self._overwrite = stills, overwrite
         self._target = stills.folder.resolve()
         self._whole = not self._target.exists()
         """The folder itself is new, and made by renaming."""
         self._refuse()
         self._beside = self._target.parent if self._whole else self._target
-        home = home or self._beside
-        self.folder = home / f".{self._name()[:40]}.{secrets.token_hex(4)}.part"
+        hidden = self._beside / f".{self._name()[:40]}.{secrets.token_hex(4)}.part"
+        self.folder = folder or hidden
+        self._lasting = folder is not None
         try:
-            self.folder.mkdir()
+            self.folder.mkdir(exist_ok=self._lasting)
         except OSError as error:
             raise SinkError(f"{stills.folder}: cannot be written to: {error.strerror}") from error
 
@@ -270,10 +272,14 @@ class Staging:
         """Give ``count`` pictures their names; returns those of an earlier run that remain.
 
         Raises:
-            SinkError: pictures have appeared meanwhile; these are kept under another name.
-            OSError: a file could not be renamed; those already renamed are deleted.
+            SinkError: pictures have appeared meanwhile; these are kept under another name, or where
+                they were made if that lasts.
+            OSError: a file could not be renamed; those already renamed are deleted, or stay if it
+                can be gone on with.
         """
         if self._present() and not self._overwrite:
+            if self._lasting:
+                raise SinkError(f"{self._target}: has appeared meanwhile; -y replaces pictures")
             kept = self.keep_partial()
             raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
         if self._whole and not self._target.exists():
@@ -285,6 +291,8 @@ class Staging:
                 done.append(self._target / path.name)
                 os.replace(path, done[-1])
         except OSError:
+            if self._lasting:
+                raise
             for path in done:
                 path.unlink(missing_ok=True)
             self.discard()

@@ -1,0 +1,98 @@
+"""What is left of a run that was killed when its output was there already.
+
+Note [The last steps of a run]
+    The output gets its name; the record and the hashes beside it are written; the manifest says
+    that all is finished; the segments are deleted, then the manifest, then the folder; last the
+    file of the lock. Killed before the manifest says so, a run is gone on with: its segments are
+    all there and are joined once more. Killed later, it has nothing to do but to delete the rest,
+    and no frame is computed for that. A folder without a manifest holds nothing that could be gone
+    on with, whether it was about to be filled or to be removed.
+"""
+
+import logging
+from pathlib import Path
+
+from vsr.config import PIPE, UpscaleConfig
+from vsr.errors import SinkError
+from vsr.planning import Plan
+from vsr.report import Report
+from vsr.resume.lock import lock_path, locked
+from vsr.resume.manifest import MANIFEST, Manifest
+from vsr.resume.opening import check_settings
+from vsr.resume.work import WorkFolder, remove_work
+from vsr.stills import find_stills
+from vsr.targets import work_path
+
+__all__ = ["find_finished", "tidy"]
+
+logger = logging.getLogger(__name__)
+
+
+def tidy(config: UpscaleConfig) -> None:
+    """Delete what an earlier run has left beside the output of ``config`` and nobody needs.
+
+    Raises:
+        SinkError: another run is writing that output, or what is in the way is not vsr's.
+    """
+    output = config.output
+    if output is None or output == PIPE:
+        return
+    folder = work_path(output)
+    if not lock_path(output).exists() and not _is_rubbish(folder, resume=config.resume):
+        return
+    with locked(output):
+        if _is_rubbish(folder, resume=config.resume):  # still, now that nobody else works on it
+            remove_work(folder)
+            logger.info("%s: removed, nothing in it is needed any more", folder)
+
+
+def _is_rubbish(folder: Path, *, resume: bool) -> bool:
+    """Whether nobody needs ``folder``; with ``resume``, a finished one is told of first."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    if not (folder / MANIFEST).exists():
+        return True
+    try:
+        return not resume and Manifest.load(folder).finished
+    except SinkError:  # damaged: for who opens it to say
+        return False
+
+
+def find_finished(plan: Plan) -> Report | None:
+    """The report of a run that has nothing to do, since its output is complete; else None.
+
+    What is left of the run that made the output is deleted. The output must be locked.
+
+    Raises:
+        ConfigError: it was made with other settings.
+        SinkError: the work folder cannot be read or removed.
+    """
+    output = plan.config.output
+    if output is None or output == PIPE or not plan.config.resume:
+        return None
+    path = work_path(output)
+    if not (path / MANIFEST).exists():
+        return None
+    folder = WorkFolder.open(path, output)
+    if not folder.manifest.finished:
+        return None
+    stills = find_stills(output, plan.config.muxer, plan.config.encoder.codec)
+    if stills is not None:
+        folder.shown_by = stills.folder / stills.file(1)
+    if not folder.has_published():  # it has been moved away or replaced since
+        _refuse_strangers(plan, folder)
+        folder.remove()
+        return None
+    check_settings(plan, folder)
+    folder.remove()
+    logger.info("%s: is complete; there was nothing left to do but to tidy up", output)
+    frames = folder.manifest.frames
+    return Report(
+        frames=frames, before=frames, output=output, sittings=folder.manifest.sittings,
+        warnings=folder.manifest.warnings, notes=list(plan.notes),
+    )  # fmt: skip
+
+
+def _refuse_strangers(plan: Plan, folder: WorkFolder) -> None:
+    if folder.shown_by.exists() and not plan.config.overwrite:
+        raise SinkError(f"{plan.config.output}: already exists; -y replaces it")

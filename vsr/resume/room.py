@@ -1,0 +1,70 @@
+"""How much room a run needs on its disk, before there is anything to judge by."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from vsr.planning import Plan
+from vsr.stills import IMAGES
+
+__all__ = ["estimate_bytes", "tell_of_room"]
+
+logger = logging.getLogger(__name__)
+
+_OF_RAW = {"ffv1": 2, "prores_ks": 6, "prores": 6, "dnxhd": 6, "rawvideo": 1, "v210": 1}
+"""Of encoders that need no frame before: how many times smaller their frames are than samples."""
+_PICTURES_OF_RAW = 2
+
+
+def estimate_bytes(plan: Plan) -> int | None:
+    """About how large the picture of the output will be; None if nothing tells.
+
+    Codecs that predict frames are taken to need as many bits for a pixel as the source has, others
+    to reduce samples as they usually do. Twice or half as much is no surprise.
+    """
+    info, source, encoding = plan.info, plan.source, plan.encoding
+    frames = source.info.frames
+    if frames is None:
+        return None
+    times = _PICTURES_OF_RAW if encoding.muxer == IMAGES else _OF_RAW.get(encoding.codec)
+    if times is not None:
+        return frames * _raw_bits(plan) // 8 // times
+    if source.bit_rate is None:
+        return None
+    enlarged = info.width * info.height / (source.info.width * source.info.height)
+    return int(source.bit_rate * float(frames / info.rate) * enlarged / 8)
+
+
+def tell_of_room(plan: Plan, folder: Path, *, copies: int) -> None:
+    """Log a line if the output may not fit beside its segments, or if that cannot be told.
+
+    Args:
+        plan: the run.
+        folder: where segments go.
+        copies: how often the picture is on the disk before segments are deleted.
+    """
+    size = estimate_bytes(plan)
+    if size is None:
+        logger.info("how much room is needed is not known before the first segment is finished")
+        return
+    free, twice = shutil.disk_usage(folder).free, ""
+    if copies > 1:
+        twice = ": segments and the finished file are there at once"
+    if copies * size > free:
+        logger.warning(
+            "the disk of %s has %s free, and about %s may be needed, guessed from the source%s",
+            folder, _amount(free), _amount(copies * size), twice,
+        )  # fmt: skip
+
+
+def _raw_bits(plan: Plan) -> int:
+    """Bits of the samples of a frame of the output."""
+    form, info = plan.encoding.format, plan.info
+    sizes = (
+        form.component_size(index, info.width, info.height) for index in range(len(form.components))
+    )
+    return form.depth * sum(rows * columns for rows, columns in sizes)
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
