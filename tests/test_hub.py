@@ -1,5 +1,6 @@
 """Downloads from a server that behaves, and from one that does not."""
 
+import gzip
 import hashlib
 import http.server
 import importlib.util
@@ -34,6 +35,7 @@ from vsr.models_cli import main
 WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 HALF = len(WEIGHTS) // 2
+HALF_DIGEST = hashlib.sha256(WEIGHTS[:HALF]).hexdigest()
 QUICK = Limits(timeout=1.0, tries=3, backoff=0.01)
 WITH_HUB = importlib.util.find_spec("huggingface_hub") is not None
 
@@ -55,6 +57,10 @@ class Reply:
     """Send nothing more after ``cut``, until the server is told to go on."""
     begin: int = 0
     """Continue so many bytes beside what was asked for."""
+    length: int | None = None
+    """What is said of the size, whatever is sent; negative: nothing is said."""
+    coding: str = ""
+    """How the content is said to be packed."""
 
 
 GOOD = Reply()
@@ -100,7 +106,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Link", reply.link)
         self.send_header("X-Repo-Commit", "0" * 40)
         self.send_header("Content-Type", reply.kind)
-        self.send_header("Content-Length", str(len(body)))
+        if reply.coding:
+            self.send_header("Content-Encoding", reply.coding)
+        length = len(body) if reply.length is None else reply.length
+        if length >= 0:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         return body
 
@@ -344,6 +354,41 @@ def test_what_cannot_be_had_is_said_in_one_line(server, reply, words, requests):
     assert server.url in one_line(caught)
     assert len(server.log) == requests or (requests is None and len(server.log) <= 11)
     assert not cache_path(server.url).exists()
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(length=1 << 40), "more than 2 GB, which are no weights"),
+        (Reply(content=gzip.compress(bytes(1 << 24)), coding="gzip"), "sends it as gzip"),
+        (Reply(length=HALF), f"its sha256 is {HALF_DIGEST}, not {DIGEST}"),
+        (Reply(content=b"PK" + WEIGHTS), "its sha256 is"),
+    ],
+)
+def test_a_server_that_lies_leaves_nothing(server, reply, words):
+    server.replies = [reply]
+    limits = replace(QUICK, size=2_000_000_000)
+    with pytest.raises(CorruptWeightsError, match=words) as caught:
+        fetch(server.url, limits=limits, sha256=DIGEST)
+    assert server.url in one_line(caught)
+    assert left_over() == []
+
+
+def test_a_size_that_is_never_reached(server):
+    """What came is kept for another try, but never under the file's name."""
+    server.replies = [Reply(length=len(WEIGHTS) + 1)]
+    with pytest.raises(WeightsError, match=rf"ended after {len(WEIGHTS)} of \d+"):
+        fetch(server.url, limits=replace(QUICK, timeout=0.3), sha256=DIGEST)
+    assert not cache_path(server.url).exists()
+
+
+@pytest.mark.parametrize("length", [-1, 1000])
+def test_a_body_without_end(server, length):
+    """Said to have no length, or a small one: in neither case is more than the limit written."""
+    server.replies = [Reply(content=bytes(8 << 20), length=length)]
+    with pytest.raises(CorruptWeightsError, match="no weights"):
+        fetch(server.url, limits=replace(QUICK, size=1 << 20))
+    assert left_over() == []
 
 
 def test_redirects_are_counted(server):

@@ -4,7 +4,9 @@ import pickle
 import re
 import shutil
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -269,6 +271,34 @@ def test_code_in_a_pickle_does_not_run(
     if protocol == 2:
         pickle.loads(pickle.dumps(Payload(f"touch {evidence}"), 2))
         assert evidence.exists()
+
+
+def test_archives_that_climb_out(tmp_path: Path, state: State) -> None:
+    """Names in an archive are no paths: nothing is written, wherever they lead."""
+    path = tmp_path / "a" / "b" / "model.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for prefix in ("../../up", "/tmp/up", "..\\..\\up"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(f"{prefix}/{name.partition('/')[2]}", content)
+        before = sorted(tmp_path.rglob("*"))
+        with suppress(CorruptWeightsError):
+            assert read_checkpoint(path)[0].keys() == state.keys()
+        assert sorted(tmp_path.rglob("*")) == before
+        assert not Path("/tmp/up").exists()
+
+
+def test_archives_that_are_bombs(tmp_path: Path, state: State) -> None:
+    plain, path = tmp_path / "plain.pth", tmp_path / "model.pth"
+    torch.save({**state, "bomb": torch.zeros(1 << 24)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in source.namelist():
+            out.writestr(name, source.read(name))
+    assert path.stat().st_size < plain.stat().st_size / 20
+    assert "bytes are packed into it" in error_line(path, CorruptWeightsError)
 
 
 def test_whole_modules_are_refused(tmp_path: Path) -> None:

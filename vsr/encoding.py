@@ -3,6 +3,13 @@
 The choice is made once, before the first frame, and tried on a throw-away container in memory, so
 that a setting FFmpeg refuses is reported before hours are spent. Every automatic choice and every
 loss is one line in :attr:`Encoding.notes`.
+
+Note [Narrow pictures and x265]
+    Of pictures up to 48 pixels wide, x265 as PyAV 19 brings it writes outside its memory, which may
+    end the process at any later time, and no message could be given then. Its cutree adds costs in
+    AVX2 to rows of blocks of 16x16 pixels, and takes four at a time: rows of less than four are
+    exceeded (seen with glibc's MALLOC_CHECK_; not without cutree, not without AVX2, whatever the
+    height, depth or preset). So these are refused.
 """
 
 import io
@@ -54,6 +61,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "mpeg2video": _FIXED_QUANTISER,
     "mjpeg": _FIXED_QUANTISER,
 }
+_X265_NARROW = 48  # pixels of width; see Note [Narrow pictures and x265]
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
@@ -295,6 +303,11 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
     finally:
         with suppress(av.FFmpegError, ValueError):  # no packets: some trailers complain
             container.close()
+    if encoding.codec == "libx265" and width <= _X265_NARROW:
+        raise ConfigError(
+            f"libx265 cannot code {width}x{height} safely: it writes outside its memory up to "
+            f"{_X265_NARROW} pixels of width: use -c:v libx264 or ffv1, or a larger --size"
+        )
 
 
 def _is_odd(form: PixelFormat, width: int, height: int) -> bool:

@@ -67,6 +67,8 @@ class Limits:
     backoff: float = 1.0
     """Seconds before the second try; doubled before each further one."""
     redirects: int = 10
+    size: int = 1 << 34
+    """Bytes that no file of weights has; what claims or sends more is refused."""
 
 
 _PATIENT = Limits()
@@ -509,14 +511,35 @@ class _Download:
         if offset:
             headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
         with self._open(headers) as response:
-            kind = response.headers.get_content_type()
-            if kind == "text/html":
-                raise CorruptWeightsError(f"{self.parsed.url}: {_PAGE}")
+            self._refuse_impostors(response)
             if response.status == 206:
                 self._append(response, offset)
             else:
                 self._begin(response.headers)
                 self._append(response, 0)
+
+    def _refuse_impostors(self, response: "HTTPResponse") -> None:
+        """Look at what the server says that it is going to send.
+
+        Raises:
+            CorruptWeightsError: a page, more than weights can have, or what would have to be
+                unpacked first, which was not asked for.
+        """
+        headers = response.headers
+        if headers.get_content_type() == "text/html":
+            raise CorruptWeightsError(f"{self.parsed.url}: {_PAGE}")
+        if (coding := headers.get("Content-Encoding", "identity").lower()) != "identity":
+            raise CorruptWeightsError(f"{self.parsed.url}: the server sends it as {coding}")
+        self._refuse_giants(_length(response) or 0)
+
+    def _refuse_giants(self, size: int) -> None:
+        if size > self.link.limits.size:
+            _forget(self.part)
+            gigabytes = self.link.limits.size / 1e9
+            raise CorruptWeightsError(
+                f"{self.parsed.url}: more than {gigabytes:.3g} GB, which are no weights; nothing "
+                "was kept"
+            )
 
     def _resume_point(self) -> tuple[int, str]:
         """How many bytes are there, and what the server called that version of the file."""
@@ -548,8 +571,9 @@ class _Download:
         count = offset
         with self.part.open("ab", buffering=0) as file:
             for block in _blocks(response, offset):
-                file.write(block)
                 count += len(block)
+                self._refuse_giants(count)
+                file.write(block)
                 if self.on_bytes is not None:
                     self.on_bytes(count, total)
 

@@ -23,7 +23,16 @@ from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
-from vsr.resume import Work, is_resumable, locked, open_work
+from vsr.resume import (
+    Work,
+    can_be_read_again,
+    find_finished,
+    fingerprint,
+    is_resumable,
+    locked,
+    open_work,
+    tidy,
+)
 from vsr.reuse import mark_repeats
 from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
 from vsr.stdout import ReaderGone, Stdout, reserve_stdout
@@ -64,8 +73,7 @@ def prefetch[T](
         try:
             _pump(upstream, ready, stop, boundary)
         except BaseException as error:  # noqa: BLE001 - it is raised again at the reader
-            error.add_note(f"in stage {boundary.name!r}")
-            end.error = error
+            end.error = _reported(error, boundary.name)
         if not stop.is_set():
             ready.put(end)
 
@@ -81,6 +89,14 @@ def prefetch[T](
         while thread.is_alive():  # make room for a put() that is blocked, then wait for the thread
             _discard(ready)
             thread.join(0.01)
+
+
+def _reported(error: BaseException, stage: str) -> BaseException:
+    """``error`` with a note of where it was; what would end a thread in silence has words."""
+    if not isinstance(error, Exception):  # SystemExit would end the process as if all were well
+        error = RuntimeError(f"the thread of stage {stage!r} has died of {type(error).__name__}")
+    error.add_note(f"in stage {stage!r}")
+    return error
 
 
 def _pump[T](
@@ -148,23 +164,24 @@ def upscale(
     with ExitStack() as stack:
         # Before anything else is loaded: what that prints must not get into the stream.
         stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
+        tidy(config)
         plan = make_plan(config, stack)
         for note in plan.notes:
             logger.info(note)
-        work = _open_work(plan, stack)
+        _keep_others_off(plan, stack)
+        if (report := find_finished(plan)) is not None:
+            return report
+        work = stack.enter_context(open_work(plan)) if is_resumable(plan) else None
         return run(
             plan if work is None else work.plan, on_progress=on_progress, should_stop=should_stop,
             stdout=stdout, work=work,
         )  # fmt: skip
 
 
-def _open_work(plan: Plan, stack: ExitStack) -> Work | None:
-    """Keep other runs from the output; the segments that the run writes, if it does."""
+def _keep_others_off(plan: Plan, stack: ExitStack) -> None:
     output = plan.config.output
-    if output is None or output == PIPE:
-        return None
-    stack.enter_context(locked(output))
-    return stack.enter_context(open_work(plan)) if is_resumable(plan) else None
+    if output is not None and output != PIPE:
+        stack.enter_context(locked(output))
 
 
 def run(
@@ -182,6 +199,7 @@ def run(
     """
     report = Report()
     sink_notes: list[str] = []
+    before = _fingerprint(plan)
     try:
         with _open_sink(plan, stdout) if work is None else work.sink as sink:
             sink_notes = sink.notes
@@ -192,17 +210,32 @@ def run(
     except ReaderGone:
         report.reader_gone = True
     except TruncatedError:  # what came before the break is kept, and recorded
-        _conclude(plan, report, sink_notes)
+        _conclude(plan, report, sink_notes, before)
         raise
-    _conclude(plan, report, sink_notes)
+    _conclude(plan, report, sink_notes, before)
     return report
 
 
-def _conclude(plan: Plan, report: Report, sink_notes: list[str]) -> None:
+def _fingerprint(plan: Plan) -> str | None:
+    """By what the input is known again; None where it cannot be read again."""
+    if not can_be_read_again(plan.config.input):
+        return None
+    try:
+        return fingerprint(plan.config.input)
+    except OSError:
+        return None
+
+
+def _conclude(plan: Plan, report: Report, sink_notes: list[str], before: str | None) -> None:
     """Gather what there is to say, and write it beside the output if that is wanted."""
     source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
     report.warnings = _warn(source.report.lines() or report.warnings)
+    after = _fingerprint(plan)
+    if None not in (before, after) and before != after:
+        report.warnings += _warn(
+            [f"{plan.config.input}: was changed while it was read: frames may be of either version"]
+        )
     report.warnings += plan.engine.warnings + [str(i) for i in plan.engine.watch.health.incidents]
     if plan.config.record and report.output is not None:
         write_record(plan, report)

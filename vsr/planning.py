@@ -123,6 +123,10 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
     """Whether a media file can appear as ``output``."""
     if output.is_dir():
         raise SinkError(f"{output}: is a directory")
+    if output.is_symlink() and not output.exists():
+        raise SinkError(f"{output}: is a link that leads nowhere")
+    if output.exists() and not output.is_file():
+        raise SinkError(f"{output}: is not a regular file")
     if not output.resolve().parent.is_dir():
         raise SinkError(f"{output}: there is no directory {output.parent}")
     for read in (config.input, config.audio_from):

@@ -7,6 +7,7 @@ against the checksum in ``models/index.toml``.
 import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -69,6 +70,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
+    _refuse_packed(path)
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols; the outcome says enough
             warnings.simplefilter("ignore")
@@ -83,6 +85,21 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             else "no readable checkpoint"
         )
         raise CorruptWeightsError(f"{path}: {reason}") from error
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse an archive that would be larger in memory than it is; torch writes none.
+
+    Raises:
+        CorruptWeightsError: it is one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # torch has the word
+        return
+    if size > path.stat().st_size:
+        raise CorruptWeightsError(f"{path}: refused: {size} bytes are packed into it")
 
 
 def _is_foreign_pickle(path: Path) -> bool:

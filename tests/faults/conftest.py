@@ -2,16 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import pytest
+
+from vsr.cli import main
+from vsr.engine import Engine, Pending
+from vsr.frame import Frame
+from vsr.sources import PyAVSource
 
 COMMAND = [sys.executable, "-m", "vsr"]
 PATIENCE = 60
@@ -118,3 +125,133 @@ def tell_all(folder: Path, text: str, *known: str) -> list[str]:
 def tools() -> SimpleNamespace:
     """What tests of this folder share."""
     return SimpleNamespace(count=count, tell_all=tell_all, command=COMMAND)
+
+
+# Faults inside the process that runs the command.
+
+
+class Film:
+    """A film of 60 frames and what the command makes of it, here and now, in half-second segments.
+
+    Args:
+        source: the film.
+        whole: hashes of the frames of an output that nothing has disturbed.
+        folder: where the output goes, empty.
+        capsys: pytest's.
+    """
+
+    frames = 60
+
+    def __init__(
+        self, source: Path, whole: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.source, self.target = source, folder / "out.mkv"
+        self.work = folder / "out.mkv.parts"
+        self._whole, self._capsys = whole, capsys
+
+    def run(self, *options: object, target: object = None) -> tuple[int, str]:
+        """Exit code and what was said; no thread may be left."""
+        plain = ["--model", "identity", "--device", "cpu", "--segment-seconds", 0.5, "-c:v", "ffv1"]
+        code = main([*map(str, (self.source, target or self.target, *plain, *options))])
+        out, err = self._capsys.readouterr()
+        assert out == ""
+        assert not [t.name for t in threading.enumerate() if t.name.startswith("vsr-")]
+        return code, err
+
+    def fail(
+        self, *words: str, target: Path | str | None = None, options: Sequence[object] = (),
+        code: int | None = None, keeps: Path | None, may_keep: Path | None = None,
+    ) -> str:  # fmt: skip
+        """Run, which must fail with one error of these words, and leave ``keeps`` alone."""
+        found, text = self.run(*options, target=target)
+        blamed = [line for line in text.splitlines() if ": error: " in line]
+        assert len(blamed) == 1, text
+        assert "Traceback" not in text
+        assert found == code if code else found in (1, 2), text
+        assert not [word for word in words if word not in blamed[0]], blamed[0]
+        if self.target.parent.exists():
+            left = list(self.target.parent.iterdir())
+            assert left in ([keeps] if keeps else [], [may_keep]), left
+        return text
+
+    def go_on(self) -> None:
+        """Finish with --resume; the film must be what it would have been."""
+        code, text = self.run("--resume")
+        assert code == 0, text
+        assert self.is_whole()
+        assert list(self.target.parent.iterdir()) == [self.target]
+
+    def is_whole(self) -> bool:
+        """Whether the output has all frames, each as it must be, at its time."""
+        return hashes(self.target) == self._whole
+
+    @staticmethod
+    def count(path: Path) -> int:
+        """Frames that FFmpeg decodes."""
+        return count(path)
+
+
+def hashes(path: Path) -> str:
+    """Times and hashes of all frames."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def short_clip(tmp_path_factory) -> tuple[Path, str]:
+    """60 small frames with sound, 24 a second, and what an undisturbed run makes of them."""
+    folder: Path = tmp_path_factory.mktemp("short")
+    path, whole = folder / "in.mkv", folder / "whole.mkv"
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=24:d=2.5", "-f", "lavfi", "-i", "sine=d=2.5"]
+    coding = ["-c:v", "mpeg4", "-bf", "2", "-c:a", "flac"]
+    subprocess.run(["ffmpeg", "-v", "error", *inputs, *coding, str(path)], check=True)
+    plain = ["--model", "identity", "--device", "cpu", "--segment-seconds", "0.5", "-c:v", "ffv1"]
+    assert main([str(path), str(whole), *plain]) == 0
+    return path, hashes(whole)
+
+
+@pytest.fixture
+def film(short_clip, tmp_path, capsys) -> Film:
+    """A film whose run can be disturbed."""
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    outputs.mkdir()
+    source = Path(shutil.copy(short_clip[0], inputs))
+    capsys.readouterr()
+    return Film(source, short_clip[1], outputs, capsys)
+
+
+@pytest.fixture
+def at_source(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something when so many frames have come out of the source, and few more are read."""
+
+    def arrange(number: int, action: Callable[[], object]) -> None:
+        iterate = PyAVSource.__iter__
+
+        def iterating(self: PyAVSource) -> Iterator[Frame]:
+            for count, frame in enumerate(iterate(self), start=1):
+                if count == number:
+                    action()
+                yield frame
+
+        monkeypatch.setattr(PyAVSource, "__iter__", iterating)
+
+    return arrange
+
+
+@pytest.fixture
+def at_frame(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something when so many frames have come out of the network."""
+
+    def arrange(number: int, action: Callable[[], object]) -> None:
+        collect, calls = Engine.collect, iter(range(1, 10_000))
+
+        def collecting(self: Engine, pending: Pending) -> Frame:
+            frame = collect(self, pending)
+            if next(calls) == number:
+                action()
+            return frame
+
+        monkeypatch.setattr(Engine, "collect", collecting)
+
+    return arrange

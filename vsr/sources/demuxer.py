@@ -73,7 +73,7 @@ class Demuxer:
     @property
     def seekable(self) -> bool:
         """Whether there is a way back."""
-        return self._stdin is None
+        return self._stdin is None and not _is_stream(self._path)
 
     def is_video(self, packet: Packet[Stream]) -> bool:
         """Whether ``packet`` belongs to the chosen stream."""
@@ -183,7 +183,7 @@ class Demuxer:
         furthest = self._furthest if in_blocks else None
         if self._stdin is not None and (missing := self._stdin.missing(furthest)):
             self.broken = f"it breaks off in the middle of a packet, at least {missing} bytes short"
-        if self.container.format.name != "yuv4mpegpipe" or self.broken:
+        if self.container.format.name != "yuv4mpegpipe" or self.broken or _is_stream(self._path):
             return
         total = self._stdin.total if self._stdin is not None else self._path.stat().st_size
         if rest := total - self._position:
@@ -199,3 +199,8 @@ class Demuxer:
 
     def _find_again(self, container: InputContainer) -> VideoStream:
         return next(s for s in container.streams.video if s.index == self._index)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether ``path`` names a FIFO or a device, whose size says nothing."""
+    return path != PIPE and path.exists() and not path.is_file()

@@ -1,0 +1,88 @@
+"""Sources that change, end or vanish while they are read."""
+
+import os
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.pipeline import upscale
+
+
+@pytest.fixture
+def raw(film):
+    """The film as y4m, of which the reader holds only a little: what changes is seen."""
+    path = film.source.with_name("in.y4m")
+    command = ["ffmpeg", "-v", "error", "-i", str(film.source), "-an", "-s", "320x240"]
+    subprocess.run([*command, "-pix_fmt", "yuv420p", str(path)], check=True)
+    film.source = path
+    return path
+
+
+def test_a_source_that_is_truncated(film, raw, at_source):
+    at_source(5, lambda: os.truncate(raw, raw.stat().st_size // 2))
+    film.fail("in.y4m: was changed while it was read: -y begins again", keeps=film.work)
+
+
+def test_a_source_that_is_overwritten(film, raw, at_source):
+    def overwrite() -> None:
+        with raw.open("r+b") as file:
+            file.seek(raw.stat().st_size // 2)
+            file.write(bytes(100_000))
+
+    at_source(5, overwrite)
+    film.fail("in.y4m: was changed while it was read: -y begins again", keeps=film.work)
+    film.fail("cannot be gone on with: input was", options=("--resume",), code=2, keeps=film.work)
+
+
+def test_a_source_that_is_overwritten_under_a_run_in_one_go(film, raw, at_source):
+    at_source(5, lambda: os.utime(raw, (1, 1)))
+    code, text = film.run("--segment-seconds", "0")
+    assert code == 0
+    assert "in.y4m: was changed while it was read: frames may be of either version" in text
+    assert film.count(film.target) == film.frames
+
+
+def test_a_source_that_is_replaced(film, raw, at_source):
+    def replace() -> None:
+        other = raw.with_name("other.y4m")
+        shutil.copy(raw, other)
+        os.utime(other, (1, 1))
+        os.replace(other, raw)
+
+    at_source(5, replace)
+    film.fail("in.y4m: was changed while it was read", keeps=film.work)
+
+
+def test_a_source_that_is_deleted(film, raw, at_source):
+    at_source(5, raw.unlink)
+    film.fail("in.y4m: cannot be read again: No such file", keeps=film.work)
+
+
+def test_a_source_that_is_a_fifo(film, raw, tmp_path):
+    """``<(…)`` of a shell: it can be read once, so nothing may look into it before."""
+    fifo = tmp_path / "fifo.y4m"
+    os.mkfifo(fifo)
+
+    def feed() -> None:
+        with fifo.open("wb") as file:
+            file.write(raw.read_bytes())
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    film.source = fifo
+    code, text = film.run()
+    thread.join()
+    assert code == 0, text
+    assert film.count(film.target) == film.frames
+
+
+def test_a_change_is_in_the_report(film, raw, at_source):
+    at_source(5, lambda: os.utime(raw, (1, 1)))
+    config = UpscaleConfig(
+        input=raw, output=film.target, model="identity", segment_seconds=0,
+        encoder=EncoderConfig(codec="ffv1"),
+    )  # fmt: skip
+    assert any("was changed while" in line for line in upscale(config).warnings)
