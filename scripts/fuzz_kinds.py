@@ -4,6 +4,7 @@ Each takes a random generator and a :class:`Bench`, runs one case, and returns h
 (``done`` or ``refused``). What it must not do is raise :class:`Wrong` or anything else.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -14,11 +15,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 from fuzz_mutate import damage, damage_text
+from fuzz_seeds import RESUMABLE
 
 import vsr.index
 from vsr.cli import main
 from vsr.models_cli import main as models_main
+from vsr.resume.manifest import seal
 from vsr.sinks import avi, matroska, nut
 
 __all__ = ["KINDS", "Bench", "Wrong"]
@@ -58,6 +62,10 @@ class Bench:
             files = sorted((self._seeds / kind).iterdir())
             self._read[kind] = [(path.name, path.read_bytes()) for path in files]
         return [seed for seed in self._read[kind] if not suffixes or seed[0].endswith(suffixes)]
+
+    def folder_of(self, kind: str) -> Path:
+        """Where the whole files of ``kind`` lie."""
+        return self._seeds / kind
 
     def damaged(self, rng: random.Random, kind: str, *suffixes: str) -> Path:
         """A damaged copy of one of them."""
@@ -248,6 +256,74 @@ def vpy(rng: random.Random, bench: Bench) -> str:
     return bench.upscale(path, *_CHEAP, "-c:v", *codec, name=name)
 
 
+def manifests(rng: random.Random, bench: Bench) -> str:
+    """What is left of a run that was stopped: manifests and segments, gone on with."""
+    seeds, work = bench.folder_of("work"), bench.outputs / "out.mkv.parts"
+    clip = Path(shutil.copy2(seeds / "in.mkv", bench.inputs))
+    shutil.copytree(seeds / work.name, work)
+    files = sorted(work.iterdir())
+    manifest = work / "manifest.json"
+    path = manifest if rng.random() < 0.6 else rng.choice(files)
+    sealed = path == manifest and rng.random() < 0.5
+    if sealed:
+        path.write_text(_damaged_json(rng, path.read_text()))
+    elif rng.random() < 0.05:
+        path.unlink()
+    else:
+        path.write_bytes(damage(rng, path.read_bytes(), [one.read_bytes() for one in files]))
+    again = ("--resume",) if rng.random() < 0.9 else ()
+    code = main([str(clip), str(bench.outputs / "out.mkv"), *RESUMABLE, *again])
+    if code and work.exists():
+        shutil.rmtree(work)  # as it may stay
+    outcome = bench.judge(code, "out.mkv")
+    if (
+        not code
+        and not sealed
+        and _decoded(bench.outputs / "out.mkv") != _decoded(seeds / "whole.mkv")
+    ):
+        raise Wrong("went on to another film")
+    return outcome
+
+
+def _damaged_json(rng: random.Random, text: str) -> str:
+    """``text`` with a value exchanged, and sealed again as if that had been written."""
+    content = json.loads(text)
+    holder: Any = content
+    key = rng.choice(list(holder))
+    while isinstance(holder[key], dict | list) and holder[key] and rng.random() < 0.9:
+        holder = holder[key]
+        key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+    values: tuple[Any, ...] = (
+        0,
+        1,
+        -1,
+        3,
+        2**63,
+        0.5,
+        True,
+        None,
+        "",
+        "x" * 300,
+        "../x",
+        "1/0",
+        [],
+        {},
+        "0" * 64,
+    )
+    holder[key] = rng.choice(values)
+    content.pop("sha256", None)
+    return json.dumps({**content, "sha256": seal(content)})
+
+
+def _decoded(path: Path) -> str:
+    """A hash of all pictures and their times."""
+    told = hashlib.sha256()
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            told.update(f"{frame.pts} ".encode() + frame.to_ndarray().tobytes())
+    return told.hexdigest()
+
+
 _PATCHERS: dict[str, Callable[[Path, int, Fraction], None]] = {
     ".mkv": matroska.set_aspect_ratio, ".webm": matroska.set_aspect_ratio,
     ".nut": nut.set_aspect_ratio, ".avi": avi.set_aspect_ratio,
@@ -273,6 +349,6 @@ def patchers(rng: random.Random, bench: Bench) -> str:
 Kind = Callable[[random.Random, Bench], str]
 KINDS: dict[str, Kind] = {
     kind.__name__: kind
-    for kind in (containers, y4m, pictures, checkpoints, index, vpy, patchers)
+    for kind in (containers, y4m, pictures, checkpoints, index, vpy, manifests, patchers)
 }  # fmt: skip
 _: Sequence[str] = tuple(KINDS)

@@ -1,5 +1,6 @@
 """Whole files to be damaged: made here, and real ones if there are any."""
 
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -10,8 +11,15 @@ from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.sst import Sst, SstConfig
+from vsr.options import build_parser, make_config
+from vsr.pipeline import upscale
 
-__all__ = ["make_seeds"]
+__all__ = ["RESUMABLE", "make_seeds"]
+
+RESUMABLE = (
+    "--model", "identity", "--device", "cpu", "-c:v", "ffv1", "--segment-seconds", "0.125",
+)  # fmt: skip
+"""Options of runs that leave segments of three frames."""
 
 _SMALL = 64 << 10  # bytes: of real files, those that are soon read
 _CLIPS = {
@@ -29,7 +37,7 @@ _PICTURES = ("png", "tiff", "dpx", "exr", "jpg", "bmp", "webp")
 
 
 def make_seeds(folder: Path, media: Path | None) -> None:
-    """Fill ``folder`` with clips/, pictures/ and weights/; clips of ``media`` are copied."""
+    """Fill ``folder`` with clips/, pictures/, weights/ and work/; clips of ``media`` are copied."""
     for name in ("clips", "pictures", "weights"):
         (folder / name).mkdir(parents=True)
     for name, options in _CLIPS.items():
@@ -37,6 +45,7 @@ def make_seeds(folder: Path, media: Path | None) -> None:
     for kind in _PICTURES:
         _ffmpeg(folder / "pictures" / f"1.{kind}", "-frames:v", "1")
     _make_weights(folder / "weights")
+    _make_work(folder / "work")
     if media is not None:
         _copy_small(media, folder / "clips")
 
@@ -52,6 +61,18 @@ def _copy_small(media: Path, folder: Path) -> None:
     for path in sorted(media.rglob("*")):
         if path.is_file() and path.suffix != ".md" and path.stat().st_size < _SMALL:
             (folder / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+
+
+def _make_work(folder: Path) -> None:
+    """A clip, what it becomes, and what a run leaves that is stopped in the middle."""
+    folder.mkdir()
+    clip, count = folder / "in.mkv", itertools.count(1)
+    _ffmpeg(clip, "-vf", "fps=24", "-c:v", "mpeg4", "-c:a", "flac")
+    arguments = [str(clip), str(folder / "out.mkv"), *RESUMABLE]
+    config = make_config(build_parser().parse_args(arguments))
+    upscale(config)
+    (folder / "out.mkv").rename(folder / "whole.mkv")
+    upscale(config, should_stop=lambda: next(count) == 10)
 
 
 def _make_weights(folder: Path) -> None:

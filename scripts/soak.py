@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from soak_kills import survive_kills
+from soak_kills import survive_end, survive_kills
 from soak_memory import watch_memory
 
 __all__ = ["main"]
@@ -20,13 +20,17 @@ __all__ = ["main"]
 def _kills(options: argparse.Namespace, folder: Path) -> bool:
     failed = 0
     name = f"out.{options.container}"
-    trials = survive_kills(options.times, options.seed, folder, name, *options.command)
+    if options.last:
+        trials = survive_end(options.last, folder, name, *options.command)
+    else:
+        trials = survive_kills(options.times, options.seed, folder, name, *options.command)
+    number = -1
     for number, outcome in enumerate(trials):
-        failed += outcome.problem is not None
+        failed += not outcome.survived
         moments = ", ".join(map(str, outcome.kills))
         left = f", beside {', '.join(outcome.left)}" if outcome.left else ""
         print(f"{number}: killed {moments}: {outcome.problem or 'the same'}{left}", flush=True)
-    print(f"{options.times} runs killed, {options.times - failed} with the same result")
+    print(f"{number + 1} runs killed, {number + 1 - failed} with the same result")
     return not failed
 
 
@@ -42,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     kills = commands.add_parser("kills")
     kills.add_argument("--times", type=int, default=30)
     kills.add_argument("--seed", type=int, default=0)
+    kills.add_argument(
+        "--last", type=int, default=0, help="instead: before each of the last N steps"
+    )
     kills.add_argument("--container", default="mkv")
     kills.add_argument("command", nargs="*", default=["-c:v", "libx264", "--preset", "ultrafast"])
     kills.set_defaults(run=_kills)

@@ -10,15 +10,17 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vsr.cli import main
+from vsr.resume.manifest import MANIFEST
+from vsr.targets import work_path
 
-__all__ = ["Kill", "Outcome", "make_clip", "packets", "survive_kills"]
+__all__ = ["Kill", "Outcome", "make_clip", "packets", "survive_end", "survive_kills"]
 
 _STEPS = ("replace", "fsync", "unlink", "rmdir", "ftruncate", "mkdir")
 _SEGMENT = 0.25  # seconds of film
@@ -48,7 +50,12 @@ class Outcome:
     problem: str | None
     """How the film differs; None if it is the same, to the packet."""
     left: tuple[str, ...]
-    """What lies beside it: of a run that was killed when the film already had its name."""
+    """What lies beside it, which must be nothing."""
+
+    @property
+    def survived(self) -> bool:
+        """Whether the film is there, the same, and nothing else."""
+        return self.problem is None and not self.left
 
 
 def make_clip(path: Path, frames: int = 48) -> Path:
@@ -82,42 +89,72 @@ def survive_kills(
         name: The output's; its extension chooses the container.
         options: More of the command, such as the encoder.
     """
-    rng = random.Random(seed)
-    clip, reference = make_clip(folder / "in.mkv"), folder / f"whole-{name}"
-    command = [
-        "--model",
-        "lanczos",
-        "--segment-seconds",
-        str(_SEGMENT),
-        "--device",
-        "cpu",
-        *options,
-    ]
-    began = time.monotonic()
-    steps = _count_steps([str(clip), str(reference), *command], folder)
-    length, wanted = time.monotonic() - began, packets(reference)
-    for number in range(times):
-        home = folder / f"run-{number}"
+    rng, film = random.Random(seed), _Film(folder, name, options)
+    for _ in range(times):
+        kills = [_choose(rng, film.steps, film.length)]
+        while rng.random() < _AGAIN:
+            kills.append(_choose(rng, film.steps, film.length))
+        yield film.survive(kills)
+
+
+def survive_end(last: int, folder: Path, name: str = "out.mkv", *options: str) -> Iterator[Outcome]:
+    """Kill a run before each of its ``last`` steps, go on with each, and compare.
+
+    Args:
+        last: How many: joining, naming and tidying up are among them.
+        folder: An empty one to work in.
+        name: The output's; its extension chooses the container.
+        options: More of the command, such as the encoder.
+    """
+    film = _Film(folder, name, options)
+    for step in range(max(1, film.steps - last + 1), film.steps + 1):
+        yield film.survive([Kill(step=step)])
+
+
+class _Film:
+    """What is made again and again, and what it must be.
+
+    Args:
+        folder: An empty one to work in.
+        name: The output's.
+        options: More of the command.
+    """
+
+    def __init__(self, folder: Path, name: str, options: Sequence[str]) -> None:
+        self._folder, self._name, self._number = folder, name, 0
+        self._clip, whole = str(make_clip(folder / "in.mkv")), folder / f"whole-{name}"
+        plain = f"--model lanczos --segment-seconds {_SEGMENT} --device cpu"
+        self._options = [*plain.split(), *options]
+        began = time.monotonic()
+        self.steps = _count_steps([self._clip, str(whole), *self._options], folder)
+        """Steps on the disk that a run takes."""
+        self.length = time.monotonic() - began
+        """Seconds that it takes."""
+        self._wanted = packets(whole)
+
+    def survive(self, kills: list[Kill]) -> Outcome:
+        """Kill a run as often as said, then let it finish."""
+        home = self._folder / f"run-{self._number}"
         home.mkdir()
-        kills: list[Kill] = []
-        problem = _until_done(rng, [str(clip), str(home / name), *command], kills, (steps, length))
-        left = tuple(sorted(path.name for path in home.iterdir() if path.name != name))
-        yield Outcome(tuple(kills), problem or _compare(home / name, wanted), left)
+        self._number += 1
+        film = home / self._name
+        problem = self._until_done(film, kills) or _compare(film, self._wanted)
+        left = tuple(sorted(path.name for path in home.iterdir() if path != film))
+        return Outcome(tuple(kills), problem, left)
 
-
-def _until_done(
-    rng: random.Random, command: list[str], kills: list[Kill], size: tuple[int, float]
-) -> str | None:
-    """Kill the run, maybe more than once, then let it finish; returns what went wrong."""
-    log = Path(command[1]).parent.parent / "log"
-    while not kills or rng.random() < _AGAIN:
-        kills.append(_choose(rng, *size))
-        code = _run([*command, *(["--resume"] if len(kills) > 1 else [])], log, kills[-1])
-        if code not in (0, -signal.SIGKILL) and not Path(command[1]).exists():
-            return f"exit code {code}: {_said(log)}"
-    code = _run([*command, "--resume"], log)
-    done = Path(command[1]).exists() and "already exists" in _said(log)  # killed on its way out
-    return None if code == 0 or done else f"exit code {code}: {_said(log)}"
+    def _until_done(self, film: Path, kills: list[Kill]) -> str | None:
+        """What went wrong on the way."""
+        log = self._folder / "log"
+        command = [self._clip, str(film), *self._options]
+        for number, kill in enumerate(kills):
+            code = _run([*command, *(["--resume"] if number else [])], log, kill)
+            if code not in (0, -signal.SIGKILL) and not film.exists():
+                return f"exit code {code}: {_said(log)}"
+        is_over = film.exists() and not (work_path(film) / MANIFEST).exists()
+        code = _run([*command, "--resume"], log)
+        if code == 0 or (is_over and "already exists" in _said(log)):
+            return None
+        return f"exit code {code}: {_said(log)}"
 
 
 def _choose(rng: random.Random, steps: int, length: float) -> Kill:

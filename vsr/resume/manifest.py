@@ -187,5 +187,7 @@ def _number(value: Any, *, least: int) -> int:  # noqa: ANN401
     return value
 
 
-def _words(values: dict[str, Any]) -> dict[str, str]:
+def _words(values: Any) -> dict[str, str]:  # noqa: ANN401
+    if not isinstance(values, dict):
+        raise ValueError(f"{values!r} is no list of names")  # noqa: TRY004 - as all else here
     return {str(key): str(value) for key, value in values.items()}
