@@ -22,7 +22,7 @@ from vsr.pipeline import upscale
 from vsr.resume import locked, opening
 from vsr.resume.coding import SegmentCoder
 from vsr.resume.join import decoding_times
-from vsr.resume.manifest import MANIFEST, Manifest
+from vsr.resume.manifest import MANIFEST, Manifest, seal
 from vsr.resume.segments import SegmentWriter
 from vsr.sources import open_source
 
@@ -287,6 +287,17 @@ def test_a_number_that_is_damaged_in_a_manifest_is_noticed(begun):
     path = work_of(begun) / MANIFEST
     path.write_text(path.read_text().replace('"time_base":"1/1000"', '"time_base":"1/1001"'))
     with pytest.raises(SinkError, match=r"is damaged \(it is not what was written\): -y begins"):
+        upscale(replace(begun, resume=True))
+
+
+@pytest.mark.parametrize("name", ["settings", "versions", "segments", "end", "warnings"])
+def test_manifests_that_hold_something_else(begun, name):
+    path = work_of(begun) / MANIFEST
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content[name] = True
+    path.write_text(json.dumps({**content, "sha256": seal(content)}))
+    with pytest.raises(SinkError, match=r"manifest\.json: is damaged"):
         upscale(replace(begun, resume=True))
 
 
