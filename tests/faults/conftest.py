@@ -151,11 +151,13 @@ class Film:
 
     def run(self, *options: object, target: object = None) -> tuple[int, str]:
         """Exit code and what was said; no thread may be left."""
+        before = set(threading.enumerate())
         plain = ["--model", "identity", "--device", "cpu", "--segment-seconds", 0.5, "-c:v", "ffv1"]
         code = main([*map(str, (self.source, target or self.target, *plain, *options))])
         out, err = self._capsys.readouterr()
         assert out == ""
-        assert not [t.name for t in threading.enumerate() if t.name.startswith("vsr-")]
+        new = set(threading.enumerate()) - before
+        assert not [thread.name for thread in new if thread.name.startswith("vsr-")]
         return code, err
 
     def fail(

@@ -10,12 +10,14 @@ Note [The last steps of a run]
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
 from vsr.errors import SinkError
 from vsr.planning import Plan
 from vsr.report import Report
+from vsr.resume.coding import for_segments
 from vsr.resume.lock import lock_path, locked
 from vsr.resume.manifest import MANIFEST, Manifest
 from vsr.resume.opening import check_settings
@@ -83,7 +85,7 @@ def find_finished(plan: Plan) -> Report | None:
         _refuse_strangers(plan, folder)
         folder.remove()
         return None
-    check_settings(plan, folder)
+    check_settings(replace(plan, encoding=for_segments(plan.encoding)), folder)
     folder.remove()
     logger.info("%s: is complete; there was nothing left to do but to tidy up", output)
     frames = folder.manifest.frames
