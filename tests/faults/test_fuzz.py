@@ -4,8 +4,15 @@ import random
 
 import pytest
 
-CASES = {"containers": 120, "y4m": 120, "pictures": 80, "checkpoints": 120, "vpy": 60}  # slow kinds
-QUICK = 200
+CASES = {
+    "containers": 60,
+    "y4m": 60,
+    "pictures": 40,
+    "checkpoints": 60,
+    "vpy": 40,
+    "manifests": 40,
+}
+QUICK = 100
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +22,7 @@ def seeds(scripts, tmp_path_factory):
     return folder
 
 
-KINDS = ["containers", "y4m", "pictures", "checkpoints", "index", "vpy", "patchers"]
+KINDS = ["containers", "y4m", "pictures", "checkpoints", "index", "vpy", "manifests", "patchers"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
