@@ -194,7 +194,9 @@ class UpscaleConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Precision = "auto"
-    """Arithmetic of the network; ``auto`` is fp16 on CUDA, else bf16 where the CPU has it."""
+    """Arithmetic of the network; ``auto`` is fp16 on CUDA, else bf16 where the CPU has it.
+
+    The runtime ``winograd`` computes in fp32, also where bf16 is chosen."""
     runtime: Runtime = "auto"
     """What runs the network; ``auto`` is what is fastest there: on CUDA, by measurement."""
     tile: int | None = None

@@ -127,7 +127,7 @@ def _add_upscaling(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--precision", choices=PRECISIONS, default=_default("precision"),
-        help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32",
+        help="auto: fp16 on CUDA; on a CPU bf16 if it has that, but fp32 in kernels of our own",
     )  # fmt: skip
     group.add_argument(
         "--runtime", choices=RUNTIMES, default=_default("runtime"),
