@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -115,82 +113,3 @@ def render(count: int, size: int, seed: int) -> Iterator[Tensor]:
         _DRAWERS[index % len(_DRAWERS)](ImageDraw.Draw(image), large, rng, ink)
         small = image.resize((size, size), Image.Resampling.LANCZOS)
         yield torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous()
-
-
-# Pairs of patches.
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A picture, its reduction, and how much the reduction lost around each place."""
-
-    high: Tensor
-    """(3, scale * H, scale * W) uint8."""
-    low: Tensor
-    """(3, H, W) uint8."""
-    detail: NDArray[np.float32]
-    """Mean loss in the patch whose corner is at each multiple of ``_GRID``."""
-
-
-_GRID = 8
-
-
-def make_pair(picture: Tensor, scale: int, patch: int) -> Pair:
-    """Reduce ``picture`` and measure where bicubic enlargement cannot bring it back."""
-    low = reduce_bicubic(picture, scale)
-    height, width = low.shape[-2:]
-    high = picture[:, : height * scale, : width * scale].contiguous()
-    enlarged = resize(low, high.shape[-2], high.shape[-1], "bicubic")
-    lost = (enlarged - high).abs_().mean(0, keepdim=True)
-    window, step = patch * scale, _GRID * scale
-    detail = torch.nn.functional.avg_pool2d(lost[None], window, step)[0, 0]
-    return Pair(high, low, detail.numpy())
-
-
-class Pool:
-    """Pairs that are drawn from by area, and the share of all patches that they provide."""
-
-    def __init__(self, pairs: list[Pair], share: float) -> None:
-        self.pairs, self.share = pairs, share
-        areas = np.array([pair.low[0].numel() for pair in pairs], dtype=np.float64)
-        self._chances = areas / areas.sum()
-
-    def candidate(self, rng: np.random.Generator) -> tuple[float, int, int, int]:
-        """A random patch: how detailed it is, its pair's index, its row and column."""
-        index = int(rng.choice(len(self.pairs), p=self._chances))
-        detail = self.pairs[index].detail
-        row, column = (int(rng.integers(side)) for side in detail.shape)
-        return float(detail[row, column]), index, row * _GRID, column * _GRID
-
-
-class PatchSampler:
-    """Random patches, each the most detailed of a few candidates, flipped and turned.
-
-    Candidates compete within their pool only. Rendered pictures are so much harder than
-    photographs that in one pool they would win almost every choice.
-    """
-
-    def __init__(self, pools: list[Pool], scale: int, patch: int, choices: int) -> None:
-        self._pools, self._scale, self._patch, self._choices = pools, scale, patch, choices
-        self._shares = [pool.share for pool in pools]
-
-    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Low and high patches, (size, 3, h, w) float32 in [0, 1]."""
-        drawn = [self._draw(rng) for _ in range(size)]
-        low, high = (torch.stack(side) for side in zip(*drawn, strict=True))
-        return low.float().div_(255), high.float().div_(255)
-
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        pool = self._pools[int(rng.choice(len(self._pools), p=self._shares))]
-        _, index, row, column = max(pool.candidate(rng) for _ in range(self._choices))
-        pair, patch, scale = pool.pairs[index], self._patch, self._scale
-        low = pair.low[:, row : row + patch, column : column + patch]
-        row, column, patch = row * scale, column * scale, patch * scale
-        high = pair.high[:, row : row + patch, column : column + patch]
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        return _turn(low, turns, flip=flip), _turn(high, turns, flip=flip)
-
-
-def _turn(patch: Tensor, turns: int, *, flip: bool) -> Tensor:
-    turned = torch.rot90(patch, turns, (1, 2))
-    return turned.flip(2) if flip else turned

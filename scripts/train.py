@@ -91,7 +91,7 @@ def make_sampler(
     """Patches from ``caches``, which are moved to a GPU if that is where the training runs."""
     shares = {name: share for name, (_, share) in plan_pools(recipe, data).items()}
     pools = [Pool.of(cache, shares[name], recipe.patch, device) for name, cache in caches.items()]
-    return Sampler(pools, recipe.scale, recipe.patch, recipe.choices)
+    return Sampler(pools, recipe.scale, recipe.patch, recipe.choices, recipe.gray_share)
 
 
 def train(trainer: Trainer, out: Path, pairs: Pairs, schedule: Schedule) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from training.trainer import Trainer
 
-__all__ = ["draw_curve", "read_log", "write_report"]
+__all__ = ["Row", "draw_curve", "read_log", "write_report"]
 
 Row = dict[str, float]
 _SIZE = (800, 480)
@@ -43,7 +43,7 @@ def read_log(path: Path) -> list[Row]:
     return list({row["step"]: row for row in rows}.values())
 
 
-def draw_curve(rows: Sequence[Row], path: Path, validation: str) -> None:
+def draw_curve(rows: Sequence[Mapping[str, float]], path: Path, validation: str) -> None:
     """PSNR and loss over steps, each in its own range, as a PNG."""
     image = Image.new("RGB", _SIZE, "white")
     draw = ImageDraw.Draw(image)

@@ -56,8 +56,11 @@ class Recipe:
     seed: int
     reduced_share: float = 0.0
     """Share of patches from the photographs at half their size: sharper, and free of JPEG."""
+    gray_share: float = 0.0
+    """Of the patches: without colour on both sides, so that film in black and white stays so."""
     start: str | None = None
-    """A trained model.safetensors whose body to begin with, of the same width at any scale."""
+    """A trained model.safetensors whose body to begin with, of the same width at any scale; a
+    SPAN-F on cells may begin with one on pixels (see :mod:`training.cells`)."""
     loss: str = "l1"
     epsilon: float = 1e-3
     """Of Charbonnier's loss, sqrt(difference^2 + epsilon^2)."""

@@ -62,10 +62,14 @@ class Sampler:
         scale: of the pairs.
         patch: side in low-resolution pixels.
         choices: candidates for each patch.
+        gray_share: of the patches that lose their colours, on both sides.
     """
 
-    def __init__(self, pools: list[Pool], scale: int, patch: int, choices: int) -> None:
+    def __init__(
+        self, pools: list[Pool], scale: int, patch: int, choices: int, gray_share: float = 0.0
+    ) -> None:
         self._pools, self._scale, self._choices = pools, scale, choices
+        self._gray_share = gray_share
         self._shares = np.array([pool.share for pool in pools]) / sum(p.share for p in pools)
         device = pools[0].low.device
         self._low_grid = _grids(patch, device)
@@ -84,13 +88,24 @@ class Sampler:
         order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(m) for _, m in parts])))
         low, high = (torch.cat([pair[side] for pair, _ in parts]) for side in (0, 1))
         order = order.to(low.device)
-        return low[order].float().div_(255), high[order].float().div_(255)
+        low, high = (side[order].float().div_(255) for side in (low, high))
+        if not self._gray_share:
+            return low, high
+        gray = torch.from_numpy(rng.random(size) < self._gray_share).to(low.device)
+        return _without_colour(low, gray), _without_colour(high, gray)
 
     def _take(self, pool: Pool, drawn: _Drawn) -> tuple[Tensor, Tensor]:
         return (
             _gather(pool.low, drawn, self._low_grid, 1),
             _gather(pool.high, drawn, self._high_grid, self._scale),
         )
+
+
+def _without_colour(pictures: Tensor, chosen: Tensor) -> Tensor:
+    """The luma (BT.601) of the ``chosen`` of (N, 3, h, w), in all three channels."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=pictures.device)
+    gray = torch.einsum("nchw,c->nhw", pictures, weights)[:, None]
+    return torch.where(chosen[:, None, None, None], gray, pictures)
 
 
 def _draw(pool: Pool, chances: NDArray[np.float64]) -> _Drawn:

@@ -26,7 +26,7 @@ __all__ = ["SUFFIXES", "plan_pools", "plan_validation"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _RENDERED_SIZE = 512
-_VERSION = 2
+_VERSION = 3
 """Of the code that makes items: another one makes other bytes."""
 _SPEED = 5.0
 """Pixels a frame of the sharp picture, at most."""

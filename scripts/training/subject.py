@@ -14,10 +14,12 @@ from typing import Any, cast, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from training.cells import onto_cells
 from training.recipe import Recipe
 from training.starts import State, hold, initial_state, picture_path
 from vsr.networks import ARCHITECTURES, AnyScale, Architecture
 from vsr.networks.blocks import branches, fold
+from vsr.networks.spanf import SpanFConfig, infer_config
 
 __all__ = ["Subject"]
 
@@ -39,6 +41,7 @@ class Subject:
         config = _make_config(architecture, recipe)
         self.network = architecture.build(config).to(memory_format=torch.channels_last)
         self.path = picture_path(config)
+        self._config = config
         self.metadata = _metadata(recipe.network, config)
         self._scale = recipe.scale
         self._folds = architecture.prepare is fold
@@ -47,6 +50,13 @@ class Subject:
     def initial(self, sample: Tensor) -> State:
         """The published layout's state to begin with."""
         return initial_state(self.network, sample)
+
+    def adapted(self, donor: State) -> State:
+        """``donor``'s weights on the grid of this network: see :mod:`training.cells`."""
+        config = self._config
+        if not isinstance(config, SpanFConfig) or infer_config(donor, {}).unshuffle != 1:
+            return donor
+        return onto_cells(donor, config.unshuffle)
 
     def opened(self, state: State) -> State:
         """The tensors to train: random branches whose fold is ``state``, or ``state`` itself."""

@@ -64,7 +64,8 @@ class Trainer:
         sample = self.sampler.batch(4, self.rng)[0].cpu()
         state = self.subject.initial(sample)
         if self.recipe.start:
-            state = transplant(state, load_file(self.recipe.start))
+            donor = self.subject.adapted(load_file(self.recipe.start))
+            state = transplant(state, donor)
         return {
             name: value.to(self.device).requires_grad_(name not in _FIXED)
             for name, value in self.subject.opened(state).items()
