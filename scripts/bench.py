@@ -19,10 +19,10 @@ from pathlib import Path
 from bench_vapoursynth import Wanted as WantedFilter
 from bench_vapoursynth import bench_filter
 
-from vsr.bench_cli import add_options, wanted_of
 from vsr.benchmarks import bench, draw_clip, tell
 from vsr.benchmarks.jobs import Job
 from vsr.benchmarks.worker import apart
+from vsr.cli.bench import add_options, wanted_of
 
 SIZE = (640, 360)
 

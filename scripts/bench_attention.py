@@ -75,7 +75,7 @@ def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.dev
         config.channels, config.heads, config.windows[layer], config.ranks[layer]
     ).requires_grad_(False)
     streaming = copy.deepcopy(published)
-    attention.heat(streaming)
+    attention.fold_attention(streaming)
     for module in (published, streaming):
         module.to(device, dtype).to(memory_format=torch.channels_last)
     picture = torch.randn(1, config.channels, *FRAME, dtype=dtype, device=device)

@@ -26,6 +26,7 @@ import torch
 from pictures import load, render
 from torch import Tensor
 
+from vsr.cli.values import parse_size
 from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
 from vsr.errors import VsrError
 from vsr.health import Limits, Measures, choose_limits, draw_chart, judge, measure
@@ -199,15 +200,16 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, nargs="+", default=[])
     parser.add_argument("--media", type=Path, nargs="+", default=[])
     parser.add_argument("--cost", action="store_true", help="time instead")
-    parser.add_argument("--size", default="640x360")
+    parser.add_argument("--size", type=parse_size, default=(640, 360))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     keep_freed_memory()
     try:
         if options.cost:
-            width, height = map(int, options.size.split("x"))
-            found: object = cost(load_network(options.models[0]), (width, height))
-            print(f"{options.size} on {describe(choose_device('auto'))}: {found}")
+            found: object = cost(load_network(options.models[0]), options.size)
+            print(
+                f"{'x'.join(map(str, options.size))} on {describe(choose_device('auto'))}: {found}"
+            )
         else:
             found = _print_survey(options)
     except VsrError as error:

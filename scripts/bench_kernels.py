@@ -2,30 +2,39 @@
 
     python scripts/bench_kernels.py --device cuda [--sizes 1920x1080 1280x720] [--json OUT]
 
-SPAN with 48 channels, x2, random weights. Peaks of this device are measured first, in the same run:
-a product of large fp16 matrices, and a copy. Then each rung in turn, several times: frames a second
-(median), TFLOP/s and GB/s (bytes as counted for its kernels) over those peaks, PSNR against fp32.
+The ``span`` that ships: 48 channels, x2. Peaks of this device are measured first, in the same run:
+a product of large matrices, and a copy. Then each rung in turn, several times: frames a second
+(median), TFLOP/s and GB/s (bytes as counted for its kernels) over those peaks, the speed over the
+bound that the slower of both peaks sets, and PSNR against PyTorch in float32. A rung that does not
+work here is said in one line and left out; what is known is written to OUT after every row.
+
+On a CPU only those rungs run that exist there, Triton's in its interpreter (TRITON_INTERPRET=1):
+that rehearses the script, and says nothing about speed.
 """
 
 import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vsr.kernels.configurations import STRIPS
-from vsr.kernels.tuning import milliseconds
-from vsr.networks import Network, describe
-from vsr.networks.span import Span, SpanConfig
+from vsr.benchmarks.measures import measure_peaks
+from vsr.cli.values import parse_size
+from vsr.device import choose_device
+from vsr.errors import VsrError
+from vsr.networks import Network
 from vsr.runtimes import EagerRuntime, make_runtime
-from vsr.runtimes.triton import TritonRuntime
+from vsr.weights import load_network
 
 Run = Callable[[Tensor], Tensor]
+Rung = tuple[str, Callable[[], Run]]
 
 FLOP = 2 * 409_680
 """Of a pixel of the source: SPAN with 48 channels at x2, folded."""
@@ -34,39 +43,44 @@ BYTES = {
     "torch.compile": 9_774, "Triton, fused epilogues": 5_022, "Triton, fused blocks": 2_142,
 }  # fmt: skip
 """Of a pixel of the source, if every tensor of a kernel is moved once."""
+ROUNDS = {"cuda": 3, "cpu": 1}
+HALF = torch.float16
 
 
-def network() -> Network:
-    """SPAN with random weights of the usual size."""
-    config = SpanConfig(norm=False)
-    torch.manual_seed(0)
-    return describe("span", Span(config).eval().requires_grad_(False), config)
+def rungs(span: Network, device: torch.device) -> Iterator[Rung]:
+    """Every way that there is on ``device``, slowest first; each is made when it is called."""
+    yield "eager NCHW fp32", lambda: torch.inference_mode()(span.module.to(device))
+    yield "eager channels_last fp16", lambda: EagerRuntime(span, device, HALF)
+    if device.type == "cuda":
+        yield "CUDA graph", lambda: graphed(EagerRuntime(span, device, HALF))
+        yield "torch.compile", lambda: graphed(make_runtime(span, device, HALF, "compile"))
+    yield "Triton, fused epilogues", lambda: by_triton(span, device, blocks=False)
+    yield "Triton, fused blocks", lambda: by_triton(span, device, blocks=True)
 
 
-def rungs(span: Network, device: torch.device) -> Iterator[tuple[str, Run]]:
-    """Every way, slowest first."""
-    plain = span.module.to(device)
-    yield "eager NCHW fp32", torch.inference_mode()(plain)
-    eager = EagerRuntime(span, device, torch.float16)
-    yield "eager channels_last fp16", eager
-    yield "CUDA graph", graphed(eager)
-    yield "torch.compile", make_runtime(span, device, torch.float16, "compile")
-    fused, blocks = (TritonRuntime(span, device, torch.float16) for _ in range(2))
-    fused.kernels.tiles = replace(fused.kernels.tiles, strip=None)
-    yield "Triton, fused epilogues", fused
-    if blocks.kernels.tiles.strip is None:  # slower here: shown all the same
-        blocks.kernels.tiles = replace(blocks.kernels.tiles, strip=STRIPS[0])
-    yield "Triton, fused blocks", blocks
+def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
+    """Our kernels with the tiles that are fastest here, whole blocks in one or not."""
+    from vsr.kernels.configurations import STRIPS
+    from vsr.runtimes.triton import TritonRuntime
+
+    runtime = TritonRuntime(span, device, HALF)
+    tiles = runtime.kernels.tiles
+    if not blocks:
+        runtime.kernels.tiles = replace(tiles, strip=None)
+    elif tiles.strip is None:  # slower here: shown all the same
+        runtime.kernels.tiles = replace(tiles, strip=STRIPS[-1])
+    return graphed(runtime) if device.type == "cuda" else runtime
 
 
 def graphed(run: Run) -> Run:
-    """``run``, captured at the first picture of a size."""
+    """``run`` as the engine has it: captured at the first picture of a size."""
     kept: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
 
     def replay(picture: Tensor) -> Tensor:
         if picture.shape not in kept:
             source = picture.clone()
-            run(source)
+            for _ in range(3):  # what is compiled or tuned must be so before
+                run(source)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
@@ -80,78 +94,101 @@ def graphed(run: Run) -> Run:
     return replay
 
 
-def peaks(device: torch.device) -> dict[str, float]:
-    """TFLOP/s of fp16 matrices and GB/s of a copy."""
-    a, b = torch.randn(2, 8192, 8192, device=device, dtype=torch.float16)
-    wide = torch.empty(1 << 30, dtype=torch.uint8, device=device)
-    other = torch.empty_like(wide)
-    return {
-        "tflops": 2 * 8192**3 / milliseconds(lambda: a @ b) / 1e9,
-        "gbs": 2 * wide.numel() / milliseconds(lambda: other.copy_(wide)) / 1e6,
-    }
+def milliseconds(run: Callable[[], object], device: torch.device) -> float:
+    """Median time of a call, after one that warms; on a CPU, of one call."""
+    if device.type == "cuda":
+        from vsr.kernels.tuning import milliseconds as on_device
+
+        return on_device(run)
+    started = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - started)
 
 
-def measure(
-    size: tuple[int, int], ways: list[tuple[str, Run]], best: dict[str, float], device: torch.device
-) -> Iterator[dict[str, object]]:
-    """One row for each rung that runs."""
-    width, height = size
-    picture = torch.rand((1, 3, height, width), device=device)
-    exact = ways[0][1](picture).double()
-    times: dict[str, list[float]] = {name: [] for name, _ in ways}
-    errors = {}
-    for turn in range(3):
-        for name, run in ways:
-            try:
-                times[name].append(milliseconds(lambda run=run: run(picture)))  # type: ignore[misc]
-                if turn == 0:
-                    errors[name] = float((run(picture).double() - exact).square().mean())
-            except Exception as error:  # noqa: BLE001 - the other rungs count all the same
-                print(f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
-    for name, _ in ways:
-        if times[name]:
-            yield row(name, size, statistics.median(times[name]), errors.get(name), best)
+class Ladder:
+    """Rows for one device, kept in a file from row to row."""
+
+    def __init__(self, device: torch.device, path: Path | None) -> None:
+        self.device, self._path = device, path
+        self.rows: list[dict[str, object]] = []
+        dtype = HALF if device.type == "cuda" else torch.float32  # fp16 is emulated on most CPUs
+        found = measure_peaks(device, [dtype])
+        (tflops,) = found["tflops"].values()
+        self.peaks = {"tflops": tflops, "gbs": found["gbs"]}
+        self._save()
+
+    def climb(self, span: Network, size: tuple[int, int]) -> None:
+        """Measure every rung in turn, at one size."""
+        width, height = size
+        picture = torch.rand((1, 3, height, width), device=self.device)
+        exact = EagerRuntime(span, self.device, torch.float32)(picture).double()
+        ways = {name: run for name, make in rungs(span, self.device) if (run := tried(name, make))}
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        errors: dict[str, float] = {}
+        for _ in range(ROUNDS[self.device.type]):
+            for name, run in ways.items():
+                if (taken := tried(name, partial(self._time, run, picture))) is not None:
+                    times[name].append(taken)
+        for name, run in ways.items():
+            if times[name]:
+                errors[name] = float((run(picture).double() - exact).square().mean())
+                self._add(name, size, statistics.median(times[name]), errors[name])
+
+    def _time(self, run: Run, picture: Tensor) -> float:
+        return milliseconds(lambda: run(picture), self.device)
+
+    def _add(self, name: str, size: tuple[int, int], taken: float, error: float) -> None:
+        """Print a row and keep it."""
+        pixels, best = size[0] * size[1], self.peaks
+        tflops, gbs = pixels * FLOP / taken / 1e9, pixels * BYTES[name] / taken / 1e6
+        shares = tflops / best["tflops"], gbs / best["gbs"]
+        psnr = -10 * torch.tensor(error).log10().item() if error else None
+        print(
+            f"{size[0]}x{size[1]} {name:26} {1000 / taken:7.1f} fps, {tflops:6.1f} TFLOP/s "
+            f"({shares[0]:4.0%}), {gbs:6.0f} GB/s ({shares[1]:4.0%})"
+            + (f", {psnr:.1f} dB against fp32" if psnr else ""), flush=True,
+        )  # fmt: skip
+        self.rows.append(
+            {"size": size, "way": name, "ms": taken, "fps": 1000 / taken, "tflops": tflops,
+             "gbs": gbs, "of_bound": max(shares), "psnr": psnr}
+        )  # fmt: skip
+        self._save()
+
+    def _save(self) -> None:
+        if self._path is not None:
+            found = {"peaks": self.peaks, "rows": self.rows}
+            self._path.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def row(
-    name: str, size: tuple[int, int], taken: float, error: float | None, best: dict[str, float]
-) -> dict[str, object]:
-    """Print a row and return it."""
-    pixels = size[0] * size[1]
-    tflops, gbs = pixels * FLOP / taken / 1e9, pixels * BYTES[name] / taken / 1e6
-    psnr = None if not error else -10 * torch.tensor(error).log10().item()
-    print(
-        f"{size[0]}x{size[1]} {name:26} {1000 / taken:7.1f} fps, {tflops:6.1f} TFLOP/s "
-        f"({tflops / best['tflops']:4.0%}), {gbs:6.0f} GB/s ({gbs / best['gbs']:4.0%})"
-        + (f", {psnr:.1f} dB against fp32" if psnr else ""), flush=True,
-    )  # fmt: skip
-    return {"size": size, "way": name, "ms": taken, "fps": 1000 / taken, "tflops": tflops,
-            "gbs": gbs, "psnr": psnr}  # fmt: skip
+def tried[T](name: str, make: Callable[[], T]) -> T | None:
+    """What ``make`` gives; None, and a line, if it fails: the other rungs count all the same."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - compilers and drivers raise anything
+        print(f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0]}", flush=True)
+        return None
 
 
 @torch.inference_mode()
 def main() -> int:
-    """Measure and print; 2 where there is no CUDA device."""
+    """Measure and print; 2 where the device is not here."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--sizes", nargs="+", default=["1920x1080", "1280x720"])
+    parser.add_argument("--sizes", type=parse_size, nargs="+", default=[(1920, 1080), (1280, 720)])
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("bench_kernels.py: PyTorch finds no CUDA device here", file=sys.stderr)
+    try:
+        device = choose_device(options.device)
+    except VsrError as error:
+        print(f"bench_kernels.py: error: {error}", file=sys.stderr)
         return 2
-    device = torch.device(options.device)
-    best = peaks(device)
-    print(f"{torch.cuda.get_device_name(device)}: {best['tflops']:.0f} TFLOP/s in fp16, "
-          f"{best['gbs']:.0f} GB/s")  # fmt: skip
-    ways = [*rungs(network(), device)]
-    rows: list[dict[str, object]] = []
+    ladder = Ladder(device, options.json)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    print("{}: {tflops:.3g} TFLOP/s, {gbs:.0f} GB/s".format(name, **ladder.peaks), flush=True)
+    span = load_network("span", scale=2)
     for size in options.sizes:
-        width, height = map(int, size.split("x"))
-        rows += measure((width, height), ways, best, device)
-    if options.json:
-        options.json.write_text(json.dumps({"peaks": best, "rows": rows}, indent=2) + "\n")
-    return 0
+        ladder.climb(span, size)
+    return 0 if ladder.rows else 1
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsr.cli.values import parse_size
 from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
-from vsr.networks import Network, esc, span, spanf, spanplus, spanv2, sst
+from vsr.networks import Network, esc, esc_lte, span, spanf, spanplus, spanv2, sst, sst_real
 from vsr.networks import describe as describe_network
 from vsr.runtimes import EagerRuntime
 
@@ -53,10 +54,10 @@ def networks() -> Iterator[tuple[str, Network]]:
         ("spanv2", spanv2.SpanV2, spanv2.SpanV2Config()),
         *((name, spanplus.SpanPlus, replace(config, scale=2))
           for name, config in spanplus.PRESETS.items()),
-        *((name, esc.EscLte if config.scale == 0 else esc.Esc, config)
+        *((name, esc_lte.EscLte if config.scale == 0 else esc.Esc, config)
           for name, config in esc.VARIANTS.items()),
         *((name, sst.Sst, config) for name, config in sst.VARIANTS.items()),
-        ("sst-real", sst.SstReal, sst.SstRealConfig()),
+        ("sst-real", sst_real.SstReal, sst_real.SstRealConfig()),
     ]  # fmt: skip
     for name, build, config in configs:
         yield name, random_network(name, build, config)
@@ -115,8 +116,10 @@ def milliseconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -
     return statistics.median(times)
 
 
-def beside_the_paper(device: torch.device, chosen: list[str] | None) -> Iterator[Row]:
-    """Latency and memory of one 1280x720 output frame, as the paper measures them."""
+def beside_the_paper(
+    device: torch.device, chosen: list[str] | None, frame: tuple[int, int] = (1280, 720)
+) -> Iterator[Row]:
+    """Latency and memory of one output frame, of 1280x720 as the paper measures them."""
     variants: dict[str, Any] = {**sst.VARIANTS, **esc.VARIANTS}
     for name, variant in variants.items():
         if variant.scale != 2 or (chosen and name not in chosen):  # one scale only, or any
@@ -127,7 +130,7 @@ def beside_the_paper(device: torch.device, chosen: list[str] | None) -> Iterator
             build = sst.Sst if name.startswith("sst") else esc.Esc
             network = random_network(name, build, config)
             runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
-            picture = torch.rand(1, 3, 720 // scale, -(-1280 // scale), device=device)
+            picture = torch.rand(1, 3, frame[1] // scale, -(-frame[0] // scale), device=device)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             runtime(picture)
@@ -142,34 +145,46 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _print_paper(device: torch.device, chosen: list[str] | None, path: Path | None) -> int:
+def _print_paper(
+    device: torch.device, chosen: list[str] | None, path: Path | None, frame: tuple[int, int]
+) -> int:
     print("| variant | scale | ms | paper's ms | peak MB (CUDA) | paper's MB |")
     print("|---|---|---|---|---|---|")
     rows = []
-    for row in beside_the_paper(device, chosen):
+    for row in beside_the_paper(device, chosen, frame):
         rows.append(row)
         print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
+        _keep(rows, path)
+    return 0
+
+
+def _keep(rows: list[Row], path: Path | None) -> None:
+    """Write what is known so far: a run may be stopped."""
     if path:
         path.write_text(json.dumps(rows, indent=2) + "\n")
-    return 0
 
 
 @torch.inference_mode()
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", default="128x128", metavar="WxH")
+    parser.add_argument("--size", type=parse_size, default=(128, 128), metavar="WxH")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--paper", action="store_true", help="beside the SST paper's figures")
+    parser.add_argument(
+        "--frame", type=parse_size, default=(1280, 720), metavar="WxH",
+        help="output of --paper (1280x720)",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these variants")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
     keep_freed_memory()
     device = choose_device(options.device)
-    width, height = map(int, options.size.split("x"))
-    print(f"{options.size} on {describe(device)}")
     if options.paper:
-        return _print_paper(device, options.only, options.json)
+        print("{}x{} on".format(*options.frame), describe(device))
+        return _print_paper(device, options.only, options.json, options.frame)
+    width, height = options.size
+    print(f"{width}x{height} on {describe(device)}")
     print("| variant | scale | parameters | kMAC/px | attention kMAC/px | sees | ms | to SPAN |")
     print("|---|---|---|---|---|---|---|---|")
     rows: list[Row] = []
@@ -183,8 +198,7 @@ def main() -> int:
             "| {variant} | {scale} | {parameters:,} | {kmac:,} | {attention_kmac:,} | {sees} "
             "| {milliseconds} | {ratio:.1f} |".format(**row, ratio=ratio), flush=True,
         )  # fmt: skip
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        _keep(rows, options.json)
     return 0
 
 

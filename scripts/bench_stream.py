@@ -20,9 +20,10 @@ from types import SimpleNamespace
 import torch
 
 from vsr.benchmarks import draw_clip
+from vsr.cli.values import parse_size
 from vsr.config import UpscaleConfig
 from vsr.device import choose_device, choose_dtype, keep_freed_memory
-from vsr.graphs import Graphs
+from vsr.engine.graphs import Graphs
 from vsr.pipeline import upscale
 from vsr.progress import Progress
 from vsr.runtimes import EagerRuntime, make_runtime
@@ -124,7 +125,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", default="span")
-    parser.add_argument("--sizes", nargs="+", default=["1920x1080", "1280x720"])
+    parser.add_argument("--sizes", type=parse_size, nargs="+", default=[(1920, 1080), (1280, 720)])
     parser.add_argument("--frames", type=int, default=480)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args()
@@ -132,10 +133,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         rows = []
         for size in options.sizes:
-            width, height = map(int, size.split("x"))
-            rows.append(measure(Path(name), (width, height), options))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+            rows.append(measure(Path(name), size, options))
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=2) + "\n")
     return 0
 
 

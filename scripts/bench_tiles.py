@@ -19,9 +19,9 @@ from pictures import load, reduce_bicubic
 from torch import Tensor
 
 from vsr.device import choose_device, choose_dtype
+from vsr.engine.tiles import run_tiled
 from vsr.errors import VsrError
 from vsr.runtimes import EagerRuntime
-from vsr.tiles import run_tiled
 from vsr.weights import load_network
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vsr.cli.values import parse_size
+
 READ = """
 import numpy as np
 import vapoursynth as vs
@@ -183,7 +185,7 @@ def export(folder: Path, weights: Path | None) -> Path:
     command = [
         sys.executable,
         "-c",
-        "import sys; from vsr.models_cli import main; sys.exit(main())",
+        "import sys; from vsr.cli.models import main; sys.exit(main())",
     ]
     subprocess.run(
         [*command, "export", str(weights or "span-x2"), "-o", str(path), "--format", "onnx"],
@@ -192,15 +194,10 @@ def export(folder: Path, weights: Path | None) -> Path:
     return path
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, height = map(int, text.split("x"))
-    return width, height
-
-
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=_size, default=(320, 180))
+    parser.add_argument("--size", type=parse_size, default=(320, 180))
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path, help="instead of the model that ships")

@@ -4,9 +4,10 @@
     python scripts/evaluate.py codecs CLIP… --models span lanczos bicubic
     python scripts/evaluate.py video TRUTH OUTPUT…
 
-Pictures: DATA holds ``HR`` and ``LRx<scale>`` with pictures of the same names. Protocol: output
-clamped and rounded to 8 bits, ``scale`` pixels cropped at each side, PSNR and SSIM on BT.601 luma
-that is not rounded (BasicSR's convention). Clips: see the notes of ``video.py``.
+Pictures: DATA holds ``HR`` and ``LRx<scale>`` with pictures of the same names, or pictures that are
+reduced here, by MATLAB's bicubic. Protocol: output clamped and rounded to 8 bits, ``scale`` pixels
+cropped at each side, PSNR and SSIM on BT.601 luma that is not rounded (BasicSR's convention).
+Clips: see the notes of ``video.py``.
 """
 
 import argparse
@@ -18,37 +19,43 @@ from statistics import fmean
 
 import torch
 from metrics import luma, psnr, ssim
-from pictures import load, to_uint8
+from pictures import load, reduce_bicubic, to_uint8
 from sheets import busiest_place, crop, write_sheet
 from torch import Tensor
+from training.stills import SUFFIXES
 from video import CODINGS, Result, Scores, compare, read_clip, score_codecs
 
+from vsr.config import Runtime
 from vsr.device import choose_device, keep_freed_memory
 from vsr.errors import VsrError
 from vsr.resample import resize
-from vsr.runtimes import EagerRuntime
+from vsr.runtimes import make_runtime
 from vsr.weights import load_network
 
 Upscale = Callable[[Tensor], Tensor]  # (1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)
 
-_LARGEST = (960, 544)
+LARGEST = (960, 544)
 _CROP = 96
 """Side of what --sheets shows, in pixels of the truth."""
-_SKIPPED = 0.4
+SKIPPED = 0.4
 """Of a clip: the codec test takes pictures from its middle."""
 _ROW = "{:24} {:8.3f} {:7.4f} {:7.2f} {:8.3f}"
 _HEAD = "{:24} {:>8} {:>7} {:>7} {:>8}"
 
 
 def pairs_of(folder: Path, scale: int) -> list[Path]:
-    """The reduced pictures of ``folder``."""
-    return sorted((folder / f"LRx{scale}").glob("*.png"))
+    """The reduced pictures of ``folder``, or those that are to be reduced."""
+    if (folder / "HR").is_dir():
+        return sorted((folder / f"LRx{scale}").glob("*.png"))
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def pairs(folder: Path, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Low and high pictures of ``folder``, (3, H, W) uint8, the high one cropped to fit."""
+    ready = (folder / "HR").is_dir()
     for path in pairs_of(folder, scale):
-        low, high = load(path), load(folder / "HR" / path.name)
+        high = load(folder / "HR" / path.name if ready else path)
+        low = load(path) if ready else reduce_bicubic(high, scale)
         height, width = (side * scale for side in low.shape[-2:])
         yield low, high[:, :height, :width]
 
@@ -78,7 +85,8 @@ def _classical(kernel: str, scale: int) -> Upscale:
 def _network(name: str, scale: int, device: str, dtype: torch.dtype = torch.float32) -> Upscale:
     path = Path(name)
     chosen = load_network(path if path.suffix in (".safetensors", ".pth") else name, scale=scale)
-    return EagerRuntime(chosen, choose_device(device), dtype)
+    wanted: Runtime = "auto" if dtype == torch.float32 else "torch"  # others may take float32
+    return make_runtime(chosen, choose_device(device), dtype, wanted)
 
 
 def make_model(name: str, scale: int, device: str = "cpu", dtype: str = "float32") -> Upscale:
@@ -111,9 +119,7 @@ def run_pictures(options: argparse.Namespace) -> None:
 def run_codecs(options: argparse.Namespace) -> None:
     """For each coding one row a model: the mean over the clips; with --each, for each clip too."""
     clips = {
-        str(path): read_clip(
-            path, options.frames, 4 * options.scale, options.largest, skip=_SKIPPED
-        )
+        str(path): read_clip(path, options.frames, 4 * options.scale, options.largest, skip=SKIPPED)
         for path in options.clips
     }
     found: dict[tuple[str, str], list[Scores]] = {}
@@ -179,7 +185,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
+    """``960x544`` as (960, 544)."""
     width, _, height = text.partition("x")
     return int(width), int(height)
 
@@ -190,7 +197,7 @@ def _parse_codecs(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", required=True, help="names, files, bicubic, lanczos")
     parser.add_argument("--frames", type=int, default=12, help="of each clip, at most")
     parser.add_argument(
-        "--largest", type=_size, default=_LARGEST, metavar="WxH", help="crop what is larger"
+        "--largest", type=size_of, default=LARGEST, metavar="WxH", help="crop what is larger"
     )
     parser.add_argument("--each", action="store_true", help="a row for each clip, too")
     parser.add_argument(
@@ -211,12 +218,12 @@ def _parse_video(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parse_pictures(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with HR and LRx<scale>")
+    parser.add_argument("data", type=Path, help="folder with HR and LRx<scale>, or of pictures")
     parser.add_argument("models", nargs="+", help="names, checkpoint files, bicubic or lanczos")
     _add_model_options(parser)
     options = parser.parse_args(arguments)
     if not list(pairs_of(options.data, options.scale)):
-        parser.error(f"{options.data} holds no LRx{options.scale}/*.png")
+        parser.error(f"{options.data} holds neither LRx{options.scale}/*.png nor pictures alone")
     return options
 
 

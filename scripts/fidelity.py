@@ -98,7 +98,7 @@ class Row:
         ]  # fmt: skip
 
 
-# -- Running ---------------------------------------------------------------------------------------
+# Running.
 
 
 def check_file(path: Path, columns: Sequence[Column] = COLUMNS) -> list[Row]:
@@ -180,7 +180,7 @@ def _start() -> None:
     torch.set_num_threads(1)  # one process for each core instead
 
 
-# -- Showing ---------------------------------------------------------------------------------------
+# Showing.
 
 
 def media_files(folder: Path) -> list[Path]:
@@ -235,7 +235,7 @@ def _plain(line: str) -> str:
     return " ".join(shown).replace("_", "\\_").replace("*", "\\*").replace("|", "\\|")
 
 
-# -- The command -----------------------------------------------------------------------------------
+# The command.
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -125,7 +125,7 @@ def _each(
     return worst(findings)
 
 
-# -- What describes them ---------------------------------------------------------------------------
+# What describes them.
 
 
 def chapters(case: Case) -> Finding:

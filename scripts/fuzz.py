@@ -28,9 +28,10 @@ from fuzz_seeds import make_seeds
 __all__ = ["Found", "fuzz"]
 
 _WORKER = Path(__file__).with_name("fuzz_worker.py")
+_PYTHON = [sys.executable]
 _PATIENCE = 60.0  # seconds for one case; the first loads libraries
 _BATCH = 1000  # cases a process
-_GROWTH = 32  # KB a case, over the second half of a batch
+_GROWTH = 16  # KB a case, over the second half of a batch
 
 
 @dataclass(slots=True)
@@ -42,17 +43,18 @@ class Found:
     """How many were done, refused, wrong, crashed or hung."""
     wrong: dict[int, str] = field(default_factory=dict)
     """Numbers of the cases that ended as none may, and how."""
-    growth: list[float] = field(default_factory=list)
-    """KB that a process grew a case in the second half of its cases."""
+    growth: list[tuple[float, float]] = field(default_factory=list)
+    """KB that a process grew a case in the second half of its cases: resident, but for what is
+    freed and kept, and allocated."""
 
     @property
     def survived(self) -> bool:
         """Whether nothing was wrong."""
-        return not self.wrong and all(growth < _GROWTH for growth in self.growth)
+        return not self.wrong and all(max(growth) < _GROWTH for growth in self.growth)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.outcomes.items()))
-        grown = ", ".join(f"{growth:.1f}" for growth in self.growth)
+        grown = ", ".join(f"{kept:.1f} ({used:.1f} allocated)" for kept, used in self.growth)
         return f"{self.kind}: {counts}; grew {grown or '-'} KB a case"
 
 
@@ -77,7 +79,7 @@ def fuzz(kind: str, seed: int, cases: range, folder: Path, seeds: Path) -> Found
 def _run_batch(found: Found, seed: int, batch: range, folder: Path, seeds: Path) -> int:
     """Run as much of ``batch`` as one process gets through; returns the next case."""
     span = (batch.start, batch.stop)
-    command = [sys.executable, _WORKER, found.kind, seed, *span, folder / found.kind, seeds]
+    command = [*_PYTHON, _WORKER, found.kind, seed, *span, folder / found.kind, seeds]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     assert process.stdout is not None
     running, memory = batch.start, []
@@ -136,13 +138,15 @@ def _stack_of(process: "subprocess.Popen[bytes]") -> str:
     return f"no answer within {_PATIENCE:.0f} s (its threads stand above)"
 
 
-def _growth(memory: list[int]) -> list[float]:
+def _growth(memory: list[tuple[int, int]]) -> list[tuple[float, float]]:
     """KB a case between the third quarter and the last, least against least; none of few cases."""
     quarter = len(memory) // 4
     if quarter < 50:
         return []
     third, last = memory[2 * quarter : 3 * quarter], memory[3 * quarter :]
-    return [(min(last) - min(third)) / quarter]
+    least = [[min(column) for column in zip(*part, strict=True)] for part in (third, last)]
+    kept, used = ((after - before) / quarter for before, after in zip(*least, strict=True))
+    return [(kept, used)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.sst import Sst, SstConfig
-from vsr.options import build_parser, make_config
 from vsr.pipeline import upscale
 
 __all__ = ["RESUMABLE", "make_seeds"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fuzz_kinds import KINDS, Bench, Wrong
+from soak_memory import allocated, give_back, resident
 
 __all__ = ["work"]
 
@@ -50,7 +51,7 @@ class _Worker:
         for case in cases:
             self._tell(begins=case)
             outcome, problem = self._try(case)
-            self._tell(case=case, outcome=outcome, problem=problem, memory=_resident())
+            self._tell(case=case, outcome=outcome, problem=problem, memory=_memory())
 
     def _tell(self, **values: Any) -> None:  # noqa: ANN401
         print(json.dumps(values), file=self._told, flush=True)
@@ -84,10 +85,10 @@ class _Worker:
             raise Wrong(f"{handles} open files, {before} before")
 
 
-def _resident() -> int:
-    """Resident memory in KB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // 1024
+def _memory() -> tuple[int, int]:
+    """KB that are resident, apart from what is free, and KB that are allocated."""
+    give_back()
+    return resident(), allocated()
 
 
 if __name__ == "__main__":

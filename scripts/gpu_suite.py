@@ -1,23 +1,42 @@
-"""Everything that wants a GPU, in one command: tests, benchmarks, trainings that are due.
+"""Everything that wants a GPU, in one command: correctness, peaks, the ladder, SST, and the rest.
 
-    python scripts/gpu_suite.py --out OUT [--minutes 9] [--only tests attention ...] [--data DATA]
+    python scripts/gpu_suite.py --out OUT [--minutes 9] [--only tests kernels ...] [--data DATA]
+    python scripts/gpu_suite.py --out OUT --rehearse
 
 Steps run in the order of their worth until the time is up; each has a time limit of its own, and
-one that fails stops no other. OUT gets ``results.json`` (what ran, how long, how it ended, the
-figures) after every step, and each step's output as a text file.
+one that fails or is stopped stops no other. OUT gets ``results.json`` (what ran, how long, how it
+ended, the figures so far) before the first step and after each, and each step's output as a text
+file. At the end a table says what was wanted and what was found.
+
+It needs no network, and beside vsr's own requirements only Triton and, for the tests, pytest.
+``--train RECIPE`` goes on with a training in what time is left; that needs Pillow and the data.
+
+``--rehearse`` runs the same scripts on this CPU on tiny pictures, where that is possible: it shows
+that each starts, ends and writes its figures, and nothing about speed.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
+PYTEST = ("-m", "pytest", "-o", "addopts=", "--import-mode=importlib", "-q", "-ra", "-m", "cuda")
+"""Without the plug-ins that this project's settings ask for."""
+BOUND = 0.65
+"""Share of what the device's peaks allow that the fastest rung should reach."""
+
+Figures = Mapping[str, Any]
+"""What each step found, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,111 +48,260 @@ class Step:
     """For this Python; ``{out}`` and ``{data}`` are filled in."""
     seconds: int
     """After which it is stopped."""
+    small: tuple[str, ...] | None = None
+    """What takes their place in a rehearsal; None leaves the step out of it."""
+
+
+def gpu_tests() -> tuple[str, ...]:
+    """Files that hold tests for a GPU: what others import need not be installed."""
+    marks = ("mark.cuda", "kernel_device")
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return tuple(
+        str(file.relative_to(ROOT)) for file in files if any(m in file.read_text() for m in marks)
+    )
+
+
+def _timed(name: str, seconds: int, script: str, *arguments: str, small: tuple[str, ...]) -> Step:
+    """A step that writes its figures to a file of its name."""
+    figures = ("--json", f"{{out}}/{name}.json")
+    start = ("-m", script) if "." in script.removesuffix(".py") else (str(SCRIPTS / script),)
+    return Step(
+        name, (*start, "--device", "cuda", *arguments, *figures), seconds,
+        (*start, "--device", "cpu", *small, *figures),
+    )  # fmt: skip
 
 
 STEPS = (
-    Step("tests", ("-m", "pytest", "-m", "cuda", "-q", "-ra"), 300),
-    Step(
-        "kernels",
-        (str(SCRIPTS / "bench_kernels.py"), "--device", "cuda", "--json", "{out}/kernels.json"),
-        240,
+    Step("tests", (*PYTEST, *gpu_tests()), 300, (*PYTEST, "--collect-only", *gpu_tests())),
+    _timed("kernels", 240, "bench_kernels.py", small=("--sizes", "16x12")),
+    _timed("stream", 180, "bench_stream.py", small=("--sizes", "64x48", "--frames", "8")),
+    _timed(
+        "paper", 240, "bench_networks.py", "--paper",
+        small=("--paper", "--only", "sst-light", "--frame", "128x96"),
     ),
-    Step(
-        "attention",
-        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json", "{out}/attention.json"),
-        120,
-    ),
-    Step(
-        "networks",
-        (str(SCRIPTS / "bench_networks.py"), "--device", "cuda", "--size", "640x360",
-         "--json", "{out}/networks.json"),
-        180,
-    ),
-    Step(
-        "paper",
-        (str(SCRIPTS / "bench_networks.py"), "--device", "cuda", "--paper",
-         "--json", "{out}/paper.json"),
-        240,
-    ),
-    Step(
-        "command",
-        ("-m", "vsr.bench_cli", "--size", "1280x720", "--frames", "120", "--rounds", "2",
-         "--device", "cuda", "--json", "{out}/bench.json"),
-        240,
-    ),
-    Step(
-        "stream",
-        (str(SCRIPTS / "bench_stream.py"), "--device", "cuda", "--json", "{out}/stream.json"),
-        180,
+    _timed("precision", 90, "bench_precision.py", "{data}/data/Set5", small=("--pictures", "1")),
+    _timed(
+        "command", 240, "vsr.cli.bench", "--size", "1280x720", "--frames", "120", "--rounds", "1",
+        "--compile",
+        small=("--size", "64x48", "--frames", "4", "--rounds", "1", "--peers", "torch"),
     ),
     Step(
         "filter",
         (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "1280x720", "--frames", "240",
          "--json", "{out}/filter.json"),
         120,
+        (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "64x48", "--frames", "6",
+         "--rounds", "1", "--json", "{out}/filter.json"),
+    ),
+    _timed(
+        "networks", 180, "bench_networks.py", "--size", "640x360",
+        small=("--size", "20x12", "--only", "spanf"),
     ),
     Step(
-        "quality",
-        (str(SCRIPTS / "evaluate.py"), "{data}/data/Set5", "--scale", "2", "--device", "cuda",
-         "span", "sst"),
-        60,
+        "attention",
+        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json", "{out}/attention.json"),
+        120,
     ),
 )  # fmt: skip
 
 
-def run(step: Step, out: Path, data: Path, left: float) -> dict[str, object]:
+# Targets.
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What must be reached, and where it is found."""
+
+    words: str
+    wanted: float
+    find: Callable[[Figures], float]
+    """Raises LookupError, ValueError or StopIteration where it was not measured."""
+    most: bool = False
+    """Whether ``wanted`` is the most that is allowed."""
+
+    def check(self, figures: Figures) -> dict[str, Any]:
+        """Wanted, found, and whether it is reached; None for what was not measured."""
+        found = None
+        with suppress(LookupError, ValueError, StopIteration):
+            found = self.find(figures)
+        reached = None
+        if found is not None:
+            reached = found <= self.wanted if self.most else found >= self.wanted
+        return {"target": self.words, "wanted": self.wanted, "found": found, "reached": reached}
+
+
+def _rung(name: str) -> Callable[[Figures], float]:
+    def find(figures: Figures) -> float:
+        rows = figures["kernels"]["rows"]
+        return next(float(r["fps"]) for r in rows if r["way"] == name and r["size"][0] == 1920)
+
+    return find
+
+
+def _of_bound(figures: Figures) -> float:
+    rows = [r for r in figures["kernels"]["rows"] if r["size"][0] == 1920]
+    return float(max(rows, key=lambda row: row["fps"])["of_bound"])
+
+
+def _commands(figures: Figures, size: str) -> tuple[float, float]:
+    """Frames a second of the command, by its faster way of decoding, and of the network alone."""
+    row = next(r for r in figures["stream"] if r["size"] == size)
+    return max(v for k, v in row.items() if k.startswith("command")), row["network"]
+
+
+def _share(figures: Figures) -> float:
+    command, network = _commands(figures, "1920x1080")
+    return command / network
+
+
+def _sst(one: str, other: str) -> Callable[[Figures], list[float]]:
+    """Quotients of two columns for every SST of which the paper gives both."""
+
+    def find(figures: Figures) -> list[float]:
+        rows = [r for r in figures["paper"] if r["variant"].startswith("sst") and r[other] != "-"]
+        return [r[one] / r[other] for r in rows if r["paper_ms"] != "-"]
+
+    return find
+
+
+def _lost(figures: Figures) -> float:
+    return float(max(abs(r["apart"]) for r in figures["precision"] if r["model"] == "sst"))
+
+
+TARGETS = (
+    Target("1080p x2, network alone, fused epilogues, frames/s", 190,
+           _rung("Triton, fused epilogues")),
+    Target("1080p x2, network alone, fused blocks, frames/s", 260, _rung("Triton, fused blocks")),
+    Target("1080p x2, the fastest rung over the bound of the peaks", BOUND, _of_bound),
+    Target("1080p x2, command to nothing over the network alone", 0.9, _share),
+    Target("720p x2, command to nothing, frames/s", 400, lambda f: _commands(f, "1280x720")[0]),
+    Target("SST, the paper's time over ours, at worst", 2,
+           lambda f: min(_sst("paper_ms", "milliseconds")(f))),
+    Target("SST, our memory over the paper's, at worst", 1,
+           lambda f: max(_sst("mb", "paper_mb")(f)), most=True),
+    Target("SST, dB between half precision and float32, at worst", 0.01, _lost, most=True),
+)  # fmt: skip
+
+
+def tell(checked: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was wanted and what was found."""
+    words = {True: "reached", False: "missed", None: "not measured"}
+    print(f"\n{'target':60} {'wanted':>8} {'found':>9}")
+    for row in checked:
+        found = "" if row["found"] is None else f"{row['found']:.3f}"
+        print(f"{row['target']:60} {row['wanted']:8} {found:>9} {words[row['reached']]}")
+
+
+# Running.
+
+
+def run(step: Step, out: Path, data: Path, left: float, *, small: bool) -> dict[str, object]:
     """Run one step within ``left`` seconds; its record."""
-    filled = [
-        part.replace("{out}", str(out)).replace("{data}", str(data)) for part in step.arguments
-    ]
+    arguments = step.small if small and step.small is not None else step.arguments
+    filled = [part.replace("{out}", str(out)).replace("{data}", str(data)) for part in arguments]
     limit, started = min(step.seconds, left), time.monotonic()
     with (out / f"{step.name}.txt").open("w") as log:
-        try:
-            code: int | None = subprocess.run(
-                [sys.executable, *filled], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                timeout=limit, env={**os.environ, "VSR_REQUIRE": "cuda"}, check=False,
-            ).returncode  # fmt: skip
-        except subprocess.TimeoutExpired:
-            code = None
+        code = _run_within(limit, [sys.executable, *filled], log.fileno(), small=small)
     record: dict[str, object] = {
         "step": step.name, "command": " ".join(filled), "exit": code,
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip
-    figures = out / f"{Path(filled[-1]).name}"
+    figures = out / Path(filled[-1]).name
     if figures.suffix == ".json" and figures.is_file():
-        record["figures"] = json.loads(figures.read_text())
+        with suppress(ValueError):  # it was stopped while it wrote
+            record["figures"] = json.loads(figures.read_text())
     return record
 
 
+def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> int | None:
+    """The exit code; None if it was stopped, and all that it had started with it."""
+    wanted = (
+        {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
+    )
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=os.environ | wanted,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        return child.wait(limit)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
 def device() -> dict[str, object]:
-    """What the figures were measured on."""
-    import torch
+    """What the figures were measured on; it is asked in a process of its own."""
+    code = (
+        "import json, torch; c = torch.cuda; print(json.dumps({'gpu': c.get_device_name() if "
+        "c.is_available() else None, 'torch': torch.__version__, 'cuda': torch.version.cuda}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1:], "cores": os.cpu_count()}
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return {**found, "python": sys.version.split()[0], "cores": os.cpu_count()}
 
-    found = torch.cuda.is_available()
-    return {
-        "gpu": torch.cuda.get_device_name() if found else None, "torch": torch.__version__,
-        "cuda": torch.version.cuda, "python": sys.version.split()[0], "cores": os.cpu_count(),
-    }  # fmt: skip
+
+def training(recipe: Path, minutes: float) -> Step:
+    """Go on with a training, for so long."""
+    return Step(
+        f"train-{recipe.stem}",
+        (str(SCRIPTS / "train.py"), str(recipe.resolve()), "--data", "{data}", "--device", "cuda",
+         "--minutes", f"{minutes:.2f}", "--busy", "--out", f"{{out}}/runs/{recipe.stem}"),
+        round(60 * minutes) + 60,
+    )  # fmt: skip
 
 
-def main() -> int:
-    """Run what there is time for; 1 if a step failed or was stopped."""
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--only", nargs="+", choices=[step.name for step in STEPS])
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--rehearse", action="store_true", help="on this CPU, on tiny pictures")
+    parser.add_argument("--train", nargs="+", type=Path, default=[], metavar="RECIPE")
+    return parser.parse_args()
+
+
+def _steps(options: argparse.Namespace) -> list[Step]:
+    chosen = [step for step in STEPS if not options.only or step.name in options.only]
+    return [step for step in chosen if step.small is not None or not options.rehearse]
+
+
+def main() -> int:
+    """Run what there is time for; 1 if a step failed or was stopped."""
+    options = _parse()
+    out, data = options.out.resolve(), options.data.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
-    results: dict[str, object] = {"device": device(), "steps": (records := [])}
-    for step in STEPS:
-        left = end - time.monotonic()
-        if left < 5 or (options.only and step.name not in options.only):
-            continue
-        records.append(run(step, options.out.resolve(), options.data.resolve(), left))
+    records: list[dict[str, object]] = []
+    results: dict[str, Any] = {"device": device(), "steps": records}
+
+    def save() -> None:
+        figures = {str(r["step"]): r["figures"] for r in records if "figures" in r}
+        results["targets"] = [target.check(figures) for target in TARGETS]
+        (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+    def perform(step: Step) -> None:
+        if (left := end - time.monotonic()) < 5:
+            print(f"{step.name}: no time is left")
+            return
+        records.append(run(step, out, data, left, small=options.rehearse))
         print("{step}: exit {exit} after {seconds} s".format(**records[-1]), flush=True)
-        (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        save()
+
+    save()
+    for step in _steps(options):
+        perform(step)
+    for recipe in options.train:
+        perform(training(recipe, max(0.0, end - time.monotonic() - 60) / 60))
+    if not options.rehearse:
+        tell(results["targets"])
     return int(any(record["exit"] != 0 for record in records))
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from vsr.cli import main
-from vsr.resume.manifest import MANIFEST
-from vsr.targets import work_path
 
 __all__ = ["Kill", "Outcome", "make_clip", "packets", "survive_end", "survive_kills"]
 
@@ -150,7 +148,7 @@ class _Film:
             code = _run([*command, *(["--resume"] if number else [])], log, kill)
             if code not in (0, -signal.SIGKILL) and not film.exists():
                 return f"exit code {code}: {_said(log)}"
-        is_over = film.exists() and not (work_path(film) / MANIFEST).exists()
+        is_over = [*film.parent.iterdir()] == [film]  # nothing is left that could tell of the run
         code = _run([*command, "--resume"], log)
         if code == 0 or (is_over and "already exists" in _said(log)):
             return None

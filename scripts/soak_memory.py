@@ -17,7 +17,7 @@ from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.pipeline import upscale
 from vsr.progress import Progress
 
-__all__ = ["Memory", "watch_memory"]
+__all__ = ["Memory", "allocated", "give_back", "resident", "watch_memory"]
 
 _WARM_UP = 0.4  # of the frames: buffers fill, the allocator finds its size
 _SAMPLES = 200
@@ -66,7 +66,7 @@ def watch_memory(frames: int, folder: Path, *, leak: int = 0) -> Memory:
             progress.frames > _WARM_UP * frames
             and progress.frames % max(1, frames // _SAMPLES) == 0
         ):
-            seen.append((progress.frames, _resident(), _allocated()))
+            seen.append((progress.frames, resident(), allocated()))
 
     report = upscale(config, on_progress=look)
     target.unlink()
@@ -102,8 +102,8 @@ def _target(number: str) -> str:
         return ""
 
 
-def _resident() -> int:
-    """Resident memory in KB."""
+def resident() -> int:
+    """Resident memory of this process in KB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
@@ -120,8 +120,8 @@ class _MallInfo(ctypes.Structure):
     )  # fmt: skip
 
 
-def _allocated() -> int:
-    """KB allocated and not freed."""
+def allocated() -> int:
+    """KB that this process has allocated and not freed; 0 where the C library does not say."""
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2
     except AttributeError:
@@ -129,6 +129,13 @@ def _allocated() -> int:
     mallinfo.restype = _MallInfo
     found = mallinfo()
     return int(found.uordblks + found.hblkhd) // 1024
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _slope(seen: list[tuple[int, int, int]], column: int) -> float:

@@ -1,5 +1,6 @@
 """Fixtures that several files use, and the one place where tests are skipped."""
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -17,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.warm import serve
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.weights import load_network
 
 torch.set_num_threads(1)  # pictures are small here: more threads would only wait for each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor shall those of commands spin meanwhile
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SHARED = _ROOT.parent / "shared"
@@ -30,13 +33,46 @@ BT709 = Colour(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take long, too")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none; with VSR_REQUIRE=cuda, fail instead."""
+    """Skip what takes long, and what needs a GPU where there is none.
+
+    With VSR_REQUIRE=cuda a missing GPU is a failure.
+    """
+    if item.get_closest_marker("slow") is not None and not item.config.getoption("--slow"):
+        pytest.skip("takes long: runs with --slow")
     if item.get_closest_marker("cuda") is None or torch.cuda.is_available():
         return
     if "cuda" in os.environ.get("VSR_REQUIRE", "").split(","):
         pytest.fail("VSR_REQUIRE=cuda, but PyTorch finds no CUDA device", pytrace=False)
     pytest.skip("needs a CUDA device")
+
+
+def pytest_collection_finish() -> None:
+    """Take modules and collected tests, which stay, out of what is searched for garbage.
+
+    VapourSynth collects after every clip; thousands of tests made that half a second each.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries that look for leaks at the end are to see that all is freed."""
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm() -> Iterator[None]:
+    """One server for each process of a long run; a few tests are faster without."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or "VSR_WARM_PYTHON" in os.environ:
+        yield
+        return
+    with serve():
+        yield
 
 
 @pytest.fixture(autouse=True)

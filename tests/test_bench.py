@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 
 import av
 import numpy as np
@@ -11,12 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vsr import bench_cli
-from vsr.benchmarks import Wanted, bench, draw_clip, tell
+from tests.warm import PYTHON
+from vsr.benchmarks import Wanted, bench, draw_clip, tell, worker
 from vsr.benchmarks.jobs import Job
 from vsr.benchmarks.loops import STAGES
 from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr
 from vsr.benchmarks.worker import perform
+from vsr.cli.bench import main
 from vsr.errors import ConfigError, SourceError
 
 PIXELS = 64 * 48
@@ -110,24 +109,21 @@ def test_medians_of_rounds_are_reported(tmp_path):
         assert row["ms"] == pytest.approx(1000 * sorted(row["seconds"])[1] / 2)
 
 
-def test_the_command_measures_in_processes_of_their_own(tmp_path):
+def test_the_command_measures_in_processes_of_their_own(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(worker, "_PYTHON", PYTHON)
     clip, out = tmp_path / "in.mp4", tmp_path / "out.json"
     draw_clip(clip, 3, 64, 48)
-    arguments = [clip, "--model", "identity", "--frames", "2", "--rounds", "1", "--peers"]
-    done = subprocess.run(
-        [sys.executable, "-m", "vsr.bench_cli", *arguments, "--device", "cpu", "--json", out],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    arguments = [clip, "--model", "identity", "--frames", "2", "--rounds", "1", "--device", "cpu"]
+    assert main([*map(str, arguments), "--json", str(out), "--peers"]) == 0
     results = json.loads(out.read_text())
     assert set(results["runs"]) == {"command", "network vsr"}
     assert results["runs"]["command"]["frames"] == 2
     assert results["runs"]["network vsr"]["psnr"] is None
-    assert done.stdout == "\n".join(tell(results)) + "\n"
+    assert capsys.readouterr().out == "\n".join(tell(results)) + "\n"
 
 
 def test_a_file_that_is_none_is_one_line(capsys, tmp_path):
-    assert bench_cli.main([str(tmp_path / "nowhere.mkv")]) == 1
+    assert main([str(tmp_path / "nowhere.mkv")]) == 1
     assert capsys.readouterr().err == f"vsr-bench: error: {tmp_path}/nowhere.mkv: no such file\n"
 
 
@@ -140,11 +136,11 @@ def test_a_file_without_pictures_is_one_line(tmp_path):
 
 
 def test_contradictions_are_usage_errors(capsys):
-    assert bench_cli.main(["--peers", "nobody"]) == 2
+    assert main(["--peers", "nobody"]) == 2
     assert "no peer is called 'nobody'; there are openvino-bf16" in capsys.readouterr().err
-    assert bench_cli.main(["in.mp4", "--size", "64x48"]) == 2
-    assert bench_cli.main(["--size", "63x48"]) == 2
-    assert bench_cli.main(["--peers-python", "/no/python"]) == 2
+    assert main(["in.mp4", "--size", "64x48"]) == 2
+    assert main(["--size", "63x48"]) == 2
+    assert main(["--peers-python", "/no/python"]) == 2
     with pytest.raises(ConfigError, match="1 or more"):
         Wanted(frames=0)
 

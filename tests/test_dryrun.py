@@ -4,16 +4,17 @@ import json
 import shlex
 import shutil
 import subprocess
-import sys
 from contextlib import ExitStack
 from fractions import Fraction
 
 import pytest
 
+from tests.warm import PYTHON
 from vsr.cli import main
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.config import UpscaleConfig
 from vsr.dryrun import _Stopwatch, dry_run
-from vsr.options import build_parser, make_config
 from vsr.planning import make_plan
 from vsr.progress import Progress
 
@@ -119,7 +120,7 @@ def test_a_pipe_has_no_known_length(make_clip, tmp_path):
     ffmpeg = subprocess.Popen(
         ["ffmpeg", "-v", "quiet", "-i", clip, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE
     )
-    command = [sys.executable, "-m", "vsr", "-", "-", "-f", "nut", "--dry-run", "--scale", "4"]
+    command = [*PYTHON, "-m", "vsr", "-", "-", "-f", "nut", "--dry-run", "--scale", "4"]
     done = subprocess.run(
         [*command, "--model", "lanczos"], stdin=ffmpeg.stdout, capture_output=True, text=True,
         check=True, timeout=120,

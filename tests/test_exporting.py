@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsr import models_cli
-from vsr.converting import draw
+from vsr.cli import models
+from vsr.converting.comparing import draw
+from vsr.converting.exporting import ExportConfig, export_network
 from vsr.errors import ConfigError, SinkError, VsrError, WeightsError
-from vsr.exporting import ExportConfig, export_network
 from vsr.networks import Network, classical, describe
 from vsr.networks.esc import Esc, EscConfig
 from vsr.networks.span import Span, SpanConfig
@@ -310,16 +310,16 @@ def test_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["export", "span", "--format", "onnx", "--size", "20x18"]
-    assert models_cli.main([*arguments, "--opset", "18"]) == 0
+    assert models.main([*arguments, "--opset", "18"]) == 0
     out, err = capfd.readouterr()
     assert out.startswith("span-x2.onnx: span, 2 times, opset 18; differs from our output by ")
     assert not err
-    assert models_cli.main(arguments) == 1
-    assert models_cli.main([*arguments, "--scale", "9"]) == 2
+    assert models.main(arguments) == 1
+    assert models.main([*arguments, "--scale", "9"]) == 2
     _, err = capfd.readouterr()
     assert len(err.splitlines()) == 2
     with pytest.raises(SystemExit) as caught:
-        models_cli.main([*arguments, "--size", "0x4"])
+        models.main([*arguments, "--size", "0x4"])
     assert caught.value.code == 2
     (source,) = {p.value for p in onnx.load("span-x2.onnx").metadata_props if p.key == "source"}
     assert source == "span-x2"
@@ -330,6 +330,6 @@ def test_command_with_a_checkpoint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(small_span().module.state_dict(), "mine.pth")
-    assert models_cli.main(["export", "mine.pth", "--format", "torchscript"]) == 0
+    assert models.main(["export", "mine.pth", "--format", "torchscript"]) == 0
     assert capsys.readouterr().out.startswith("mine.pt: span, 2 times; differs")
     assert (tmp_path / "mine.pt").is_file()

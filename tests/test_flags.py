@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
 from vsr.flags import command_line
-from vsr.options import build_parser, make_config
 from vsr.tags import FieldOrder, Range, Siting
 
 PLAIN = UpscaleConfig(input=Path("a b.mkv"), output=Path("out.mkv"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from av.codec import Codec
 
+from vsr.encoding.formats import planar_formats, requested_format, stored_as
 from vsr.errors import ConfigError
 from vsr.ffmpeg import find_encoder
-from vsr.formats import planar_formats, requested_format, stored_as
 from vsr.frame import Frame, pixel_format
 from vsr.sinks.pictures import wrap
 from vsr.sources.planes import planes_of

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from vsr.colour import FromRgb
 from vsr.engine import Engine, Target
+from vsr.engine.fusing import FusedEnd
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
-from vsr.fusing import FusedEnd
 from vsr.health import Measures
 from vsr.networks import classical
 from vsr.runtimes import EagerRuntime
@@ -47,7 +47,12 @@ def engine_for(
     colour = RGB if name.startswith("gbr") else BT709
     target = Target(width=size[0], height=size[1], format=pixel_format(name), colour=colour)
     return Engine(
-        classical("lanczos", 2), target, device=CPU, dtype=torch.float32, runtime=runtime, tile=tile
+        classical("lanczos", 2),
+        target,
+        device=CPU,
+        dtype=torch.float32,
+        runtimes=[runtime] if runtime else (),
+        tile=tile,
     )
 
 

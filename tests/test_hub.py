@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import vsr.hub
+import vsr.hub.library
+import vsr.hub.searching
 from vsr.cache import (
     beside,
     cache_folder,
@@ -28,9 +29,9 @@ from vsr.cache import (
     local_file,
     parse,
 )
+from vsr.cli.models import main
 from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
 from vsr.hub import Limits, fetch
-from vsr.models_cli import main
 
 WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
@@ -439,7 +440,7 @@ def test_plain_http_needs_a_hash():
 
 def pull(url):
     return subprocess.Popen(
-        [sys.executable, "-m", "vsr.models_cli", "pull", url],
+        [sys.executable, "-m", "vsr.cli.models", "pull", url],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
     )  # fmt: skip
 
@@ -486,7 +487,7 @@ def test_two_pulls_of_one_file_fetch_it_once(server):
 def hub(request, server, monkeypatch):
     """The server as the Hub, with its library and without."""
     if request.param == "urllib":
-        monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
+        monkeypatch.setattr(vsr.hub.library, "find_spec", lambda name: None)
     elif not WITH_HUB:
         pytest.skip("huggingface_hub is not installed")
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
@@ -593,7 +594,7 @@ def test_the_only_weights_of_a_repository(hub, files, chosen):
     ],
 )  # fmt: skip
 def test_what_cannot_be_looked_up_is_said_in_one_line(hub, monkeypatch, reference, reply, words):
-    monkeypatch.setattr(vsr.hub, "_MOST_PAGES", 3)
+    monkeypatch.setattr(vsr.hub.searching, "_MOST_PAGES", 3)
     hub.replies = [reply]
     with pytest.raises(WeightsError) as caught:
         fetch(reference, limits=QUICK)
@@ -602,7 +603,7 @@ def test_what_cannot_be_looked_up_is_said_in_one_line(hub, monkeypatch, referenc
 
 
 def test_a_list_without_end_in_bytes(hub, monkeypatch):
-    monkeypatch.setattr(vsr.hub, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(vsr.hub.searching, "_MOST_BYTES", 1000)
     with pytest.raises(WeightsError, match="more than a list of files"):
         fetch("hf:owner/repo", limits=QUICK)
 
@@ -628,8 +629,8 @@ def test_what_was_looked_up_is_trusted_as_it_first_came(hub):
 
 def test_a_token_goes_to_the_hub_and_no_further(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-    monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
-    monkeypatch.setattr(vsr.hub, "_token", lambda: "secret")
+    monkeypatch.setattr(vsr.hub.library, "find_spec", lambda name: None)
+    monkeypatch.setattr(vsr.hub.searching, "token", lambda: "secret")
     away = Reply(status=307, location="/api/models/owner/new", content=b"")
     server.replies = [away, answering("owner/new", "x.pth"), GOOD]
     fetch("hf:owner/repo", limits=QUICK)
@@ -678,7 +679,7 @@ def test_a_listed_model_is_looked_up(hub, capsys):
 
 def test_a_file_of_the_hub_without_its_library(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-    monkeypatch.setattr(vsr.hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(vsr.hub.library, "find_spec", lambda name: None)
     path = fetch("hf:owner/repo/sub/weights.pth@v1", limits=QUICK)
     assert server.log[0].path == "/owner/repo/resolve/v1/sub/weights.pth"
     assert path == cache_folder() / "huggingface.co/owner/repo/v1/sub/weights.pth"
@@ -708,6 +709,41 @@ def test_the_hub_library_fails_in_our_words(server, monkeypatch):
     with pytest.raises(WeightsError, match=r"cannot reach 127\.0\.0\.1:9") as caught:
         fetch("hf:owner/repo/weights.pth", limits=QUICK)
     assert "put it at" in one_line(caught)
+    assert left_over() == []
+
+
+LIES = {
+    "a size that no weights have": ([Reply(length=30_000_000)], "more than 0.02 GB"),
+    "no size": ([Reply(content=bytes(24 << 20), length=-1)], "more than 0.02 GB"),
+    "more than announced": (
+        [Reply(length=HALF), Reply(length=HALF), Reply(length=-1)],
+        f"more than the {HALF} bytes that were announced",
+    ),
+    "less than announced": ([GOOD, GOOD, Reply(content=WEIGHTS[:HALF], length=-1)], "should be of"),
+    "what unpacks to more": (
+        [Reply(content=gzip.compress(bytes(1 << 24)), coding="gzip")], "that were announced",
+    ),
+    "another size": ([Reply(length=HALF)], f"its sha256 is {HALF_DIGEST}, not {DIGEST}"),
+    "the same beginning without end": (
+        [Reply(content=bytes(12 << 20), cut=11 << 20, ranges=False)], "the connection broke off",
+    ),
+    "a way without protection": (
+        [Reply(status=302, location="http://192.0.2.1/w.pth", content=b"")], "unprotected",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not WITH_HUB, reason="huggingface_hub is not installed")
+@pytest.mark.parametrize("name", LIES)
+def test_the_hub_library_is_held_to_what_a_server_says(server, monkeypatch, name):
+    """It would write whatever comes, as long as it comes."""
+    server.replies, words = list(LIES[name][0]), LIES[name][1]
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    limits = replace(QUICK, tries=1, size=20_000_000)
+    known = "" if "protection" in name else DIGEST
+    with pytest.raises(WeightsError, match=words) as caught:
+        fetch("hf:owner/repo/weights.pth", limits=limits, sha256=known)
+    assert "\n" not in str(caught.value)
     assert left_over() == []
 
 

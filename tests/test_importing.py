@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsr import models_cli
-from vsr.converting import draw
+from vsr.cli import models
+from vsr.converting.comparing import draw
+from vsr.converting.importing import import_checkpoint
 from vsr.errors import (
     ConfigError,
     CorruptWeightsError,
@@ -18,7 +19,6 @@ from vsr.errors import (
     VsrError,
     WeightsError,
 )
-from vsr.importing import import_checkpoint
 from vsr.networks.blocks import branches
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
@@ -246,14 +246,14 @@ def test_command(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkpoint.parent)
-    assert models_cli.main(["import", "model.pth"]) == 0
+    assert models.main(["import", "model.pth"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("model.safetensors: span, 2 times; differs from model.pth by ")
     assert not err
-    assert models_cli.main(["import", "model.pth"]) == 1
-    assert models_cli.main(["import", "model.safetensors"]) == 2
-    assert models_cli.main(["import", "model.pth", "-o", "b.safetensors", "--half"]) == 0
-    assert models_cli.main(["import", "model.pth", "--force"]) == 0
+    assert models.main(["import", "model.pth"]) == 1
+    assert models.main(["import", "model.safetensors"]) == 2
+    assert models.main(["import", "model.pth", "-o", "b.safetensors", "--half"]) == 0
+    assert models.main(["import", "model.pth", "--force"]) == 0
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert [line.split(":")[:3] for line in lines] == [

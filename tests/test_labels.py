@@ -9,7 +9,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from vsr.labels import (
+from vsr.sinks.labels import (
     holds_timecode,
     kept_metadata,
     lost_dispositions,

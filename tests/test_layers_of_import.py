@@ -16,27 +16,21 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors",),
-    ("tags", "stdout", "numbering"),
+    ("tags", "stdout", "numbering", "shipped", "files", "sizes"),
     ("config", "hdr"),
     ("frame",),
     ("resample",),
     ("colour",),
     ("ffmpeg",),
-    ("muxers",),
-    ("formats",),
-    ("encoding", "labels", "streams", "targets", "flags"),
-    ("stills",),
+    ("encoding", "flags"),
     ("sources", "sinks"),
     ("cache",),
     ("index", "hub"),
     ("choosing",),
     ("networks",),
     ("weights",),
-    ("ncnn", "converting"),
-    ("importing", "exporting"),
-    ("kernels",),
-    ("health", "winograd"),
-    ("device", "runtimes", "tiles", "slots", "graphs", "batching", "reuse", "fusing"),
+    ("converting", "kernels", "winograd", "health"),
+    ("device", "runtimes", "reuse"),
     ("engine",),
     ("progress", "planning"),
     ("report",),
@@ -44,13 +38,17 @@ ORDER = [
     ("record", "resume"),
     ("pipeline",),
     ("dryrun", "benchmarks"),
-    ("console", "options", "interrupts"),
-    ("cli", "models_cli", "bench_cli", "vapoursynth"),
+    ("cli", "vapoursynth"),
     ("__main__",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
-SHARED_IN_ROOM = {"networks": {"variants", "blocks", "attention", "normalisation"}}
+SHARED_IN_ROOM = {
+    "networks": {
+        "shapes", "variants", "normalisation", "blocks", "attention", "attention_kernels",
+        "conv_attention", "esc",
+    }
+}  # fmt: skip
 """Files that their siblings may import; each other file of these rooms stands alone."""
 
 
@@ -170,11 +168,21 @@ def test_what_is_imported_is_public() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", ["vsr", "vsr.cli", "vsr.models_cli", "vsr.config", "vsr.errors"])
+@pytest.mark.parametrize("name", ["vsr", "vsr.cli", "vsr.cli.models", "vsr.config", "vsr.errors"])
 def test_starting_needs_no_torch(name: str) -> None:
     code = f"import sys, {name}; print(*sorted({{'torch', 'numpy', 'av'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_cpu_needs_no_triton() -> None:
+    code = (
+        "import sys, torch; from vsr.networks import classical; from vsr.runtimes import *\n"
+        "make_runtime(classical('identity', 1), torch.device('cpu'), torch.float32)\n"
+        "print('triton' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_public_names_are_there() -> None:

@@ -17,12 +17,12 @@ import pytest
 
 import vsr.index as index_module
 from vsr.cache import cache_folder, cache_path
+from vsr.cli.models import main
 from vsr.index import list_models, models_folder
-from vsr.models_cli import main
 
 WEIGHTS = bytes(range(256)) * 64
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
-COMMAND = [sys.executable, "-m", "vsr.models_cli"]
+COMMAND = [sys.executable, "-m", "vsr.cli.models"]
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -80,7 +80,7 @@ def run(capsys, *arguments):
 
 def test_help_imports_no_torch_and_no_network():
     code = (
-        "import sys; from vsr.models_cli import main\n"
+        "import sys; from vsr.cli.models import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'urllib.request', 'tqdm', 'ssl'} & set(sys.modules)"
@@ -242,6 +242,6 @@ def test_a_bar_on_a_terminal(url):
 
 
 def test_a_reader_that_leaves_early():
-    line = f"{sys.executable} -m vsr.models_cli list --json | head -n 1"
+    line = f"{sys.executable} -m vsr.cli.models list --json | head -n 1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("[\n", "")

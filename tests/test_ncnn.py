@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsr.converting.ncnn import is_ncnn, read_ncnn
 from vsr.errors import CorruptWeightsError, UnknownArchitectureError, VsrError, WeightsError
-from vsr.ncnn import is_ncnn, read_ncnn
 from vsr.networks.span import Span, SpanConfig
 from vsr.weights import build_network
 

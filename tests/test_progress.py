@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsr.console import print_stats
+from vsr.cli.console import print_stats
 from vsr.progress import Boundary, stage_times
 from vsr.report import Report
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import av
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.warm import PYTHON
 from vsr.cli import main
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.errors import SinkError
-from vsr.options import build_parser, make_config
 from vsr.pipeline import upscale
 from vsr.progress import Progress
 from vsr.record import SCHEMA
@@ -175,7 +176,7 @@ def test_an_input_that_breaks_off_leaves_a_part_and_its_record(tmp_path, validat
     source = tmp_path / "in.y4m"
     source.write_bytes(head + 3 * (b"FRAME\n" + frame) + b"FRAME\n" + frame[:100])
     with source.open("rb") as stdin:
-        command = [sys.executable, "-m", "vsr", "-", str(tmp_path / "out.mkv"), "--record"]
+        command = [*PYTHON, "-m", "vsr", "-", str(tmp_path / "out.mkv"), "--record"]
         done = subprocess.run(
             [*command, "--model", "identity"], stdin=stdin, capture_output=True, text=True
         )

@@ -14,12 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsr import slots
-from vsr.engine import IN_FLIGHT, Engine, Pending, Target
+from vsr.engine import IN_FLIGHT, Engine, Pending, Target, slots
+from vsr.engine.graphs import Graphs
+from vsr.engine.slots import Layout, Ring
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
-from vsr.graphs import Graphs
 from vsr.networks import classical
-from vsr.slots import Layout, Ring
 
 FrameMaker = Callable[..., Frame]
 CPU = torch.device("cpu")
@@ -235,7 +234,7 @@ def test_small_pictures_go_together(ring: Ring, size: tuple[int, int], count: in
     engine = engine_for(ring)
     assert engine.batch(*size) == count
     assert engine_for(None).batch(*size) == 1
-    engine._tile = 64
+    engine._renderer.tile = 64
     assert engine.batch(*size) == 1
 
 

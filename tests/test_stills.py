@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.config import EncoderConfig
+from vsr.encoding.stills import choose_still_encoding, coded_format, find_stills
 from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
 from vsr.hdr import ContentLight, HdrMetadata
-from vsr.options import build_parser, make_config
-from vsr.stills import choose_still_encoding, coded_format, find_stills
 
 BT709 = Colour(
     matrix=Matrix.BT709, range=Range.LIMITED, primaries=1, transfer=1, siting=Siting.LEFT

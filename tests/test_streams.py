@@ -8,7 +8,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from vsr.streams import cover_picture, output_chapters, plan_route
+from vsr.encoding.streams import cover_picture, output_chapters, plan_route
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
 PCM = bytes(4096)

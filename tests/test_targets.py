@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from vsr.cli import main
+from vsr.cli.configuration import make_config
+from vsr.cli.options import build_parser
 from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.encoding.targets import TARGETS, resolve
 from vsr.errors import ConfigError
-from vsr.options import build_parser, make_config
-from vsr.targets import TARGETS, resolve
 
 OUTPUTS = {
     "archive": "out.mkv", "edit": "out.mov", "web": "out.mp4", "hevc": "out.mp4", "av1": "out.mkv"

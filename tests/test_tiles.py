@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.engine import Engine, Target
+from vsr.engine.tiles import run_tiled, split
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, classical, describe
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.sst import Sst, SstConfig
 from vsr.runtimes import EagerRuntime
-from vsr.tiles import run_tiled, split
 from vsr.weights import load_network
 
 CPU = torch.device("cpu")

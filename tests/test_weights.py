@@ -27,12 +27,15 @@ from vsr.errors import (
 from vsr.index import find_model, list_models, models_folder
 from vsr.networks import ARCHITECTURES, Network
 from vsr.networks.blocks import branches
-from vsr.networks.esc import Esc, EscConfig, EscLte, average_large_kernel
+from vsr.networks.conv_attention import average_large_kernel
+from vsr.networks.esc import Esc, EscConfig
+from vsr.networks.esc_lte import EscLte
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
-from vsr.networks.sst import Sst, SstConfig, SstReal, SstRealConfig
+from vsr.networks.sst import Sst, SstConfig
+from vsr.networks.sst_real import SstReal, SstRealConfig
 from vsr.weights import load_network, read_checkpoint
 
 State = dict[str, Tensor]

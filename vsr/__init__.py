@@ -1,9 +1,9 @@
 """Video super-resolution for ffmpeg pipelines.
 
-The library is five names: :func:`upscale` with :class:`UpscaleConfig` runs a whole job,
-:func:`open_source` and :func:`load_network` give its parts, and :class:`VsrError` is the base of
-everything that goes wrong for a reason. They are imported when first used, so that ``import vsr``
-and ``vsr-upscale --help`` do not wait for torch.
+The library is six names: :func:`upscale` runs a whole job, as :class:`UpscaleConfig` and in it
+:class:`EncoderConfig` ask for; :func:`open_source` and :func:`load_network` give its parts; and
+:class:`VsrError` is the base of everything that goes wrong for a reason. They are imported when
+first used, so that ``import vsr`` and ``vsr-upscale --help`` do not wait for torch.
 """
 
 from importlib import import_module

@@ -17,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
+from vsr.files import file_sha256, written_whole
 
 __all__ = [
     "Reference",
@@ -27,7 +28,6 @@ __all__ = [
     "cached",
     "cached_files",
     "check",
-    "file_sha256",
     "how_to_get",
     "is_reference",
     "local_file",
@@ -275,20 +275,9 @@ def recorded_sha256(path: Path) -> str:
 
 def record(path: Path, digest: str) -> str:
     """Write the digest where ``sha256sum --check`` reads it; a read-only cache stays as it is."""
-    draft = beside(path, f".{os.getpid()}.sha256")
-    try:
+    with suppress(OSError), written_whole(beside(path, ".sha256")) as draft:
         draft.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-        draft.replace(beside(path, ".sha256"))
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
     return digest
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check(path: Path, sha256: str = "") -> None:

@@ -1,12 +1,13 @@
 """``--model auto``: which of the shipped models suits a source, and why.
 
-Note [Clean or video]: models trained on bicubic reductions take what a codec leaves for detail and
-sharpen it; models trained on coded pictures smooth detail that a clean picture has. Three things
-tell which a source is. What coded it: lossless and studio codecs, and pictures that are files,
-leave nothing to mend. Bits per pixel: below a bound that depends on the codec's age, blocks and
-ringing show. Noise: film grain and old cameras, whatever the codec. Noise is measured in the
-flattest parts of the first frames, where there is nothing else (Immerkær, "Fast noise variance
-estimation", CVIU 64, 1996).
+Note [Clean or video]
+    Models trained on bicubic reductions take what a codec leaves for detail and sharpen it; models
+    trained on coded pictures smooth detail that a clean picture has. Three things tell which a
+    source is. What coded it: lossless and studio codecs, and pictures that are files, leave nothing
+    to mend. Bits per pixel: below a bound that depends on the codec's age, blocks and ringing show.
+    Noise: film grain and old cameras, whatever the codec. Noise is measured in the flattest parts
+    of the first frames, where there is nothing else (Immerkær, "Fast noise variance estimation",
+    CVIU 64, 1996).
 """
 
 import math
@@ -20,10 +21,12 @@ from torch import Tensor
 from vsr.errors import ConfigError
 from vsr.index import Model, list_models
 
-__all__ = ["AUTO", "Choice", "SourceFacts", "choose_model", "estimate_noise"]
+__all__ = ["AUTO", "LOOKED_AT", "Choice", "SourceFacts", "choose_model", "estimate_noise"]
 
 AUTO = "auto"
 """What ``--model`` says to have it chosen."""
+LOOKED_AT = 8
+"""Frames, the first ones, whose noise is measured."""
 
 _CLEAN_CODECS = (
     "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "v210", "r210", "prores", "dnxhd", "cfhd",

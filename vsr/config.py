@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from vsr.errors import ConfigError
 from vsr.tags import FieldOrder, Range, Siting
@@ -41,16 +41,15 @@ Deinterlacer = Literal["bwdif", "yadif"]
 Decoder = Literal["pyav", "bestsource"]
 HwAccel = Literal["none", "auto", "cuda"]
 
-PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "fp16", "bf16")
-DITHERS: tuple[Dither, ...] = ("none", "ordered")
-RUNTIMES: tuple[Runtime, ...] = (
-    "auto", "torch", "compile", "triton", "openvino", "winograd",
-)  # fmt: skip
-DEINTERLACERS: tuple[Deinterlacer, ...] = ("bwdif", "yadif")
-DECODERS: tuple[Decoder, ...] = ("pyav", "bestsource")
-HWACCELS: tuple[HwAccel, ...] = ("none", "auto", "cuda")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DITHERS: tuple[Dither, ...] = get_args(Dither)
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+DEINTERLACERS: tuple[Deinterlacer, ...] = get_args(Deinterlacer)
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
+HWACCELS: tuple[HwAccel, ...] = get_args(HwAccel)
 
 _LARGEST_THRESHOLD = 16
+"""Of ``reuse_threshold``, in steps of 8 bits."""
 
 PIPE = Path("-")
 """As an input standard input, as an output standard output."""
@@ -69,14 +68,17 @@ class InputConfig:
     matrix: int | None = None
     """H.273 matrix coefficients."""
     range: Range | None = None
+    """Whether code values have headroom."""
     primaries: int | None = None
     """H.273 colour primaries."""
     transfer: int | None = None
     """H.273 transfer characteristics."""
     siting: Siting | None = None
+    """Where samples of chroma lie among those of luma."""
     sar: Fraction | None = None
     """Sample (pixel) aspect ratio."""
     field_order: FieldOrder | None = None
+    """Which field of a frame is shown first, or that frames have none."""
 
     def __post_init__(self) -> None:
         if (self.raw_format is None) != (self.raw_size is None):
@@ -118,6 +120,7 @@ class FieldsConfig:
     """What is done with interlaced and telecined pictures; nothing said means: stop at them."""
 
     deinterlace: Deinterlacer | None = None
+    """FFmpeg's filter that makes whole frames of interlaced ones."""
     field_rate: bool = False
     """A frame for every field, not for every two: 50 fields a second become 50 frames."""
     ivtc: bool = False
@@ -144,6 +147,7 @@ class EncoderConfig:
     crf: float | None = None
     """Constant rate factor, in the encoder's own scale."""
     preset: str | None = None
+    """The encoder's own name of a speed, e.g. ``slow``."""
     pix_fmt: str | None = None
     """FFmpeg's pixel format name, e.g. ``yuv420p10le``."""
     options: dict[str, str] = field(default_factory=dict)
@@ -167,13 +171,16 @@ class UpscaleConfig:
     target: str | None = None
     """A named set of encoder options: ``archive``, ``edit``, ``web``, ``hevc``, ``av1``."""
     source: InputConfig = field(default_factory=InputConfig)
+    """What the input does not say, or says wrongly."""
     script: ScriptConfig = field(default_factory=ScriptConfig)
+    """How the input is run, if it is a script."""
     decoder: Decoder = "pyav"
     """What decodes media files: ``bestsource`` is a VapourSynth plugin, exact to the frame."""
     audio_from: Path | None = None
     """A file whose sound, subtitles, chapters, attachments and metadata go beside the picture,
     instead of the input's own."""
     fields: FieldsConfig = field(default_factory=FieldsConfig)
+    """What is done with interlaced and telecined pictures."""
     filters: str | None = None
     """A chain of libavfilter's, ahead of the network: ``crop=704:576,nlmeans=s=2``."""
     crop: bool = True
@@ -228,6 +235,7 @@ class UpscaleConfig:
     framemd5: bool | None = None
     """Write the hash of every frame beside the output; None means: if the target does."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """How the picture is encoded."""
     decode_threads: int | None = None
     """Threads of the decoder; None means up to 4."""
 

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ __all__ = [
     "fits",
     "is_out_of_memory",
     "keep_freed_memory",
+    "return_freed_memory",
 ]
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _STEP = 64  # tiles are multiples of this, so that a little more or less memory 
 _UNKNOWN_MEMORY = 4e9
 _NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plain RuntimeError
     "can't allocate memory",
+    "could not create a primitive",  # oneDNN, which does not say why
     "not enough memory",
     "out of memory",
     "_STATUS_ALLOC_FAILED",
@@ -159,6 +162,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def return_freed_memory(device: torch.device) -> None:
+    """Give back what PyTorch, or malloc, keeps of freed tensors: others may need it.
+
+    On a CPU these are libraries that ask the kernel, not malloc, for the code that they make.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return
+    with suppress(OSError, AttributeError):  # malloc is not glibc's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory() -> None:

@@ -40,8 +40,8 @@ def dry_run(config: UpscaleConfig, *, should_stop: Callable[[], bool] = lambda: 
     """Plan a run, time a piece of it, and describe it.
 
     Args:
-        config: What would be done.
-        should_stop: Asked after every frame of the sample; when it says yes, the sample ends.
+        config: what would be done.
+        should_stop: asked after every frame of the sample; when it says yes, the sample ends.
 
     Returns:
         Lines for people.

@@ -1,8 +1,9 @@
-"""The border to FFmpeg: its errors in one line, its encoders by name."""
+"""The border to FFmpeg: its messages, its errors in one line, its encoders by name, its tags."""
 
 import difflib
 import errno
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -10,15 +11,19 @@ from functools import lru_cache
 import av
 import av.logging
 from av.codec import Codec, codecs_available
+from av.video.frame import VideoFrame
 
 from vsr.errors import ConfigError, VsrError
+from vsr.frame import Colour
 from vsr.stdout import ReaderGone
 
-__all__ = ["explain", "find_encoder", "near_matches"]
+__all__ = ["Message", "explain", "find_encoder", "listening", "near_matches", "write_tags"]
+
+Message = tuple[int, str, str]
+"""Level, speaker and text of what FFmpeg says."""
 
 # Error numbers that say it all; for the others FFmpeg's log is the better reason.
 _TELLING = {errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EFBIG, errno.EROFS, errno.EDQUOT}
-
 
 # What FFmpeg adds last, when the cause has been said.
 _HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
@@ -28,33 +33,68 @@ _HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
 logging.getLogger("libav").addHandler(logging.NullHandler())
 
 
+class _Loudness:
+    """FFmpeg's log level, which is one for the process, raised while any thread needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted: list[int] = []
+        self._before: int | None = None
+
+    @contextmanager
+    def raised(self, level: int) -> Iterator[None]:
+        """In this block the log level is ``level`` at least."""
+        with self._lock:
+            if not self._wanted:
+                self._before = av.logging.get_level()
+            self._wanted.append(level)
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wanted.remove(level)
+                self._apply()
+
+    def _apply(self) -> None:
+        loudest = max(*self._wanted, self._before or 0) if self._wanted else self._before
+        av.logging.set_level(loudest)
+
+
+_loudness = _Loudness()
+
+
+@contextmanager
+def listening(level: int = av.logging.ERROR) -> Iterator[list[Message]]:
+    """What FFmpeg says on this thread in the block, down to ``level``; PyAV silences it otherwise.
+
+    PyAV's exceptions, too, carry the cause only while somebody listens. Not for decoding: each
+    message takes the interpreter lock from a decoder's thread, and damaged files make thousands.
+    """
+    with _loudness.raised(level), av.logging.Capture() as messages:
+        yield messages
+
+
 @contextmanager
 def explain(prefix: str, error_type: type[VsrError], *, listen: bool = True) -> Iterator[None]:
     """Translate what PyAV raises in the block into ``error_type("prefix: reason")``.
 
     Args:
-        prefix: What was being done.
-        error_type: What to raise.
-        listen: Use FFmpeg's own message as the reason, which PyAV silences by default. Not for
-            use once per frame: every message then takes the interpreter lock.
+        prefix: what was being done.
+        error_type: what to raise.
+        listen: use FFmpeg's own message as the reason; see :func:`listening`. Not for use once per
+            frame.
     """
-    level = av.logging.get_level()
-    if listen and level is None:
-        av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as messages:
-            try:
-                yield
-            except (VsrError, ReaderGone):
-                raise
-            except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-                raise error_type(f"{prefix}: {_reason(error, messages)}") from error
-    finally:
-        if listen and level is None:
-            av.logging.set_level(None)
+    with listening() if listen else av.logging.Capture() as messages:
+        try:
+            yield
+        except (VsrError, ReaderGone):
+            raise
+        except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+            raise error_type(f"{prefix}: {_reason(error, messages)}") from error
 
 
-def _reason(error: Exception, messages: list[tuple[int, str, str]]) -> str:
+def _reason(error: Exception, messages: list[Message]) -> str:
     number = getattr(error, "errno", None)
     if isinstance(error, OSError) and error.strerror and number in _TELLING:
         return error.strerror
@@ -93,3 +133,10 @@ def near_matches(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about the unknown ``word``: what may have been meant, or nothing."""
     matches = difflib.get_close_matches(word, known, n=3)
     return f": did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def write_tags(picture: VideoFrame, colour: Colour) -> None:
+    """Say on ``picture`` that it is to be read as ``colour``."""
+    picture.colorspace, picture.color_range = colour.matrix, colour.range
+    picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+    picture.chroma_location = colour.siting

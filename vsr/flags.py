@@ -1,11 +1,11 @@
-"""A configuration written out as the command that makes it: the way back of :mod:`vsr.options`."""
+"""A configuration written out as the command that makes it: the way back of the options."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from fractions import Fraction
 
 from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
-from vsr.tags import FIELD_ORDERS, MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, word_for
 
 __all__ = ["command_line"]
 
@@ -32,17 +32,10 @@ def _input(source: InputConfig) -> Iterator[str]:
     if source.raw_format is not None and source.raw_size is not None:
         yield from ("-f", "rawvideo", "-pixel_format", source.raw_format)
         yield from ("-video_size", _size(source.raw_size))
-    words: dict[str, tuple[Mapping[str, int], int | None]] = {
-        "-colorspace": (MATRICES, source.matrix),
-        "-color_range": (RANGES, source.range),
-        "-color_primaries": (PRIMARIES, source.primaries),
-        "-color_trc": (TRANSFERS, source.transfer),
-        "-chroma_sample_location": (SITINGS, source.siting),
-        "-field_order": (FIELD_ORDERS, source.field_order),
-    }
-    for option, (known, value) in words.items():
-        if value is not None:
-            yield from (option, word_for(known, value))
+    stated = {**COLOUR_OPTIONS, "field_order": ("-field_order", FIELD_ORDERS)}
+    for name, (option, words) in stated.items():
+        if (value := getattr(source, name)) is not None:
+            yield from (option, word_for(words, value))
     sar = source.sar
     yield from _pairs({"-r": source.rate, "-sar": sar and f"{sar.numerator}:{sar.denominator}"})
 

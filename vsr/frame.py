@@ -182,6 +182,7 @@ class VideoInfo:
     hdr: HdrMetadata | None = None
     """Mastering display and content light level, if the container or the stream has them."""
     codec: str = ""
+    """FFmpeg's name of what coded the stream; empty if nothing says."""
 
 
 _PLANAR_YUV = re.compile(r"yuv(?P<a>a?)j?(?P<c>420|422|444|440|411|410)p(?P<d>9|1[0246])?(?:le)?$")

@@ -6,7 +6,7 @@ is needed here.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -110,7 +110,7 @@ class HdrMetadata:
     ambient: AmbientViewing | None = None
 
 
-# -- FFmpeg's side data ----------------------------------------------------------------------------
+# FFmpeg's side data.
 
 
 def parse_mastering_display(data: bytes) -> MasteringDisplay:
@@ -191,7 +191,7 @@ def _are_chromaticities(points: list[Chromaticity]) -> bool:
     return all(x >= 0 and y > 0 and x + y <= 1 for x, y in points)
 
 
-# -- Encoders --------------------------------------------------------------------------------------
+# Encoders.
 
 
 def encoder_options(codec: str, hdr: HdrMetadata | None) -> dict[str, str]:
@@ -202,46 +202,31 @@ def encoder_options(codec: str, hdr: HdrMetadata | None) -> dict[str, str]:
     if hdr is None or codec not in BITSTREAM_OPTIONS:
         return {}
     option = BITSTREAM_OPTIONS[codec]
-    words = {"x264-params": _x264_words, "x265-params": _x265_words}.get(option, _svt_words)(hdr)
+    display_word, written, level_word = _WORDS[option]
+    words = []
+    if hdr.mastering is not None:
+        words.append(f"{display_word}={written(hdr.mastering)}")
+    if hdr.light is not None:
+        words.append(f"{level_word}={hdr.light.max_cll},{hdr.light.max_fall}")
     return {option: ":".join(words)} if words else {}
-
-
-def _x265_words(hdr: HdrMetadata) -> list[str]:
-    words = []
-    if hdr.mastering is not None:
-        words.append(f"master-display={_in_units(hdr.mastering)}")
-    if hdr.light is not None:
-        words.append(f"max-cll={_levels(hdr.light)}")
-    return words
-
-
-def _x264_words(hdr: HdrMetadata) -> list[str]:
-    words = []
-    if hdr.mastering is not None:
-        words.append(f"mastering-display={_in_units(hdr.mastering)}")
-    if hdr.light is not None:
-        words.append(f"cll={_levels(hdr.light)}")
-    return words
-
-
-def _svt_words(hdr: HdrMetadata) -> list[str]:
-    words = []
-    if (display := hdr.mastering) is not None:
-        points = {"G": display.green, "B": display.blue, "R": display.red, "WP": display.white}
-        points["L"] = (display.max_luminance, display.min_luminance)
-        values = (f"{key}({float(x):.9g},{float(y):.9g})" for key, (x, y) in points.items())
-        words.append(f"mastering-display={''.join(values)}")
-    if hdr.light is not None:
-        words.append(f"content-light={_levels(hdr.light)}")
-    return words
 
 
 def _in_units(display: MasteringDisplay) -> str:
     return "G({},{})B({},{})R({},{})WP({},{})L({},{})".format(*display.in_units())
 
 
-def _levels(light: ContentLight) -> str:
-    return f"{light.max_cll},{light.max_fall}"
+def _in_decimals(display: MasteringDisplay) -> str:
+    points = {"G": display.green, "B": display.blue, "R": display.red, "WP": display.white}
+    points["L"] = (display.max_luminance, display.min_luminance)
+    return "".join(f"{key}({float(x):.9g},{float(y):.9g})" for key, (x, y) in points.items())
+
+
+_WORDS: dict[str, tuple[str, Callable[[MasteringDisplay], str], str]] = {
+    "x264-params": ("mastering-display", _in_units, "cll"),
+    "x265-params": ("master-display", _in_units, "max-cll"),
+    "svtav1-params": ("mastering-display", _in_decimals, "content-light"),
+}
+"""By option: the encoder's word for a mastering display, how it writes one, its word for levels."""
 
 
 def held_by_container(muxer: str, codec: str) -> bool:

@@ -3,26 +3,28 @@
 Half precision overflows, memory decays, drivers fail: the picture is then black, garbled or no
 numbers at all, somewhere in a run of days. Every frame is looked at for that, on its device.
 
-Note [Averages instead of a Lanczos picture]. A frame that is right looks like its source enlarged
-by Lanczos. Nobody has to make that picture to compare with it, for Lanczos keeps averages. The
-average of a block of the enlargement is a weighted average of the source, with weights that differ
-from the block's own only within three pixels of its border. For blocks of 16 pixels and pictures in
-[0, 1] the two averages differ by 0.021 at most, in a picture drawn for the purpose (a test computes
-it), and by some thousandths in photographs. So averages over blocks of the result are compared with
-averages over the blocks of the source that they were made from: the result is read once, and
-nothing of its size is written. What is not finite anywhere makes its block's average not finite, so
-the same numbers show that as well.
+Note [Averages instead of a Lanczos picture]
+    A frame that is right looks like its source enlarged by Lanczos. Nobody has to make that picture
+    to compare with it, for Lanczos keeps averages. The average of a block of the enlargement is a
+    weighted average of the source, with weights that differ from the block's own only within three
+    pixels of its border. For blocks of 16 pixels and pictures in [0, 1] the two averages differ by
+    0.021 at most, in a picture drawn for the purpose (a test computes it), and by some thousandths
+    in photographs. So averages over blocks of the result are compared with averages over the blocks
+    of the source that they were made from: the result is read once, and nothing of its size is
+    written. What is not finite anywhere makes its block's average not finite, so the same numbers
+    show that as well.
 
-Note [What a network may mean]. Networks draw what was not there, but in its place: textures change
-within blocks, averages hardly do. There are two exceptions. One is detail as fine as the pixels, a
-checkerboard above all, of which some networks make anything, in float32 too; so a block in which
-neighbouring pixels differ much may differ as much. The other is the colour of a network's own
-taste: weights that were trained on drawings may move a flat magenta by 0.4. So what keeps the
-strict limits is right; what does not is held against what the same network makes in float32 of a
-chart, a picture of flat colours. The outcome depends on the frame and the network alone, not on
-what came before: a run that is continued makes the same frames as one that never stopped. Weights
-that make of the chart what nobody would call an enlargement, as untrained ones do, are only held to
-finite numbers.
+Note [What a network may mean]
+    Networks draw what was not there, but in its place: textures change within blocks, averages
+    hardly do. There are two exceptions. One is detail as fine as the pixels, a checkerboard above
+    all, of which some networks make anything, in float32 too; so a block in which neighbouring
+    pixels differ much may differ as much. The other is the colour of a network's own taste: weights
+    that were trained on drawings may move a flat magenta by 0.4. So what keeps the strict limits is
+    right; what does not is held against what the same network makes in float32 of a chart, a
+    picture of flat colours. The outcome depends on the frame and the network alone, not on what
+    came before: a run that is continued makes the same frames as one that never stopped. Weights
+    that make of the chart what nobody would call an enlargement, as untrained ones do, are only
+    held to finite numbers.
 """
 
 import logging
@@ -309,17 +311,20 @@ class Watch:
         """Called for each incident."""
         self.number = 0
         """Of the next frame."""
+        self.latest: Incident | None = None
+        """What was wrong with the latest frame."""
 
     def check(self, frame: Frame, rendered: Rendered) -> Rendered:
         """The planes to deliver of what was made of ``frame``."""
         number = self.number
         self.number += 1
+        self.latest = None
         self.health.checked += 1
         fault = self._find_fault(rendered)
         if fault is None:
             return rendered[:-1]
         best, repaired = self._repair(frame, rendered, fault)
-        incident = Incident(
+        self.latest = incident = Incident(
             frame=number, pts=frame.pts, time=frame.pts * frame.time_base, fault=fault,
             repaired=repaired,
         )  # fmt: skip
@@ -330,6 +335,7 @@ class Watch:
     def pass_on(self, planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The planes of a frame that repeats one which was looked at."""
         self.number += 1
+        self.latest = None
         return planes
 
     def _repair(self, frame: Frame, first: Rendered, fault: Fault) -> tuple[Rendered, bool]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from vsr.cache import cache_path, how_to_get, trusted_sha256
 from vsr.errors import ConfigError, WeightsError
+from vsr.shipped import shipped_folder
 
 __all__ = [
     "Model",
@@ -62,10 +63,8 @@ class Model:
 
 
 def models_folder() -> Path:
-    """Where the shipped models lie: in the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
+    """Where the shipped models lie."""
+    return shipped_folder("models")
 
 
 def locate(model: Model) -> Path:

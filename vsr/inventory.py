@@ -12,11 +12,7 @@ from av.video.stream import VideoStream
 from safetensors import SafetensorError, safe_open
 
 from vsr.config import PIPE
-from vsr.frame import Colour, VideoInfo
-from vsr.index import find_model, locate
-from vsr.planning import Plan
-from vsr.sources.images import find_images
-from vsr.streams import (
+from vsr.encoding.streams import (
     Handling,
     StreamSource,
     codec_of,
@@ -24,7 +20,12 @@ from vsr.streams import (
     plan_route,
     to_fraction,
 )
-from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+from vsr.files import file_sha256
+from vsr.frame import Colour, VideoInfo
+from vsr.index import find_model, locate
+from vsr.planning import Plan
+from vsr.sources.images import find_images
+from vsr.tags import COLOUR_OPTIONS, word_for
 
 __all__ = [
     "Content",
@@ -43,10 +44,6 @@ Origin = Literal["given", "declared", "guessed", "unknown"]
 """Said by the user, by the input, by rule, or by nobody because nothing needs it."""
 Fate = Handling | Literal["upscale"]
 
-_WORDS = {
-    "matrix": MATRICES, "range": RANGES, "primaries": PRIMARIES, "transfer": TRANSFERS,
-    "siting": SITINGS,
-}  # fmt: skip
 _UNSPECIFIED = {"matrix": 2, "range": 0, "primaries": 2, "transfer": 2, "siting": 0}
 
 
@@ -161,7 +158,7 @@ def _details(stream: Stream) -> list[str]:
 def colour_tags(colour: Colour) -> dict[str, str]:
     """``colour`` in FFmpeg's words; ``unknown`` where it does not apply."""
     found = {}
-    for name, words in _WORDS.items():
+    for name, (_, words) in COLOUR_OPTIONS.items():
         value = getattr(colour, name)
         found[name] = "unknown" if value == _UNSPECIFIED[name] else word_for(words, value)
     return found
@@ -188,7 +185,7 @@ def find_weights(plan: Plan) -> Weights | None:
     config = plan.config
     if config.weights is not None:
         return Weights(
-            path=config.weights, sha256=_sha256(config.weights),
+            path=config.weights, sha256=file_sha256(config.weights),
             licence=_stated_licence(config.weights),
         )  # fmt: skip
     scale: int | Fraction | None = plan.network.scale
@@ -197,7 +194,7 @@ def find_weights(plan: Plan) -> Weights | None:
         return None
     path = locate(entry)
     licence = entry.licence or _stated_licence(path)
-    return Weights(path=path, sha256=_sha256(path), licence=licence)
+    return Weights(path=path, sha256=file_sha256(path), licence=licence)
 
 
 def _stated_licence(path: Path) -> str | None:
@@ -218,17 +215,12 @@ def content_of(path: Path) -> Content:
     if path == PIPE:
         return Content()
     if path.is_file():
-        return Content(size=path.stat().st_size, sha256=_sha256(path))
+        return Content(size=path.stat().st_size, sha256=file_sha256(path))
     found = find_images(path)
     if found is None:
         return Content()
-    listing = "".join(f"{_sha256(picture)}  {picture.name}\n" for picture in found.paths)
+    listing = "".join(f"{file_sha256(picture)}  {picture.name}\n" for picture in found.paths)
     return Content(
         size=sum(picture.stat().st_size for picture in found.paths), pictures=len(found.paths),
         sha256=hashlib.sha256(listing.encode()).hexdigest(),
     )  # fmt: skip
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Threads and queues; the only place that has any.
+"""The stages of a run, their threads and queues.
 
 Three threads work on a run: one decodes, one enqueues work for the device, and the caller's
 encodes. They meet at two bounded queues, each made by one call of :func:`prefetch`.
@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from functools import partial
 
 from vsr.config import PIPE, UpscaleConfig
@@ -66,7 +65,7 @@ def prefetch[T](
         boundary: clock of this thread boundary, its name is the stage's.
     """
     ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
+    stop, over = threading.Event(), threading.Event()
 
     def work() -> None:
         end = _End()
@@ -74,8 +73,11 @@ def prefetch[T](
             _pump(upstream, ready, stop, boundary)
         except BaseException as error:  # noqa: BLE001 - it is raised again at the reader
             end.error = _reported(error, boundary.name)
-        if not stop.is_set():
-            ready.put(end)
+        try:
+            if not stop.is_set():
+                ready.put(end)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=work, name=f"vsr-{boundary.name}", daemon=True)
     thread.start()
@@ -85,10 +87,32 @@ def prefetch[T](
         if item.error is not None:
             raise item.error
     finally:
-        stop.set()
-        while thread.is_alive():  # make room for a put() that is blocked, then wait for the thread
-            _discard(ready)
-            thread.join(0.01)
+        _end(thread, over, ready, stop)
+
+
+def _end[T](
+    thread: threading.Thread,
+    over: threading.Event,
+    ready: "queue.Queue[T]",
+    stop: threading.Event,
+) -> None:
+    """Wait for the item that the thread is making, when interrupted as well.
+
+    A thread that outlived the interpreter would abort the process from within the C++ that it runs.
+    It says itself that it is ``over``: an interrupted ``join`` takes a thread that runs for a
+    stopped one (CPython 3.12).
+    """
+    interrupt = None
+    while not over.is_set():
+        try:
+            stop.set()
+            _discard(ready)  # makes room for a put() that is blocked
+            over.wait(0.01)
+        except KeyboardInterrupt as error:
+            interrupt = error
+    thread.join()
+    if interrupt is not None:
+        raise interrupt
 
 
 def _reported(error: BaseException, stage: str) -> BaseException:
@@ -155,7 +179,7 @@ def upscale(
             is done as a playable file beside the output's name.
 
     Returns:
-        The record of the run.
+        What the run did: frames, files, times, and every note and warning.
 
     Raises:
         VsrError: a reason the user can act on, in one line; nothing is left under the output's
@@ -197,7 +221,8 @@ def run(
     ``stdout`` is the stream for an output that is :data:`~vsr.config.PIPE`, ``work`` the segments
     that are written, or None for an output that is written in one go.
     """
-    report = Report()
+    engine = plan.engine
+    report = Report(health=engine.watch.health, source=plan.source.report, engine=engine.warnings)
     sink_notes: list[str] = []
     before = _fingerprint(plan)
     try:
@@ -205,11 +230,12 @@ def run(
             sink_notes = sink.notes
             report.losses = list(sink.notes)
             report.frames = report.before = 0 if work is None else work.done
-            plan.engine.watch.number = report.frames
             _move_frames(plan, sink, report, on_progress, should_stop, work)
     except ReaderGone:
         report.reader_gone = True
     except TruncatedError:  # what came before the break is kept, and recorded
+        if work is not None:
+            work.tell(report)
         _conclude(plan, report, sink_notes, before)
         raise
     _conclude(plan, report, sink_notes, before)
@@ -230,13 +256,13 @@ def _conclude(plan: Plan, report: Report, sink_notes: list[str], before: str | N
     """Gather what there is to say, and write it beside the output if that is wanted."""
     source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
-    report.warnings = _warn(source.report.lines() or report.warnings)
+    report.warnings = _warn(report.source.lines())
     after = _fingerprint(plan)
     if None not in (before, after) and before != after:
         report.warnings += _warn(
             [f"{plan.config.input}: was changed while it was read: frames may be of either version"]
         )
-    report.warnings += plan.engine.warnings + [str(i) for i in plan.engine.watch.health.incidents]
+    report.warnings += report.engine + [str(incident) for incident in report.health.incidents]
     if plan.config.record and report.output is not None:
         write_record(plan, report)
 
@@ -249,6 +275,10 @@ def _move_frames(
     should_stop: Callable[[], bool],
     work: Work | None,
 ) -> None:
+    """Wire up the stages and drive them until the source ends or somebody stops it.
+
+    The output is complete when this returns; ``report`` is filled on the way.
+    """
     source, engine = plan.source, plan.engine
     started, speed = time.perf_counter(), Speedometer()
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
@@ -263,16 +293,14 @@ def _move_frames(
             closing(_until_cut(done, sink, report)) as results,  # or a signal is lost in its end
         ):
             for pending in results:
+                if work is not None:
+                    engine.watch.number = work.coming
                 frame = _collect(engine, pending, upscaling)
                 sink.write(frame)
-                report.frames += 1
-                report.reused += frame.repeats
-                report.times.mark(frame)
+                report.count(frame)
                 if on_progress is not None:
-                    elapsed = time.perf_counter() - started
-                    stages = stage_times(boundaries, elapsed, engine.busy)
-                    seconds, total = frame.pts * frame.time_base, source.info.frames
-                    on_progress(_progress(report.frames, total, seconds, speed, stages))
+                    stages = stage_times(boundaries, time.perf_counter() - started, engine.busy)
+                    on_progress(_progress(report.frames, source.info.frames, frame, speed, stages))
                 if should_stop():
                     report.interrupted = True
                     break
@@ -315,15 +343,14 @@ def _until_cut[T](items: Iterable[T], sink: Sink, report: Report) -> Generator[T
 
 
 def _progress(
-    frames: int, total: int | None, position: Fraction, speed: Speedometer,
-    stages: list[StageTimes],
-) -> Progress:  # fmt: skip
+    frames: int, total: int | None, latest: Frame, speed: Speedometer, stages: list[StageTimes]
+) -> Progress:
     fps = speed.mark(frames)
     remaining = None if total is None or not fps else max(0, total - frames) / fps
     slowest = max(stages, key=lambda stage: stage.load)
     return Progress(
-        frames=frames, total=total, position=position, fps=fps, eta=remaining,
-        bottleneck=slowest.name,
+        frames=frames, total=total, position=latest.pts * latest.time_base, fps=fps,
+        eta=remaining, bottleneck=slowest.name,
     )  # fmt: skip
 
 

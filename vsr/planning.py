@@ -9,28 +9,28 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.choosing import AUTO, Choice, SourceFacts, choose_model, estimate_noise
+import torch
+
+from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, estimate_noise
 from vsr.config import PIPE, UpscaleConfig
-from vsr.device import choose_device, choose_dtype, describe
+from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
-from vsr.engine import Engine, Target
+from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
+from vsr.encoding.targets import framemd5_path, lock_path, record_path, resolve, work_path
+from vsr.engine import Engine, Target, share_of_cores
 from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
+from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.images import find_images
-from vsr.stills import Stills, choose_still_encoding, find_stills
-from vsr.targets import framemd5_path, record_path, resolve, work_path
 from vsr.weights import load_network
 
 __all__ = ["Plan", "make_plan"]
 
 logger = logging.getLogger(__name__)
-
-_LOOKED_AT = 8  # frames whose noise is measured for --model auto
-_ANY_SCALE = 2  # of a network that renders at any, when none is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     if network is None:
         network = _network_for_size(config, source.info)
     encoding, info = _plan_output(config, source.info, network)
-    engine = _make_engine(config, network, encoding, info)
+    engine = _make_engine(config, network, encoding, source.info, info)
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
         config=config, source=source, network=network, encoding=encoding, info=info,
@@ -152,8 +152,13 @@ def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
 
 
 def _goes_on(output: Path, config: UpscaleConfig) -> bool:
-    """Whether there is work to go on with; what lies beside the output may be that work's."""
-    return config.resume and output != PIPE and work_path(output).exists()
+    """Whether there is work to go on with; what lies beside the output may be that work's.
+
+    The file of the lock may tell that the output is finished, to who has the lock.
+    """
+    if not config.resume or output == PIPE:
+        return False
+    return work_path(output).exists() or lock_path(output).exists()
 
 
 def _stills(config: UpscaleConfig) -> Stills | None:
@@ -192,25 +197,30 @@ def _choose_model(config: UpscaleConfig, source: PyAVSource) -> Choice:
     facts = SourceFacts(
         codec=info.codec,
         bits_per_pixel=None if rate is None else float(rate / pixels),
-        noise=estimate_noise(source.preview(_LOOKED_AT)),
+        noise=estimate_noise(source.preview(LOOKED_AT)),
     )
     wanted: float | None = None
     if config.size is not None:
-        wanted = max(config.size[0] / info.width, config.size[1] / info.height)
+        wanted = scale_to_reach(config.size, info.width, info.height)
     return choose_model(facts, config.scale, reaching=wanted)
 
 
 def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
     """The smallest scale of the model that reaches the wanted size, else its largest."""
     assert config.size is not None
-    wanted = max(config.size[0] / info.width, config.size[1] / info.height)
+    wanted = scale_to_reach(config.size, info.width, info.height)
     return load_network(config.model, scale=scale_reaching(config.model, wanted))
 
 
 def _plan_output(
     config: UpscaleConfig, info: VideoInfo, network: Network
 ) -> tuple[Encoding, VideoInfo]:
-    width, height = config.size or _natural_size(config, info, network)
+    """How the result of ``network`` is coded, and the facts about the output."""
+    width, height = config.size or enlarged_size(
+        info.width, info.height, network.scale, config.scale
+    )
+    if config.square:  # goes with no size of the user's
+        width, height = squared_size(width, height, info.sar)
     if config.output is None:
         encoding = discarding(info, width, height, config.encoder)
     elif _stills(config) is not None:
@@ -221,48 +231,16 @@ def _plan_output(
         )
     enlarged = height != info.height  # combing that was enlarged is no field any more
     order = FieldOrder.PROGRESSIVE if enlarged else info.field_order
+    sar = resized_sar(info.sar, (info.width, info.height), (width, height))
     planned = replace(
         info, width=width, height=height, format=encoding.format, colour=encoding.colour,
-        sar=Fraction(1) if config.square else _output_sar(info, width, height),
-        field_order=order,
+        sar=Fraction(1) if config.square else sar, field_order=order,
     )  # fmt: skip
     return encoding, planned
 
 
-def _natural_size(
-    config: UpscaleConfig, info: VideoInfo, network: Network
-) -> tuple[int, int]:  # fmt: skip
-    """The size that the scale leads to; of a fraction, even numbers, which 4:2:0 needs."""
-    scale = network.scale or config.scale or _ANY_SCALE
-    width, height = (
-        side * scale if isinstance(scale, int) else 2 * round(side * scale / 2)
-        for side in (info.width, info.height)
-    )
-    return _squared(width, height, info.sar) if config.square else (width, height)
-
-
-def _squared(width: int, height: int, sar: Fraction | None) -> tuple[int, int]:
-    """The size that shows a picture of ``width`` x ``height`` in square pixels, none of it reduced.
-
-    Even numbers, which 4:2:0 needs.
-    """
-    if sar is None or sar == 1:
-        return width, height
-    if sar > 1:
-        return 2 * round(width * sar / 2), height
-    return width, 2 * round(height / sar / 2)
-
-
-def _output_sar(info: VideoInfo, width: int, height: int) -> Fraction | None:
-    """The aspect ratio of samples that keeps the picture's shape at another size."""
-    stretch = Fraction(width * info.height, height * info.width)
-    if abs(width - height * info.width / info.height) < 1:  # nothing but rounding to whole pixels
-        return info.sar
-    return (info.sar or Fraction(1)) / stretch
-
-
 def _make_engine(
-    config: UpscaleConfig, network: Network, encoding: Encoding, info: VideoInfo
+    config: UpscaleConfig, network: Network, encoding: Encoding, source: VideoInfo, info: VideoInfo
 ) -> Engine:
     device = choose_device(config.device)
     target = Target(
@@ -270,14 +248,19 @@ def _make_engine(
         dither=config.dither,
     )  # fmt: skip
     dtype = choose_dtype(device, config.precision)
-    return Engine(
-        network,
-        target,
-        device=device,
-        dtype=dtype,
-        tile=config.tile,
-        runtime=make_runtime(network, device, dtype, config.runtime),
-    )
+    lanes = _choose_lanes(device, dtype, network, source)
+    with share_of_cores(lanes):
+        runtimes = [make_runtime(network, device, dtype, config.runtime) for _ in range(lanes)]
+    return Engine(network, target, device=device, dtype=dtype, tile=config.tile, runtimes=runtimes)
+
+
+def _choose_lanes(
+    device: torch.device, dtype: torch.dtype, network: Network, source: VideoInfo
+) -> int:
+    """Pictures that a CPU renders at a time; see note [Two pictures at a time] of the engine."""
+    alone = device.type != "cpu" or torch.get_num_threads() == 1 or source.frames == 1
+    both = 2 * dtype.itemsize
+    return 1 if alone or not fits(device, network, source.height, source.width, both) else 2
 
 
 def _describe_run(
@@ -287,9 +270,10 @@ def _describe_run(
     runtime = "" if engine.runtime == "PyTorch" else f" through {engine.runtime}"
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
+    lanes = f", {engine.lanes} frames at a time" if engine.lanes > 1 else ""
     scale = f" x{network.scale}" if network.scale else ""
     return (
-        f"{network.name}{scale} on {device}{runtime} in {precision}{tiles}: "
+        f"{network.name}{scale} on {device}{runtime} in {precision}{tiles}{lanes}: "
         f"{info.width}x{info.height} {info.format.name} to "
         f"{planned.width}x{planned.height} {planned.format.name}"
     )

@@ -5,11 +5,8 @@ derivative; the record says of what, and how it came about.
 """
 
 import json
-import os
 import platform
-import secrets
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from fractions import Fraction
@@ -21,8 +18,12 @@ import torch
 
 import vsr
 from vsr.device import choose_device, describe
+from vsr.encoding.stills import IMAGES
+from vsr.encoding.targets import framemd5_path, record_path
 from vsr.errors import SinkError
+from vsr.files import written_whole
 from vsr.flags import command_line
+from vsr.health import Health
 from vsr.inventory import (
     colour_tags,
     content_of,
@@ -32,9 +33,8 @@ from vsr.inventory import (
 )
 from vsr.planning import Plan
 from vsr.report import Report
-from vsr.stills import IMAGES
+from vsr.sources import SourceReport
 from vsr.sync import measure_displacement, read_timing
-from vsr.targets import framemd5_path, record_path
 
 __all__ = ["SCHEMA", "make_record", "write_record"]
 
@@ -56,15 +56,11 @@ def write_record(plan: Plan, report: Report) -> Path:
     """
     assert report.output is not None
     path = record_path(report.output)
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
     try:
         text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
-        with temporary.open("x", encoding="utf-8") as file:
+        with written_whole(path) as part, part.open("x", encoding="utf-8") as file:
             file.write(f"{text}\n")
-        os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         reason = error.strerror or error
         raise SinkError(
             f"{path}: cannot be written: {reason}; {report.output} is complete"
@@ -81,13 +77,13 @@ def make_record(plan: Plan, report: Report) -> Json:
     return {
         "schema": SCHEMA,
         "run": _run(plan, report),
-        "input": _input(plan),
+        "input": _input(plan, report.source),
         "processing": _processing(plan, report),
         "output": _output(plan, report),
         "streams": _streams(plan),
-        "timestamps": _timestamps(plan),
-        "damage": _damage(plan),
-        "health": _health(plan),
+        "timestamps": _timestamps(report.source),
+        "damage": _damage(report.source),
+        "health": _health(report.health),
         "sync": _sync(plan, report),
         "notes": list(_notes(plan, report)),
         "versions": _versions(),
@@ -105,7 +101,7 @@ def _run(plan: Plan, report: Report) -> Json:
     }
 
 
-def _input(plan: Plan) -> Json:
+def _input(plan: Plan, read: SourceReport) -> Json:
     source, config = plan.source, plan.config
     info, fields = source.info, source.fields
     return {
@@ -120,8 +116,8 @@ def _input(plan: Plan) -> Json:
         "rate": _ratio(info.rate, "/"),
         "duration": _seconds(info.duration),
         "fields": None if fields is None else {"found": fields.kind, "seen": fields.describe()},
-        "frames_read": source.report.read,
-        "frames_delivered": source.report.frames,
+        "frames_read": read.read,
+        "frames_delivered": read.frames,
     }  # fmt: skip
 
 
@@ -140,7 +136,7 @@ def _processing(plan: Plan, report: Report) -> Json:
         "tile": engine.tile,
         "dither": config.dither,
         "reuse_threshold": config.reuse_threshold,
-        "reused": report.reused,
+        "reused": report.reused + report.reused_before,
     }  # fmt: skip
 
 
@@ -172,13 +168,11 @@ def _streams(plan: Plan) -> list[Json]:
     ]  # fmt: skip
 
 
-def _timestamps(plan: Plan) -> Json:
-    report = plan.source.report
+def _timestamps(report: SourceReport) -> Json:
     return {"repaired": report.repaired_pts, "frames": report.repaired[:_LISTED]}
 
 
-def _damage(plan: Plan) -> Json:
-    report = plan.source.report
+def _damage(report: SourceReport) -> Json:
     return {
         "concealed": report.corrupt_frames,
         "frames": report.damaged[:_LISTED],
@@ -188,9 +182,8 @@ def _damage(plan: Plan) -> Json:
     }
 
 
-def _health(plan: Plan) -> Json:
+def _health(health: Health) -> Json:
     """What was found of the frames that came out; see :mod:`vsr.health`."""
-    health = plan.engine.watch.health
     return {
         "checked": health.checked,
         "repaired": health.repaired,

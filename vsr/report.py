@@ -7,7 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.frame import Frame
+from vsr.health import Health
 from vsr.progress import StageTimes
+from vsr.sources import SourceReport
 
 __all__ = ["FrameTimes", "Report"]
 
@@ -49,6 +51,8 @@ class Report:
     """Those that earlier runs have finished."""
     reused: int = 0
     """Frames written by this run that repeat the one before, and were not computed."""
+    reused_before: int = 0
+    """Those that earlier runs have written; known when the output is complete."""
     times: FrameTimes = field(default_factory=FrameTimes)
     """Of the frames written, as the source delivered them."""
     output: Path | None = None
@@ -64,6 +68,12 @@ class Report:
     """The run has ended because nobody read standard output any more."""
     seconds: float = 0.0
     """Wall-clock time from the first frame to the finished file."""
+    health: Health = field(default_factory=Health)
+    """What was found of the frames written; of a complete output, those of earlier runs too."""
+    source: SourceReport = field(default_factory=SourceReport)
+    """What went wrong while the source was read."""
+    engine: list[str] = field(default_factory=list)
+    """What the engine had to say, a line each: that memory ran out."""
     notes: list[str] = field(default_factory=list)
     """Every automatic decision: device, precision, guesses, streams that were dropped."""
     losses: list[str] = field(default_factory=list)
@@ -72,3 +82,9 @@ class Report:
     """What went wrong and was survived: damaged packets, repaired timestamps."""
     stages: list[StageTimes] = field(default_factory=list)
     """Where the time went."""
+
+    def count(self, frame: Frame) -> None:
+        """Count a frame that was written."""
+        self.frames += 1
+        self.reused += frame.repeats
+        self.times.mark(frame)

@@ -20,8 +20,10 @@ from torch import Tensor
 __all__ = ["Kernel", "Resampler", "least_squares_inverse", "resize", "resize_matrix"]
 
 Kernel = Literal["bicubic", "lanczos"]
-_BLOCK = 64
+_BLOCK = 32
 """Outputs computed by one matrix product: wide enough for GEMM, narrow enough to stay banded."""
+_BLOCK_ON_GPU = 64
+"""There, starting a product takes longer than the zeros in it."""
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +100,8 @@ class Resampler:
     ) -> "Resampler":
         """Cut ``matrix`` (outputs, inputs) into blocks and move it to ``device``."""
         outputs, inputs = matrix.shape
-        size = min(_BLOCK, outputs)
+        on_gpu = torch.device(device).type != "cpu"
+        size = min(_BLOCK_ON_GPU if on_gpu else _BLOCK, outputs)
         spans = []
         for first in range(0, outputs, size):
             used = np.flatnonzero(np.any(matrix[first : first + size] != 0, axis=0))

@@ -3,15 +3,17 @@
 Held frames are common: animation drawn at 8 or 12 pictures a second, film spread over a higher
 rate, titles, stills, recorded screens.
 
-Note [Compared with what was computed]. A frame is compared with the latest one that goes through
-the network. If samples must be equal, that is the frame before, or has the same samples. With a
-threshold it matters: were each frame compared with the one before, a slow fade would be all small
-steps, and end far from the picture that stands for it.
+Note [Compared with what was computed]
+    A frame is compared with the latest one that goes through the network. If samples must be equal,
+    that is the frame before, or has the same samples. With a threshold it matters: were each frame
+    compared with the one before, a slow fade would be all small steps, and end far from the picture
+    that stands for it.
 
-Note [The measure of a difference]. The mean over a whole picture hides a small thing that moves.
-So a plane is cut into blocks of 16 by 16 samples, and what counts is the largest of all blocks'
-mean absolute differences, alpha and chroma included, in steps of 8 bits: of a block that differs by
-one code everywhere it is 1, of a single white sample in a black block 1.
+Note [The measure of a difference]
+    The mean over a whole picture hides a small thing that moves. So a plane is cut into blocks of
+    16 by 16 samples, and what counts is the largest of all blocks' mean absolute differences, alpha
+    and chroma included, in steps of 8 bits: of a block that differs by one code everywhere it is 1,
+    of a single white sample in a black block 1.
 """
 
 from collections.abc import Iterable, Iterator

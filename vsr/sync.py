@@ -11,8 +11,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from vsr.encoding.streams import is_cover_art, to_fraction
 from vsr.report import FrameTimes
-from vsr.streams import is_cover_art, to_fraction
 
 __all__ = ["Displacement", "Timing", "measure_displacement", "read_timing"]
 
@@ -33,9 +33,9 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
     """Read the times of all packets of a file.
 
     Args:
-        path: The file.
-        video: Which of its video streams is the picture, covers not counted; None reads audio only.
-        start: Seconds to subtract from every time.
+        path: the file.
+        video: which of its video streams is the picture, covers not counted; None reads audio only.
+        start: seconds to subtract from every time.
 
     Raises:
         av.FFmpegError: it cannot be read.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 __all__ = [
+    "COLOUR_OPTIONS",
     "FIELD_ORDERS",
     "MATRICES",
     "PRIMARIES",
@@ -113,6 +114,15 @@ TRANSFERS = {
 RANGES = {"tv": 1, "pc": 2, "limited": 1, "full": 2, "mpeg": 1, "jpeg": 2}
 SITINGS = {"left": 1, "center": 2, "topleft": 3, "top": 4, "bottomleft": 5, "bottom": 6}
 FIELD_ORDERS = {"progressive": 1, "tt": 2, "bb": 3, "tb": 4, "bt": 5}
+
+COLOUR_OPTIONS: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "matrix": ("-colorspace", MATRICES),
+    "range": ("-color_range", RANGES),
+    "primaries": ("-color_primaries", PRIMARIES),
+    "transfer": ("-color_trc", TRANSFERS),
+    "siting": ("-chroma_sample_location", SITINGS),
+}
+"""By property of a colour: FFmpeg's option that states it, and the words that it takes."""
 
 
 def word_for(words: Mapping[str, int], number: int) -> str:

@@ -44,6 +44,15 @@ class Run:
                 return self
         raise AssertionError(f"ended before frame {frames}: {self.text}")
 
+    def wait_for_words(self, words: str) -> "Run":
+        """Until a line with these words is said."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.text += line
+            if words in line:
+                return self
+        raise AssertionError(f"ended before it said {words!r}: {self.text}")
+
     def send(self, number: int) -> "Run":
         """Send a signal."""
         self.process.send_signal(number)

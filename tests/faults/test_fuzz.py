@@ -1,18 +1,20 @@
-"""A few hundred damaged inputs of every kind; ``scripts/fuzz.py`` runs as many as wanted."""
+"""Damaged inputs of every kind, some of each; ``scripts/fuzz.py`` runs as many as wanted."""
 
 import random
 
 import pytest
 
+from tests.warm import PYTHON
+
 CASES = {
-    "containers": 60,
-    "y4m": 60,
-    "pictures": 40,
-    "checkpoints": 60,
-    "vpy": 40,
-    "manifests": 40,
+    "containers": 30,
+    "y4m": 30,
+    "pictures": 20,
+    "checkpoints": 30,
+    "vpy": 20,
+    "manifests": 20,
 }
-QUICK = 100
+QUICK = 60
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +28,27 @@ KINDS = ["containers", "y4m", "pictures", "checkpoints", "index", "vpy", "manife
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_inputs(scripts, seeds, tmp_path, kind):
+def test_damaged_inputs(scripts, seeds, tmp_path, monkeypatch, kind):
     """No hang, no traceback, no growth, nothing left: the worker looks for all of them."""
     fuzz = scripts("fuzz")
+    monkeypatch.setattr(fuzz, "_PYTHON", PYTHON)
     cases = range(CASES.get(kind, QUICK))
     found = fuzz.fuzz(kind, 1234, cases, tmp_path, seeds)
     assert sum(found.outcomes.values()) == len(cases)
     assert found.survived, found.wrong
     assert found.outcomes["refused"]
+
+
+@pytest.mark.parametrize(
+    ("resident", "allocated", "survived"), [(1, 1, True), (20, 1, False), (1, 20, False)]
+)
+def test_growth_is_noticed(scripts, resident, allocated, survived):
+    """KB a case, of either kind; a jump at the start is warming up."""
+    fuzz = scripts("fuzz")
+    memory = [(0, 0)] * 20 + [(9000 + n * resident, 9000 + n * allocated) for n in range(400)]
+    found = fuzz.Found("index", growth=fuzz._growth(memory))
+    assert found.growth == [(resident, allocated)]
+    assert found.survived is survived
 
 
 def test_damage_is_the_same_for_the_same_seed(scripts):
@@ -69,7 +84,9 @@ def test_what_must_not_happen_is_noticed(
         "work(kind, int(seed), range(int(start), int(stop)), Path(place), Path(seeds))\n"
     )
     monkeypatch.setattr(fuzz, "_WORKER", worker)
-    monkeypatch.setattr(fuzz, "_PATIENCE", 12.0)
+    if outcome == "wrong":  # the others get signals, which are to find the worker itself
+        monkeypatch.setattr(fuzz, "_PYTHON", PYTHON)
+    monkeypatch.setattr(fuzz, "_PATIENCE", 5.0 if outcome == "hung" else 60.0)
     found = fuzz.fuzz("index", 0, range(1), tmp_path, seeds)
     assert found.outcomes == {outcome: 1}
     assert words in found.wrong[0]

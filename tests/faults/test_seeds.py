@@ -2,11 +2,11 @@
 
 import struct
 import subprocess
-import sys
 
 import pytest
 from safetensors.torch import save_file
 
+from tests.warm import PYTHON
 from vsr import index as index_module
 from vsr.cli import main
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
@@ -56,7 +56,7 @@ def test_properties_that_cannot_be(tmp_path):
     scripts = [tmp_path / f"{number}.vpy" for number in range(len(PROPS))]
     for script, props in zip(scripts, PROPS, strict=True):
         script.write_text(SCRIPT.format(props))
-    command = [sys.executable, "-c", RUN_ALL, *scripts]  # a process of its own: it may be ended
+    command = [*PYTHON, "-c", RUN_ALL, *scripts]  # a process of its own: it may be ended
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stdout.split("\n")[:-1] == ["exit 0"] * len(PROPS), run.stderr
     assert len(list(tmp_path.glob("*.mkv"))) == len(PROPS)

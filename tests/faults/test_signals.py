@@ -1,15 +1,21 @@
 """Signals, and ears that close."""
 
+import _thread
 import os
 import pty
 import signal
 import subprocess
-import time
+import sys
+import threading
 
 import pytest
 
+from vsr.pipeline import prefetch
+from vsr.progress import Boundary
+
 SLOW = ("--model", "lanczos", "--scale", 4, "-c:v", "ffv1", "--segment-seconds", 0.25)
-FRAMES = 240
+FRAMES = 48
+FEW = ("--frames", FRAMES)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -25,15 +31,34 @@ def test_one_signal_keeps_what_is_done(start, tools, long_clip, tmp_path, number
     assert len(run.said) > 1
 
 
-def test_a_second_signal_aborts(start, tools, long_clip, tmp_path):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_aborts(start, tools, long_clip, tmp_path, second):
     # Tiles of 16 pixels make a frame last long enough for a second signal to fall into it.
     run = start(long_clip, tmp_path / "out.mkv", *SLOW, "--tile", 16).wait_for(1)
-    run.send(signal.SIGINT)
-    time.sleep(0.005)
-    run.send(signal.SIGTERM)
+    run.send(signal.SIGINT).wait_for_words("again to abort").send(second)
     assert run.end() == 130
     run.check_words()
     assert tools.tell_all(tmp_path, run.text) == []
+
+
+def test_a_second_signal_while_threads_are_waited_for():
+    """None may outlive the interpreter: from within C++, that aborts the process."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def items():
+        yield 1
+        busy.set()
+        go_on.wait(10)
+        yield 2
+
+    reading = prefetch(items(), depth=1, boundary=Boundary("slow"))
+    assert next(reading) == 1
+    assert busy.wait(10)
+    threading.Timer(0.1, _thread.interrupt_main).start()
+    threading.Timer(0.3, go_on.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        reading.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "vsr-slow"]
 
 
 def test_a_terminal_that_closes(start, tools, long_clip, tmp_path):
@@ -62,7 +87,7 @@ def test_a_terminal_that_closes_behind_nohup(start, tools, long_clip, tmp_path):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     target = tmp_path / "out.mkv"
-    run = start(long_clip, target, *SLOW, stderr=theirs, stdin=theirs, preexec_fn=prepare)
+    run = start(long_clip, target, *SLOW, *FEW, stderr=theirs, stdin=theirs, preexec_fn=prepare)
     os.close(theirs)
     seen = b""
     while b'"frames": 20,' not in seen:
@@ -76,7 +101,7 @@ def test_a_terminal_that_closes_behind_nohup(start, tools, long_clip, tmp_path):
 def test_nobody_reads_the_messages(start, tools, long_clip, tmp_path):
     """``2>&1 | head -1``."""
     target = tmp_path / "out.mkv"
-    run = start(long_clip, target, *SLOW).wait_for(3)
+    run = start(long_clip, target, *SLOW, *FEW).wait_for(3)
     run.process.stderr.close()
     assert run.process.wait(timeout=60) == 0
     assert tools.count(target) == FRAMES
@@ -103,3 +128,16 @@ def test_nobody_reads_a_list(tools, option):
     os.close(write)
     assert run.returncode == 1
     assert run.stderr == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_command_that_ends_heeds_no_more(number):
+    """A signal while Python ends itself would replace the exit code."""
+    code = (
+        "import atexit, os, sys; from vsr.cli.interrupts import heed_no_more; heed_no_more(); "
+        "atexit.register(os.kill, os.getpid(), int(sys.argv[1])); sys.exit(130)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(int(number))], check=False).returncode
+        == 130
+    )

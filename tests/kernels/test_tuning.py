@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -11,7 +12,7 @@ from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, fastest, from
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import Tiles
-from vsr.kernels.tuning import remember, remembered, timings_path
+from vsr.kernels.tuning import compare, remember, remembered, timings_path
 
 NAME = "NVIDIA Card 5090/x, torch 2"
 
@@ -64,3 +65,26 @@ def test_the_fastest_of_each_kind_is_kept_and_what_fails_never() -> None:
 
     found = fastest(Tiles(end=ENDS[1]), time)
     assert found == Tiles(CONVOLUTIONS[2], ENDS[0], STRIPS[1])
+
+
+def test_ways_are_timed_once_and_what_fails_is_slowest() -> None:
+    asked: list[str] = []
+
+    def timer(name: str, taken: float | None) -> Callable[[], float]:
+        def time() -> float:
+            asked.append(name)
+            if taken is None:
+                raise RuntimeError("no kernel image is available")
+            return taken
+
+        return time
+
+    ways = {"a": timer("a", 2.5), "b": timer("b", None), "c": timer("c", 1.5)}
+    for _ in range(2):
+        assert compare(NAME, "ways", ways) == {"a": 2.5, "b": math.inf, "c": 1.5}
+    assert asked == ["a", "b", "c"]
+    json.loads(timings_path(NAME).read_text(), parse_constant=pytest.fail)  # Infinity is no JSON
+    assert compare(NAME, "ways", {"c": ways["c"], "d": timer("d", 4.5)}) == {"c": 1.5, "d": 4.5}
+    assert asked == ["a", "b", "c", "c", "d"]
+    remember(NAME, "ways", {"c": "fast", "d": 4.5})
+    assert compare(NAME, "ways", {"c": ways["c"]}) == {"c": 1.5}

@@ -13,15 +13,15 @@ from torch.nn.attention import SDPBackend
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vsr.networks import attention
+from vsr.networks import attention, attention_kernels
 from vsr.networks.attention import (
     ImplicitBiasAttention,
     RelativeBiasAttention,
     WindowAttention,
-    choose_kernel,
-    heat,
+    fold_attention,
     pad_to_multiple,
 )
+from vsr.networks.attention_kernels import choose_kernel
 
 CPU = torch.device("cpu")
 HALVES = (torch.bfloat16, torch.float16)
@@ -66,16 +66,16 @@ def picture(module: WindowAttention, height: int, width: int, count: int = 1) ->
     return torch.randn(shape).to(memory_format=torch.channels_last)
 
 
-def hot(module: WindowAttention, dtype: torch.dtype | None = None) -> WindowAttention:
-    warmed = copy.deepcopy(module)
-    warmed.heat(dtype)
-    return warmed
+def folded_copy(module: WindowAttention, dtype: torch.dtype | None = None) -> WindowAttention:
+    folded = copy.deepcopy(module)
+    folded.fold(dtype)
+    return folded
 
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for three windows of 8 at once."""
-    monkeypatch.setitem(attention._GROUP_TOKENS, "cpu", 3 * 64)
+    monkeypatch.setitem(attention_kernels.GROUP_TOKENS, "cpu", 3 * 64)
 
 
 # Two forms, one function.
@@ -93,27 +93,27 @@ def test_both_forms_are_equal(module: WindowAttention, size: tuple[int, int]) ->
     x = picture(module, *size)
     expected = module(x)
     assert expected.std() > 0.05
-    torch.testing.assert_close(hot(module)(x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(folded_copy(module)(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("small_groups")
 @pytest.mark.parametrize("size", [(8, 8), (40, 24), (17, 57)], ids=str)
 def test_groups_and_batches_change_nothing(module: WindowAttention, size: tuple[int, int]) -> None:
     x = picture(module, *size, count=3)
-    warmed = hot(module)
-    torch.testing.assert_close(warmed(x), module(x), rtol=1e-5, atol=1e-5)
-    workspace = warmed._workspace
+    folded = folded_copy(module)
+    torch.testing.assert_close(folded(x), module(x), rtol=1e-5, atol=1e-5)
+    workspace = folded._workspace
     assert workspace is not None
     assert workspace.capacity == (3 * 64) // module.window**2
-    single = torch.cat([warmed(part) for part in x.split(1)])
-    torch.testing.assert_close(warmed(x), single, rtol=1e-5, atol=1e-5)
+    single = torch.cat([folded(part) for part in x.split(1)])
+    torch.testing.assert_close(folded(x), single, rtol=1e-5, atol=1e-5)
 
 
 def test_a_window_larger_than_a_group_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attention._GROUP_TOKENS, "cpu", 10)
+    monkeypatch.setitem(attention_kernels.GROUP_TOKENS, "cpu", 10)
     module = implicit(8, 1, 8, 4)
     x = picture(module, 17, 9)
-    torch.testing.assert_close(hot(module)(x), module(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(folded_copy(module)(x), module(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -225,8 +225,8 @@ def test_scores_are_never_stored(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_modules_store_no_scores(calls: Calls, module: WindowAttention, dtype: torch.dtype) -> None:
-    warmed = hot(module).to(dtype)
-    warmed(picture(module, 17, 9).to(dtype))
+    folded = folded_copy(module).to(dtype)
+    folded(picture(module, 17, 9).to(dtype))
     assert calls.seen
     for q, k, v, mask in calls.seen:
         assert q.dtype == dtype
@@ -244,14 +244,14 @@ def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) ->
     choose_kernel.cache_clear()
     with caplog.at_level(logging.INFO, logger="vsr"):
         for _ in range(2):
-            warmed = hot(implicit(96, 2, 8, 16))
+            folded = folded_copy(implicit(96, 2, 8, 16))
             for _ in range(2):
-                warmed(picture(warmed, 16, 16))
+                folded(picture(folded, 16, 16))
     assert [r.getMessage() for r in caplog.records] == [
         "attention 64/48 on cpu in float32: sdpa flash_attention 64/64"
     ]
     assert choose_kernel.cache_info().misses == 1
-    hot(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(warmed, 8, 8).to(torch.bfloat16))
+    folded_copy(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(folded, 8, 8).to(torch.bfloat16))
     assert choose_kernel.cache_info().misses == 2
 
 
@@ -259,8 +259,8 @@ def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) ->
 def test_flex_attention_adds_the_same_bias() -> None:
     q, k, v = torch.randn(3, 2, 64, 4, 16)
     bias = torch.randn(1, 4, 64, 64)
-    found = attention._flex(flex_attention, q, k, v, bias)
-    assert torch.allclose(found, attention._sdpa(q, k, v, bias), atol=1e-5)
+    found = attention_kernels._flex(flex_attention, q, k, v, bias)
+    assert torch.allclose(found, attention_kernels.sdpa(q, k, v, bias), atol=1e-5)
 
 
 @pytest.mark.cuda
@@ -333,9 +333,9 @@ GATHERING = ("cat", "constant_pad_nd", "pad")
 @pytest.mark.usefixtures("small_groups")
 def test_a_frame_copies_its_content_and_nothing_else(module: WindowAttention) -> None:
     """Two groups or more: three copies in and one out for each, and no cat, pad or zeros."""
-    warmed, side = hot(module), module.window
+    folded, side = folded_copy(module), module.window
     x = picture(module, 2 * side, 2 * side)
-    first, frame = watch(warmed, x), watch(warmed, x)
+    first, frame = watch(folded, x), watch(folded, x)
     capacity = 3 * 64 // side**2
     groups = len(list(attention._groups(2, 2, capacity)))
     assert groups == (1 if capacity >= 4 else 2)
@@ -367,22 +367,22 @@ def test_the_published_form_gathers(module: WindowAttention) -> None:
 
 
 def test_buffers_stay_where_they_are(module: WindowAttention) -> None:
-    warmed = hot(module)
-    warmed(picture(module, 17, 9))
-    workspace = warmed._workspace
+    folded = folded_copy(module)
+    folded(picture(module, 17, 9))
+    workspace = folded._workspace
     assert workspace is not None
     buffers = (workspace.q, workspace.k, workspace.v)
     places = [part.data_ptr() for part in buffers]
     fixed = [part[..., module.width :].clone() for part in buffers]
     content = workspace.q[..., : module.width].clone()
     for size in ((24, 40), (17, 9), (3, 30)):
-        warmed(picture(module, *size))
-        assert warmed._workspace is workspace
+        folded(picture(module, *size))
+        assert folded._workspace is workspace
         assert [part.data_ptr() for part in (workspace.q, workspace.k, workspace.v)] == places
         for part, before in zip(buffers, fixed, strict=True):
             assert torch.equal(part[..., module.width :], before)
     assert not torch.equal(workspace.q[..., : module.width], content)  # while content changed
-    for part, table in ((workspace.q, warmed.q_table), (workspace.k, warmed.k_table)):
+    for part, table in ((workspace.q, folded.q_table), (workspace.k, folded.k_table)):
         if table is not None:
             columns = slice(module.width, module.width + module.rank)
             assert torch.equal(part[..., columns], table.expand(len(part), -1, -1, -1))
@@ -391,11 +391,11 @@ def test_buffers_stay_where_they_are(module: WindowAttention) -> None:
 
 
 def test_the_buffers_do_not_grow_with_the_picture() -> None:
-    warmed = hot(implicit(8, 1, 8, 8))
+    folded = folded_copy(implicit(8, 1, 8, 8))
     for size in (8, 200):
-        warmed(picture(warmed, size, size))
-        assert warmed._workspace is not None
-        assert warmed._workspace.q.shape == (128, 64, 1, 16)
+        folded(picture(folded, size, size))
+        assert folded._workspace is not None
+        assert folded._workspace.q.shape == (128, 64, 1, 16)
 
 
 def test_position_tables_are_computed_once(
@@ -409,9 +409,9 @@ def test_position_tables_are_computed_once(
         return real(self)
 
     monkeypatch.setattr(type(module), "position_tables", counting)
-    warmed, x = hot(module), picture(module, 9, 9)
+    folded, x = folded_copy(module), picture(module, 9, 9)
     for _ in range(3):
-        warmed(x)
+        folded(x)
     assert len(computed) == 1
     for _ in range(3):
         module(x)
@@ -422,40 +422,40 @@ def test_position_tables_are_computed_once(
 
 
 def test_a_copy_of_a_hot_module_has_buffers_of_its_own(module: WindowAttention) -> None:
-    warmed, x = hot(module), picture(module, 17, 9)
-    expected = warmed(x)
-    twin = copy.deepcopy(warmed)
+    folded, x = folded_copy(module), picture(module, 17, 9)
+    expected = folded(x)
+    twin = copy.deepcopy(folded)
     assert torch.equal(twin(x), expected)
-    assert warmed._workspace is not None
+    assert folded._workspace is not None
     assert twin._workspace is not None
-    assert twin._workspace.q.data_ptr() != warmed._workspace.q.data_ptr()
+    assert twin._workspace.q.data_ptr() != folded._workspace.q.data_ptr()
     twin(picture(module, 17, 9))
-    assert torch.equal(warmed(x), expected)
+    assert torch.equal(folded(x), expected)
 
 
 def test_inference_mode_leaves_a_hot_module_usable(module: WindowAttention) -> None:
-    warmed, x = hot(module), picture(module, 9, 9)
+    folded, x = folded_copy(module), picture(module, 9, 9)
     with torch.inference_mode():
-        expected = warmed(x).clone()
+        expected = folded(x).clone()
     with torch.no_grad():
-        assert torch.equal(warmed(x), expected)
-        assert torch.equal(copy.deepcopy(warmed)(x), expected)
+        assert torch.equal(folded(x), expected)
+        assert torch.equal(copy.deepcopy(folded)(x), expected)
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("ran", [False, True])
 def test_a_hot_module_can_be_cast(module: WindowAttention, dtype: torch.dtype, ran: bool) -> None:
     x = picture(module, 17, 9)
-    expected, warmed = module(x), hot(module)
+    expected, folded = module(x), folded_copy(module)
     if ran:
-        warmed(x)  # buffers are in float32 by now
-    found = warmed.to(dtype)(x.to(dtype))
+        folded(x)  # buffers are in float32 by now
+    found = folded.to(dtype)(x.to(dtype))
     assert found.dtype == dtype
-    assert warmed._workspace is not None
-    assert warmed._workspace.q.dtype == dtype
+    assert folded._workspace is not None
+    assert folded._workspace.q.dtype == dtype
     error = (found.float() - expected).square().mean().sqrt() / expected.std()
     assert 1e-5 < error < (0.05 if dtype == torch.bfloat16 else 0.006)
-    back = warmed.to(torch.float32)(x)  # and once more; what rounding took does not come back
+    back = folded.to(torch.float32)(x)  # and once more; what rounding took does not come back
     assert back.dtype == torch.float32
 
 
@@ -464,36 +464,36 @@ def test_queries_may_have_a_dtype_of_their_own(module: WindowAttention, calls: C
     x = picture(module, 17, 9)
     expected = module(x)
     calls.seen.clear()
-    warmed = hot(module, torch.bfloat16)
-    found = warmed(x)
+    folded = folded_copy(module, torch.bfloat16)
+    found = folded(x)
     assert found.dtype == torch.float32
     assert all(part.dtype == torch.bfloat16 for seen in calls.seen for part in seen[:3])
     assert all(mask is None or mask.dtype == torch.bfloat16 for *_, mask in calls.seen)
     assert 1e-5 < (found - expected).square().mean().sqrt() / expected.std() < 0.05
-    assert warmed.to_qkv.weight.dtype == torch.float32
+    assert folded.to_qkv.weight.dtype == torch.float32
 
 
 def test_heating_twice_is_harmless(module: WindowAttention) -> None:
     body, x = nn.Sequential(copy.deepcopy(module)), picture(module, 9, 17)
-    heat(body)
+    fold_attention(body)
     expected = body(x)
     state = {name: value.clone() for name, value in body.state_dict().items()}
-    heat(body)
+    fold_attention(body)
     assert torch.equal(body(x), expected)
     assert all(torch.equal(value, state[name]) for name, value in body.state_dict().items())
 
 
 def test_heat_adds_nothing_to_the_state(module: WindowAttention) -> None:
-    assert hot(module).state_dict().keys() == module.state_dict().keys()
+    assert folded_copy(module).state_dict().keys() == module.state_dict().keys()
 
 
 def test_values_are_widened_in_the_weights() -> None:
     published = implicit(60, 2, 8, 18)  # 30 columns a head
-    warmed = hot(published)
-    assert warmed.to_qkv.weight.shape[0] == 60 + 60 + 64
-    values = warmed.to_qkv.weight[120:].reshape(2, 32, 60)
+    folded = folded_copy(published)
+    assert folded.to_qkv.weight.shape[0] == 60 + 60 + 64
+    values = folded.to_qkv.weight[120:].reshape(2, 32, 60)
     assert values[:, 30:].count_nonzero() == 0
     assert published.to_qkv.weight.shape[0] == 180
     x = picture(published, 19, 33)
     with torch.no_grad():
-        assert (warmed(x) - published(x)).abs().max() < 1e-4 * published(x).std()
+        assert (folded(x) - published(x)).abs().max() < 1e-4 * published(x).std()

@@ -1,5 +1,4 @@
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vsr.errors import CorruptWeightsError
-from vsr.networks import describe
-from vsr.networks.attention import heat
-from vsr.networks.esc import (
-    VARIANTS,
-    Esc,
-    EscConfig,
-    EscLte,
-    average_large_kernel,
-    detect,
-    detect_lte,
-    infer_config,
-    infer_lte_config,
-)
+from vsr.networks import describe, esc_lte
+from vsr.networks.attention import fold_attention
+from vsr.networks.conv_attention import average_large_kernel
+from vsr.networks.esc import VARIANTS, Esc, EscConfig, detect, infer_config
+from vsr.networks.esc_lte import EscLte
 from vsr.runtimes import EagerRuntime
 from vsr.weights import build_network, load_network
 
@@ -65,27 +56,6 @@ def runtime(config: EscConfig, module: nn.Module) -> EagerRuntime:
 # The authors' outputs.
 
 
-@pytest.fixture(scope="module")
-def goldens(shared: Path) -> dict[str, Any]:
-    text = (shared / "golden" / "synthetic_official.json").read_text()
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-@pytest.fixture
-def error(golden_fill: ModuleType) -> Callable[[Tensor, Mapping[str, Any]], float]:
-    """The largest error of mean, deviation, mean size and samples, in deviations."""
-
-    def measure(out: Tensor, golden: Mapping[str, Any]) -> float:
-        found = golden_fill.digest(out)
-        assert found["shape"] == golden["shape"]
-        errors = [abs(found[key] - golden[key]) for key in ("mean", "std", "l1")]
-        errors += [abs(a - b) for a, b in zip(found["samples"], golden["samples"], strict=True)]
-        return float(max(errors) / golden["std"])
-
-    return measure
-
-
 Errors = Callable[[Tensor, Mapping[str, Any]], float]
 
 GOLDEN = {
@@ -118,7 +88,7 @@ def test_network_equals_the_original(
     network = original(golden_fill, replace(VARIANTS[variant], scale=scale))
     x, golden = golden_fill.image(24, 40), goldens["esc"][name]
     assert error(network(x), golden) < FLOAT
-    heat(network)
+    fold_attention(network)
     for _ in range(2):
         assert error(network(x), golden) < FLOAT
 
@@ -145,9 +115,9 @@ def test_rib_equals_the_original(
     x, golden = golden_fill.image(40, 56), goldens["rib"]
     shipped = copy.deepcopy(network)
     assert error(network(x), golden["esc_rib_x4_40x56_fp32"]) < FLOAT
-    heat(network)
+    fold_attention(network)
     assert error(network(x), golden["esc_rib_x4_40x56_fp32"]) < FLOAT
-    heat(shipped, torch.bfloat16)
+    fold_attention(shipped, torch.bfloat16)
     out = shipped(x)
     assert error(out, golden["esc_rib_x4_40x56_bf16"]) < AS_SHIPPED
     assert 2 * error(out, golden["esc_rib_x4_40x56_bf16"]) < error(
@@ -161,7 +131,7 @@ def test_lte_equals_the_original(
     network = original(golden_fill, VARIANTS["esc-lte"])
     x, golden = golden_fill.image(24, 40), goldens["lte"]["esc_lte_24x40_to_59x97"]
     assert error(network(x, (59, 97)) * 2 - 1, golden) < FLOAT  # it was taken in [-1, 1]
-    heat(network)
+    fold_attention(network)
     assert error(network(x, (59, 97)) * 2 - 1, golden) < FLOAT
 
 
@@ -208,10 +178,10 @@ def test_config_is_inferred(variant: str) -> None:
     for scale in COUNTS[variant]:
         config = replace(VARIANTS[variant], scale=scale)
         state = empty_state(config)
-        infer = infer_lte_config if variant == "esc-lte" else infer_config
+        infer = esc_lte.infer_config if variant == "esc-lte" else infer_config
         assert infer(state, {}) == config
         assert detect(state) == (variant != "esc-lte")
-        assert detect_lte(state) == (variant == "esc-lte")
+        assert esc_lte.detect(state) == (variant == "esc-lte")
 
 
 @pytest.mark.parametrize(

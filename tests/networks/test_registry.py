@@ -8,7 +8,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from vsr.errors import UnknownArchitectureError
-from vsr.networks import ARCHITECTURES, Architecture, classical, esc, identify, sst
+from vsr.networks import (
+    ARCHITECTURES,
+    Architecture,
+    classical,
+    esc,
+    esc_lte,
+    identify,
+    sst,
+    sst_real,
+)
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
@@ -22,7 +31,7 @@ TrainingShapes = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 def small_states() -> dict[str, dict[str, Tensor]]:
     """Checkpoints by the name of their architecture; what follows a blank tells them apart."""
     with torch.device("meta"):
-        real = sst.SstReal(sst.SstRealConfig()).state_dict()
+        real = sst_real.SstReal(sst_real.SstRealConfig()).state_dict()
         transformers = {f"sst {name}": sst.Sst(c).state_dict() for name, c in sst.VARIANTS.items()}
         convolutions = {
             f"esc {name}": esc.Esc(config).state_dict()
@@ -33,7 +42,7 @@ def small_states() -> dict[str, dict[str, Tensor]]:
             **transformers, **convolutions,
             "sst-real": real,
             "sst-real published": {f"model.{key}": value for key, value in real.items()},
-            "esc-lte": esc.EscLte(esc.VARIANTS["esc-lte"]).state_dict(),
+            "esc-lte": esc_lte.EscLte(esc.VARIANTS["esc-lte"]).state_dict(),
             "span": Span(SpanConfig()).state_dict(),
             "span gray": Span(SpanConfig(norm=False, in_channels=1, out_channels=1)).state_dict(),
             "spanf": SpanF(SpanFConfig()).state_dict(),

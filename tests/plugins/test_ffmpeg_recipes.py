@@ -3,9 +3,9 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm import PYTHON
 
 README = Path(__file__).resolve().parents[2] / "plugins" / "ffmpeg" / "README.md"
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
@@ -110,13 +112,23 @@ def workplace(samples: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(recipe: str, folder: Path) -> str:
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the command that the recipes call."""
+    folder: Path = tmp_path_factory.mktemp("bin")
+    command = folder / "vsr-upscale"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(PYTHON)} -m vsr "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def run(recipe: str, folder: Path, commands: Path) -> str:
     """Run a recipe in bash; its standard error. Every part of the pipe has to succeed."""
-    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", recipe], cwd=folder, timeout=280, text=True,
         capture_output=True, stdin=subprocess.DEVNULL,
-        env={**os.environ, "PATH": commands, "OMP_NUM_THREADS": "1"}, check=False,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -175,9 +187,9 @@ RECIPES_TO_FILES = [recipe for recipe in RECIPES if "out-%06d" not in recipe]
 
 
 @pytest.mark.parametrize("recipe", RECIPES_TO_FILES, ids=lambda r: " ".join(r.split())[:60])
-def test_recipe(recipe, workplace):
+def test_recipe(recipe, workplace, commands):
     expected = expected_of(recipe)
-    said = run(recipe, workplace)
+    said = run(recipe, workplace, commands)
     assert "error" not in said
     (output,) = workplace.glob("out.*")
     check_picture(video_of(output), expected)
@@ -211,9 +223,9 @@ def check_times(found: list[Fraction], expected: Expected, folder: Path) -> None
     assert all(b > a for a, b in pairwise(found))
 
 
-def test_pictures_out_of_a_pipe(workplace):
+def test_pictures_out_of_a_pipe(workplace, commands):
     (recipe,) = [recipe for recipe in RECIPES if "out-%06d" in recipe]
-    run(recipe, workplace)
+    run(recipe, workplace, commands)
     pictures = sorted(workplace.glob("out-*.png"))
     assert [p.name for p in pictures] == [f"out-{n:06d}.png" for n in range(1, FRAMES + 1)]
     picture = video_of(pictures[-1])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from vsr.cli import main
-from vsr.options import PLUGINS
+from vsr.cli.options import PLUGINS
 
 vs = pytest.importorskip("vapoursynth", exc_type=ImportError)
 
@@ -64,7 +65,7 @@ def test_every_script_has_an_expectation() -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """plain.mkv, film.mkv (hard telecine), tape.mpg (top field first), hdr.mkv (PQ)."""
+    """plain.mkv, film.mkv (hard telecine), disc.mpg (soft), tape.mpg (top first), hdr.mkv (PQ)."""
     folder = tmp_path_factory.mktemp("clips")
     fields = ("-flags", "+ildct+ilme", "-top", "1", "-c:v", "mpeg2video", "-q:v", "2", "-bf", "0")
     pq = ("-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc",
@@ -81,7 +82,27 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (graph, options) in made.items():
         line = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, *options, name]
         subprocess.run(line, check=True, cwd=folder)
+    make_soft_telecine(folder, "disc.mpg", MOVING.format(rate=FILM, count=16))
     return folder
+
+
+def make_soft_telecine(folder: Path, name: str, graph: str) -> None:
+    """A disc that holds film frames whole, flagged (ISO/IEC 13818-2, 6.2) to be shown 2:3."""
+    stream, line = folder / "disc.m2v", ["ffmpeg", "-v", "error", "-y"]
+    encoder = ["-pix_fmt", "yuv420p", "-c:v", "mpeg2video", "-q:v", "2", "-bf", "0"]
+    subprocess.run([*line, "-f", "lavfi", "-i", graph, *encoder, str(stream)], check=True)
+    data, pictures = bytearray(stream.read_bytes()), 0
+    for found in re.finditer(b"\0\0\1[\xb3\xb5]", bytes(data)):
+        at = found.end()
+        if data[at - 1] == 0xB3:
+            data[at + 3] = data[at + 3] & 0xF0 | 4  # frame_rate_code: 30000/1001
+        elif data[at] >> 4 == 1:
+            data[at + 1] &= ~0x08  # no progressive_sequence
+        elif data[at] >> 4 == 8:  # top_field_first, repeat_first_field
+            data[at + 3] = data[at + 3] & ~0x82 | (0x82, 0x00, 0x02, 0x80)[pictures % 4]
+            pictures += 1
+    stream.write_bytes(data)
+    subprocess.run([*line, "-i", str(stream), "-c", "copy", name], check=True, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +170,12 @@ def test_a_script_runs_under_vspipe(name, clips, environment, tmp_path) -> None:
 
 @needs_ffmpeg
 @needs_vspipe
-def test_ivtc_finds_the_frames_of_the_film(clips, environment, tmp_path) -> None:
+@pytest.mark.parametrize("disc", ["film.mkv", "disc.mpg"], ids=["hard", "soft"])
+def test_ivtc_finds_the_frames_of_the_film(disc, clips, environment, tmp_path) -> None:
     """Each of the film's frames is there, in order, whole: as before it was spread over fields."""
     require("bs", "vivtc", "bwdif")
     out, film = tmp_path / "out.y4m", tmp_path / "film.y4m"
-    vspipe(SCRIPTS / "dvd-ivtc.vpy", out, environment, source=clips / "film.mkv", model="lanczos")
+    vspipe(SCRIPTS / "dvd-ivtc.vpy", out, environment, source=clips / disc, model="lanczos")
     graph = MOVING.format(rate=FILM, count=16)
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, "-pix_fmt", "yuv420p",
                     str(film)], check=True)  # fmt: skip
@@ -191,14 +213,42 @@ def test_what_is_not_hdr_is_refused_in_one_line(clips, environment, tmp_path) ->
     assert "plain.mkv is not tagged as HDR (transfer 2): use plain.vpy" in done.stderr
 
 
-def test_the_script_for_mpv_enlarges_what_mpv_hands_over() -> None:
-    """As mpv runs it: the clip is the variable ``video_in``."""
-    code = compile((ROOT / "mpv" / "vsr.vpy").read_text(), "vsr.vpy", "exec")
-    for height, result in ((48, 96), (1080, 1080)):
-        clip = vs.core.std.BlankClip(width=64, height=height, format=vs.YUV420P8, length=2)
-        exec(code, {"video_in": clip, "__name__": "__vapoursynth__"})
-        assert vs.get_output(0).clip.height == result
-        vs.clear_outputs()
+MPV = """
+import warnings
+import vapoursynth as vs
+warnings.simplefilter("ignore")  # of the old name of the range
+clip = vs.core.std.BlankClip(
+    width=64, height=int(height), format=vs.YUV420P8, length=(2**31 - 1) // 16, fpsnum=0, fpsden=1
+)
+clip = clip.std.RemoveFrameProps(["_Matrix", "_Range"]).std.SetFrameProps(
+    _ColorSpace=1, _ColorRange=1, _ChromaLocation=0, _FieldBased=0, _SARNum=1, _SARDen=1,
+    _DurationNum=1001, _DurationDen=24000,
+)
+for _ in range(2):  # mpv runs a script again after each seek
+    exec(open(script).read(), {"video_in": clip, "__name__": "__vapoursynth__"})
+"""
+"""What mpv (video/filter/vf_vapoursynth.c) gives a script: a clip of no known length and rate."""
+
+
+@needs_vspipe
+@pytest.mark.parametrize(("height", "size"), [(48, (128, 96)), (1080, (64, 1080))])
+def test_the_script_for_mpv_enlarges_what_mpv_hands_over(
+    height, size, environment, tmp_path
+) -> None:  # fmt: skip
+    """As mpv runs it, in a program that is not Python."""
+    host, out, props = tmp_path / "mpv.vpy", tmp_path / "out.raw", tmp_path / "props.json"
+    host.write_text(MPV)
+    given = ["-a", f"height={height}", "-a", f"script={ROOT / 'mpv' / 'vsr.vpy'}", "-e", "1"]
+    line = [str(VSPIPE), *given, "--json", str(props), str(host), str(out)]
+    done = subprocess.run(
+        line, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert out.stat().st_size == 2 * size[0] * size[1] * 3 // 2
+    frame = json.loads(props.read_text())[1]
+    assert (frame["_DurationNum"], frame["_DurationDen"]) == (1001, 24000)
+    if size[0] != 64:
+        assert frame["_Matrix"] == 1  # as mpv said; 48 lines alone would be taken for BT.601
 
 
 @pytest.mark.parametrize("host", PLUGINS)

@@ -3,7 +3,6 @@
 import itertools
 import logging
 import os
-import subprocess
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vsr.batching import in_groups
 from vsr.config import UpscaleConfig
+from vsr.engine.batching import in_groups
 from vsr.errors import SinkError
 from vsr.frame import Colour, Frame, pixel_format
 from vsr.pipeline import upscale
@@ -27,16 +26,6 @@ from vsr.sinks.images import StillCoder
 from vsr.sources import open_source
 
 FRAMES, SEGMENT = 26, 10
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip whose pictures are each shown twice, but for some that are not."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
-    held = "testsrc2=size=48x32:rate=25,setpts=PTS-STARTPTS,fps=14,fps=25"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", held, "-frames:v", str(FRAMES)]
-    subprocess.run([*command, "-c:v", "ffv1", "-g", "1", str(path)], check=True)
-    return path
 
 
 def config_for(clip: Path, output: Path) -> UpscaleConfig:

@@ -273,7 +273,7 @@ def test_an_input_that_changes_under_the_run(clips, tmp_path):
     "text",
     [
         "", "[]", "{}", '{"format":"vsr-resume/1"}', '{"format":"vsr-resume/2"}', "[" * 100_000,
-        "\xff", '{"format":"vsr-resume/1","segments":[{"number":"../x"}]}',
+        "\xff", '{"format":"vsr-resume/2","segments":[{"number":"../x"}]}',
     ],
 )  # fmt: skip
 def test_a_damaged_manifest_is_refused(begun, text):
@@ -290,7 +290,7 @@ def test_a_number_that_is_damaged_in_a_manifest_is_noticed(begun):
         upscale(replace(begun, resume=True))
 
 
-@pytest.mark.parametrize("name", ["settings", "versions", "segments", "end", "warnings"])
+@pytest.mark.parametrize("name", ["settings", "segments", "end", "source", "notes"])
 def test_manifests_that_hold_something_else(begun, name):
     path = work_of(begun) / MANIFEST
     content = json.loads(path.read_text())

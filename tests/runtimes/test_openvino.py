@@ -1,12 +1,15 @@
 """OpenVINO against PyTorch: the same network, the same picture."""
 
 import importlib.util
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from tests.warm import PYTHON
 from vsr.errors import ConfigError
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
@@ -116,3 +119,43 @@ def test_nothing_is_reported_to_anybody() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_signals_find_their_stack_after_a_runtime_has_gone() -> None:
+    """Made on the main thread, freed on another; Python is not to be ended by Ctrl-C for it."""
+    code = (
+        "import gc, signal, threading, torch\n"
+        "from vsr.runtimes import make_runtime\n"
+        "from vsr.weights import load_network\n"
+        "network = load_network('span', scale=2)\n"
+        "made = [make_runtime(network, torch.device('cpu'), torch.float32, 'openvino')]\n"
+        "made[0](torch.rand(1, 3, 8, 8))\n"
+        "threads = [threading.Thread(target=work) for work in (made.clear, gc.collect)]\n"
+        "[(thread.start(), thread.join()) for thread in threads]\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('heard'))\n"
+        "signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+def test_no_thread_is_bound_to_a_core(network) -> None:
+    """Two runtimes would be bound to the same one, and take twice the time."""
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("there is one core")
+    runtime = make_runtime(network, CPU, torch.float32, "openvino")
+    runtime(picture := torch.rand(1, 3, 96, 96))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: [runtime(picture) for _ in range(4)])
+        seen = set()
+        while not running.done():
+            seen |= {cores_of(int(task)) for task in os.listdir("/proc/self/task")}
+    assert seen == {frozenset(os.sched_getaffinity(0))}
+
+
+def cores_of(task: int) -> frozenset[int]:
+    """Where a thread may run; anywhere, if it has just ended."""
+    try:
+        return frozenset(os.sched_getaffinity(task))
+    except ProcessLookupError:
+        return frozenset(os.sched_getaffinity(0))

@@ -12,6 +12,8 @@ def test_attention(scripts, monkeypatch, capsys, tmp_path):
     bench = scripts("bench_attention")
     monkeypatch.setattr(bench, "SHAPES", ((2, 64, 24, 16),))
     monkeypatch.setattr(bench, "FRAME", (20, 36))
+    turns = bench.take_turns
+    monkeypatch.setattr(bench, "take_turns", lambda _, *rest, **parts: turns(1, *rest, **parts))
     out = tmp_path / "out.json"
     monkeypatch.setattr("sys.argv", ["bench", "--device", "cpu", "--json", str(out)])
     assert bench.main() == 0
@@ -20,6 +22,76 @@ def test_attention(scripts, monkeypatch, capsys, tmp_path):
     assert len(rows) == 2 * (1 + 1 + 6)
     assert sum(bool(re.search(r": \d+\.\d\d times as fast$", x)) for x in lines) == len(rows)
     assert all(row["ratio"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_paper_beside_ours(scripts, monkeypatch, capsys, tmp_path):
+    bench = scripts("bench_networks")
+    out = tmp_path / "out.json"
+    arguments = ["--paper", "--frame", "48x36", "--device", "cpu", "--only", "sst-light"]
+    monkeypatch.setattr("sys.argv", ["bench", *arguments, "--json", str(out)])
+    assert bench.main() == 0
+    rows = json.loads(out.read_text())
+    assert [(row["scale"], row["paper_ms"]) for row in rows] == [(2, 191.9), (3, 69.2), (4, 36.5)]
+    assert all(row["milliseconds"] > 0 for row in rows)
+    assert "48x36 on cpu" in capsys.readouterr().out
+
+
+def test_precision(scripts, monkeypatch, capsys, tmp_path):
+    """In float32 two ways are equal, bf16 is not; what is not here is said."""
+    bench = scripts("bench_precision")
+    for folder, side in (("HR", 49), ("LRx2", 24)):
+        (tmp_path / folder).mkdir()
+        picture = torch.arange(side * side * 3).remainder(251).byte().reshape(side, side, 3)
+        Image.fromarray(picture.numpy()).save(tmp_path / folder / "a.png")
+    out = tmp_path / "out.json"
+    ways = ["torch:fp32", "torch:bf16", "triton:fp16", "torch:fp32"]
+    arguments = [str(tmp_path), "--models", "span", "--device", "cpu", "--ways", *ways]
+    monkeypatch.setattr("sys.argv", ["bench", *arguments, "--json", str(out)])
+    assert bench.main() == 0
+    exact, rounded, again = json.loads(out.read_text())
+    assert exact["apart"] == again["apart"] == 0
+    assert 0 < abs(rounded["apart"]) < 1
+    assert rounded["apart"] == rounded["psnr"] - exact["psnr"]
+    assert re.search(r"triton:fp16 +is left out: --runtime triton: ", capsys.readouterr().out)
+
+
+def test_precision_on_the_sample(scripts):
+    low, high = scripts("bench_precision").pairs_of(None, 3)[2]
+    assert [2 * side for side in low.shape[-2:]] == [*high.shape[-2:]]
+    assert low.dtype == high.dtype == torch.uint8
+    enlarged = low.float().repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert (enlarged - high.float()).abs().mean() < 12  # the same picture
+
+
+def test_the_ladder_leaves_out_what_fails(scripts, monkeypatch, capsys, tmp_path):
+    """On a CPU, and without Triton's interpreter, the rungs of Triton do."""
+    bench = scripts("bench_kernels")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel here\nat all")
+
+    monkeypatch.setattr(bench, "by_triton", fail)
+    monkeypatch.setattr(bench, "measure_peaks", lambda *_: {"tflops": {"x": 2.0}, "gbs": 8.0})
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(
+        "sys.argv", ["bench", "--device", "cpu", "--sizes", "16x12", "--json", str(out)]
+    )
+    assert bench.main() == 0
+    found = json.loads(out.read_text())
+    assert found["peaks"] == {"tflops": 2.0, "gbs": 8.0}
+    names = ["eager NCHW fp32", "eager channels_last fp16"]
+    assert [row["way"] for row in found["rows"]] == names
+    for row in found["rows"]:
+        assert row["tflops"] == pytest.approx(row["fps"] * 192 * 2 * 409_680 / 1e12)
+        assert row["gbs"] == pytest.approx(row["fps"] * 192 * bench.BYTES[row["way"]] / 1e9)
+        assert row["of_bound"] == max(row["tflops"] / 2, row["gbs"] / 8)
+    assert found["rows"][1]["psnr"] > 50
+    text = capsys.readouterr().out
+    assert "Triton, fused blocks: RuntimeError: no kernel here\n" in text
+    monkeypatch.setattr("sys.argv", ["bench", "--device", "cuda:99"])
+    assert bench.main() == 2
 
 
 def test_networks(scripts, monkeypatch, capsys, tmp_path):

@@ -68,7 +68,7 @@ def test_a_cache_of_something_else_is_refused(scripts, items, tmp_path):
 def sampler(scripts, tmp_path):
     """Patches of 16 from two pools whose pixels tell where they lie."""
 
-    def make(detail=None, choices=1, patch=16):
+    def make(detail=None, choices=1, patch=16, gray_share=0.0):
         pools = []
         for number, share in ((0, 0.75), (1, 0.25)):
             place = torch.arange(32 * 32).view(32, 32)
@@ -79,7 +79,7 @@ def sampler(scripts, tmp_path):
             cache = scripts("training.cache").Cache(low.numpy(), high.numpy(), cells)
             pool = scripts("training.sampler").Pool
             pools.append(pool.of(cache, share, patch, torch.device("cpu")))
-        return scripts("training.sampler").Sampler(pools, 2, patch, choices)
+        return scripts("training.sampler").Sampler(pools, 2, patch, choices, gray_share)
 
     return make
 
@@ -118,6 +118,17 @@ def test_detailed_patches_are_preferred_within_their_pool(sampler):
     assert 0.72 < (left == 0).float().mean() < 0.88  # 1 - (2/3)^4
     assert (left == 16).float().mean() < 0.05  # (1/3)^4
     assert 0.18 < (low[:, 2, 0, 0] > 0).float().mean() < 0.32  # whichever pool is harder
+
+
+def test_a_share_of_the_patches_has_no_colour(sampler):
+    coloured, _ = sampler().batch(400, np.random.default_rng(0))
+    low, high = sampler(gray_share=0.25).batch(400, np.random.default_rng(0))
+    gray = (low == low[:, :1]).all((1, 2, 3))
+    assert 0.18 < gray.float().mean() < 0.32
+    assert torch.equal(low[~gray], coloured[~gray])
+    luma = coloured[gray, 0] * 0.299 + coloured[gray, 1] * 0.587 + coloured[gray, 2] * 0.114
+    assert torch.allclose(low[gray, 0], luma, atol=1e-6)
+    assert torch.equal(high[:, :, ::2, ::2], low)
 
 
 def test_tiles_cover_a_picture_and_are_cut_from_its_whole_reduction(scripts, tmp_path):

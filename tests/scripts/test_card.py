@@ -1,11 +1,15 @@
 """A model's card: what its training left, and figures measured anew."""
 
+import shutil
+import tomllib
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from vsr.cache import file_sha256
+from vsr.files import file_sha256
 
 RECIPE = """
 network = "span"
@@ -59,17 +63,59 @@ def test_a_card_holds_what_was_made_and_what_was_measured(scripts, trained, root
     assert card.startswith("# toy-x2\n\nFor tests. It took a second.\n")
     assert file_sha256(trained / "run" / "model.safetensors") in card
     assert "seed 7" in card
-    assert "2 of 2 steps" in card
+    assert "2 steps (2 of this recipe's 2)" in card
+    assert "`scripts/train.py scripts/recipes/toy-x2.toml --data DATA --out runs/toy-x2`" in card
     evaluate = scripts("evaluate")
     for name in ("bicubic", "lanczos"):
         psnr, ssim = evaluate.evaluate(evaluate.make_model(name, 2), trained / "check", 2)
         assert f"| {name} | {psnr:.3f} / {ssim:.4f} |" in card
     for coding in ("h264-crf28", "mpeg2-dvd", "mpeg4-asp"):
         assert card.count(f"| {coding} | ") == 3
-    for picture in ("curve", "failures"):
+    exact, rounded = (
+        evaluate.evaluate(
+            evaluate.make_model(str(trained / "run" / "model.safetensors"), 2, "cpu", dtype),
+            trained / "check", 2,
+        )[0]
+        for dtype in ("float32", "bfloat16")
+    )  # fmt: skip
+    assert f"| toy-x2, bf16 | {rounded:.3f} / " in card
+    assert f"costs {exact - rounded:.4f} dB on check." in card
+    for picture in ("curve", "failures", "codecs"):
         assert f"cards/toy-x2.{picture}.png" in card
         with Image.open(trained / "cards" / f"toy-x2.{picture}.png") as image:
             assert image.width > 100
+
+
+def test_a_card_is_of_the_file_that_ships(scripts, trained):
+    run, ships = trained / "run", trained / "half.safetensors"
+    assert scripts("average").main([str(ships), str(run / "model.safetensors"), "--half"]) == 0
+    command = ["toy-x2", "--run", str(run), str(run), "--weights", str(ships), "--device", "cpu",
+               "--out", str(trained), "--pictures", str(trained / "cards")]  # fmt: skip
+    assert scripts("card").main(command) == 0
+    card = (trained / "toy-x2.md").read_text()
+    assert file_sha256(ships) in card
+    assert "4 steps (2 of this recipe's 2)" in card  # two stages of two
+    assert (trained / "cards" / "toy-x2.failures.png").exists()  # of rendered pictures: no set
+    other = trained / "other"  # PSNR on other pictures is no part of the curve
+    shutil.copytree(run, other)
+    state = load_file(other / "model.safetensors")
+    save_file(state, other / "model.safetensors", {"recipe": '{"validation": "data/Set5"}'})
+    found = scripts("card").Run.read([other, run, run])
+    assert [row["step"] for row in found.rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in found.watched] == [1, 2, 3, 4]
+    assert [row["step"] for row in found.own] == [1, 2]
+
+
+def test_hours_and_steps_count_on_where_a_training_went_on(scripts):
+    def log(*rows):
+        return [{"step": step, "seconds": seconds} for step, seconds in rows]
+
+    card = scripts("card")
+    first, second = log((1, 1800), (2, 3600), (3, 900)), log((1, 900), (2, 2700))
+    rows = card.join_logs([first, second, log((6, 60), (7, 3660))])
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert card.hours_of(first) == 1.25  # an hour, a stop, a quarter of an hour
+    assert card.hours_of(second) == 0.75
 
 
 def test_the_worst_place_is_where_the_output_is_wrong(scripts, trained):
@@ -79,11 +125,20 @@ def test_the_worst_place_is_where_the_output_is_wrong(scripts, trained):
         return out
 
     card, evaluate = scripts("card"), scripts("evaluate")
-    error, seen, out, truth = card.worst_places(upscale, trained / "check", 2)[0]
-    _, high = next(evaluate.pairs(trained / "check", 2))
+    (pair,) = evaluate.pairs(trained / "check", 2)
+    ((error, (seen, out, truth)),) = card.worst_places(upscale, [pair], 2)
+    _, high = pair
     assert seen.shape == out.shape == truth.shape == (3, 96, 96)
     places = high.unfold(1, 96, 1).unfold(2, 96, 1)
     ((top, left),) = (places == truth[:, None, None]).all(-1).all(-1).all(0).nonzero().tolist()
     assert top <= 20
     assert left + 96 >= 110
     assert error > 40
+
+
+def test_what_a_card_shows_is_ours_and_was_not_trained_on(scripts, root):
+    recipes = [tomllib.loads(p.read_text()) for p in (root / "scripts" / "recipes").glob("*.toml")]
+    assert recipes
+    assert scripts("card")._SEED not in {recipe["seed"] for recipe in recipes}
+    ((low, high), *_) = scripts("card").rendered_pairs(2)
+    assert high.shape == (3, *(2 * side for side in low.shape[1:]))

@@ -136,8 +136,8 @@ def test_colour_survives_its_round_trip_but_for_subsampling(scripts):
 
 
 def settings(scripts, **changes):
-    nothing = {"blurred": 0.0, "clean_reduction": 1.0, "noisy": 0.0, "interlaced": 0.0,
-               "coded": 0.0, "recoded": 0.0}  # fmt: skip
+    nothing = {"soft": 0.0, "blurred": 0.0, "clean_reduction": 1.0, "noisy": 0.0,
+               "interlaced": 0.0, "coded": 0.0, "recoded": 0.0}  # fmt: skip
     return scripts("training.degrade").Degradation(**(nothing | changes))
 
 
@@ -184,22 +184,39 @@ def test_the_truth_is_the_picture_of_its_moment(scripts):
         assert errors[0] < errors[1]
 
 
-def test_a_picture_coded_twice_is_worse(scripts):
-    changes = {"coded": 1.0, "codecs": ("mpeg2",), "shares": (1.0,)}
+def test_soft_truth_is_soft_and_all_that_is_wanted(scripts):
+    def detail(pictures):
+        return float(pictures.float().diff(dim=-1).abs().mean())
 
-    def error(seed, **more):
-        low, high, _ = run(scripts, seed, **changes, **more)
-        return luma_error(low, high, scripts)
+    _, sharp, _ = run(scripts)
+    low, soft, words = run(scripts, soft=1.0)
+    assert "soft" in words
+    assert detail(soft) < 0.9 * detail(sharp)
+    reduced = torch.stack([scripts("pictures").reduce_bicubic(picture, 2) for picture in soft])
+    luma = scripts("metrics").luma
+    assert (luma(low) - luma(reduced)).abs().mean() < 1.0  # nothing else was lost
 
-    once = [error(seed) for seed in range(6)]
-    twice = [error(seed, recoded=1.0) for seed in range(6)]
-    assert sum(twice) > sum(once)
-    assert run(scripts, **changes, recoded=1.0)[2].count("mpeg2") == 2
+
+def test_a_picture_coded_twice_is_worse(scripts, monkeypatch):
+    qualities = {"mpeg2": (8.0, 8.0), "h264": (30.0, 30.0)}
+    monkeypatch.setattr(scripts("training.degrade"), "_QUALITIES", qualities)
+
+    def error(names, seed, **more):
+        shares = tuple(1.0 for _ in names)
+        low, high, words = run(scripts, seed, coded=1.0, codecs=names, shares=shares, **more)
+        return float(luma_error(low, high, scripts)), words
+
+    found = [(seed, *error(tuple(qualities), seed, recoded=1.0)) for seed in range(16)]
+    twice = {seed: lost for seed, lost, words in found if all(name in words for name in qualities)}
+    assert twice
+    once = [max(error((name,), seed)[0] for name in qualities) for seed in twice]
+    assert sum(twice.values()) > sum(once)
+    assert error(("mpeg2",), 0, recoded=1.0)[1].count("mpeg2") == 2
 
 
 def test_a_seed_decides_everything(scripts):
-    everything = {"blurred": 0.5, "noisy": 0.5, "coded": 0.9, "recoded": 0.3, "interlaced": 0.3,
-                  "clean_reduction": 0.5}  # fmt: skip
+    everything = {"soft": 0.5, "blurred": 0.5, "noisy": 0.5, "coded": 0.9, "recoded": 0.3,
+                  "interlaced": 0.3, "clean_reduction": 0.5}  # fmt: skip
     first, second, third = (run(scripts, seed, **everything) for seed in (3, 3, 4))
     assert torch.equal(first[0], second[0])
     assert first[2] == second[2]

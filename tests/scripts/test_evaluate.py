@@ -36,6 +36,13 @@ def test_known_figures_on_set5(
         assert found[1] == pytest.approx(ssim, abs=1e-4)
 
 
+def test_pictures_alone_are_reduced_as_the_set_was(shared: Path, scripts: Scripts) -> None:
+    evaluate = scripts("evaluate")
+    bicubic = evaluate.make_model("bicubic", 2)
+    found = evaluate.evaluate(bicubic, shared / "data" / "Set5" / "HR", 2)[0]
+    assert found == pytest.approx(33.6786, abs=0.02)  # of which the reductions are MATLAB's own
+
+
 def test_scores_known_by_heart(scripts: Scripts) -> None:
     metrics = scripts("metrics")
     picture = torch.randint(0, 256, (3, 32, 32)).to(torch.uint8)

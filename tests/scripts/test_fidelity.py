@@ -15,7 +15,19 @@ BROKEN = {
     "invalid-bitstream.webm": "could be decoded",
     "trunc_base.mp4": "not a media file",
 }
+# These take as long as all the others; each has smaller ones of its kind beside it.
+LARGE = {
+    "0239.mpg", "SampleVideo_1280x720_1mb.mkv", "corr_base.mpg", "flower.mp4", "friday.mp4",
+    "hdr10-av1.mp4", "hdr10-video-with-sdr-container.mp4",
+    "internal_emulator_transformer_output_270_rotated.mp4", "milk.mkv", "sample_portrait.mp4",
+    "sowt-with-video.mov",
+}  # fmt: skip
 INTERLACED = {"dv-pal-interlaced.mov", "il.mpg", "mpeg-imx-525-60.mov", "pal.dv", "tc.mpg"}
+
+WITH_MARKS = [
+    pytest.param(path, id=path.name, marks=pytest.mark.slow if path.name in LARGE else ())
+    for path in FILES
+]
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="ffmpeg is not here"
@@ -41,7 +53,7 @@ def column_of(fidelity):
 
 @pytest.mark.skipif(not FILES, reason=f"reference media are not here ({MEDIA})")
 class TestEveryFile:
-    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+    @pytest.mark.parametrize("path", WITH_MARKS)
     def test_keeps_its_promises(self, path, fidelity, column_of):
         column = column_of[path]
         rows = fidelity.check_file(path, [column])

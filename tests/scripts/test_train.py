@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tests.warm import PYTHON
 from vsr.networks import ARCHITECTURES
 from vsr.networks.blocks import branches, fold
 from vsr.networks.span import Span, SpanConfig
@@ -155,7 +155,7 @@ def test_a_training_that_is_told_to_end_saves_its_step(data, tmp_path, root):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(network="span", steps=10_000, scale=2, extra=""))
     out = tmp_path / "out"
-    command = [sys.executable, str(root / "scripts" / "train.py"), str(recipe), "--data", str(data),
+    command = [*PYTHON, str(root / "scripts" / "train.py"), str(recipe), "--data", str(data),
                "--out", str(out), "--cache", str(tmp_path / "cache"), "--every", "1"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -279,6 +279,24 @@ def test_a_network_of_another_scale_gives_its_body(scripts, run, tmp_path):
     start = tmp_path / "donor" / "model.safetensors"
     heir = run("heir", steps=2, scale=4, extra=f'start = "{start}"')
     assert heir["upsampler.0.weight"].isfinite().all()
+
+
+def test_cells_begin_where_pixels_ended(scripts, run, tmp_path):
+    shape = "[shape]\nblocks = 2"
+    pixels = run("pixels", steps=3, network="spanf", extra=shape)
+    start = tmp_path / "pixels" / "model.safetensors"
+    path = tmp_path / "cells.toml"
+    extra = f'start = "{start}"\n{shape}\nunshuffle = 2'
+    text = RECIPE.format(network="spanf", steps=1, scale=2, extra=extra)
+    path.write_text(text.replace("channels = 8", "channels = 32"))
+    subject = scripts("training.subject").Subject(scripts("training.recipe").Recipe.read(path))
+    picture = torch.rand(1, 3, 16, 16)
+    state = subject.opened(subject.adapted(load_file(start)))
+    out = subject.forward(subject.effective(state, torch.float32), picture)
+    network = SpanF(SpanFConfig(scale=2, channels=8, blocks=2)).eval()
+    network.load_state_dict(pixels)
+    with torch.no_grad():
+        assert torch.allclose(out, network(picture), atol=1e-5)
 
 
 def test_folding_is_differentiable_into_every_branch():

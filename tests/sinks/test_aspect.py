@@ -12,7 +12,7 @@ import pytest
 
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding import choose_encoding
-from vsr.muxers import PIPED
+from vsr.encoding.muxers import PIPED
 from vsr.sinks import open_sink
 from vsr.sinks.aspect import PatchedOutput, Place
 from vsr.stdout import Stdout

@@ -3,7 +3,6 @@
 import json
 import struct
 import subprocess
-import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import av
 import pytest
 
+from tests.warm import PYTHON
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.frame import Colour, Range, Siting
 from vsr.hdr import AmbientViewing, ContentLight, HdrMetadata, MasteringDisplay
@@ -256,7 +256,7 @@ def test_what_is_lost_is_said(tmp_path, tools):
 @pytest.mark.parametrize("muxer", ["matroska", "mp4"])
 def test_pipes_hold_it_too(tmp_path, media, muxer):
     source = media("generated/hdr10_sei_only.mkv")
-    command = [sys.executable, "-m", "vsr", source, "-", "-f", muxer, "--model", "identity"]
+    command = [*PYTHON, "-m", "vsr", source, "-", "-f", muxer, "--model", "identity"]
     command += ["-c:v", "libx265", "--preset", "ultrafast"]
     path = tmp_path / "piped"
     # captured through a pipe, in which nobody can seek

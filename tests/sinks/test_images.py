@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vsr.config import EncoderConfig
+from vsr.encoding.stills import choose_still_encoding, coded_format
 from vsr.errors import SinkError
 from vsr.frame import Colour, Frame, Matrix, Range, VideoInfo, pixel_format
 from vsr.sinks.images import ImageSink
 from vsr.sources.images import ImageReader
 from vsr.sources.planes import planes_of
-from vsr.stills import choose_still_encoding, coded_format
 
 FFMPEG, FFPROBE = shutil.which("ffmpeg"), shutil.which("ffprobe")
 pytestmark = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")

@@ -5,9 +5,9 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.warm import PYTHON
 from vsr.cli import main
 from vsr.config import PIPE, UpscaleConfig
 from vsr.errors import SinkError
@@ -28,7 +29,7 @@ TAGS = {
     "color_range": "tv", "color_space": "smpte170m", "color_transfer": "smpte170m",
     "color_primaries": "bt470bg",
 }  # fmt: skip
-COMMAND = [sys.executable, "-m", "vsr"]
+COMMAND = [*PYTHON, "-m", "vsr"]
 
 
 def ffmpeg(*arguments: str, data: bytes | None = None) -> bytes:
@@ -209,7 +210,7 @@ def test_a_real_pipe(shared):
     source = shared / "media" / "generated" / "rich.mkv"
     line = (
         f"ffmpeg -v error -i {source} -map 0:v:0 -map 0:a:0 -c:v ffv1 -pix_fmt yuv420p10le "
-        f"-c:a copy -f matroska - | {sys.executable} -m vsr - - -f nut --model identity | "
+        f"-c:a copy -f matroska - | {shlex.join(PYTHON)} -m vsr - - -f nut --model identity | "
         "ffmpeg -v error -i - -map 0:v -fps_mode passthrough -f framemd5 -"
     )
     result = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=120)

@@ -11,9 +11,9 @@ import torch.utils.dlpack
 
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
+from vsr.encoding.muxers import Y4M_CHROMA
 from vsr.errors import ConfigError, SinkError
 from vsr.frame import FieldOrder, Frame, Range, Siting, pixel_format
-from vsr.muxers import Y4M_CHROMA
 from vsr.sinks import Y4MSink, open_sink
 from vsr.sinks.y4m import y4m_header
 

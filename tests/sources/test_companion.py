@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.warm import PYTHON
 from vsr.errors import SourceError
 from vsr.sources import SourceConfig, open_source
 from vsr.sources.companion import Companion
@@ -166,11 +166,10 @@ def test_what_is_no_media_file(tmp_path, make_clip, content: bytes) -> None:
 
 
 def test_the_command_line_of_a_run_says_it_again() -> None:
-    code = "from vsr.options import *; from vsr.flags import command_line as c; import sys;" \
+    code = "from vsr.cli.options import *; from vsr.cli.configuration import *;" \
+        "from vsr.flags import command_line as c; import sys;" \
         "print(c(make_config(build_parser().parse_intermixed_args(sys.argv[1:]))))"  # fmt: skip
     given = ["-i", "s.vpy", "-o", "o.mkv", "-a", "x=1=2", "--output-index", "3",
              "--source", "bestsource", "--audio-from", "a.mkv"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", code, *given], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*PYTHON, "-c", code, *given], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(given)[:-1])

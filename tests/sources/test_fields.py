@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig
 from vsr.errors import ConfigError
 from vsr.frame import FieldOrder
@@ -414,8 +415,7 @@ def test_progressive_keeps_the_fields_as_they_are(ffmpeg, command, tmp_path, bot
 def test_from_a_pipe(ffmpeg, tools, root, tmp_path, bottom_first):
     y4m = ffmpeg.run("-i", bottom_first, "-f", "yuv4mpegpipe", "-")
     out = tmp_path / "out.mkv"
-    line = ["python", "-m", "vsr", "-", str(out), "--model", "identity", "-c:v", "ffv1"]
-    line[0] = str(root / ".venv/bin/python")
+    line = [*PYTHON, "-m", "vsr", "-", str(out), "--model", "identity", "-c:v", "ffv1"]
     refused = subprocess.run(line, input=y4m, capture_output=True, check=False)
     assert refused.returncode == 2
     assert b"standard input: is interlaced" in refused.stderr

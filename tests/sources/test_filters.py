@@ -122,7 +122,8 @@ def test_irregular_timestamps_stay(ffmpeg, tools, shared):
     plain, expected = tools.read(open_source(path))
     frames, times = tools.read(filtered(path, "hflip,hflip"))
     assert frames == plain
-    assert times == expected == [time - ffmpeg.times(path)[0] for time in ffmpeg.times(path)]
+    theirs = ffmpeg.times(path)
+    assert times == expected == [time - theirs[0] for time in theirs]
     with open_source(path) as one, filtered(path, "null") as other:
         assert [f.duration for f in one][:-1] == [f.duration for f in other][:-1]
 

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import pytest
 
+from tests.warm import PYTHON
 from vsr.cli import main
 from vsr.config import InputConfig
 from vsr.frame import FieldOrder, Range, Siting
@@ -405,7 +406,7 @@ def test_no_video(command, give, tmp_path, data, words):
     assert left(tmp_path) == []
 
 
-VSR = [sys.executable, "-m", "vsr"]
+VSR = [*PYTHON, "-m", "vsr"]
 
 
 def test_a_terminal_is_no_pipe(tmp_path, root):
@@ -423,7 +424,7 @@ def test_a_terminal_is_no_pipe(tmp_path, root):
 
 
 def test_closed_standard_input(tmp_path, root):
-    line = f'exec "{VSR[0]}" -m vsr - out.mkv --model identity <&-'
+    line = f'exec "{sys.executable}" -m vsr - out.mkv --model identity <&-'
     env = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
         line, shell=True, capture_output=True, cwd=tmp_path, env=env, timeout=60, check=False

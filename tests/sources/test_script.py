@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError, VsrError
 from vsr.frame import FieldOrder, Frame, Matrix, Range, Siting
@@ -267,6 +268,15 @@ def test_the_range_has_had_two_names(script, props: str, range_: Range) -> None:
         clip = core.std.SetFrameProps(clip, {props})
     """
     assert read(script(body))[0].info.colour.range == range_
+
+
+@pytest.mark.parametrize(("props", "matrix"), [("", 9), (", _Matrix=1", 1)])
+def test_the_matrix_has_had_two_names(script, props: str, matrix: int) -> None:
+    body = f"""
+    clip = core.std.RemoveFrameProps(clip, ["_Matrix"])
+    clip = core.std.SetFrameProps(clip, _ColorSpace=9{props})
+    """
+    assert read(script(body))[0].info.colour.matrix == matrix
 
 
 def test_what_the_user_says_overrules_the_properties(script) -> None:
@@ -547,7 +557,7 @@ sys.exit(main(sys.argv[1:]))
 """
     arguments = [make_clip("in.mkv"), tmp_path / "o.mkv", "--source", "bestsource"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments), "--model", "identity"],
+        [*PYTHON, "-c", code, *map(str, arguments), "--model", "identity"],
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -555,16 +565,18 @@ sys.exit(main(sys.argv[1:]))
     assert last.endswith("BestSource is not installed: pip install 'vsr[bestsource]'")
 
 
+COUNTING = """
+def one(n, f):
+    with open({made!r}, "a") as file:
+        file.write(".")
+    return f.copy()
+clip = core.std.ModifyFrame(clip, clip, one)
+"""
+
+
 def test_only_so_many_frames_are_made_ahead(script, tmp_path) -> None:
     """What is made before anybody asks is bounded, however long it takes to be asked for."""
-    body = """
-    def one(n, f):
-        with open("made", "a") as file:
-            file.write(".")
-        return f.copy()
-    clip = core.std.ModifyFrame(clip, clip, one)
-    """
-    path = script(body.replace('"made"', repr(str(tmp_path / "made"))), length=5000)
+    path = script(COUNTING.format(made=str(tmp_path / "made")), length=5000)
     with open_source(path) as source:
         frames = iter(source)
         for _ in range(30):
@@ -572,3 +584,12 @@ def test_only_so_many_frames_are_made_ahead(script, tmp_path) -> None:
         time.sleep(0.5)
         made = (tmp_path / "made").stat().st_size
     assert 30 < made <= 30 + 24 + 2 * (os.cpu_count() or 1) + 2
+
+
+def test_of_huge_frames_fewer_are_held(script, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("vsr.sources.clip_frames._AHEAD_BYTES", 3 * 64 * 48 * 3)
+    path = script(COUNTING.format(made=str(tmp_path / "made")), length=500)
+    with open_source(path):
+        time.sleep(0.5)
+        made = (tmp_path / "made").stat().st_size
+    assert 3 <= made <= 3 + 2 * 3 + 2

@@ -2,7 +2,6 @@
 
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import vsr.vapoursynth.streams
+from tests.warm import PYTHON
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.frame import Frame, Range
 from vsr.pipeline import upscale as run_command
@@ -370,7 +370,7 @@ clip.get_frame_async(3)  # left open at the end
 def test_nothing_hangs(threads: int, batch: int) -> None:
     code = _HANGS.format(threads=threads, batch=batch)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [*PYTHON, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"{80 * 32}\n"), done.stderr
 
@@ -404,6 +404,52 @@ def test_a_tile_excludes_its_pad() -> None:
         assert largest_difference(found, whole) <= 40  # of 65535
 
 
+# The model is chosen.
+
+
+def said_while(make: Callable[[], Any]) -> list[str]:
+    """What the filter says, in VapourSynth's log, while a script is read."""
+    said: list[str] = []
+    handle = vs.core.add_log_handler(lambda _, text: said.append(text))
+    try:
+        make()
+    finally:
+        vs.core.remove_log_handler(handle)
+    return said
+
+
+def test_the_model_is_chosen_by_the_noise_of_the_first_frames() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.full((64, 96), 128.0)
+
+    def clip(noise: float, form: int) -> Node:
+        depth = vs.core.get_video_format(form).bits_per_sample
+        pictures = [
+            [((flat + rng.normal(0, noise, flat.shape)) * 2 ** (depth - 8)).astype(int)]
+            for _ in range(3)
+        ]
+        return clip_of(pictures, form)
+
+    for noise in (1.0, 6.0):
+        for form in (vs.GRAY8, vs.GRAY16):
+            made = clip(noise, form)
+            said = said_while(lambda made=made: upscale(made, "auto", scale=2))  # type: ignore[misc]
+            (note,) = (text for text in said if "(auto)" in text)
+            assert note.startswith("vsr: model span")
+            measured = float(note.split("noise ")[1].split(":")[0])
+            assert measured == pytest.approx(noise, rel=0.25)
+            assert ("noisy" in note) == (noise > 3)
+
+
+def test_a_chosen_model_renders_as_by_name() -> None:
+    clip = texture(vs.YUV420P8, count=2)
+    said = said_while(lambda: fast(clip, "auto", size=(150, 100)))
+    (name,) = (text.split()[2] for text in said if "(auto)" in text)
+    chosen, named = (pictures_of(fast(clip, model, size=(150, 100))) for model in ("auto", name))
+    for ours, theirs in zip(chosen, named, strict=True):
+        assert largest_difference(ours, theirs) == 0
+
+
 # What is refused.
 
 
@@ -422,10 +468,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": "/nowhere/model.pth"}, "/nowhere/model.pth"),
     ({"device": "tpu"}, "device 'tpu'"),
     ({"device": "cpu", "device_index": 1}, "device_index 1"),
-    ({"device_index": -1}, "device_index -1"),
+    ({"device_index": -1}, "device_index must be a whole number, 0 or more, not -1"),
+    ({"device": None}, "device must be auto, cpu, cuda or cuda:N, not None"),
     ({"device": "cuda:99"}, "CUDA device"),
-    ({"num_streams": 0}, "num_streams must be 1 or more"),
-    ({"batch_size": 1.5}, "batch_size must be 1 or more"),
+    ({"num_streams": 0}, "num_streams must be a whole number, 1 or more, not 0"),
+    ({"batch_size": 1.5}, "batch_size must be a whole number, 1 or more, not 1.5"),
+    ({"tile": "64"}, "tile must be a whole number, 0 or more, not '64'"),
+    ({"tile": 64, "tile_pad": "8"}, "tile_pad must be a whole number, 0 or more, not '8'"),
+    ({"size": "96x64"}, "size must be (width, height) in whole numbers, not '96x64'"),
+    ({"size": (96, 64.0)}, "size must be (width, height) in whole numbers, not (96, 64.0)"),
+    ({"weights": "hf:no/such/file.pth"}, "no/such"),
     ({"tile": 4}, "tile must be at least 16"),
     ({"tile": 64, "tile_pad": 3, "model": "span"}, "tile_pad 3 would leave seams"),
     ({"precision": "int8"}, "precision must be one of"),

@@ -99,6 +99,25 @@ def test_what_fails_says_why_in_its_last_line(vspipe: Vspipe, ending: str, telli
     assert telling.lower() in last.lower(), done.stderr.decode()
 
 
+@pytest.mark.parametrize(
+    ("text", "telling"),
+    [("clip = = 3", "SyntaxError: invalid syntax"), ("", "Failed to retrieve output node"),
+     ("vs.core.nothere.Source('x').set_output()", "No attribute with the name nothere exists")],
+)  # fmt: skip
+def test_a_script_that_is_none_ends_vspipe(vspipe: Vspipe, text: str, telling: str) -> None:
+    done = vspipe(f"import vapoursynth as vs\n{text}\n", "-c", "y4m")
+    assert done.returncode != 0
+    last = [line for line in done.stderr.decode().splitlines() if line.strip()][-1]
+    assert telling in last
+
+
+def test_what_is_chosen_is_told_and_nothing_else(vspipe: Vspipe) -> None:
+    done = vspipe(f'{_CLIP}vsr.vapoursynth.upscale(clip, "lanczos").set_output()')
+    first, *others = done.stderr.decode().splitlines()
+    assert first.startswith("Information: vsr: lanczos x2 on ")
+    assert all(line.startswith(("Information: vsr: ", "Output 9 frames")) for line in others)
+
+
 def test_frames_that_nobody_waits_for_do_not_keep_it_alive(vspipe: Vspipe) -> None:
     """They are asked for ahead, and still in the works when the last one is written."""
     done = vspipe(_CLIP + _FILTER + "(clip * 500).set_output()", "-c", "y4m", "-e", "1")

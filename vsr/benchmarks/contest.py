@@ -191,6 +191,8 @@ def _row(kind: str, way: str, found: list[Found], facts: Found, peaks: Found) ->
         "frames": found[0]["frames"], "mib": max(one["mib"] for one in found),
         "seconds": [one["seconds"] for one in found],
     }  # fmt: skip
+    if kind == "command":
+        row["busy"] = found[-1]["busy"]
     if kind == "network":
         dtype = _dtype(way, facts)
         row |= {"dtype": dtype, "psnr": found[0]["psnr"], **_work(seconds, dtype, facts, peaks)}

@@ -1,11 +1,12 @@
 """Peaks of a device, the work of a network, memory, and distance: what figures are held against.
 
-Note [Work is that of the direct method]. FLOP are counted by PyTorch as the network runs in
-float32: of convolutions, matrix products and attention, two for a multiplication with its addition.
-A method that multiplies less, such as Winograd's, can come out above the peak. Bytes are those of
-every tensor that an operation of eager PyTorch reads or writes, each once, in the precision of the
-way that is measured. What fuses operations, or finds its operands in a cache, moves less, and can
-come out above the peak as well: the figure says what an eager run would have to move in that time.
+Note [Work is that of the direct method]
+    FLOP are counted by PyTorch as the network runs in float32: of convolutions, matrix products and
+    attention, two for a multiplication with its addition. A method that multiplies less, such as
+    Winograd's, can come out above the peak. Bytes are those of every tensor that an operation of
+    eager PyTorch reads or writes, each once, in the precision of the way that is measured. What
+    fuses operations, or finds its operands in a cache, moves less, and can come out above the peak
+    as well: the figure says what an eager run would have to move in that time.
 """
 
 import statistics

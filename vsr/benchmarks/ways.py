@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vsr.benchmarks.jobs import OURS, Job
-from vsr.graphs import Graphs
+from vsr.engine.graphs import Graphs
 from vsr.networks import Network
 from vsr.networks.attention import pad_to_multiple
 from vsr.runtimes import EagerRuntime, make_runtime

@@ -22,9 +22,9 @@ from vsr.benchmarks.jobs import Job, Kind
 from vsr.benchmarks.loops import converter, run_command, run_serial, run_stages
 from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr, synchronise
 from vsr.benchmarks.ways import WAYS, Case, NotHereError, Run, rendered
+from vsr.converting.exporting import ExportConfig, export_network
 from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
 from vsr.errors import ConfigError, VsrError
-from vsr.exporting import ExportConfig, export_network
 from vsr.planning import Plan, make_plan
 from vsr.runtimes import EagerRuntime
 
@@ -32,6 +32,7 @@ __all__ = ["apart", "main", "perform"]
 
 Found = dict[str, Any]
 
+_PYTHON = [sys.executable]
 _CODE = "from vsr.benchmarks.worker import main; main()"
 
 
@@ -43,7 +44,7 @@ def apart(job: Job) -> Found:
         VsrError: the measurement itself cannot be made.
     """
     done = subprocess.run(
-        [sys.executable, "-c", _CODE, job.json], capture_output=True, text=True, check=False
+        [*_PYTHON, "-c", _CODE, job.json], capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]

@@ -210,8 +210,7 @@ def block_kernel(
     source, weights, bias, result, first_result, height, width,
     source_stride, result_stride, first_stride,
     LOW: tl.constexpr, HIGH: tl.constexpr, KEEP_FIRST: tl.constexpr,
-    M: tl.constexpr, ROWS: tl.constexpr,
-    HOIST: tl.constexpr,
+    M: tl.constexpr, ROWS: tl.constexpr, HOIST: tl.constexpr,
 ):  # fmt: skip
     """One piece of one strip of one picture; the grid is (strips x pieces, pictures)."""
     PARTS: tl.constexpr = 2 if HIGH > 0 else 1

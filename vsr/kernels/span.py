@@ -163,6 +163,7 @@ class SpanKernels:
         conv3x3(inner, *three, result, residual=x, epilogue=Epilogue.ATTENTION, tile=tile)
 
     def _pack_ends(self, module: Span) -> None:
+        """The first convolution, and what is summed before the last (see Note [Concatenation])."""
         config, width, fused_width = module.config, self._width, self._fused_width
         mean = torch.tensor(config.mean if config.norm else (0.0, 0.0, 0.0))
         gain = config.img_range if config.norm else 1.0

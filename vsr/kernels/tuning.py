@@ -6,11 +6,10 @@ it whole. A file that is damaged or cannot be written only means that it is meas
 
 import json
 import logging
-import os
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ import torch
 
 from vsr.cache import cache_folder
 from vsr.errors import ConfigError
+from vsr.files import written_whole
 
-__all__ = ["device_name", "milliseconds", "remember", "remembered", "timings_path"]
+__all__ = ["compare", "device_name", "milliseconds", "remember", "remembered", "timings_path"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +55,38 @@ def remember(device: str, key: str, value: object) -> None:
     try:
         path = timings_path(device)
         path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as draft:
+            draft.write_text(json.dumps({**_read(device), key: value}, indent=2) + "\n", "utf-8")
     except (ConfigError, OSError) as error:
         logger.info("timings are not kept: %s", error)
-        return
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+def compare(device: str, key: str, timers: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+    """How long each of several ways takes: as remembered for ``key``, or as measured now.
+
+    Args:
+        device: as for :func:`remember`.
+        key: under which the times are kept; measured again if one of ``timers`` is not among them.
+        timers: measure; what they raise makes a way infinitely slow.
+    """
+    known = remembered(device, key)
+    if isinstance(known, dict) and timers.keys() <= known.keys() and _are_times(known):
+        return {name: math.inf if known[name] is None else known[name] for name in timers}
+    times = {name: _time(name, timer) for name, timer in timers.items()}
+    remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
+    return times
+
+
+def _are_times(known: Mapping[str, object]) -> bool:
+    return all(time is None or isinstance(time, float) for time in known.values())
+
+
+def _time(name: str, timer: Callable[[], float]) -> float:
     try:
-        draft.write_text(json.dumps({**_read(device), key: value}, indent=2) + "\n", "utf-8")
-        draft.replace(path)
-    except OSError as error:
-        logger.info("timings are not kept: %s", error)
-        with suppress(OSError):
-            draft.unlink()
+        return timer()
+    except Exception as error:  # noqa: BLE001 - compilers and drivers raise anything
+        logger.debug("%s is not compared: %s", name, error)
+        return math.inf
 
 
 def _read(device: str) -> Mapping[str, Any]:

@@ -7,22 +7,22 @@ checkpoint, so their order does not matter.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vsr.errors import UnknownArchitectureError
-from vsr.networks import esc, span, spanf, spanplus, spanv2, sst
+from vsr.networks import esc, esc_lte, span, spanf, spanplus, spanv2, sst, sst_real
 from vsr.networks.blocks import fold
 from vsr.networks.classical import Identity, Lanczos
+from vsr.networks.conv_attention import average_large_kernel
 
 __all__ = [
     "ARCHITECTURES",
     "AnyScale",
     "Architecture",
     "Network",
-    "Trunk",
     "classical",
     "describe",
     "identify",
@@ -65,16 +65,6 @@ class AnyScale(Protocol):
         """The picture (N, 3, *size) from the features of ``x``."""
 
 
-@runtime_checkable
-class Trunk(Protocol):
-    """A network whose work is done in one method between two cheap ends."""
-
-    trunk_channels: int
-
-    def trunk(self, hidden: Tensor) -> Tensor:
-        """(N, trunk_channels, H, W) to (N, C, H, W)."""
-
-
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """How checkpoints of one kind are recognised and built."""
@@ -93,16 +83,18 @@ class Architecture:
 
 
 ARCHITECTURES = (
-    Architecture("esc", esc.detect, esc.infer_config, esc.Esc, esc.average_large_kernel),
+    Architecture("esc", esc.detect, esc.infer_config, esc.Esc, average_large_kernel),
     Architecture(
-        "esc-lte", esc.detect_lte, esc.infer_lte_config, esc.EscLte, esc.average_large_kernel
+        "esc-lte", esc_lte.detect, esc_lte.infer_config, esc_lte.EscLte, average_large_kernel
     ),
     Architecture("span", span.detect, span.infer_config, span.Span, fold, span.settle),
     Architecture("spanf", spanf.detect, spanf.infer_config, spanf.SpanF, fold),
     Architecture("spanplus", spanplus.detect, spanplus.infer_config, spanplus.SpanPlus, fold),
     Architecture("spanv2", spanv2.detect, spanv2.infer_config, spanv2.SpanV2),
     Architecture("sst", sst.detect, sst.infer_config, sst.Sst),
-    Architecture("sst-real", sst.detect_real, sst.infer_real_config, sst.SstReal, sst.prepare_real),
+    Architecture(
+        "sst-real", sst_real.detect, sst_real.infer_config, sst_real.SstReal, sst_real.prepare
+    ),
 )
 
 
@@ -132,6 +124,8 @@ class Network:
     what stays in float32 counts twice."""
     noise: Callable[[int, int, torch.device], Tensor] | None = None
     """Draws (1, C, H, W) that the module wants behind the picture's channels, for a whole frame."""
+    bounded: bool = True
+    """Whether values outside [0, 1] are kept from the module, which may never have seen any."""
 
 
 def describe(name: str, module: nn.Module, config: NetworkConfig) -> Network:
@@ -165,5 +159,6 @@ def identify(keys: Iterable[str]) -> Architecture:
 def classical(name: str, scale: int) -> Network:
     """``identity`` or ``lanczos`` as a network; a halo of 4 covers Lanczos' three lobes."""
     if name == "identity":
-        return Network(module=Identity(), name=name, scale=1, halo=0, body=())
-    return Network(module=Lanczos(scale), name="lanczos", scale=scale, halo=4, body=())
+        return Network(module=Identity(), name=name, scale=1, halo=0, body=(), bounded=False)
+    module = Lanczos(scale)
+    return Network(module=module, name=name, scale=scale, halo=4, body=(), bounded=False)

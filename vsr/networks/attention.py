@@ -1,14 +1,14 @@
 """Attention inside windows, made for frames that keep coming.
 
-Windows, position tables and the choice of kernel live here, for every network that attends.
+Windows and position tables live here, for every network that attends.
 
-A window's attention has two forms. Before :meth:`WindowAttention.heat` it is the published one:
+A window's attention has two forms. Before :meth:`WindowAttention.fold` it is the published one:
 differentiable, traceable, with parameters as checkpoints have them. After it, it is the streaming
 one: scales are folded into the weights, values are widened there to what kernels align to, tables
 are computed once, and q, k and v live in buffers that stay. Their positional columns, and the zeros
 up to the width of queries that some kernels want of a value, are written once; a frame writes the
-content columns only. Windows have to be copied out of
-the picture anyway, so that write is free, and nothing is concatenated or padded per frame.
+content columns only. Windows have to be copied out of the picture anyway, so that write is free,
+and nothing is concatenated or padded per frame.
 
 The buffers hold a bounded number of tokens whatever the frame's size: windows pass through them in
 groups, which also keeps a group's scores and values in the processor's cache.
@@ -21,37 +21,24 @@ Published networks differ in where a token learns its position:
   a dense mask.
 """
 
-import logging
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend
+
+from vsr.networks.attention_kernels import GROUP_TOKENS, choose_kernel, round_up, sdpa
 
 __all__ = [
     "ImplicitBiasAttention",
-    "Kernel",
     "LayerNorm",
     "Pointwise",
     "RelativeBiasAttention",
     "WindowAttention",
-    "choose_kernel",
-    "heat",
+    "fold_attention",
     "pad_to_multiple",
-    "parse_windows",
 ]
-
-logger = logging.getLogger(__name__)
-
-_GROUP_TOKENS = {"cpu": 8192, "cuda": 16384}
-_WORTH_CHANGING = (
-    0.9  # another kernel must be so much faster than SDPA, or a run's choice may waver
-)
 
 
 # Layers that work on pixels.
@@ -93,18 +80,6 @@ class LayerNorm(nn.Module):
 
 
 # Windows.
-
-
-def parse_windows(text: str) -> tuple[int, ...]:
-    """Sides of windows as a file's metadata names them: ``16,32,48``.
-
-    Raises:
-        ValueError: these are no sides of windows.
-    """
-    sides = tuple(int(side) for side in text.split(","))
-    if min(sides) < 1:
-        raise ValueError(f"windows of {text} pixels do not exist")
-    return sides
 
 
 @lru_cache(maxsize=16)
@@ -155,141 +130,6 @@ def _groups(rows: int, columns: int, capacity: int) -> Iterator[tuple[slice, sli
             yield slice(top, min(rows, top + down)), slice(left, min(columns, left + across))
 
 
-# Kernels.
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """One way of computing softmax(q k^T + bias) v, with the scale already in q."""
-
-    name: str
-    value_width: int
-    """Width that v must have: its own, or padded with zeros."""
-    run: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-    """q, k (B, N, heads, width), v (B, N, heads, value_width), bias (1, heads, N, N) or None to
-    (B, N, heads, value_width)."""
-
-
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # heads before tokens
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2)
-
-
-def _round_up(width: int, step: int = 8) -> int:
-    return width + -width % step
-
-
-@cache
-def choose_kernel(
-    device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
-) -> Kernel:
-    """The kernel for queries and keys of ``width`` and values of ``value_width`` columns a head.
-
-    Chosen once for each device, dtype and widths, and logged. SDPA's fallback that stores all
-    scores is never chosen: it needs gigabytes for a window of 96. On CUDA the candidates are timed.
-
-    Raises:
-        NotImplementedError: every kernel here would store all scores.
-    """
-    candidates = [*_sdpa_kernels(device, dtype, width, value_width, biased)]
-    if device.type == "cuda" and dtype is not torch.float32:
-        candidates += _extra_kernels(value_width, biased)
-    if not candidates:
-        raise NotImplementedError(f"no attention kernel for {device} in {dtype}, width {width}")
-    kernel = candidates[0]
-    if len(candidates) > 1:
-        sample = _sample(device, dtype, width, biased)
-        times = {candidate: _seconds(candidate, *sample) for candidate in candidates}
-        fastest = min(candidates, key=lambda candidate: times[candidate])
-        if times[fastest] < _WORTH_CHANGING * times[kernel]:
-            kernel = fastest
-    logger.info(
-        "attention %d/%d on %s in %s: %s", width, value_width, device.type,
-        str(dtype).removeprefix("torch."), kernel.name,
-    )  # fmt: skip
-    return kernel
-
-
-def _sdpa_kernels(
-    device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
-) -> Iterator[Kernel]:
-    """SDPA with values as narrow as they may be, and as wide as the queries."""
-    for padded in sorted({_round_up(value_width), max(width, _round_up(value_width))}):
-        q, v = (torch.empty(1, 2, 16, size, dtype=dtype, device=device) for size in (width, padded))
-        mask = torch.empty(1, 2, 16, 16, dtype=dtype, device=device) if biased else None
-        choice = SDPBackend(torch._fused_sdp_choice(q, q, v, mask, scale=1.0))
-        if choice not in (SDPBackend.MATH, SDPBackend.ERROR):
-            yield Kernel(f"sdpa {choice.name.lower()} {width}/{padded}", padded, _sdpa)
-
-
-def _extra_kernels(value_width: int, biased: bool) -> Iterator[Kernel]:
-    """What CUDA has besides SDPA: FlashAttention 4 without a bias, FlexAttention with one."""
-    if biased:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        compiled = torch.compile(flex_attention)
-        yield Kernel("flex", value_width, partial(_flex, compiled))
-        return
-    try:
-        from flash_attn.cute import flash_attn_func  # type: ignore[import-not-found]
-    except ImportError:
-        return
-    yield Kernel(
-        "flash-attn 4", _round_up(value_width), partial(_flash_attention_4, flash_attn_func)
-    )
-
-
-def _flash_attention_4(
-    function: Callable[..., object], q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
-) -> Tensor:
-    out = function(q, k, v, softmax_scale=1.0)
-    result = out[0] if isinstance(out, tuple) else out  # some versions return the sums as well
-    assert isinstance(result, Tensor)
-    return result
-
-
-def _flex(
-    function: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
-) -> Tensor:
-    assert bias is not None
-    table = bias[0]
-
-    def add_bias(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return score + table[head, query, key]
-
-    heads_first = (part.transpose(1, 2) for part in (q, k, v))
-    return function(*heads_first, score_mod=add_bias, scale=1.0).transpose(1, 2)
-
-
-Sample = tuple[Tensor, Tensor, Tensor | None]
-
-
-def _sample(device: torch.device, dtype: torch.dtype, width: int, biased: bool) -> Sample:
-    """Queries (as keys, and cut as values) of a group of windows of 32x32."""
-    tokens = 1024
-    windows = _GROUP_TOKENS[device.type] // tokens
-    q = torch.randn(windows, tokens, 4, 2 * width, dtype=dtype, device=device)
-    mask = torch.zeros(1, 4, tokens, tokens, dtype=dtype, device=device) if biased else None
-    return q[..., :width].contiguous(), q, mask
-
-
-def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:
-    """Median time of a call; infinite if the kernel does not work here."""
-    v = wide[..., : kernel.value_width].contiguous()
-    times = []
-    try:
-        for _ in range(7):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            kernel.run(q, q, v, bias)
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-    except Exception as error:  # noqa: BLE001 - compilers raise anything; SDPA is there instead
-        logger.debug("attention: %s does not run here (%s)", kernel.name, error)
-        return float("inf")
-    return statistics.median(times[2:])
-
-
 # The attention itself.
 
 
@@ -301,10 +141,10 @@ class _Workspace:
     ) -> None:
         window, heads, width = attention.window, attention.heads, attention.width
         self.dtype, self.device, tokens = dtype, device, window * window
-        columns = _round_up(width + attention.rank)
+        columns = round_up(width + attention.rank)
         self.bias = None if attention.bias is None else attention.bias.to(dtype)
         self.kernel = choose_kernel(device, dtype, columns, width, self.bias is not None)
-        self.capacity = max(1, _GROUP_TOKENS[device.type] // tokens)
+        self.capacity = max(1, GROUP_TOKENS[device.type] // tokens)
 
         def zeros(features: int) -> Tensor:
             with torch.inference_mode(False):  # or they could be written in inference mode only
@@ -338,7 +178,7 @@ class WindowAttention(nn.Module):
         self.heads, self.window, self.rank, self.width = heads, window, rank, channels // heads
         self.to_qkv = Pointwise(channels, 3 * channels)
         self.to_out = Pointwise(channels, channels)
-        self._hot = False
+        self._folded = False
         self._dtype: torch.dtype | None = None
         self._workspace: _Workspace | None = None
         for name in ("q_table", "k_table", "bias"):
@@ -348,7 +188,7 @@ class WindowAttention(nn.Module):
         """What the position of tokens adds: columns of q, columns of k, a dense bias."""
         return None, None, None
 
-    def heat(self, dtype: torch.dtype | None = None) -> None:
+    def fold(self, dtype: torch.dtype | None = None) -> None:
         """Fold the scale into the weights and compute the tables: the module is now for inference.
 
         In float32, before anything is cast. The parameters are no longer the published ones. A
@@ -357,7 +197,7 @@ class WindowAttention(nn.Module):
         Args:
             dtype: of queries, keys and values; None is that of the layers.
         """
-        if self._hot:
+        if self._folded:
             return
         with torch.no_grad():
             queries = self.to_qkv.out_channels // 3
@@ -366,11 +206,11 @@ class WindowAttention(nn.Module):
             self.to_qkv.bias[:queries] *= self.width**-0.5
             self.q_table, self.k_table, self.bias = self.position_tables()
             self._widen_values()
-        self._hot, self._dtype = True, dtype
+        self._folded, self._dtype = True, dtype
 
     def _widen_values(self) -> None:
         """Zero rows in the projection, so that a value has the width that kernels align to."""
-        extra = _round_up(self.width) - self.width
+        extra = round_up(self.width) - self.width
         for name in ("weight", "bias") if extra else ():
             rows = self.to_qkv.get_parameter(name)
             others, values = rows.tensor_split([2 * self.heads * self.width])
@@ -383,7 +223,7 @@ class WindowAttention(nn.Module):
         """Attention of (N, C, H, W) before the last projection: (N, C, H, W), channels last."""
         height, width = x.shape[-2:]
         qkv = self.to_qkv(pad_to_multiple(x, self.window)).permute(0, 2, 3, 1)
-        out = self._stream(qkv) if self._hot else self._published(qkv)
+        out = self._stream(qkv) if self._folded else self._published(qkv)
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -428,7 +268,7 @@ class WindowAttention(nn.Module):
                 for part, table in ((q, q_table), (k, k_table))
             )
         bias = None if bias is None else bias.to(q.dtype)
-        found = _sdpa(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), bias)[..., : self.width]
+        found = sdpa(q, k, F.pad(v, (0, q.shape[-1] - v.shape[-1])), bias)[..., : self.width]
         squares = found.reshape(*windows.shape[:4], -1).transpose(1, 2)
         return squares.reshape(count, height, width, -1)
 
@@ -496,7 +336,7 @@ class RelativeBiasAttention(WindowAttention):
         return None, None, self.relative_position_bias[:, index.flatten(0, 1).flatten(1)][None]
 
 
-def heat(module: nn.Module, dtype: torch.dtype | None = None) -> None:
+def fold_attention(module: nn.Module, dtype: torch.dtype | None = None) -> None:
     """Prepare every attention inside ``module`` for a stream of frames, in place.
 
     Args:
@@ -506,4 +346,4 @@ def heat(module: nn.Module, dtype: torch.dtype | None = None) -> None:
     """
     for part in module.modules():
         if isinstance(part, WindowAttention):
-            part.heat(dtype)
+            part.fold(dtype)

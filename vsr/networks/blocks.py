@@ -4,13 +4,12 @@ Section 3 of the SPAN paper (Wan et al., arXiv 2311.12770).
 """
 
 from collections.abc import Mapping
-from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FoldedConv", "Spab", "branches", "fold", "shuffle_factors"]
+__all__ = ["FoldedConv", "Spab", "branches", "fold"]
 
 
 class FoldedConv(nn.Module):
@@ -115,16 +114,3 @@ def _split_site(kernel: Tensor, bias: Tensor, gain: int) -> dict[str, Tensor]:
         "conv.1.weight": middle, "conv.1.bias": torch.zeros(gain * outputs),
         "conv.2.weight": last.weight.detach(), "conv.2.bias": torch.zeros(outputs),
     }  # fmt: skip
-
-
-def shuffle_factors(rows: int, in_channels: int) -> tuple[int, int]:
-    """Output channels and scale of a pixel shuffle that is fed ``rows`` channels.
-
-    Raises:
-        ValueError: they fit no integer scale.
-    """
-    for out_channels in (in_channels, 3, 4, 1):
-        scale = isqrt(rows // out_channels)
-        if scale and out_channels * scale * scale == rows:
-            return out_channels, scale
-    raise ValueError(f"{rows} channels before the pixel shuffle fit no integer scale")

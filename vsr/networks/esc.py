@@ -1,23 +1,21 @@
 """ESC: convolution that emulates self-attention.
 
 Written from the papers and checked against the authors' outputs (github.com/dslisleedh/ESC, MIT,
-and its folder esc_arb, BSD-3, commit e7e6938; ESC-RIB from github.com/dslisleedh/SST, MIT).
-Parameter names are those of published checkpoints. One attention layer a block looks at the
-features of a window; then convolutions whose large kernel is shared by the whole network, and whose
-small kernel is made from the picture's own mean features, carry on what it found.
+commit e7e6938; ESC-RIB from github.com/dslisleedh/SST, MIT). Parameter names are those of published
+checkpoints. One attention layer a block looks at the features of a window; then convolutions carry
+on what it found (:mod:`vsr.networks.conv_attention`). They share one large kernel, and each makes a
+small one from the picture's own mean features.
 
 Because of that mean, every output pixel depends on the whole picture. The authors evaluate pictures
 mirrored to a multiple of the window, which the mean sees; a runtime does the same (``multiple``).
 
 Two deliberate differences in form, none in values: the large kernel is averaged over flips and
-rotations when it is loaded; and the small kernel is added to the large one's diagonal, so that a
-step is one convolution, for batches of any size.
+rotations when it is loaded, and both kernels are one when they are applied.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -30,22 +28,22 @@ from vsr.networks.attention import (
     Pointwise,
     RelativeBiasAttention,
     WindowAttention,
-    parse_windows,
 )
+from vsr.networks.conv_attention import ConvAttention, DecomposedConvAttention
+from vsr.networks.shapes import count_modules, shuffle_scale
+from vsr.networks.variants import parse_windows
 
 __all__ = [
+    "LTE_FEATURES",
     "VARIANTS",
     "Esc",
     "EscConfig",
-    "EscLte",
-    "average_large_kernel",
     "detect",
-    "detect_lte",
     "infer_config",
-    "infer_lte_config",
 ]
 
-_LTE_FEATURES = 256
+LTE_FEATURES = 256
+"""Of each input pixel of ESC+LTE (:mod:`vsr.networks.esc_lte`), twice."""
 
 Ending = Literal["direct", "bicubic", "nearest", "features"]
 
@@ -55,7 +53,7 @@ class EscConfig:
     """Hyper-parameters; the defaults are ESC's."""
 
     scale: int = 2
-    """Enlargement; 0 is any, by :class:`EscLte`."""
+    """Enlargement; 0 is any, by :mod:`vsr.networks.esc_lte`."""
     channels: int = 64
     blocks: int = 5
     convolutions: int = 5
@@ -118,7 +116,7 @@ class EscConfig:
         """Numbers that are alive at once for an input pixel, at the worst moment."""
         layer = 9 * self.channels + 3 * max(self.inner, self.projection_inner)
         if self.ending == "features":
-            return layer + 4 * _LTE_FEATURES
+            return layer + 4 * LTE_FEATURES
         enlarged = 8 * self.channels * 16 if self.ending == "nearest" else 8 * self.scale**2
         return max(layer, 3 * self.channels + enlarged)
 
@@ -139,56 +137,6 @@ class ConvFfn(nn.Module):
         return out
 
 
-def _kernel_maker(channels: int, hidden: int, taps: int = 9) -> nn.Sequential:
-    """From mean features to a small depthwise kernel; the published pooling is at place 0."""
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), Pointwise(channels, hidden), nn.GELU(),
-        Pointwise(hidden, channels * taps),
-    )  # fmt: skip
-
-
-def _together(x: Tensor, kernels: Tensor, groups: int) -> Tensor:
-    """Convolve each picture of (N, C, H, W) with its own of (N, C, I, k, k)."""
-    count, channels = x.shape[:2]
-    joined = x.reshape(1, count * channels, *x.shape[2:])
-    padding = kernels.shape[-1] // 2
-    out = F.conv2d(joined, kernels.flatten(0, 1), padding=padding, groups=count * groups)
-    return out.reshape(x.shape)
-
-
-class ConvAttention(nn.Module):
-    """A dense large kernel that all share, and a depthwise 3x3 made from the picture."""
-
-    def __init__(self, config: EscConfig) -> None:
-        super().__init__()
-        self.dwc_proj = _kernel_maker(config.large_channels, config.kernel_hidden)
-
-    def forward(self, x: Tensor, large: tuple[Tensor, ...]) -> Tensor:
-        """(N, p, H, W) to the same; ``large`` is one kernel (p, p, k, k)."""
-        (kernel,) = (part.to(x.dtype) for part in large)
-        small = self.dwc_proj(x).reshape(x.shape[0], -1, 3, 3)
-        margin = kernel.shape[-1] // 2 - 1
-        diagonal = F.pad(small, [margin] * 4).permute(0, 2, 3, 1)
-        kernels = kernel + torch.diag_embed(diagonal).permute(0, 3, 4, 1, 2)
-        return _together(x, kernels, 1)
-
-
-class DecomposedConvAttention(nn.Module):
-    """ESC-FP's: a 1x1 and a depthwise large kernel that all share, and the 3x3."""
-
-    def __init__(self, config: EscConfig) -> None:
-        super().__init__()
-        self.proj = _kernel_maker(config.large_channels, config.kernel_hidden)
-
-    def forward(self, x: Tensor, large: tuple[Tensor, ...]) -> Tensor:
-        """(N, p, H, W) to the same; ``large`` is (p, p, 1, 1) and (p, 1, k, k)."""
-        mixing, spatial = (part.to(x.dtype) for part in large)
-        small = self.proj(x).reshape(x.shape[0], -1, 1, 3, 3)
-        margin = spatial.shape[-1] // 2 - 1
-        kernels = spatial + F.pad(small, [margin] * 4)
-        return _together(F.conv2d(x, mixing), kernels, x.shape[1])
-
-
 class ConvLayer(nn.Module):
     """Convolutional attention on the leading channels, then a mix of all."""
 
@@ -196,7 +144,7 @@ class ConvLayer(nn.Module):
         super().__init__()
         kind = DecomposedConvAttention if config.decomposed else ConvAttention
         self.large_channels = config.large_channels
-        self.plk = kind(config)
+        self.plk = kind(config.large_channels, config.kernel_hidden)
         self.aggr = Pointwise(config.channels, config.channels)
 
     def forward(self, x: Tensor, large: tuple[Tensor, ...]) -> Tensor:
@@ -322,115 +270,6 @@ def _nearest_ending(c: int) -> Iterator[nn.Module]:
     yield nn.Conv2d(c, 3, 3, padding=1)
 
 
-# Any scale.
-
-
-class _Mlp(nn.Module):
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        hidden = [part for _ in range(3) for part in (nn.Linear(features, features), nn.ReLU())]
-        self.layers = nn.Sequential(*hidden, nn.Linear(features, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layers(x)
-        return out
-
-
-class EscLte(nn.Module):
-    """ESC's features, read at any place: a local texture estimator (Lee and Jin, CVPR 2022).
-
-    For a place in the output, each of the four nearest input pixels estimates the frequencies of
-    the texture there; a small network makes a colour of them; the four are weighted by area.
-    """
-
-    _PIXELS = 32768
-    """Output pixels that are worked on at once: each takes 4 x 256 numbers."""
-    _LARGEST_TRAINED = 4
-
-    def __init__(self, config: EscConfig, features: int = _LTE_FEATURES) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = Esc(config)
-        self.coef = nn.Conv2d(config.channels, features, 3, padding=1)
-        self.freq = nn.Conv2d(config.channels, features, 3, padding=1)
-        self.phase = nn.Linear(2, features // 2, bias=False)
-        self.imnet = _Mlp(features)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to features (N, C, H, W)."""
-        out: Tensor = self.encoder(2 * x - 1)
-        return out
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, 3, *size), nominally in [0, 1], not clamped."""
-        return self.render(self.encode(x), x, size)
-
-    def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture of ``size`` (height, width) from :meth:`encode`'s features of ``x``."""
-        coefficients, frequencies = (
-            layer(features).permute(0, 2, 3, 1) for layer in (self.coef, self.freq)
-        )
-        down, across = _neighbours(x.shape[2], size[0], x), _neighbours(x.shape[3], size[1], x)
-        phase = self._phase(x, size)
-        step = max(1, self._PIXELS // size[1])
-        strips = [
-            self._strip(coefficients, frequencies, down[:, :, top : top + step], across, phase)
-            for top in range(0, size[0], step)
-        ]
-        smooth = F.interpolate(2 * x - 1, size=size, mode="bilinear")
-        return (torch.cat(strips, dim=1).permute(0, 3, 1, 2) + smooth) * 0.5 + 0.5
-
-    def _phase(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Of the size of an output pixel, which is not let below what training has seen."""
-        height, width = x.shape[2:]
-        least = max(size[0] / height / self._LARGEST_TRAINED, 1)
-        pixel = x.new_tensor([2 * height / size[0], 2 * width / size[1]]) * least
-        out: Tensor = self.phase(pixel)
-        return out
-
-    def _strip(
-        self, coefficients: Tensor, frequencies: Tensor, down: Tensor, across: Tensor, phase: Tensor
-    ) -> Tensor:
-        """Some rows of the output: (N, rows, W, 3)."""
-        colour = total = phase.new_zeros(())
-        for upper, left in product((0, 1), (0, 1)):
-            (rows, away_y), (columns, away_x) = down[:, upper], across[:, left]
-            place = rows.long()[:, None], columns.long()
-            found = self._estimate(coefficients[:, *place], frequencies[:, *place],
-                                   away_y[:, None, None], away_x[:, None], phase)  # fmt: skip
-            opposite = down[1, 1 - upper][:, None] * across[1, 1 - left]
-            area = opposite.abs()[..., None] + 1e-9
-            colour, total = colour + area * found, total + area
-        return colour / total
-
-    def _estimate(
-        self, coefficients: Tensor, frequencies: Tensor, away_y: Tensor, away_x: Tensor,
-        phase: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Colours from one input pixel each, ``away`` from it in input pixels: (N, h, w, 3)."""
-        waves = frequencies.reshape(*frequencies.shape[:-1], -1, 2)
-        angle = math.pi * (waves[..., 0] * away_y + waves[..., 1] * away_x + phase)
-        basis = torch.cat([angle.cos(), angle.sin()], dim=-1) * coefficients
-        layers = self.imnet.layers
-        assert isinstance(layers[0], nn.Linear)
-        out: Tensor = self.imnet(basis.to(layers[0].weight.dtype))
-        return out.to(basis.dtype)
-
-
-def _neighbours(length: int, target: int, like: Tensor) -> Tensor:
-    """For places on one axis, the input pixels before and after, and how far away those are.
-
-    Returns:
-        (2, 2, target): index and distance in input pixels; of the pixel before, of the one after.
-    """
-    places = (2 * torch.arange(target, device=like.device) + 1) / target - 1
-    shifts = torch.tensor([[-1.0], [1.0]], device=like.device) / length
-    moved = (places + shifts + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6)
-    index = ((moved + 1) * length / 2 - 0.5).round().clamp(0, length - 1)
-    centres = (2 * index + 1) / length - 1
-    return torch.stack([index, (places - centres) * length])
-
-
 # Published variants, and which one a checkpoint is.
 
 VARIANTS: Mapping[str, EscConfig] = {
@@ -459,23 +298,8 @@ def detect(keys: Iterable[str]) -> bool:
     return bool(large and endings) and "blocks.0.attn.to_qkv.weight" in names
 
 
-def detect_lte(keys: Iterable[str]) -> bool:
-    """Whether ``keys`` are those of ESC+LTE."""
-    return {"encoder.plk_filter", "coef.weight", "imnet.layers.0.weight"} <= set(keys)
-
-
-def average_large_kernel(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The large kernel averaged over the eight flips and rotations, as the authors run it."""
-    averaged = dict(state)
-    for name in ("plk_filter", "encoder.plk_filter"):
-        if name in averaged:
-            turned = [torch.rot90(averaged[name], turns, (2, 3)) for turns in range(4)]
-            averaged[name] = sum(part + part.flip(3) for part in turned) / 8  # type: ignore[assignment]
-    return averaged
-
-
 def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> EscConfig:
-    """Hyper-parameters from the shapes.
+    """Hyper-parameters from the shapes; without an ending, those of a network for features.
 
     Only the window of ESC-RIB leaves no trace: ``metadata["windows"]``, else the published 64.
 
@@ -486,9 +310,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Es
     decomposed, implicit = "lk_spatial" in state, "attn.to_q" in block
     maker = "pconvs.0.plk.proj" if decomposed else "pconvs.0.plk.dwc_proj"
     large = state["lk_spatial" if decomposed else "plk_filter"]
-    ending: Ending = "bicubic" if decomposed else "direct"
-    if "to_img.8.weight" in state or "skip.0.weight" in state:
-        ending = "nearest"
+    ending = _infer_ending(state)
     if implicit:
         heads, hidden, rank = block["attn.to_q"].shape
         default = str(VARIANTS["esc-rib"].window)
@@ -498,9 +320,9 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Es
         heads, steps = block["attn.relative_position_bias"].shape
         window, rank, hidden, frequencies = (math.isqrt(steps) + 1) // 2, 0, 32, 10
     return EscConfig(
-        scale=_scale(state, ending), channels=state["proj.weight"].shape[0],
-        blocks=_count(state, "blocks.{}.ln_out.weight"),
-        convolutions=_count(block, "pconvs.{}.aggr.weight"), window=window, heads=heads,
+        scale=_infer_scale(state), channels=state["proj.weight"].shape[0],
+        blocks=count_modules(state, "blocks.{}.ln_out.weight"),
+        convolutions=count_modules(block, "pconvs.{}.aggr.weight"), window=window, heads=heads,
         large_channels=large.shape[0], kernel=large.shape[-1],
         kernel_hidden=block[f"{maker}.1.weight"].shape[0],
         inner=block["convffns.0.proj.weight"].shape[0],
@@ -510,27 +332,21 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Es
     )  # fmt: skip
 
 
-def infer_lte_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> EscConfig:
-    """Hyper-parameters of the encoder of ESC+LTE from the shapes."""
-    prefix = "encoder."
-    encoder = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    return replace(infer_config({**encoder, "to_img.weight": torch.empty(3, 1)}, metadata),
-                   scale=0, ending="features")  # fmt: skip
+def _infer_ending(state: Mapping[str, Tensor]) -> Ending:
+    if "to_img.8.weight" in state:
+        return "nearest"
+    if _last_convolution(state) is None:
+        return "features"
+    return "bicubic" if "lk_spatial" in state else "direct"
 
 
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    count = 0
-    while pattern.format(count) in state:
-        count += 1
-    return count
-
-
-def _scale(state: Mapping[str, Tensor], ending: Ending) -> int:
-    if ending == "nearest":
+def _infer_scale(state: Mapping[str, Tensor]) -> int:
+    if "to_img.8.weight" in state:  # nearest neighbour, twice
         return 4
-    name = "to_img.weight" if "to_img.weight" in state else "upsampler.up_conv.weight"
-    rows = state[name].shape[0]
-    scale = math.isqrt(rows // 3)
-    if 3 * scale * scale != rows:
-        raise ValueError(f"{rows} channels before the pixel shuffle fit no integer scale")
-    return scale
+    last = _last_convolution(state)
+    return 0 if last is None else shuffle_scale(last.shape[0], 3)
+
+
+def _last_convolution(state: Mapping[str, Tensor]) -> Tensor | None:
+    """The kernel before the pixel shuffle, if there is one."""
+    return state.get("to_img.weight", state.get("upsampler.up_conv.weight"))

@@ -30,7 +30,7 @@ _CREDIBLE = 20.0
 _MARGIN = 6.0
 """By so much another normalisation has to be better."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def choose(
     )
     if after < _CREDIBLE or after < before + _MARGIN:
         return inferred
-    _log.warning(
+    logger.warning(
         "%s: its normalisation looks wrong (%.1f dB against a bicubic enlargement); "
         "using %s instead (%.1f dB)", name, before, best, after,
     )  # fmt: skip

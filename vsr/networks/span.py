@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.networks.blocks import FoldedConv, Spab, shuffle_factors
+from vsr.networks.blocks import FoldedConv, Spab
 from vsr.networks.normalisation import DIV2K_MEAN, Normalisation, choose
+from vsr.networks.shapes import shuffle_factors
 from vsr.networks.variants import choose_variant
 
 __all__ = ["Span", "SpanConfig", "detect", "infer_config", "settle"]
@@ -60,7 +61,6 @@ class Span(nn.Module):
         super().__init__()
         self.config = config
         c, fused = config.channels, config.fused_channels
-        self.trunk_channels = c
         if config.norm:
             mean = torch.tensor(config.mean).view(1, -1, 1, 1)
             self.register_buffer("mean", mean, persistent=False)

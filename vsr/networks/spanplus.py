@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.networks.blocks import FoldedConv, Spab, shuffle_factors
+from vsr.networks.blocks import FoldedConv, Spab
+from vsr.networks.shapes import shuffle_factors
 
 __all__ = ["PRESETS", "SpanPlus", "SpanPlusConfig", "Upsampler", "detect", "infer_config"]
 

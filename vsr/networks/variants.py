@@ -1,7 +1,8 @@
 """Which variant a checkpoint is, where its shapes fit more than one.
 
-The window sizes of SST and SST+ leave no trace in a checkpoint. What else is known is asked in this
-order: the model index, the file's metadata, the file's name, the user.
+The window sizes of SST and SST+ leave no trace in a checkpoint. Its metadata may name them
+(``windows``); else what is known besides is asked in this order: the model index, the file's
+metadata, the file's name, the user.
 """
 
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from vsr.errors import ConfigError
 
-__all__ = ["choose_variant"]
+__all__ = ["choose_variant", "parse_windows"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,3 +69,15 @@ def choose_variant(
 def _is_called(candidate: str, name: str) -> bool:
     """Whether ``name`` is the variant's, however it is spelt."""
     return _plain(candidate) == _plain(name)
+
+
+def parse_windows(text: str) -> tuple[int, ...]:
+    """Sides of windows as a file's metadata names them: ``16,32,48``.
+
+    Raises:
+        ValueError: these are no sides of windows.
+    """
+    sides = tuple(int(side) for side in text.split(","))
+    if min(sides) < 1:
+        raise ValueError(f"windows of {text} pixels do not exist")
+    return sides

@@ -11,7 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.encoding import Encoding
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.clock import EncoderClock
-from vsr.sinks.encoder import open_context, writes_captions
+from vsr.sinks.encoder import encode, open_context, writes_captions
 from vsr.sinks.pictures import PictureMaker
 
 __all__ = ["Coder", "SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
@@ -102,8 +102,8 @@ class SegmentCoder:
         picture = self._pictures.make(frame)
         assert picture.pts is not None
         self.times.append(picture.pts)
-        return list(self._context.encode(picture))
+        return encode(self._context, picture)
 
     def flush(self) -> "list[Packet[Any]]":
         """The packets that are left."""
-        return list(self._context.encode(None))
+        return encode(self._context, None)

@@ -1,4 +1,4 @@
-"""Writing that outlasts a power cut."""
+"""Writing that outlasts a power cut, and whether what was written is still there."""
 
 import json
 import os
@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sync_file", "sync_folder", "write_json"]
+from vsr.files import file_sha256
+
+__all__ = ["find_damage", "sync_file", "sync_folder", "write_json"]
 
 
 def sync_file(path: Path) -> None:
@@ -47,3 +49,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def find_damage(path: Path, size: int, sha256: str) -> str | None:
+    """What is wrong with a finished file, as the end of a sentence about it; None if nothing is.
+
+    Args:
+        path: the file.
+        size: bytes that were written.
+        sha256: what they hash to.
+    """
+    try:
+        found = path.stat().st_size
+        digest = file_sha256(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if found != size:
+        return f"has {found} bytes instead of {size}"
+    return None if digest == sha256 else "has been altered since it was written"

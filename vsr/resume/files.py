@@ -24,10 +24,10 @@ from typing import Any
 
 from av.packet import Packet
 
+from vsr.encoding.stills import Stills
 from vsr.errors import DamagedSegmentError
-from vsr.resume.disk import sync_file, sync_folder
-from vsr.resume.segments import Index, SegmentWriter
-from vsr.stills import Stills
+from vsr.resume.disk import find_damage, sync_file, sync_folder
+from vsr.resume.segments import Index, Made, SegmentWriter
 
 __all__ = ["FOLDER", "LOG", "Picture", "PictureFiles", "PictureWriter", "pictures_of"]
 
@@ -49,6 +49,7 @@ class Picture:
     size: int
     """Bytes of its file."""
     sha256: str
+    made: Made
 
     def line(self) -> str:
         """Its line in a log."""
@@ -59,7 +60,7 @@ class Picture:
         """What :meth:`line` wrote.
 
         Raises:
-            ValueError: it is something else.
+            ValueError, TypeError: it is something else.
         """
         values = json.loads(line)
         if not isinstance(values, dict) or set(values) != set(cls.__slots__):
@@ -67,16 +68,23 @@ class Picture:
         numbers = [values[name] for name in ("place", "pts", "duration", "size")]
         if any(type(number) is not int for number in numbers) or values["place"] < 0:
             raise ValueError("it is no picture")
-        return cls(**values)
+        if not isinstance(values["made"], dict):
+            raise ValueError("it is no picture")  # noqa: TRY004 - as all else here
+        return cls(**{**values, "made": Made(**values["made"])})
 
 
 def pictures_of(index: Index) -> dict[int, Picture]:
     """What the index of a finished segment says of its pictures, by place."""
     rows = zip(index.pts, index.durations, index.packets, index.sha256, strict=True)
+    made = {place: Made(repeats=True) for place in index.repeats}
+    made |= {place: Made(fault=fault, repaired=ok) for place, fault, ok in index.incidents}
     return {
-        place: Picture(place=place, pts=pts, duration=lasting, size=packet[1], sha256=sha256)
+        place: Picture(
+            place=place, pts=pts, duration=lasting, size=packet[1], sha256=sha256,
+            made=made.get(place, Made()),
+        )
         for place, (pts, lasting, packet, sha256) in enumerate(rows)
-    }
+    }  # fmt: skip
 
 
 class PictureFiles:
@@ -114,18 +122,8 @@ class PictureFiles:
             DamagedSegmentError: it is missing, or something else.
         """
         path = self.find(number) if published else self.folder / self.stills.file(number + 1)
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError as error:
-            raise DamagedSegmentError("it is missing") from error
-        except OSError as error:
-            raise DamagedSegmentError(f"it cannot be read: {error.strerror}") from error
-        if size != picture.size:
-            raise DamagedSegmentError(f"it has {size} bytes instead of {picture.size}")
-        if found != picture.sha256:
-            raise DamagedSegmentError("it has been altered since it was written")
+        if damage := find_damage(path, picture.size, picture.sha256):
+            raise DamagedSegmentError(f"it {damage}")
 
     def log(self, segment: int) -> Path:
         """The file with a line for each finished picture of a segment that is not finished."""
@@ -140,7 +138,7 @@ class PictureFiles:
         """
         found = {}
         for line in path.read_text("utf-8", errors="replace").splitlines():
-            with suppress(ValueError, RecursionError):
+            with suppress(ValueError, TypeError, RecursionError):
                 picture = Picture.parse(line)
                 if picture.place < count:
                     found[picture.place] = picture
@@ -185,7 +183,7 @@ class PictureWriter:
         self.size = 0
         self._files, self._uneven, self._step = files, uneven, step
         self._done = files.kept.setdefault(index.number, {})
-        self._entered: deque[tuple[int, int, int]] = deque()
+        self._entered: deque[tuple[int, int, int, Made]] = deque()
         self._log = files.log(index.number).open("a", encoding="utf-8")
         self._unsynced: list[Path] = []
         self._synced = time.monotonic()
@@ -195,9 +193,9 @@ class PictureWriter:
         """How many pictures are finished, or with the encoder."""
         return len(self._done) + len(self._entered)
 
-    def enter(self, place: int, pts: int, duration: int) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
         """Picture ``place`` of the segment is given to the encoder."""
-        self._entered.append((place, pts, duration))
+        self._entered.append((place, pts, duration, made))
 
     def add(self, packet: "Packet[Any]") -> None:
         """Write the next picture that the encoder has finished.
@@ -207,12 +205,12 @@ class PictureWriter:
         """
         assert packet.pts is not None
         data = bytes(packet)
-        place, pts, duration = self._entered.popleft()
+        place, pts, duration, made = self._entered.popleft()
         path = self._files.folder / self._files.stills.file(self.index.first + place + 1)
         path.write_bytes(data)
         picture = Picture(
             place=place, pts=pts, duration=duration, size=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=hashlib.sha256(data).hexdigest(), made=made,
         )  # fmt: skip
         self._log.write(picture.line())
         self._log.flush()
@@ -254,6 +252,8 @@ class PictureWriter:
         index.durations = [picture.duration for picture in pictures]
         index.packets = [(picture.place, picture.size, True) for picture in pictures]
         index.sha256 = [picture.sha256 for picture in pictures]
+        for picture in pictures:
+            index.note(picture.place, picture.made)
         if any(abs(b - a - self._step) > 1 for a, b in pairwise(index.pts)):
             self._uneven()
 

@@ -2,16 +2,16 @@
 
 Note [A gap is filled as it was made]
     Whether a frame repeats another depends on the frames before it in its segment, and on a GPU
-    small pictures go through the network in groups (:mod:`vsr.batching`). So both are found out
-    with all frames of the segment, finished ones as well, and a group in which anything is missing
-    is handed out whole. On a CPU a group is one frame. A frame that repeats one of a finished group
-    is handed out with the samples of that one.
+    small pictures go through the network in groups (:mod:`vsr.engine.batching`). So both are found
+    out with all frames of the segment, finished ones as well, and a group in which anything is
+    missing is handed out whole. On a CPU a group is one frame. A frame that repeats one of a
+    finished group is handed out with the samples of that one.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 
-from vsr.batching import in_groups
+from vsr.engine.batching import in_groups
 from vsr.frame import Frame
 
 __all__ = ["fill_gaps", "from_the_start"]

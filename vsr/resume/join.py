@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from av.packet import Packet
 
 from vsr.encoding import Encoding
+from vsr.encoding.streams import is_cover_art
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import VideoInfo
@@ -32,7 +33,6 @@ from vsr.resume.work import WorkFolder
 from vsr.sinks.container import MediaOutput
 from vsr.sinks.destination import FileDestination
 from vsr.sources import Companion
-from vsr.streams import is_cover_art
 
 __all__ = ["Joiner", "Joins", "decoding_times"]
 

@@ -2,28 +2,31 @@
 
 Note [The last steps of a run]
     The output gets its name; the record and the hashes beside it are written; the manifest says
-    that all is finished; the segments are deleted, then the manifest, then the folder; last the
-    file of the lock. Killed before the manifest says so, a run is gone on with: its segments are
-    all there and are joined once more. Killed later, it has nothing to do but to delete the rest,
-    and no frame is computed for that. A folder without a manifest holds nothing that could be gone
-    on with, whether it was about to be filled or to be removed.
+    that all is finished, and is copied into the file of the lock; the segments are deleted, then
+    the manifest, then the folder; last the file of the lock. Killed before the manifest says so, a
+    run is gone on with: its segments are all there and are joined once more. Killed later, it has
+    nothing to do but to delete the rest, and no frame is computed for that; the manifest or its
+    copy tells that the output is that of these settings, by its size and the time of its last
+    change. A folder without a manifest holds nothing that could be gone on with, whether it was
+    about to be filled or to be removed.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
+from vsr.encoding.stills import find_stills
+from vsr.encoding.targets import work_path
 from vsr.errors import SinkError
 from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import for_segments
-from vsr.resume.lock import lock_path, locked
+from vsr.resume.lock import leave_note, lock_path, locked, read_note
 from vsr.resume.manifest import MANIFEST, Manifest
 from vsr.resume.opening import check_settings
 from vsr.resume.work import WorkFolder, remove_work
-from vsr.stills import find_stills
-from vsr.targets import work_path
 
 __all__ = ["find_finished", "tidy"]
 
@@ -38,6 +41,8 @@ def tidy(config: UpscaleConfig) -> None:
     """
     output = config.output
     if output is None or output == PIPE:
+        return
+    if config.resume and read_note(output):  # to be told of first
         return
     folder = work_path(output)
     if not lock_path(output).exists() and not _is_rubbish(folder, resume=config.resume):
@@ -72,11 +77,10 @@ def find_finished(plan: Plan) -> Report | None:
     output = plan.config.output
     if output is None or output == PIPE or not plan.config.resume:
         return None
-    path = work_path(output)
-    if not (path / MANIFEST).exists():
-        return None
-    folder = WorkFolder.open(path, output)
-    if not folder.manifest.finished:
+    folder = _find_finished(output)
+    if folder is None:
+        if output.is_file() and not (plan.config.overwrite or work_path(output).exists()):
+            raise SinkError(f"{output}: already exists; -y replaces it")
         return None
     stills = find_stills(output, plan.config.muxer, plan.config.encoder.codec)
     if stills is not None:
@@ -84,15 +88,36 @@ def find_finished(plan: Plan) -> Report | None:
     if not folder.has_published():  # it has been moved away or replaced since
         _refuse_strangers(plan, folder)
         folder.remove()
+        _forget(output)
         return None
     check_settings(replace(plan, encoding=for_segments(plan.encoding)), folder)
     folder.remove()
     logger.info("%s: is complete; there was nothing left to do but to tidy up", output)
-    frames = folder.manifest.frames
+    frames, source = folder.manifest.frames, folder.manifest.source
     return Report(
         frames=frames, before=frames, output=output, sittings=folder.manifest.sittings,
-        warnings=folder.manifest.warnings, notes=list(plan.notes),
+        warnings=source.lines() if source else [], notes=list(plan.notes),
     )  # fmt: skip
+
+
+def _find_finished(output: Path) -> WorkFolder | None:
+    """The work folder of a run that had nothing left to do but to remove it, or what is left."""
+    path = work_path(output)
+    if (path / MANIFEST).exists():
+        folder = WorkFolder.open(path, output)
+        return folder if folder.manifest.finished else None
+    if not (note := read_note(output)):
+        return None
+    try:
+        return WorkFolder(path, output, Manifest.parse(note, lock_path(output)))
+    except SinkError:  # cut short, or of another version: the work that it speaks of is gone
+        _forget(output)
+        return None
+
+
+def _forget(output: Path) -> None:
+    with suppress(OSError):
+        leave_note(output, "")
 
 
 def _refuse_strangers(plan: Plan, folder: WorkFolder) -> None:

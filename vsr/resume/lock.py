@@ -1,4 +1,11 @@
-"""One run at a time for each output."""
+"""One run at a time for each output.
+
+Note [What the lock's file says]
+    Its first line names the process that holds the lock. What follows is the manifest of an output
+    that is complete, written before the work folder goes. So the last step of a run, the removal of
+    this one file, takes both away at once: a run that is killed before has left word that there is
+    nothing more to do.
+"""
 
 import os
 import sys
@@ -6,24 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vsr.encoding.targets import lock_path
 from vsr.errors import SinkError
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["lock_path", "locked"]
+__all__ = ["leave_note", "lock_path", "locked", "read_note"]
 
+_LINE = 21
+"""Bytes of the first line."""
 # A link of the lock's name would lead to somebody else's file.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-
-
-def lock_path(output: Path) -> Path:
-    """The hidden file that carries the lock of ``output``; a link stands for what it leads to."""
-    target = output.resolve()
-    home = target if target.is_dir() else target.parent
-    if not home.is_dir():  # it is made at the end, of pictures
-        return home.parent / f".{home.name[:100]}.{target.name[:100]}.lock"
-    return home / f".{target.name[:200]}.lock"
 
 
 @contextmanager
@@ -49,6 +50,28 @@ def locked(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def leave_note(output: Path, text: str) -> None:
+    """Leave ``text`` in the lock's file for later runs; ``output`` must be locked.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with lock_path(output).open("r+b") as file:
+        file.seek(_LINE)
+        file.write(text.encode())
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_note(output: Path) -> str:
+    """What a run that was killed has left in the lock's file; empty if that is nothing."""
+    try:
+        return lock_path(output).read_bytes()[_LINE:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def _acquire(path: Path, output: Path) -> int:
     while True:
         try:
@@ -69,8 +92,8 @@ def _acquire(path: Path, output: Path) -> int:
 def _sign(descriptor: int) -> None:
     """Say which process holds the lock; without room on the disk, it goes unsaid."""
     with suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid():<{_LINE - 1}}\n".encode())
 
 
 def _lock(descriptor: int, output: Path) -> None:
@@ -79,7 +102,7 @@ def _lock(descriptor: int, output: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        holder = os.read(descriptor, _LINE).decode("ascii", "replace").strip()
         process = f" (process {holder})" if holder.isdecimal() else ""
         raise SinkError(f"{output}: another run is writing it{process}") from error
     except OSError:  # a file system without locks

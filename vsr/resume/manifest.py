@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from vsr.errors import SinkError
+from vsr.resume.account import pack_report, unpack_report
 from vsr.resume.disk import write_json
+from vsr.sources import SourceReport
 
 __all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published", "seal"]
 
-FORMAT = "vsr-resume/1"
+FORMAT = "vsr-resume/2"
 """Name and version of what is written; the number rises when the meaning of a field changes."""
 MANIFEST = "manifest.json"
 
@@ -82,8 +84,12 @@ class Manifest:
     """Whether the output and all beside it are there, and nothing but this folder is left to do."""
     sittings: int = 1
     """How many runs have worked on it."""
-    warnings: list[str] = field(default_factory=list)
-    """What was said of the source when it had been read to its end."""
+    source: SourceReport | None = None
+    """What there is to say of the source, since it has been read to its end."""
+    notes: list[str] = field(default_factory=list)
+    """What the encoders of segments have lost, a line each."""
+    engine: list[str] = field(default_factory=list)
+    """What the engine had to say, a line each: that memory ran out."""
 
     @property
     def frames(self) -> int:
@@ -103,11 +109,16 @@ class Manifest:
         Raises:
             OSError: it cannot be written.
         """
+        write_json(folder / MANIFEST, self.content())
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain data, with its own hash."""
         content = asdict(self)
         content["segments"] = [asdict(self.segments[number]) for number in sorted(self.segments)]
+        content["source"] = self.source and pack_report(self.source)
         base = self.time_base
         content |= {"format": FORMAT, "time_base": f"{base.numerator}/{base.denominator}"}
-        write_json(folder / MANIFEST, {**content, "sha256": seal(content)})
+        return {**content, "sha256": seal(content)}
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -118,18 +129,31 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            return cls._parse(json.loads(path.read_bytes()))
+            text = path.read_bytes()
         except OSError as error:
             raise SinkError(f"{path}: cannot be read: {error.strerror}: -y begins again") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: bytes | str, path: Path) -> Self:
+        """The manifest that ``text`` from the file ``path`` is, as JSON.
+
+        Raises:
+            SinkError: it is damaged, or of another version.
+        """
+        try:
+            return cls._parse(json.loads(text))
         except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
             raise SinkError(f"{path}: is damaged ({error}): -y begins again") from error
 
     @classmethod
     def _parse(cls, content: Any) -> Self:  # noqa: ANN401
+        """What :meth:`content` made; raises one of many errors if it is anything else."""
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"it is not {FORMAT}")
         if content.pop("sha256") != seal({**content, "format": FORMAT}):
             raise ValueError("it is not what was written")
+        source = content.pop("source")
         entries = [_record(Entry, values) for values in content.pop("segments")]
         manifest = cls(
             settings=_words(content.pop("settings")), versions=_words(content.pop("versions")),
@@ -140,7 +164,8 @@ class Manifest:
             published=_optional(Published, content.pop("published")),
             finished=content.pop("finished", False) is True,
             sittings=_number(content.pop("sittings"), least=1),
-            warnings=[str(line) for line in content.pop("warnings")],
+            source=None if source is None else unpack_report(source),
+            notes=_lines(content.pop("notes")), engine=_lines(content.pop("engine")),
         )  # fmt: skip
         manifest._check()
         return manifest
@@ -185,6 +210,12 @@ def _number(value: Any, *, least: int) -> int:  # noqa: ANN401
     if type(value) is not int or not least <= value <= _LARGEST:
         raise ValueError(f"{value!r} is no number from {least} on")
     return value
+
+
+def _lines(values: Any) -> list[str]:  # noqa: ANN401
+    if not isinstance(values, list):
+        raise ValueError(f"{values!r} is no list of lines")  # noqa: TRY004 - as all else here
+    return [str(line) for line in values]
 
 
 def _words(values: Any) -> dict[str, str]:  # noqa: ANN401

@@ -8,6 +8,8 @@ from math import ceil
 from pathlib import Path
 
 from vsr.config import PIPE
+from vsr.encoding.stills import Stills
+from vsr.encoding.targets import work_path
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
 from vsr.report import Report
@@ -23,8 +25,6 @@ from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
 from vsr.resume.sink import Job, SegmentSink, Tools
 from vsr.resume.work import WorkFolder, remove_work
-from vsr.stills import Stills
-from vsr.targets import work_path
 
 __all__ = ["Work", "check_settings", "is_resumable", "open_work"]
 
@@ -44,6 +44,11 @@ class Work:
     """Frames that earlier runs have finished."""
 
     @property
+    def coming(self) -> int:
+        """The number of the frame that is written next."""
+        return self.feed.handed[0].number
+
+    @property
     def kept(self) -> Path | None:
         """The folder, if there is anything in it to go on with."""
         path = self.folder.path
@@ -55,8 +60,13 @@ class Work:
         report.kept, report.kept_frames = self.kept, self.folder.frames
         report.sittings = self.folder.manifest.sittings
         if self.sink.is_published:
-            report.times, report.frames = self.sink.times, self.folder.manifest.frames
-            report.warnings = self.folder.manifest.warnings
+            manifest, account = self.folder.manifest, self.sink.account
+            report.times, report.frames = self.sink.times, manifest.frames
+            report.reused, report.health = self.sink.reused, account.health
+            report.reused_before = account.reused - self.sink.reused
+            report.engine = manifest.engine
+            if manifest.source is not None:
+                report.source = manifest.source
 
 
 def is_resumable(plan: Plan) -> bool:
@@ -124,6 +134,7 @@ def open_work(plan: Plan) -> Iterator[Work]:
 
 
 def _open_folder(plan: Plan) -> WorkFolder:
+    """The folder that an earlier run has left, if that is gone on with; else a new one."""
     output = plan.config.output
     assert output is not None
     path = work_path(output)
@@ -200,6 +211,7 @@ def _remove(removal: Callable[[], None]) -> None:
 
 
 def _begin(plan: Plan, folder: WorkFolder) -> Work:
+    """What hands out the missing frames and what writes them, for the work in ``folder``."""
     config, manifest = plan.config, folder.manifest
     for note in rate_notes(plan.encoding):
         logger.warning("%s", note)
@@ -215,7 +227,8 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
         encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),
         tools=_tools(plan, folder) if pictures is None else _picture_tools(plan, folder, pictures),
         overwrite=config.overwrite, expected=plan.source.info.frames,
-        check_input=lambda: _check_input(plan, folder), warnings=plan.source.report.lines,
+        check_input=lambda: _check_input(plan, folder), incident=lambda: engine.watch.latest,
+        engine=engine.warnings, source=plan.source.report,
     )  # fmt: skip
     sink = SegmentSink(folder, feed, job)
     return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=folder.frames)

@@ -8,6 +8,8 @@ from typing import Any
 from av.packet import Packet
 
 from vsr.encoding import Encoding
+from vsr.encoding.stills import IMAGES, Stills, find_stills
+from vsr.encoding.streams import StreamSource
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
@@ -15,8 +17,6 @@ from vsr.resume.disk import sync_folder
 from vsr.resume.files import PictureFiles
 from vsr.resume.work import WorkFolder
 from vsr.sinks.images import Staging, StillCoder, still_losses
-from vsr.stills import IMAGES, Stills, find_stills
-from vsr.streams import StreamSource
 
 __all__ = ["PictureCoder", "PictureJoiner", "stills_of"]
 

@@ -4,8 +4,8 @@ import logging
 import shutil
 from pathlib import Path
 
+from vsr.encoding.stills import IMAGES
 from vsr.planning import Plan
-from vsr.stills import IMAGES
 
 __all__ = ["estimate_bytes", "tell_of_room"]
 

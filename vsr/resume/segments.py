@@ -17,16 +17,18 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, get_args
 
 import av
 from av.packet import Packet
 
 from vsr.errors import DamagedSegmentError
+from vsr.health import Fault
 from vsr.resume.disk import sync_folder
 
 __all__ = [
     "Index",
+    "Made",
     "SegmentWriter",
     "Writer",
     "file_name",
@@ -42,6 +44,18 @@ _LARGEST_INDEX = 1 << 30
 def file_name(number: int) -> str:
     """What the file of segment ``number``, counted from 0, is called."""
     return f"{number:06d}.seg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """How a frame came about."""
+
+    repeats: bool = False
+    """Whether it is the result of the one before again."""
+    fault: Fault | None = None
+    """What was wrong with it (:mod:`vsr.health`)."""
+    repaired: bool = False
+    """Whether float32 made that right."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +81,17 @@ class Index:
     """What a frame measures, hashed."""
     timing: list[int] | None = None
     """What the source needs to begin with the last frame; None where it cannot."""
+    repeats: list[int] = field(default_factory=list)
+    """Places of frames that repeat the one before, counted from 0."""
+    incidents: list[tuple[int, Fault, bool]] = field(default_factory=list)
+    """Of frames that could not be right: place, what was wrong, whether it was made right."""
+
+    def note(self, place: int, made: Made) -> None:
+        """Keep how the frame at ``place`` came about."""
+        if made.repeats:
+            self.repeats.append(place)
+        if made.fault is not None:
+            self.incidents.append((place, made.fault, made.repaired))
 
     def check(self) -> None:
         """Raise ValueError if this cannot be what an encoder made of some frames."""
@@ -79,6 +104,11 @@ class Index:
             raise ValueError("numbers of frames and files differ")
         if not self.packets[0][2]:
             raise ValueError("it does not begin with a key frame")
+        places = [*self.repeats, *(place for place, _, _ in self.incidents)]
+        if not all(0 <= place < frames for place in places):
+            raise ValueError("something is said of frames that it does not hold")
+        if not {fault for _, fault, _ in self.incidents} <= set(get_args(Fault)):
+            raise ValueError("frames have unknown faults")
 
 
 class Writer(Protocol):
@@ -93,7 +123,7 @@ class Writer(Protocol):
     def frames(self) -> int:
         """How many of the segment's frames need no more to be handed in."""
 
-    def enter(self, place: int, pts: int, duration: int) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
         """Frame ``place`` of the segment, counted from 0, is given to the encoder.
 
         It is shown at ``pts``, in units of the source's time base.
@@ -134,11 +164,12 @@ class SegmentWriter:
         """How many frames were entered."""
         return len(self.index.pts)
 
-    def enter(self, place: int, pts: int, duration: int) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
         """The next frame is shown at ``pts``; it is number ``place`` of the segment."""
         assert place == len(self.index.pts)
         self.index.pts.append(pts)
         self.index.durations.append(duration)
+        self.index.note(place, made)
 
     def add(self, packet: "Packet[Any]") -> None:
         """Append ``packet``.
@@ -192,6 +223,7 @@ def read_index(path: Path) -> Index:
 
 
 def _read_index(file: BinaryIO) -> Index:
+    """The index at the end of a segment; raises one of several errors if that is damaged."""
     size = file.seek(0, os.SEEK_END)
     tail = _LENGTH_BYTES + len(_END)
     if size < tail:
@@ -203,6 +235,7 @@ def _read_index(file: BinaryIO) -> Index:
     file.seek(size - tail - length)
     values = json.loads(file.read(length))
     values["packets"] = [(int(pts), int(bytes), bool(key)) for pts, bytes, key in values["packets"]]
+    values["incidents"] = [(int(at), fault, bool(ok)) for at, fault, ok in values["incidents"]]
     index = Index(**values)
     index.check()
     inside = 0 if index.sha256 else sum(packet[1] for packet in index.packets)

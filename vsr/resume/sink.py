@@ -13,16 +13,19 @@ from vsr.encoding import Encoding, encoder_time_base
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
+from vsr.health import Incident
 from vsr.report import FrameTimes
+from vsr.resume.account import Account
 from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
 from vsr.resume.join import Joins
 from vsr.resume.manifest import End
-from vsr.resume.segments import Index, Writer
+from vsr.resume.segments import Index, Made, Writer
 from vsr.resume.work import WorkFolder
 from vsr.sinks.clock import EncoderClock
 from vsr.sinks.framemd5 import FrameHashes, digest
 from vsr.sinks.sink import SinkContext, check_frame
+from vsr.sources import SourceReport
 
 __all__ = ["Job", "SegmentSink", "Tools"]
 
@@ -58,8 +61,12 @@ class Job:
     """How many frames will come, if that is known."""
     check_input: Callable[[], None]
     """Raises SourceError if the input is not what it was when the work began."""
-    warnings: Callable[[], list[str]]
-    """What there is to say of the source when it has been read to its end."""
+    incident: Callable[[], Incident | None]
+    """What was wrong with the frame that was delivered last."""
+    engine: list[str]
+    """What the engine has to say; grows while it works."""
+    source: SourceReport
+    """What there is to say of the source; complete when it has been read to its end."""
 
 
 class SegmentSink(SinkContext):
@@ -74,12 +81,16 @@ class SegmentSink(SinkContext):
         frames: frames in finished segments, and those written since.
         notes: one line for everything that was lost or repaired; complete after :meth:`finish`.
         times: when each frame is shown; known when the output is complete.
+        account: what was found of all frames; known when the output is complete.
+        reused: frames written by this run that repeat the one before.
     """
 
     def __init__(self, work: WorkFolder, feed: Feed, job: Job) -> None:
         self.frames = work.frames
         self.notes = job.tools.joiner.notes
-        self.times = FrameTimes()
+        self.notes += [note for note in work.manifest.notes if note not in self.notes]
+        self.times, self.account, self.reused = FrameTimes(), Account(), 0
+        self._engine_before = list(work.manifest.engine)
         self._work, self._feed, self._joiner, self._job = work, feed, job.tools.joiner, job
         self._clock = EncoderClock(encoder_time_base(job.encoding, job.info))
         self._marked = 0  # frames whose times the clock knows
@@ -131,7 +142,7 @@ class SegmentSink(SinkContext):
             end = self._end()
             self._finish_last(end)
             with self._errors():
-                self._work.conclude(end, self._job.warnings())
+                self._work.conclude(end, self._job.source)
             self._check_complete(end)
             self._job.check_input()
             logger.info("joining %d segments", len(self._work.manifest.segments))
@@ -177,7 +188,7 @@ class SegmentSink(SinkContext):
             self._writer.abort()
             self._writer = self._coder = None
 
-    # -- Segments ----------------------------------------------------------------------------------
+    # Segments.
 
     def _begin(self, number: int) -> None:
         first = number * self._work.manifest.segment_frames
@@ -185,8 +196,8 @@ class SegmentSink(SinkContext):
             self._catch_up(first)
         index = Index(number=number, first=first)
         try:
-            self._coder = self._job.tools.new_coder(self._clock, self._warn)
-            self._writer = self._job.tools.new_writer(index, self._warn)
+            self._coder = self._job.tools.new_coder(self._clock, self._note)
+            self._writer = self._job.tools.new_writer(index, self._note)
         except FileNotFoundError as error:
             raise SinkError(f"{self._work.path}: has disappeared") from error
 
@@ -205,12 +216,19 @@ class SegmentSink(SinkContext):
         assert self._coder is not None
         index = self._writer.index
         unit = frame.time_base / self._work.manifest.time_base
-        self._writer.enter(place, round(frame.pts * unit), round(frame.duration * unit))
+        made = self._made(frame)
+        self._writer.enter(place, round(frame.pts * unit), round(frame.duration * unit), made)
         if self._job.framemd5:
             md5, index.frame_bytes = digest(frame)
             index.md5.append(md5)
         self._put(self._coder.encode(frame))
         self._marked += 1
+        self.reused += made.repeats
+
+    def _made(self, frame: Frame) -> Made:
+        if (incident := self._job.incident()) is None:
+            return Made(repeats=frame.repeats)
+        return Made(fault=incident.fault, repaired=incident.repaired)
 
     def _put(self, packets: "list[Packet[Any]]") -> None:
         assert self._writer is not None
@@ -228,6 +246,7 @@ class SegmentSink(SinkContext):
                 self._compare(writer.index, coder.times)
                 anchor = self._feed.anchors.pop(writer.index.number, _NO_ANCHOR)
                 writer.index.timing = anchor.timing
+                self._work.manifest.engine = [*self._engine_before, *self._job.engine]
                 sha256 = writer.finish()
                 self._work.add(writer.index, size=writer.size, sha256=sha256, anchor=anchor.md5)
         finally:
@@ -268,7 +287,7 @@ class SegmentSink(SinkContext):
                 "segments and the finished file are there at once"
             )
 
-    # -- The end -----------------------------------------------------------------------------------
+    # The end.
 
     def _end(self) -> End:
         end = self._feed.end
@@ -288,19 +307,26 @@ class SegmentSink(SinkContext):
         return bool(numbers) and numbers == list(range(len(numbers)))
 
     def _publish(self, path: Path) -> None:
-        """Remember when frames are shown, and write their hashes."""
-        segments = self._work.manifest.segments
-        self.times.time_base = self._work.manifest.time_base
+        """Remember when frames are shown and what was found of them, and write their hashes."""
+        segments, base = self._work.manifest.segments, self._work.manifest.time_base
+        self.times.time_base = base
         hashes = FrameHashes(self._job.info)
         for number in sorted(segments):
             index = self._work.index(segments[number])
             self.times.pts.extend(index.pts)
             self.times.durations.extend(index.durations)
+            self.account.add(index, base)
             for row in zip(index.pts, index.durations, index.md5, strict=self._job.framemd5):
                 hashes.append(*row, index.frame_bytes)
         if self._job.framemd5:
             hashes.write(path)
         self._closed, self._result = True, path
+
+    def _note(self, note: str) -> None:
+        """Tell of what an encoder has lost, and keep it for the runs to come."""
+        if note not in self._work.manifest.notes:
+            self._work.manifest.notes.append(note)
+        self._warn(note)
 
     def _warn(self, note: str) -> None:
         if note not in self.notes:

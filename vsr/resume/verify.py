@@ -11,9 +11,9 @@ from typing import Any
 import av
 from av.packet import Packet
 
+from vsr.encoding.streams import is_cover_art, to_fraction
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.streams import is_cover_art, to_fraction
 
 __all__ = ["Expected", "verify"]
 
@@ -21,23 +21,22 @@ _UNTIMED = ("avi",)
 """Containers that count frames and store no times."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the picture's stream must be.
+    """What the picture's stream must be."""
 
-    Args:
-        name: the output in a message.
-        muxer: FFmpeg's name of the container.
-        place: which of the file's video streams it is, covers not counted.
-        time_base: seconds of a unit of what follows.
-        pts: when each frame is shown, in order.
-        end: when the last frame ends.
-    """
-
-    def __init__(
-        self, *, name: str, muxer: str, place: int, time_base: Fraction, pts: array[int], end: int
-    ) -> None:
-        self.name, self.muxer, self.place = name, muxer, place
-        self.time_base, self.pts, self.end = time_base, pts, end
+    name: str
+    """The output in a message."""
+    muxer: str
+    """FFmpeg's name of the container."""
+    place: int
+    """Which of the file's video streams it is, covers not counted."""
+    time_base: Fraction
+    """Seconds of a unit of what follows."""
+    pts: array[int]
+    """When each frame is shown, in order."""
+    end: int
+    """When the last frame ends."""
 
 
 def verify(path: Path, expected: Expected) -> None:

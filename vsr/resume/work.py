@@ -1,6 +1,6 @@
 """The work folder of a run: made, read again, and removed."""
 
-import hashlib
+import json
 import logging
 import re
 import shutil
@@ -12,11 +12,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.errors import DamagedSegmentError, SinkError
-from vsr.resume.disk import sync_folder
+from vsr.resume.disk import find_damage, sync_folder
 from vsr.resume.feed import Done
 from vsr.resume.files import FOLDER, LOG, Picture, PictureFiles, PictureWriter, pictures_of
+from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
 from vsr.resume.segments import Index, file_name, read_index
+from vsr.sources import SourceReport
 
 __all__ = ["WorkFolder", "remove_work"]
 
@@ -169,16 +171,8 @@ class WorkFolder:
 
     def _check(self, entry: Entry) -> None:
         path = self.path / file_name(entry.number)
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DamagedSegmentError(f"{path.name}: {error.strerror}") from error
-        if size != entry.size:
-            raise DamagedSegmentError(f"{path.name}: has {size} bytes instead of {entry.size}")
-        if found != entry.sha256:
-            raise DamagedSegmentError(f"{path.name}: has been altered since it was written")
+        if damage := find_damage(path, entry.size, entry.sha256):
+            raise DamagedSegmentError(f"{path.name}: {damage}")
         self.index(entry)
 
     def index(self, entry: Entry) -> Index:
@@ -220,14 +214,14 @@ class WorkFolder:
         if self.pictures is not None:
             self.pictures.forget_log(index.number)
 
-    def conclude(self, end: End, warnings: list[str]) -> None:
-        """Note where the film ends.
+    def conclude(self, end: End, report: SourceReport) -> None:
+        """Note where the film ends, and what there is to say of its source.
 
         Raises:
             OSError: the manifest cannot be written.
         """
         if self.manifest.end != end:
-            self.manifest.end, self.manifest.warnings = end, warnings
+            self.manifest.end, self.manifest.source = end, report
             self.save()
 
     def announce(self, file: Path) -> None:
@@ -281,6 +275,7 @@ class WorkFolder:
         self.manifest.finished = True
         with suppress(OSError):  # without room for that, the rest can be deleted all the same
             self.save()
+            leave_note(self.output, json.dumps(self.manifest.content()))
         self.remove()
 
     def _picture_bytes(self, entry: Entry) -> int:

@@ -23,8 +23,8 @@ def make_runtime(
 
     On a CPU these are our own kernels for the networks that they know (in float32, which is faster
     there than bf16 by any other means, but for processors with AMX), then OpenVINO where it is
-    installed, then PyTorch. On CUDA what was measured to be faster on that device: our kernels in
-    Triton, or PyTorch.
+    installed, then PyTorch. On CUDA what was measured to be fastest on that device: our kernels in
+    Triton, torch.compile, or PyTorch; PyTorch for networks that these kernels do not know.
 
     Args:
         network: what to run.
@@ -93,23 +93,23 @@ def _openvino(
 def _triton(
     network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
 ) -> EagerRuntime:
+    if device.type != "cuda":  # asked here, since importing Triton takes a quarter of a second
+        raise _NotHereError(f"the kernels are for CUDA, not for {device}")
     if importlib.util.find_spec("triton") is None:
         raise _NotHereError("Triton is not installed: pip install triton")
-    from vsr.runtimes.triton import TritonRuntime, is_fastest, why_not_here
+    from vsr.runtimes.triton import TritonRuntime, make_fastest, why_not_here
 
     if reason := why_not_here(network, device, dtype):
         raise _NotHereError(reason)
-    runtime = TritonRuntime(network, device, dtype)
-    if not by_name and not is_fastest(runtime, EagerRuntime(network, device, dtype)):
-        raise _NotHereError("PyTorch was measured to be faster on this device")
-    return runtime
+    make = TritonRuntime if by_name else make_fastest
+    return make(network, device, dtype)
 
 
 def _compile(
     network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
 ) -> EagerRuntime:
     if not by_name:
-        raise _NotHereError("it takes a minute to begin: only where it is asked for")
+        raise _NotHereError("it is compared only with our kernels; it takes a minute to begin")
     from vsr.runtimes.compiled import CompiledRuntime
 
     return CompiledRuntime(network, device, dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsr.colour import FromRgb
 from vsr.networks import AnyScale, Network
-from vsr.networks.attention import heat, pad_to_multiple
+from vsr.networks.attention import fold_attention, pad_to_multiple
 
 __all__ = ["EagerRuntime"]
 
@@ -26,7 +26,7 @@ class EagerRuntime:
         """Precision of the network's body."""
         self._input = dtype if "" in network.body else torch.float32
         self._module = copy.deepcopy(network.module)
-        heat(self._module)  # while it is in float32
+        fold_attention(self._module)  # while it is in float32
         self._module.to(device)
         self._module.to(memory_format=torch.channels_last)
         for name in network.body:

@@ -1,7 +1,19 @@
-"""OpenVINO for what a network does most of its work in: the fastest there is on a CPU.
+"""OpenVINO on a CPU: the fastest there where our own kernels do not run.
 
-A network that has a ``trunk`` (:class:`vsr.networks.Trunk`) keeps its ends in PyTorch, in float32:
-in bf16 the picture itself would be no finer than 8 bits. Others are converted whole.
+Note [One graph of two precisions]. In bf16 the picture itself would be no finer than 8 bits, so the
+ends of a network stay in float32 (:attr:`vsr.networks.Network.body` names what may be rounded).
+OpenVINO's hint for bf16 rounds everything, and a graph of the body alone would have its features
+copied and laid out anew at both sides, which took a fifth of the time. So there is one graph, which
+says itself what is rounded: casts are traced, the weights' are folded, and the hint is float32.
+
+Note [No core of its own]. OpenVINO binds its threads to cores, and begins with the same core for
+each network that it compiles. Two that render two pictures at a time would share one core and leave
+the others idle; a decoder or an encoder that runs there would halt one of them. So the system
+places the threads.
+
+Note [A stack for signals]. With its first network OpenVINO gives the thread that it runs on a stack
+for signals, and frees it with its last. If that happens on another thread, the first keeps the
+address, and Python dies of the next Ctrl-C. So the object that holds all networks is never freed.
 """
 
 import importlib
@@ -9,13 +21,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from vsr.networks import Network, Trunk
+from vsr.networks import Network
 from vsr.runtimes.eager import EagerRuntime
 
 __all__ = ["OpenVinoRuntime", "load_openvino"]
@@ -27,11 +40,11 @@ _SAMPLE_SIDE = 32
 
 
 class OpenVinoRuntime(EagerRuntime):
-    """Runs a network of plain convolutions on the CPU, its trunk or all of it through OpenVINO.
+    """Runs a network of plain convolutions on the CPU through OpenVINO.
 
     Args:
         network: one without windows, of one scale.
-        dtype: bf16 or float32, of what OpenVINO computes.
+        dtype: bf16 or float32, of the network's body.
         threads: how many OpenVINO may use.
 
     Raises:
@@ -43,17 +56,34 @@ class OpenVinoRuntime(EagerRuntime):
     def __init__(self, network: Network, dtype: torch.dtype, threads: int) -> None:
         super().__init__(network, torch.device("cpu"), torch.float32)
         self.dtype = dtype
+        throughout = dtype == torch.bfloat16 and "" in network.body
         options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if throughout else "f32",
             "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # see note [No core of its own]
         }  # fmt: skip
         module = self._module.requires_grad_(False)  # constants to the tracer
-        if isinstance(module, Trunk):
-            sample = torch.zeros(1, module.trunk_channels, _SAMPLE_SIDE, _SAMPLE_SIDE)
-            cast(Any, module).trunk = _Compiled(module.trunk, sample, options)
-        else:
-            sample = torch.zeros(1, network.in_channels, _SAMPLE_SIDE, _SAMPLE_SIDE)
-            self._module = _Module(_Compiled(module, sample, options))
+        if dtype == torch.bfloat16 and not throughout:
+            _round_weights(module, network.body)
+        sample = torch.zeros(1, network.in_channels, _SAMPLE_SIDE, _SAMPLE_SIDE)
+        self._module = _Module(_Compiled(module, sample, options))
+
+
+class _Rounded(nn.Module):
+    """A parameter as it is computed with."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value.to(torch.bfloat16)
+
+
+def _round_weights(module: nn.Module, names: tuple[str, ...]) -> None:
+    """Have the named parts of ``module`` cast their parameters to bf16 wherever they use them.
+
+    The parameters themselves stay: OpenVINO misreads constants of bf16 in traced modules.
+    """
+    for part in [part for name in names for part in module.get_submodule(name).modules()]:
+        for name in [name for name, _ in part.named_parameters(recurse=False)]:
+            parametrize.register_parametrization(part, name, _Rounded(), unsafe=True)
 
 
 class _Module(nn.Module):
@@ -66,14 +96,14 @@ class _Module(nn.Module):
 
 
 class _Compiled:
-    """A piece of a network, converted once, and compiled for each geometry that it meets."""
+    """A network, converted once, and compiled for each geometry that it meets."""
 
     def __init__(
-        self, piece: Callable[[Tensor], Tensor], sample: Tensor, options: dict[str, Any]
+        self, network: Callable[[Tensor], Tensor], sample: Tensor, options: dict[str, Any]
     ) -> None:
         self._openvino, self._options = load_openvino(), options
         self._lock = threading.Lock()  # there is one request for a geometry, and one model
-        self._model = _convert(piece, sample)
+        self._model = _convert(network, sample)
         self._requests = lru_cache(maxsize=_GEOMETRIES)(self._compile)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -81,13 +111,18 @@ class _Compiled:
         x = x.contiguous()
         with self._lock:
             request = self._requests(tuple(x.shape))
-            request.set_input_tensor(self._openvino.Tensor(x.numpy(), shared_memory=True))
+            out = torch.empty(tuple(request.model_outputs[0].shape))
+            request.set_input_tensor(self._shared(x))
+            request.set_output_tensor(self._shared(out))
             request.infer()
-            return torch.from_numpy(request.get_output_tensor().data.copy())
+        return out
+
+    def _shared(self, x: Tensor) -> Any:  # noqa: ANN401 - an OpenVINO Tensor
+        return self._openvino.Tensor(x.numpy(), shared_memory=True)
 
     def _compile(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401 - an InferRequest
         self._model.reshape(list(shape))
-        compiled = self._openvino.Core().compile_model(self._model, "CPU", self._options)
+        compiled = _core().compile_model(self._model, "CPU", self._options)
         return compiled.create_infer_request()
 
 
@@ -108,8 +143,14 @@ def load_openvino() -> Any:  # noqa: ANN401 - the module
             del sys.modules[reports]
 
 
-def _convert(piece: Callable[[Tensor], Tensor], sample: Tensor) -> Any:  # noqa: ANN401 - a Model
-    """``piece`` as OpenVINO's model, through its reader of traced modules.
+@cache
+def _core() -> Any:  # noqa: ANN401 - a Core
+    """One for the process; see note [A stack for signals]."""
+    return load_openvino().Core()
+
+
+def _convert(network: Callable[[Tensor], Tensor], sample: Tensor) -> Any:  # noqa: ANN401 - a Model
+    """``network`` as OpenVINO's model, through its reader of traced modules.
 
     ``openvino.convert_model`` would do the same, and send a report of it.
     """
@@ -119,7 +160,7 @@ def _convert(piece: Callable[[Tensor], Tensor], sample: Tensor) -> Any:  # noqa:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing is deprecated, and still what OpenVINO reads
         trace = cast(Callable[..., Any], torch.jit.trace)
-        traced = trace(_Module(piece).eval(), sample, check_trace=False)
+        traced = trace(_Module(network).eval(), sample, check_trace=False)
         decoder = TorchScriptPythonDecoder(traced)  # the model refers to it
         reader = FrontEndManager().load_by_framework("pytorch")
         return reader.convert(reader.load(decoder))

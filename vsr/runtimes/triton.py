@@ -1,7 +1,8 @@
 """Kernels of our own for SPAN on CUDA: one for each convolution, or for each block."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from vsr.colour import FromRgb
 from vsr.kernels.configurations import network_key, sample, tune
 from vsr.kernels.span import SpanKernels, why_not
-from vsr.kernels.tuning import device_name, milliseconds, remember, remembered
+from vsr.kernels.tuning import compare, device_name, milliseconds
 from vsr.networks import Network
 from vsr.networks.span import Span
+from vsr.runtimes.compiled import CompiledRuntime
 from vsr.runtimes.eager import EagerRuntime
 
-__all__ = ["TritonRuntime", "is_fastest", "why_not_here"]
+__all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +72,7 @@ class TritonRuntime(EagerRuntime):
 
 
 def why_not_here(network: Network, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why these kernels do not run ``network`` there; None if they do."""
-    if device.type != "cuda":
-        return f"the kernels are for CUDA, not for {device}"
+    """Why these kernels do not run ``network`` on ``device``, which is CUDA; None if they do."""
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "the kernels need a GPU of compute capability 8.0 or more"
     if dtype == torch.float32:
@@ -81,21 +81,30 @@ def why_not_here(network: Network, device: torch.device, dtype: torch.dtype) -> 
     return reason and f"Triton {reason}"
 
 
-def is_fastest(runtime: TritonRuntime, eager: EagerRuntime) -> bool:
-    """Whether ``runtime`` takes less time than ``eager`` on its device: remembered, or measured."""
-    name = device_name(runtime.device)
-    key = f"runtimes of {network_key(runtime.kernels)}"
-    times = remembered(name, key)
-    if not (isinstance(times, dict) and all(isinstance(v, float) for v in times.values())):
-        times = {}
-    if not {"triton", "torch"} <= times.keys():
-        with torch.cuda.device(runtime.device):
-            picture = sample(runtime.device)
-            times["triton"] = milliseconds(lambda: runtime(picture))
-            times["torch"] = milliseconds(lambda: eager(picture))
-        remember(name, key, times)
-    logger.info(
-        "measured on this device: Triton %.2f ms a frame of 960x540, PyTorch %.2f ms",
-        times["triton"], times["torch"],
-    )  # fmt: skip
-    return bool(times["triton"] < times["torch"])
+def make_fastest(network: Network, device: torch.device, dtype: torch.dtype) -> EagerRuntime:
+    """These kernels, torch.compile or PyTorch: what ``device`` runs ``network`` fastest with.
+
+    Measured once for each device and network, which takes about a minute, and remembered.
+    """
+    made: dict[str, EagerRuntime] = {"Triton": TritonRuntime(network, device, dtype)}
+    key = f"runtimes of {network_key(cast(TritonRuntime, made['Triton']).kernels)}"
+
+    def time(name: str) -> float:
+        if name not in made:
+            made[name] = _OTHERS[name](network, device, dtype)
+        picture = sample(device)
+        with torch.cuda.device(device):
+            return milliseconds(lambda: made[name](picture))
+
+    names = (*_OTHERS, "Triton")
+    times = compare(device_name(device), key, {name: partial(time, name) for name in names})
+    told = ", ".join(f"{name} {taken:.2f}" for name, taken in times.items())
+    logger.info("measured on this device, milliseconds a frame of 960x540: %s", told)
+    best = min(times, key=lambda name: times[name])
+    return made.get(best) or _OTHERS[best](network, device, dtype)
+
+
+_OTHERS: Mapping[str, type[EagerRuntime]] = {
+    "PyTorch": EagerRuntime, "torch.compile": CompiledRuntime,
+}  # fmt: skip
+"""PyTorch comes first: it is taken if nothing could be timed."""

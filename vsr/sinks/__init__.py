@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vsr.encoding import Encoding
+from vsr.encoding.muxers import Y4M
+from vsr.encoding.stills import IMAGES
+from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
-from vsr.muxers import Y4M
 from vsr.sinks.destination import open_destination
 from vsr.sinks.framemd5 import FrameMd5Sink
 from vsr.sinks.images import ImageSink
@@ -13,8 +15,6 @@ from vsr.sinks.pyav import PyAVSink
 from vsr.sinks.sink import Sink
 from vsr.sinks.y4m import Y4MSink
 from vsr.stdout import Stdout
-from vsr.stills import IMAGES
-from vsr.streams import StreamSource
 
 __all__ = ["FrameMd5Sink", "ImageSink", "NullSink", "PyAVSink", "Sink", "Y4MSink", "open_sink"]
 

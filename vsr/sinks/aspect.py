@@ -64,9 +64,9 @@ def says_exactly(codec: str, width: int, height: int, sar: Fraction) -> bool:
 
     Args:
         codec: FFmpeg's name of the codec.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        sar: Width over height of a pixel.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        sar: width over height of a pixel.
     """
     if sar == 1:
         return True

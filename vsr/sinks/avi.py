@@ -53,9 +53,9 @@ def set_aspect_ratio(path: Path, stream: int, sar: Fraction) -> None:
     """Give the video ``stream`` of an AVI file pixels of the shape ``sar``.
 
     Args:
-        path: A complete file, written by FFmpeg; changed in place.
-        stream: The stream, counted from 0.
-        sar: Width over height of a pixel.
+        path: a complete file, written by FFmpeg; changed in place.
+        stream: the stream, counted from 0.
+        sar: width over height of a pixel.
 
     Raises:
         ValueError: the file is not laid out as FFmpeg does it, or its numbers cannot say ``sar``;

@@ -14,7 +14,7 @@ class EncoderClock:
     """The times of the frames, in the encoder's time base.
 
     Args:
-        base: Seconds of a unit.
+        base: seconds of a unit.
     """
 
     def __init__(self, base: Fraction) -> None:
@@ -34,9 +34,9 @@ class EncoderClock:
         """Time and duration of a frame, which must come after the last one.
 
         Args:
-            pts: When it is shown, in units of ``time_base``.
-            duration: For how long.
-            time_base: Seconds of their unit.
+            pts: when it is shown, in units of ``time_base``.
+            duration: for how long.
+            time_base: seconds of their unit.
         """
         unit = time_base / self.base
         exact, end = pts * unit, (pts + duration) * unit

@@ -14,13 +14,15 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
+from vsr.encoding.scheduling import usual_scheduling
+from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
 from vsr.sinks.clock import EncoderClock
 from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import Destination
 from vsr.sinks.encoder import Encoder, open_encoder
-from vsr.streams import StreamSource
+from vsr.sinks.memory import defined_memory
 
 __all__ = ["MediaOutput"]
 
@@ -37,16 +39,16 @@ class MediaOutput:
     :meth:`complete` ends the file, which its destination may then publish.
 
     Args:
-        destination: Where it goes; discarded on errors.
-        encoding: Container, codec and options.
-        info: Facts about the *output*.
-        source: Where the other streams come from; None writes the picture alone.
+        destination: where it goes; discarded on errors.
+        encoding: container, codec and options.
+        info: facts about the *output*.
+        source: where the other streams come from; None writes the picture alone.
 
     Attributes:
-        notes: One line for everything that was lost or repaired; complete when the output is.
-        clock: Times of the frames; each is marked before its packet is muxed.
-        encoder: Encodes pictures for the stream.
-        closed: Whether it is complete, or has been aborted.
+        notes: one line for everything that was lost or repaired; complete when the output is.
+        clock: times of the frames; each is marked before its packet is muxed.
+        encoder: encodes pictures for the stream.
+        closed: whether it is complete, or has been aborted.
 
     Raises:
         SinkError: FFmpeg refuses the combination of streams.
@@ -153,7 +155,9 @@ class MediaOutput:
         if self._patched is not None and self._info.sar is not None:
             self._patched.place = self._place(self._info.sar)
         self._check_aspect_ratio()
-        self._container.start_encoding()
+        codec = self._encoding.codec
+        with defined_memory(codec), usual_scheduling(codec):
+            self._container.start_encoding()
 
     def _open_container(self) -> OutputContainer:
         file, muxer = self._destination.file, self._encoding.muxer
@@ -195,7 +199,7 @@ class MediaOutput:
             last.duration = max(1, self.clock.length - (last.dts - self._first_dts))
         self._container.mux_one(last)
 
-    # -- The aspect ratio --------------------------------------------------------------------------
+    # The aspect ratio.
 
     def _check_aspect_ratio(self) -> None:
         sar, muxer = self._info.sar, self._encoding.muxer

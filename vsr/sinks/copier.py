@@ -16,15 +16,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
-from vsr.labels import (
-    holds_timecode,
-    kept_metadata,
-    lost_dispositions,
-    lost_tags,
-    metadata_flags,
-    stream_metadata,
-)
-from vsr.streams import (
+from vsr.encoding.streams import (
     StreamSource,
     codec_of,
     cover_picture,
@@ -33,6 +25,14 @@ from vsr.streams import (
     output_chapters,
     plan_route,
     to_fraction,
+)
+from vsr.sinks.labels import (
+    holds_timecode,
+    kept_metadata,
+    lost_dispositions,
+    lost_tags,
+    metadata_flags,
+    stream_metadata,
 )
 
 __all__ = ["StreamCopier"]
@@ -170,9 +170,9 @@ class StreamCopier:
         """Add every stream that ``container`` can hold, in the source's order.
 
         Args:
-            container: The output; its header must not have been written.
-            add_video: Adds the picture's stream; called when it is its turn.
-            duration: Length of the output in seconds, if known; later chapters are left out.
+            container: the output; its header must not have been written.
+            add_video: adds the picture's stream; called when it is its turn.
+            duration: length of the output in seconds, if known; later chapters are left out.
 
         Returns:
             The picture's stream.

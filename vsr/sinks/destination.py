@@ -1,7 +1,6 @@
 """Where a sink's bytes go: to a file that appears when it is complete, or to standard output."""
 
 import os
-import secrets
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -9,6 +8,7 @@ from typing import BinaryIO, Protocol
 from vsr.config import PIPE
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
+from vsr.files import hidden_name
 from vsr.stdout import ReaderGone, Stdout
 
 __all__ = ["Destination", "FileDestination", "PipeDestination", "Writable", "open_destination"]
@@ -53,9 +53,9 @@ def open_destination(path: Path, *, overwrite: bool, stdout: Stdout | None) -> D
     """Make ready what ``path`` names.
 
     Args:
-        path: A file, or :data:`~vsr.config.PIPE`.
-        overwrite: Whether an existing file may be replaced.
-        stdout: The stream that :data:`~vsr.config.PIPE` stands for.
+        path: a file, or :data:`~vsr.config.PIPE`.
+        overwrite: whether an existing file may be replaced.
+        stdout: the stream that :data:`~vsr.config.PIPE` stands for.
 
     Raises:
         SinkError: the file cannot be created.
@@ -72,9 +72,9 @@ class FileDestination:
     """A file that has its name only when it is complete; until then it is hidden beside it.
 
     Args:
-        path: Its name. A link stays one, and what it leads to is replaced.
-        overwrite: Whether an existing file may be replaced.
-        folder: Where it is until then, on the same file system; None means in its own.
+        path: its name. A link stays one, and what it leads to is replaced.
+        overwrite: whether an existing file may be replaced.
+        folder: where it is until then, on the same file system; None means in its own.
 
     Raises:
         SinkError: it cannot be created.
@@ -206,7 +206,7 @@ def _check_target(path: Path, overwrite: bool) -> Path:
 
 def _create_hidden(folder: Path, target: Path, path: Path) -> Path:
     """A new, empty, hidden file in ``folder``, that will be ``target``."""
-    temporary = folder / f".{target.stem[:40]}.{secrets.token_hex(4)}.part"
+    temporary = hidden_name(folder / target.name)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

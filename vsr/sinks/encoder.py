@@ -15,12 +15,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, add_video, configure, encoder_time_base
-from vsr.formats import stored_as
+from vsr.encoding.formats import stored_as
+from vsr.encoding.scheduling import usual_scheduling
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
+from vsr.sinks.memory import defined_memory
 from vsr.sinks.side_data import template
 
-__all__ = ["Encoder", "open_context", "open_encoder", "writes_captions"]
+__all__ = ["Encoder", "encode", "open_context", "open_encoder", "writes_captions"]
 
 _GLOBAL_HEADER = cast(int, FormatFlags.global_header.value)
 # What a muxer wants to know of an encoder that is open.
@@ -48,7 +50,7 @@ class Encoder:
 
     def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
         """The packets that are ready after ``picture``; None asks for all that are left."""
-        packets: list[Packet[Any]] = list(self.context.encode(picture))
+        packets = encode(self.context, picture)
         if picture is None and self._all_untimed(packets):
             _set_dts(packets)
         for packet in packets:
@@ -60,6 +62,12 @@ class Encoder:
         """Whether these last packets are all there are, and lack a dts."""
         few = not self._has_delivered and len(packets) < _TIMED_BY_X265
         return few and self.context.codec.name == "libx265"
+
+
+def encode(context: VideoCodecContext, picture: VideoFrame | None) -> "list[Packet[Any]]":
+    """The packets that are ready after ``picture``; None asks for all that are left."""
+    with defined_memory(context.codec.name):
+        return list(context.encode(picture))
 
 
 @lru_cache
@@ -127,5 +135,6 @@ def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
     configure(context, encoding, info)
     if ContainerFormat(encoding.muxer, "w").flags & _GLOBAL_HEADER:
         context.flags |= Flags.global_header
-    context.open()
+    with defined_memory(context.codec.name), usual_scheduling(context.codec.name):
+        context.open()
     return context

@@ -6,21 +6,19 @@ format is a line of text for each frame.
 """
 
 import hashlib
-import os
-import secrets
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from vsr.encoding.targets import framemd5_path
 from vsr.errors import SinkError
+from vsr.files import written_whole
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.sink import Sink, SinkContext
-from vsr.targets import framemd5_path
 
 __all__ = ["FrameHashes", "FrameMd5Sink", "digest"]
 
@@ -36,8 +34,8 @@ class FrameMd5Sink(SinkContext):
     when it reads the output, else in the source's time base.
 
     Args:
-        sink: Where the frames go; this one finishes, aborts and names it.
-        info: Facts about the output.
+        sink: where the frames go; this one finishes, aborts and names it.
+        info: facts about the output.
     """
 
     def __init__(self, sink: Sink, info: VideoInfo) -> None:
@@ -92,7 +90,7 @@ class FrameHashes:
     """Times and hashes: 32 bytes a frame, so that the clock can be chosen when all are known.
 
     Args:
-        info: Facts about the output.
+        info: facts about the output.
     """
 
     def __init__(self, info: VideoInfo) -> None:
@@ -110,10 +108,10 @@ class FrameHashes:
         """Add a frame that was hashed before.
 
         Args:
-            pts: When it is shown, in the output's time base.
-            duration: For how long.
-            md5: Its hash, as :func:`digest` gives it.
-            size: Bytes of its samples.
+            pts: when it is shown, in the output's time base.
+            duration: for how long.
+            md5: its hash, as :func:`digest` gives it.
+            size: bytes of its samples.
         """
         self._pts.append(pts)
         self._durations.append(duration)
@@ -127,15 +125,14 @@ class FrameHashes:
             SinkError: writing failed; the output is there all the same.
         """
         path, unit = framemd5_path(output), self._unit()
-        temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
         try:
-            with temporary.open("x", encoding="ascii", newline="\n") as file:
+            with (
+                written_whole(path) as part,
+                part.open("x", encoding="ascii", newline="\n") as file,
+            ):
                 file.writelines(_header(self._info, unit))
                 file.writelines(self._lines(self._info.time_base / unit))
-            os.replace(temporary, path)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise SinkError(
                 f"{path}: cannot be written: {error.strerror}; {output} is complete"
             ) from error

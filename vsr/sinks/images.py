@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import shutil
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -13,14 +12,15 @@ from typing import Any
 from av.packet import Packet
 
 from vsr.encoding import Encoding
+from vsr.encoding.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
+from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
-from vsr.ffmpeg import explain
+from vsr.ffmpeg import explain, write_tags
+from vsr.files import hidden_name
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.sinks.orientation import Orientation
 from vsr.sinks.packing import pack
 from vsr.sinks.sink import SinkContext, check_frame
-from vsr.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
-from vsr.streams import StreamSource, left_behind
 
 __all__ = ["ImageSink", "Staging", "StillCoder", "still_losses"]
 
@@ -34,11 +34,11 @@ class ImageSink(SinkContext):
     made at the end. Numbers begin at 1. FFmpeg's encoders work on several frames at a time.
 
     Args:
-        path: The output: a picture, a pattern or a folder.
-        encoding: From :func:`vsr.stills.choose_still_encoding`.
-        info: Facts about the *output*: size, rate, aspect ratio, display matrix.
-        source: Whose other streams stay behind, with a note for each; None for none.
-        overwrite: Whether existing files may be replaced.
+        path: the output: a picture, a pattern or a folder.
+        encoding: from :func:`vsr.encoding.stills.choose_still_encoding`.
+        info: facts about the *output*: size, rate, aspect ratio, display matrix.
+        source: whose other streams stay behind, with a note for each; None for none.
+        overwrite: whether existing files may be replaced.
 
     Raises:
         SinkError: pictures of that name exist, or the folder cannot be written to.
@@ -164,8 +164,8 @@ class StillCoder:
     """Encodes frames as pictures; each packet is a whole file.
 
     Args:
-        encoding: From :func:`vsr.stills.choose_still_encoding`.
-        info: Facts about the *output*.
+        encoding: from :func:`vsr.encoding.stills.choose_still_encoding`.
+        info: facts about the *output*.
     """
 
     def __init__(self, encoding: Encoding, info: VideoInfo) -> None:
@@ -176,9 +176,7 @@ class StillCoder:
     def encode(self, frame: Frame, number: int) -> "list[Packet[Any]]":
         """The pictures that are ready after ``frame``; their pts are the numbers of frames."""
         picture = pack(self._turn.apply(frame), self._coded)
-        colour = self._encoding.colour
-        picture.colorspace, picture.color_range = Matrix.RGB, colour.range
-        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        write_tags(picture, replace(self._encoding.colour, matrix=Matrix.RGB))
         picture.pts, picture.time_base = number, 1 / self._info.rate
         return list(self._encoder.encode(picture))
 
@@ -198,9 +196,9 @@ def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | Non
     """One line, which is logged, for everything that pictures cannot hold.
 
     Args:
-        encoding: From :func:`vsr.stills.choose_still_encoding`.
-        info: Facts about the *output*.
-        source: Whose other streams stay behind; None for none.
+        encoding: from :func:`vsr.encoding.stills.choose_still_encoding`.
+        info: facts about the *output*.
+        source: whose other streams stay behind; None for none.
     """
     matrix, codec = info.display_matrix, encoding.codec
     turned, notes = [], []
@@ -244,9 +242,9 @@ class Staging:
     """A hidden folder for pictures that are being made, and their way to where they belong.
 
     Args:
-        stills: What they are called.
-        overwrite: Whether existing files may be replaced.
-        folder: Where they are made instead; it stays until all have their names, and may be there
+        stills: what they are called.
+        overwrite: whether existing files may be replaced.
+        folder: where they are made instead; it stays until all have their names, and may be there
             already, with pictures of an earlier run.
 
     Raises:
@@ -260,8 +258,7 @@ class Staging:
         """The folder itself is new, and made by renaming."""
         self._refuse()
         self._beside = self._target.parent if self._whole else self._target
-        hidden = self._beside / f".{self._name()[:40]}.{secrets.token_hex(4)}.part"
-        self.folder = folder or hidden
+        self.folder = folder or hidden_name(self._beside / self._name())
         self._lasting = folder is not None
         try:
             self.folder.mkdir(exist_ok=self._lasting)

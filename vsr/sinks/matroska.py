@@ -70,9 +70,9 @@ def set_aspect_ratio(path: Path, track: int, sar: Fraction) -> None:
     """Give video ``track`` (counted from 1) of a Matroska file pixels of the shape ``sar``.
 
     Args:
-        path: A complete file, written by FFmpeg to a seekable output; changed in place.
+        path: a complete file, written by FFmpeg to a seekable output; changed in place.
         track: Matroska's track number.
-        sar: Width over height of a pixel.
+        sar: width over height of a pixel.
 
     Raises:
         ValueError: the file is not laid out as FFmpeg does it; it has not been touched.
@@ -90,9 +90,9 @@ def patched_head(data: bytes, track: int, sar: Fraction) -> bytes | None:
     """The beginning of a Matroska file with another aspect ratio, of the same length.
 
     Args:
-        data: The first bytes of the file.
+        data: the first bytes of the file.
         track: Matroska's number of the video track, counted from 1.
-        sar: Width over height of a pixel.
+        sar: width over height of a pixel.
 
     Returns:
         ``data`` with the change; None if it ends within the headers.

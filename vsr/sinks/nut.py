@@ -53,9 +53,9 @@ def set_aspect_ratio(path: Path, stream: int, sar: Fraction) -> None:
     """Give a video ``stream`` of a NUT file pixels of the shape ``sar``.
 
     Args:
-        path: A complete file, written by FFmpeg; changed in place.
-        stream: The stream, counted from 0.
-        sar: Width over height of a pixel.
+        path: a complete file, written by FFmpeg; changed in place.
+        stream: the stream, counted from 0.
+        sar: width over height of a pixel.
 
     Raises:
         ValueError: the file is not laid out as FFmpeg does it, or has no room for these numbers; it
@@ -74,9 +74,9 @@ def patched_head(data: bytes, stream: int, sar: Fraction) -> bytes | None:
     """The beginning of a file with another aspect ratio, of the same length.
 
     Args:
-        data: The first bytes of the file.
-        stream: The video stream, counted from 0.
-        sar: Width over height of a pixel.
+        data: the first bytes of the file.
+        stream: the video stream, counted from 0.
+        sar: width over height of a pixel.
 
     Returns:
         ``data`` with the change; None if it ends within the headers.

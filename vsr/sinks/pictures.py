@@ -9,6 +9,7 @@ from av.video.reformatter import Interpolation
 from torch import Tensor
 
 from vsr.encoding import Encoding
+from vsr.ffmpeg import write_tags
 from vsr.frame import Frame
 from vsr.sinks.clock import EncoderClock
 
@@ -21,10 +22,10 @@ class PictureMaker:
     """Makes of each frame what an encoder takes: colour tags, time, closed captions.
 
     Args:
-        encoding: Colour tags and codec.
-        clock: Gives the frames their times.
-        captions: Whether the encoder writes closed captions.
-        warn: Takes the line that says so if it does not, and there are some.
+        encoding: colour tags and codec.
+        clock: gives the frames their times.
+        captions: whether the encoder writes closed captions.
+        warn: takes the line that says so if it does not, and there are some.
     """
 
     def __init__(
@@ -42,12 +43,7 @@ class PictureMaker:
             ValueError: it comes after a later one.
         """
         picture = self._with_captions(frame)
-        colour = self._encoding.colour
-        picture.color_range = colour.range
-        picture.colorspace = colour.matrix
-        picture.color_primaries = colour.primaries
-        picture.color_trc = colour.transfer
-        picture.chroma_location = colour.siting
+        write_tags(picture, self._encoding.colour)
         picture.pts, picture.duration = self._clock.mark(frame.pts, frame.duration, frame.time_base)
         picture.time_base = self._clock.base
         return picture

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from vsr.encoding import Encoding
+from vsr.encoding.streams import StreamSource
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.container import MediaOutput
 from vsr.sinks.destination import open_destination
 from vsr.sinks.pictures import PictureMaker
 from vsr.sinks.sink import SinkContext, check_frame
 from vsr.stdout import Stdout
-from vsr.streams import StreamSource
 
 __all__ = ["PyAVSink"]
 
@@ -23,13 +23,13 @@ class PyAVSink(SinkContext):
     makes the total exact (the pts, stored as offsets, always are).
 
     Args:
-        path: The output; :data:`~vsr.config.PIPE` is standard output.
-        encoding: From :func:`vsr.encoding.choose_encoding`.
-        info: Facts about the *output*: size, rate, time base, aspect ratio, display matrix,
+        path: the output; :data:`~vsr.config.PIPE` is standard output.
+        encoding: from :func:`vsr.encoding.choose_encoding`.
+        info: facts about the *output*: size, rate, time base, aspect ratio, display matrix,
             duration.
-        source: Where the other streams come from; None writes the picture alone.
-        overwrite: Whether an existing file may be replaced.
-        stdout: The stream that :data:`~vsr.config.PIPE` stands for.
+        source: where the other streams come from; None writes the picture alone.
+        overwrite: whether an existing file may be replaced.
+        stdout: the stream that :data:`~vsr.config.PIPE` stands for.
 
     Raises:
         SinkError: the file cannot be created, or FFmpeg refuses the combination of streams.

@@ -9,11 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.encoding import Encoding
+from vsr.encoding.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
+from vsr.encoding.streams import StreamSource, left_behind
 from vsr.frame import FieldOrder, Frame, Range, VideoInfo
-from vsr.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
 from vsr.sinks.destination import Destination
 from vsr.sinks.sink import SinkContext, check_frame
-from vsr.streams import StreamSource, left_behind
 
 __all__ = ["Y4MSink", "y4m_header"]
 
@@ -31,10 +31,10 @@ class Y4MSink(SinkContext):
     """Writes frames as YUV4MPEG2, to a file or a pipe.
 
     Args:
-        destination: Where the bytes go.
-        encoding: From :func:`vsr.encoding.choose_encoding`.
-        info: Facts about the *output*: size, rate, aspect ratio, field order.
-        source: Whose other streams stay behind, with a note for each; None for none.
+        destination: where the bytes go.
+        encoding: from :func:`vsr.encoding.choose_encoding`.
+        info: facts about the *output*: size, rate, aspect ratio, field order.
+        source: whose other streams stay behind, with a note for each; None for none.
 
     Raises:
         SinkError: the header cannot be written.
@@ -138,8 +138,8 @@ def y4m_header(encoding: Encoding, info: VideoInfo) -> str:
     """The line of text in front of the frames, as FFmpeg reads and writes it.
 
     Args:
-        encoding: Pixel format, range and chroma siting.
-        info: Size, rate, aspect ratio and field order of the output.
+        encoding: pixel format, range and chroma siting.
+        info: size, rate, aspect ratio and field order of the output.
     """
     name = encoding.format.name
     chroma = Y4M_CHROMA[name]

@@ -18,7 +18,7 @@ from vsr.sources.script import Clip, Facts, check_constant, telling_line
 
 __all__ = ["open_bestsource"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _UNKNOWN = -(1 << 63)
 """FFmpeg's ``AV_NOPTS_VALUE``."""
 _ASKED = ("clip", "timebasenum", "timebaseden", "timestamps")
@@ -34,7 +34,7 @@ def open_bestsource(path: Path) -> Clip:
         UnsupportedFormatError: the size or format varies.
     """
     seen = _look(path)
-    _log.info("%s: BestSource decodes the file once to list its frames", path.name)
+    logger.info("%s: BestSource decodes the file once to list its frames", path.name)
     environment = make_environment()
     try:
         with environment.use():

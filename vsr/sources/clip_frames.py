@@ -11,6 +11,7 @@ from av.video.format import names as known_formats
 from av.video.frame import VideoFrame
 
 from vsr.errors import SourceError, UnsupportedFormatError
+from vsr.ffmpeg import write_tags
 from vsr.frame import FieldOrder, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
 from vsr.sources.props import colour_of, field_order_of, read_props
@@ -19,7 +20,7 @@ from vsr.sources.script import Clip, telling_line
 __all__ = ["ClipFrames", "Made"]
 
 _AHEAD_BYTES = 512 << 20
-"""Of frames that VapourSynth makes ahead of the reader."""
+"""Of frames that VapourSynth makes ahead of the reader, or that the reader holds."""
 _SUBSAMPLINGS = {
     (1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410",
 }  # fmt: skip
@@ -59,6 +60,12 @@ class ClipFrames:
             clip.notes.append(f"{given.name} is converted to {wanted}: FFmpeg has no such format")
         self.format = pixel_format(wanted)
 
+    def holdable(self, most: int) -> int:
+        """How many frames may be kept at a time: at least one, ``most`` unless they are huge."""
+        node = self._clip.node
+        size: int = node.width * node.height * node.format.bytes_per_sample * node.format.num_planes
+        return max(1, min(most, _AHEAD_BYTES // size))
+
     def close(self) -> None:
         """Let go of the filters."""
         self._flagging.clear()
@@ -92,8 +99,7 @@ class ClipFrames:
         with self._clip.environment.use():
             node = self._clip.node[first:] if first else self._clip.node
             threads: int = vs.core.num_threads
-        size = node.width * node.height * node.format.bytes_per_sample * node.format.num_planes
-        ahead = max(1, min(threads, _AHEAD_BYTES // size))
+        ahead = self.holdable(threads)
         frames: Generator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
         return frames
 
@@ -109,10 +115,7 @@ class ClipFrames:
         if order.interlaced:
             picture = self._flagged(picture, order)
         subsampled = bool(self.format.chroma_w or self.format.chroma_h)
-        colour = colour_of(props, subsampled=subsampled)
-        picture.colorspace, picture.color_range = colour.matrix, colour.range
-        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
-        picture.chroma_location = colour.siting
+        write_tags(picture, colour_of(props, subsampled=subsampled))
         return picture
 
     def _flagged(self, picture: VideoFrame, order: FieldOrder) -> VideoFrame:

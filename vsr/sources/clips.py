@@ -1,6 +1,5 @@
 """A VapourSynth clip, read as a file's video stream is: same methods, no other streams."""
 
-from collections import deque
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -14,18 +13,17 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrames, Made
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
+from vsr.sources.pending import Pending, Timed
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
-from vsr.sources.reader import Timed
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 from vsr.sources.script import Clip
-from vsr.sources.timestamps import nominal_rate
+from vsr.sources.timestamps import FALLBACK_RATE, nominal_rate
 
 __all__ = ["ClipReader"]
 
 _EXAMINED = 24
-"""Frames whose durations are looked at before a time base is chosen."""
-_FALLBACK_RATE = Fraction(25)
+"""Frames whose durations are looked at before a time base is chosen; fewer of huge ones."""
 
 
 class ClipReader:
@@ -64,20 +62,21 @@ class ClipReader:
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
         self.coded_sar: Fraction | None = None
-        self._pending: deque[Timed] = deque()
+        self._pending = Pending()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
         self.notes = list(clip.notes)
         self._frames = self._source.make(0)
+        examined = self._source.holdable(_EXAMINED)
         try:
-            self._prepare(rate, _EXAMINED if wanted is None else min(_EXAMINED, wanted + 1))
+            self._prepare(rate, examined if wanted is None else min(examined, wanted + 1))
         except BaseException:
             self.close()
             raise
 
     def next(self) -> Timed | None:
         """The next frame; None at the end of the clip or of the trim."""
-        timed = self._pending.popleft() if self._pending else self._read()
+        timed = self._pending.take(self._read)
         if timed is None or self._end is None:
             return timed
         if timed.pts * self.time_base < self._origin + self._end:
@@ -118,11 +117,7 @@ class ClipReader:
 
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
-        held = sum(_bytes(timed.frame) for timed in self._pending)
-        while len(self._pending) < count and held < size and (timed := self._read()) is not None:
-            self._pending.append(timed)
-            held += _bytes(timed.frame)
-        return list(self._pending)
+        return self._pending.peek(self._read, count, size)
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour by the frame's properties; where they say nothing, by the container."""
@@ -167,7 +162,7 @@ class ClipReader:
         self._source.close()
         self._clip.close()
 
-    # Before the first frame
+    # Before the first frame.
 
     def _prepare(self, rate: Fraction | None, examined: int) -> None:
         node = self._clip.node
@@ -179,7 +174,7 @@ class ClipReader:
         self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
         usual = _usual_duration(node, seen)
         if usual is None:
-            usual = 1 / _FALLBACK_RATE
+            usual = 1 / FALLBACK_RATE
             if rate is None:
                 self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
         self._clock, self.rate = self._choose_clock(seen, rate, usual)
@@ -253,7 +248,7 @@ class ClipReader:
         elif isinstance(self._clock, ListClock):
             self._clock.begin_again()
 
-    # Frames
+    # Frames.
 
     def _read(self) -> Timed | None:
         made = next(self._frames, None)
@@ -276,7 +271,3 @@ def _is_constant(node: Any, seen: list[Made]) -> bool:  # noqa: ANN401
     """Whether the clip claims a constant rate and its first frames agree."""
     rate = rate_of(node.fps)
     return rate is not None and all(duration_of(m.props) in (None, 1 / rate) for m in seen)
-
-
-def _bytes(frame: VideoFrame) -> int:
-    return sum(plane.buffer_size for plane in frame.planes)

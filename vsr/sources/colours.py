@@ -8,20 +8,14 @@ from av.video.frame import VideoFrame
 from vsr.colour import complete_colour
 from vsr.config import InputConfig
 from vsr.errors import UnsupportedFormatError
+from vsr.ffmpeg import write_tags
 from vsr.frame import Colour, PixelFormat, Range
 from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
-from vsr.tags import MATRICES, PRIMARIES, RANGES, SITINGS, TRANSFERS, word_for
+from vsr.tags import COLOUR_OPTIONS, word_for
 
 __all__ = ["FrameColours", "contradiction"]
 
-_OPTIONS = {
-    "matrix": ("-colorspace", MATRICES),
-    "range": ("-color_range", RANGES),
-    "primaries": ("-color_primaries", PRIMARIES),
-    "transfer": ("-color_trc", TRANSFERS),
-    "siting": ("-chroma_sample_location", SITINGS),
-}
 _UNSPECIFIED = {"range": (0,), "siting": (0,)}
 _SAME = {"matrix": {5, 6}, "transfer": {1, 6, 14, 15}}
 """Numbers of H.273 that mean the same."""
@@ -88,10 +82,7 @@ class FrameColours:
 
     def tag(self, frame: VideoFrame) -> VideoFrame:
         """``frame`` with complete tags, for filters that look at them."""
-        colour = self.of(frame)
-        frame.colorspace, frame.color_range = colour.matrix, colour.range
-        frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
-        frame.chroma_location = colour.siting
+        write_tags(frame, self.of(frame))
         return frame
 
     def _complete(self, colour: Colour, format: PixelFormat) -> Colour:
@@ -127,7 +118,7 @@ def contradiction(container: Colour, stream: Colour, stated: InputConfig) -> str
         if theirs in unspecified or own in unspecified or getattr(stated, name) is not None:
             continue
         if theirs != own and not {theirs, own} <= _SAME.get(name, set()):
-            found.append((_OPTIONS[name], theirs, own))
+            found.append((COLOUR_OPTIONS[name], theirs, own))
     if not found:
         return None
     container_says = ", ".join(word_for(words, theirs) for (_, words), theirs, _ in found)

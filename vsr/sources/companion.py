@@ -22,7 +22,7 @@ from vsr.sources.relay import PacketRelay, packet_time
 
 __all__ = ["Companion"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _PATIENCE = Fraction(10)
 """Seconds of file to read on for streams with gaps after the pictures have ended."""
 _NOTED = Fraction(1)
@@ -32,7 +32,7 @@ _LEAD = Fraction(1, 2)
 
 
 class Companion:
-    """Demuxes a file beside the pictures; a :class:`vsr.streams.StreamSource`.
+    """Demuxes a file beside the pictures; a :class:`vsr.encoding.streams.StreamSource`.
 
     Nothing is decoded. The pictures take the place of its video, and get the metadata of that.
 
@@ -90,7 +90,7 @@ class Companion:
             try:
                 self.container.seek(int(self.start_time * av.time_base))
             except av.FFmpegError as error:
-                _log.debug("%s: seek: %s", self.name, error)
+                logger.debug("%s: seek: %s", self.name, error)
         self._relay.start()
         self._demuxed = self._read()
 
@@ -150,4 +150,4 @@ class Companion:
                 if packet.size or packet.dts is not None:
                     yield packet
         except av.FFmpegError as error:
-            _log.warning("%s: reading stopped: %s", self.name, error)
+            logger.warning("%s: reading stopped: %s", self.name, error)

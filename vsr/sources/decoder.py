@@ -20,7 +20,7 @@ from vsr.sources.ffv1 import SliceChecker
 
 __all__ = ["Decoder"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _MAX_THREADS = 4
 _TAIL_SHORTEST = 32
 """Packets to keep at least: more than threads and reordering can hold back."""
@@ -128,7 +128,7 @@ class Decoder:
             return rescued + (self._try(context, packet) if packet is not None else [])
         except (av.FFmpegError, ValueError) as error:  # ValueError: it could not be opened before
             self.errors += 1
-            _log.debug("packet at dts %s: %s", packet and packet.dts, error)
+            logger.debug("packet at dts %s: %s", packet and packet.dts, error)
             return []
 
     def _split(self, packet: Packet[Stream]) -> list[Packet[Stream]]:

@@ -19,17 +19,15 @@ from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
-from vsr.sources.describe import to_fraction
+from vsr.sources.describe import container_start, header_length, stream_end, to_fraction
 from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
 from vsr.sources.relay import packet_end
 
 __all__ = ["Demuxer"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _AHEAD_PACKETS = 48
 _AHEAD_BYTES = 16 << 20
-
-
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
 """Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
 else."""
@@ -105,7 +103,7 @@ class Demuxer:
         try:
             self.container.seek(round(position / self.time_base), stream=self.stream)
         except av.FFmpegError as error:
-            _log.debug("%s: seek to %.3f s: %s", self.name, position, error)
+            logger.debug("%s: seek to %.3f s: %s", self.name, position, error)
             return False
         return True
 
@@ -127,6 +125,20 @@ class Demuxer:
         context.extradata = theirs.extradata
         context.width, context.height = theirs.width, theirs.height
         return context
+
+    def missing_end(self, begin: Fraction) -> Fraction:
+        """Seconds that the header promises, and no packet reached; less than 0 if they went beyond.
+
+        Args:
+            begin: where the input starts, in seconds.
+        """
+        length = header_length(self.container, begin)
+        # Without a start time the "header" is FFmpeg's guess from the bit rate.
+        if length is None or container_start(self.container) is None:
+            return Fraction(0)
+        video = stream_end(self.stream, begin)
+        missing = length - (self.seen_end - begin)
+        return missing if video is None else max(missing, video - (self.seen_video_end - begin))
 
     def close(self) -> None:
         """Close the file."""
@@ -175,7 +187,7 @@ class Demuxer:
         if self._structureless:
             self.broken = "a frame does not begin where the header says: the size in it is wrong"
         else:
-            _log.warning("%s: reading stopped: %s", self.name, error)
+            logger.warning("%s: reading stopped: %s", self.name, error)
 
     def _look_for_rest(self) -> None:
         """FFmpeg is silent about a piece that is cut short."""

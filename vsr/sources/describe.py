@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.frame import Colour, FieldOrder, Range, Siting
-from vsr.sources.side_data import hdr_metadata
+from vsr.sources.side_data import hdr_metadata, of_frame
 
 __all__ = [
     "claimed_rates",
@@ -86,12 +86,7 @@ def display_matrix(stream: VideoStream, frame: VideoFrame | None) -> bytes | Non
     """FFmpeg's display matrix (36 bytes), of the container, else of the first frame."""
     if (found := stream.codec_context.coded_side_data.get("display_matrix")) is not None:
         return bytes(found)
-    if frame is None:
-        return None
-    try:
-        return bytes(frame.side_data[SideDataType.DISPLAYMATRIX])
-    except KeyError:
-        return None
+    return None if frame is None else of_frame(frame, SideDataType.DISPLAYMATRIX)
 
 
 def sample_aspect(stream: VideoStream) -> Fraction | None:

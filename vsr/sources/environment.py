@@ -16,11 +16,12 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 __all__ = ["Environment", "make_environment"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 """Python's for VapourSynth's message types, by number."""
-_HARMLESS = "no return value(s) named"
-"""A plugin gives back more than it has declared, as BestSource does with timestamps."""
+_HARMLESS = ("no return value(s) named", "index progress")
+"""A plugin gives back more than it has declared, as BestSource does with timestamps; and how far it
+had come, which is read when it is long over: messages wait for the first frame."""
 
 
 class _Policy(vs.EnvironmentPolicy):  # type: ignore[misc]
@@ -84,7 +85,8 @@ class _Policy(vs.EnvironmentPolicy):  # type: ignore[misc]
 def _pass_on(kind: int, message: str) -> None:
     """A message of VapourSynth's or of a plugin's, which would go to stderr past the log."""
     level = _LEVELS[min(int(kind), len(_LEVELS) - 1)]
-    _log.log(logging.DEBUG if _HARMLESS in message else level, "VapourSynth: %s", message)
+    harmless = any(part in message for part in _HARMLESS)
+    logger.log(logging.DEBUG if harmless else level, "VapourSynth: %s", message)
 
 
 class Environment:

@@ -1,10 +1,8 @@
 """libavfilter between the decoder and the network: a chain of filters on decoded pictures."""
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,7 +13,7 @@ from av.filter import filters_available as known_filters
 from av.video.frame import VideoFrame
 
 from vsr.errors import ConfigError, SourceError
-from vsr.ffmpeg import explain, near_matches
+from vsr.ffmpeg import explain, listening, near_matches
 
 __all__ = ["FilterChain", "Geometry", "Step", "parse_chain"]
 
@@ -160,7 +158,7 @@ class FilterChain:
 
     def _measure(self, first: VideoFrame) -> Geometry:
         """What comes out, which PyAV has no attribute for: two filters at the end log it."""
-        with _listening() as messages:
+        with listening(av.logging.VERBOSE) as messages:
             self._build(first, *((name, "") for name in _PROBES))
         # The last ones: the chain itself may hold either filter, numbered in the log.
         lines = [text for _, name, text in reversed(messages) if name.startswith(_PROBES)]
@@ -177,16 +175,3 @@ class FilterChain:
 
 def _ratio(numerator: int, denominator: int) -> Fraction | None:
     return Fraction(numerator, denominator) if numerator and denominator else None
-
-
-@contextmanager
-def _listening() -> Iterator[list[tuple[int, str, str]]]:
-    """All that FFmpeg logs meanwhile, which nobody else gets to see."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.VERBOSE)
-    logging.getLogger("libav").addHandler(logging.NullHandler())
-    try:
-        with av.logging.Capture() as messages:
-            yield messages
-    finally:
-        av.logging.set_level(level)

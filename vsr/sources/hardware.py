@@ -1,10 +1,11 @@
 """Decoding on an NVIDIA GPU (NVDEC), with pictures that stay there.
 
-Note [Copied on arrival]. A decoder has few surfaces, and stops when all of them are held. So a
-picture is copied into memory of our own as soon as it is handed on, by the thread that decodes,
-which may wait for that; whoever gets it next finds it complete, whatever stream they use. FFmpeg
-decodes on the legacy default stream of the device's primary context, which is PyTorch's default
-stream: copying there comes after decoding without a word said.
+Note [Copied on arrival]
+    A decoder has few surfaces, and stops when all of them are held. So a picture is copied into
+    memory of our own as soon as it is handed on, by the thread that decodes, which may wait for
+    that; whoever gets it next finds it complete, whatever stream they use. FFmpeg decodes on the
+    legacy default stream of the device's primary context, which is PyTorch's default stream:
+    copying there comes after decoding without a word said.
 """
 
 import torch

@@ -21,6 +21,7 @@ from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, natural_key
 from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
+from vsr.sources.side_data import of_frame
 
 __all__ = ["ImageList", "ImageReader", "find_images"]
 
@@ -203,13 +204,10 @@ class ImageReader:
         self.notes = list(found.notes)
         self.not_finite = 0
         decoded = _decode(self.paths[0])
-        self.first, self.codec, self.sar = (
-            self._placed(decoded.frame, 0),
-            decoded.codec,
-            decoded.sar,
-        )
+        self.first = self._placed(decoded.frame, 0)
+        self.codec, self.sar = decoded.codec, decoded.sar
         self.tags = _tags(self.first)
-        self.display_matrix = _display_matrix(self.first)
+        self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
         self._note(found, rate)
         if decoded.profiled:
             self.notes.append(
@@ -229,7 +227,7 @@ class ImageReader:
         again = index > 0
         frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
         self.not_finite += _holds_odd_numbers(frame)
-        if _display_matrix(frame) != self.display_matrix:
+        if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
         return frame
 
@@ -287,13 +285,6 @@ def _tags(frame: VideoFrame) -> Colour:
     picture = native_format(frame).family != "yuv"
     plain = Colour(matrix=Matrix.RGB, range=Range.FULL) if picture else Colour()
     return describe.frame_colour(frame, plain)
-
-
-def _display_matrix(frame: VideoFrame) -> bytes | None:
-    try:
-        return bytes(frame.side_data[SideDataType.DISPLAYMATRIX])
-    except KeyError:
-        return None
 
 
 def _holds_odd_numbers(frame: VideoFrame) -> bool:

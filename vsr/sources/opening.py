@@ -1,16 +1,11 @@
 """Opening an input with FFmpeg: one sentence for what is wrong with it, and the right stream."""
 
-import logging
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
 import av
-import av.logging
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
@@ -19,16 +14,13 @@ from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
-from vsr.ffmpeg import near_matches
+from vsr.ffmpeg import listening, near_matches
 from vsr.sources.breaks import PieceCounter
 
-__all__ = ["HEAD_BYTES", "Stdin", "choose_stream", "name_of_input", "open_container", "open_stdin"]
+__all__ = ["Stdin", "choose_stream", "name_of_input", "open_container", "open_stdin"]
 
-# FFmpeg's messages arrive as Python log records while a file is being opened; without a handler
-# Python prints records of this level on stderr by itself.
-logging.getLogger("libav").addHandler(logging.NullHandler())
-
-
+_HEADS = 64  # bytes that the heads of a block take
+_PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -36,50 +28,10 @@ _PLAIN_REASONS: dict[type[OSError], str] = {
 }
 
 
-class _Loudness:
-    """FFmpeg's log level, which is one for the process, raised while anybody needs it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._before: int | None = None
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Let FFmpeg say what is wrong, so that PyAV's exceptions carry the cause.
-
-        Not left on for decoding: each message then takes the interpreter lock from a decoder's
-        thread, and damaged files produce thousands.
-        """
-        with self._lock:
-            if self._users == 0:
-                self._before = av.logging.get_level()
-                av.logging.set_level(max(av.logging.ERROR, self._before or 0))
-            self._users += 1
-        try:
-            with av.logging.Capture():
-                yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    av.logging.set_level(self._before)
-
-
-_loudness = _Loudness()
-
-
-HEAD_BYTES = 4096
-_HEADS = 64  # bytes that the heads of a block take
-_PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
-
-
 class Stdin:
-    """Standard input as FFmpeg reads it: counts bytes, remembers the first ones."""
+    """Standard input as FFmpeg reads it, its bytes and pieces counted."""
 
     def __init__(self, stream: BufferedReader) -> None:
-        self.head = b""
-        """The first bytes, up to :data:`HEAD_BYTES`."""
         self.total = 0
         """Bytes read so far."""
         self._pieces = PieceCounter()
@@ -89,8 +41,6 @@ class Stdin:
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end."""
         data = self._stream.read1(size)
-        if len(self.head) < HEAD_BYTES:
-            self.head = (self.head + data)[:HEAD_BYTES]
         self.total += len(data)
         self._pieces.feed(data)
         self._ended = not data
@@ -131,7 +81,7 @@ def open_container(
     where = f"file:{path}" if stdin is None else stdin
     format, options = _raw_options(config)
     try:
-        with _loudness.errors():
+        with listening():
             container = av.open(
                 where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER,
                 hwaccel=hwaccel,

@@ -1,6 +1,5 @@
 """A sequence of picture files, read as a file's video stream is: same methods, no other streams."""
 
-from collections import deque
 from fractions import Fraction
 from math import ceil
 
@@ -11,7 +10,7 @@ from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.images import ImageReader
-from vsr.sources.reader import Timed
+from vsr.sources.pending import Pending, Timed
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 
@@ -50,13 +49,13 @@ class PictureReader:
         self.relay = PacketRelay(dense=set())
         self._position = self.shift
         self._stop = self.count if end is None else min(self.count, ceil(end / self.time_base))
-        self._pending: deque[Timed] = deque()
+        self._pending = Pending()
         if self._position >= self._stop:
             raise SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
 
     def next(self) -> Timed | None:
         """The next picture; None at the end."""
-        return self._pending.popleft() if self._pending else self._read()
+        return self._pending.take(self._read)
 
     @property
     def timing(self) -> list[int] | None:
@@ -79,11 +78,7 @@ class PictureReader:
 
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming pictures, together about ``size`` bytes; they stay."""
-        held = 0
-        while len(self._pending) < count and held < size and (timed := self._read()) is not None:
-            self._pending.append(timed)
-            held += sum(plane.buffer_size for plane in timed.frame.planes)
-        return list(self._pending)
+        return self._pending.peek(self._read, count, size)
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour tags of ``frame``; where it has none, those of the first picture."""

@@ -12,7 +12,7 @@ from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Matrix, PixelFormat, pixel_format
 from vsr.sources.hardware import copy_planes, is_on_gpu, layout_name
 
-__all__ = ["convert", "luma_of", "native_format", "planes_of", "same_layout"]
+__all__ = ["convert", "frame_bytes", "luma_of", "native_format", "planes_of", "same_layout"]
 
 _STORAGE: dict[torch.dtype, np.dtype[np.generic]] = {
     torch.uint8: np.dtype("u1"), torch.uint16: np.dtype("<u2"), torch.float16: np.dtype("<f2"),
@@ -52,6 +52,11 @@ def planes_of(frame: VideoFrame, format: PixelFormat) -> tuple[Tensor, ...]:
         _plane(frame, index, dtype, _samples_per_row(format, index, frame.width, frame.height))
         for index in range(1 + max(c.plane for c in format.components))
     )
+
+
+def frame_bytes(frame: VideoFrame) -> int:
+    """Bytes of memory that the planes of ``frame`` take."""
+    return sum(plane.buffer_size for plane in frame.planes)
 
 
 def luma_of(frame: VideoFrame) -> Tensor | None:

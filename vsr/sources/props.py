@@ -4,10 +4,11 @@ Names and meanings are those of VapourSynth's documentation ("Reserved Frame Pro
 is numbered as in H.273. A script may set a property to anything: what is no number, or none that
 can be meant, counts as not set.
 
-Note [The property that ends the process]: VapourSynth R74 and later keep ``_ColorRange`` as
-``_Range``, and compute the old name from the new one when it is read. If the new one then is no 0
-or 1 (a script wrote ``_Range=0.5``), R81 calls ``terminate``, which no ``except`` catches. So the
-old name is read only where the new one is missing.
+Note [The property that ends the process]
+    VapourSynth R74 and later keep ``_ColorRange`` as ``_Range``, and compute the old name from the
+    new one when it is read. If the new one then is no 0 or 1 (a script wrote ``_Range=0.5``), R81
+    calls ``terminate``, which no ``except`` catches. So the old name is read only where the new one
+    is missing.
 """
 
 import struct
@@ -59,8 +60,9 @@ def _readable(props: Props, name: str) -> Any:  # noqa: ANN401
 def colour_of(props: Props, *, subsampled: bool) -> Colour:
     """Colour tags of a frame; ``subsampled`` says whether its chroma has a position at all."""
     siting = _whole(props, "_ChromaLocation", -1) if subsampled else -1
+    matrix = "_Matrix" if "_Matrix" in props else "_ColorSpace"  # what mpv still calls it
     return Colour(
-        matrix=_code_point(props, "_Matrix", Matrix.UNSPECIFIED), range=_range(props),
+        matrix=_code_point(props, matrix, Matrix.UNSPECIFIED), range=_range(props),
         primaries=_code_point(props, "_Primaries", 2), transfer=_code_point(props, "_Transfer", 2),
         siting=_SITINGS[siting] if 0 <= siting < len(_SITINGS) else Siting.UNSPECIFIED,
     )  # fmt: skip

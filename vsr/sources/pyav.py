@@ -17,21 +17,22 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from vsr.encoding.streams import StreamSource
 from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import download
+from vsr.sources.pending import Timed
 from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import luma_of, planes_of
-from vsr.sources.reader import FileReader, Timed
-from vsr.sources.readers import SourceConfig, open_companion, open_reader
+from vsr.sources.reader import FileReader
+from vsr.sources.readers import SourceConfig, expected_length, open_companion, open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.stage import Picture, PictureStage
-from vsr.streams import StreamSource
 
 __all__ = ["PyAVSource"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _PREVIEW_BYTES = 64 << 20
 
 
@@ -237,7 +238,7 @@ class PyAVSource:
         picture = Picture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
         return fits(self._frame(picture, end - timed.pts))
 
-    # Before the first frame
+    # Before the first frame.
 
     def _open_companion(self) -> Companion | None:
         """The file whose other streams are copied, if that is not what the reader reads."""
@@ -259,7 +260,7 @@ class PyAVSource:
         """The stream, from its first frame and the first that comes out of the filters."""
         reader, stage, shape = self._reader, self._stage, self._stage.shape
         rate = shape.rate or reader.rate
-        frames, duration = self._expected(rate)
+        frames, duration = expected_length(reader, self._config, rate)
         hdr, lost = reader.hdr(stage.first)
         self._note(*lost, level=logging.WARNING)
         return VideoInfo(
@@ -283,29 +284,13 @@ class PyAVSource:
             return tagged
         return stage.fields.order
 
-    def _expected(self, rate: Fraction) -> tuple[int | None, Fraction | None]:
-        """Frames and seconds to come out, as far as the container says."""
-        config = self._config
-        length, count = self._reader.length, self._reader.count
-        if length is not None and (config.start or config.end is not None):
-            start = config.start or Fraction(0)
-            length = max(min(length, config.end or length) - start, Fraction(0))
-            count = None
-        if count is not None and rate != self._reader.rate:
-            count = round(count * rate / self._reader.rate)
-        if count is None and length is not None:
-            count = max(1, round(length * rate))
-        if config.frames is not None and (count is None or count > config.frames):
-            count, length = config.frames, config.frames / rate
-        return count, length
-
     def _note(self, *lines: str, level: int = logging.INFO) -> None:
         for line in lines:
             if line not in self.notes:
                 self.notes.append(line)
-                _log.log(level, "%s: %s", Path(self.name).name, line)
+                logger.log(level, "%s: %s", Path(self.name).name, line)
 
-    # Frames
+    # Frames.
 
     def _run(self) -> Iterator[Frame]:
         self._reader.relay.start()

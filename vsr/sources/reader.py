@@ -2,9 +2,7 @@
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -21,11 +19,12 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
+from vsr.sources.pending import Pending, Timed
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline, nominal_rate
 
-__all__ = ["FileReader", "Timed"]
+__all__ = ["FileReader"]
 
 _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
@@ -33,16 +32,6 @@ _PATIENCE = Fraction(10)
 """Seconds of file to read on for the other streams after the video has been stopped."""
 _TOLERANCE = Fraction(1, 4)
 """Seconds (but at least two frames) that a file may be shorter than its header says."""
-
-
-@dataclass(slots=True)
-class Timed:
-    """A decoded frame with its place in time, in units of its reader and not shifted."""
-
-    frame: VideoFrame
-    pts: int
-    repaired: bool = False
-    damaged: bool = False
 
 
 class FileReader:
@@ -87,7 +76,7 @@ class FileReader:
     ) -> None:
         self._config, self._threads = config, threads
         self._start, self._end, self._hold = start, end, hold
-        self._pending: deque[Timed] = deque()
+        self._pending = Pending()
         self._closed = False
         self._demuxer = Demuxer(path, config, hwaccel)
         self._decoder = self._new_decoder()
@@ -212,12 +201,7 @@ class FileReader:
 
     def peek(self, count: int, size: int) -> list[Timed]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
-        while len(self._pending) < count:
-            held = sum(_bytes(timed.frame) for timed in self._pending)
-            if held >= size or (timed := next(self._decoded, None)) is None:
-                break
-            self._pending.append(timed)
-        return list(self._pending)
+        return self._pending.peek(self._read, count, size)
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
         """After the last frame: serve the other streams, and look whether the end was missing.
@@ -242,7 +226,7 @@ class FileReader:
             self._decoder.close()
             self._demuxer.close()
 
-    # Before the first frame
+    # Before the first frame.
 
     def _prepare(self) -> None:
         """Decode the first frame, and go to where the trim starts."""
@@ -257,7 +241,7 @@ class FileReader:
             self.rate = nominal_rate(times, self._demuxer.time_base, claims)
         self.time_base = 1 / self.rate if self._paced else self._demuxer.time_base
         self._restart_decoding()
-        if (first := next(self._decoded, None)) is None:
+        if (first := self._read()) is None:
             raise SourceError(f"{self.name}: {self._why_nothing()}")
         self._pending.append(first)
         self.begin = self._begin_time(first)
@@ -302,7 +286,7 @@ class FileReader:
         first_time = Fraction(0) if self._paced else first.pts * self.time_base
         return min([first_time, *self.relay.early_times()])
 
-    # Going to the start of the trim
+    # Going to the start of the trim.
 
     def _seek(self) -> None:
         """Leave the first frame at or after the start as the pending one.
@@ -338,15 +322,18 @@ class FileReader:
         if not self._demuxer.seek(position):
             return False
         self._restart_decoding()
-        if (first := next(self._decoded, None)) is None:
+        if (first := self._read()) is None:
             return False
         self._pending.append(first)
         return first.frame.key_frame and not first.repaired and first.pts <= target
 
-    # Frames
+    # Frames.
 
     def _next(self) -> Timed | None:
-        return self._pending.popleft() if self._pending else next(self._decoded, None)
+        return self._pending.take(self._read)
+
+    def _read(self) -> Timed | None:
+        return next(self._decoded, None)
 
     def _decode(self) -> Iterator[Timed]:
         number = 0
@@ -366,7 +353,7 @@ class FileReader:
             return False
         return timed.pts * self.time_base >= self._video_begin + self._end
 
-    # After the last frame
+    # After the last frame.
 
     def _read_on(self, stopped_at: Fraction | None) -> None:
         """Deliver what still belongs to the other streams after the video was stopped early."""
@@ -380,20 +367,7 @@ class FileReader:
 
     def _look_for_missing_end(self, report: SourceReport) -> None:
         """Compare where the packets ended with what the header promised."""
-        seen, seen_video = self._demuxer.seen_end, self._demuxer.seen_video_end
-        length = describe.header_length(self.container, self.begin)
-        report.expected_duration = length
-        report.seen_duration = seen - self.begin
-        # Without a start time the "header" is FFmpeg's guess from the bit rate.
-        if length is None or describe.container_start(self.container) is None:
-            return
-        video = describe.stream_end(self.stream, self.begin)
-        missing = [length - (seen - self.begin)]
-        if video is not None:
-            missing.append(video - (seen_video - self.begin))
-        if max(missing) > max(_TOLERANCE, 2 / self.rate):
-            report.missing_duration = max(missing)
-
-
-def _bytes(frame: VideoFrame) -> int:
-    return sum(plane.buffer_size for plane in frame.planes)
+        report.expected_duration = describe.header_length(self.container, self.begin)
+        missing = self._demuxer.missing_end(self.begin)
+        if missing > max(_TOLERANCE, 2 / self.rate):
+            report.missing_duration = missing

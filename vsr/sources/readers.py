@@ -1,4 +1,4 @@
-"""Which reader reads an input, and how the input is said to be read."""
+"""Which reader reads an input, what every reader offers, and how much will come of it."""
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
@@ -18,12 +18,13 @@ from vsr.hdr import HdrMetadata
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageReader, find_images
+from vsr.sources.pending import Timed
 from vsr.sources.pictures import PictureReader
-from vsr.sources.reader import FileReader, Timed
+from vsr.sources.reader import FileReader
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 
-__all__ = ["Reader", "SourceConfig", "open_companion", "open_reader"]
+__all__ = ["Reader", "SourceConfig", "expected_length", "open_companion", "open_reader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,30 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Close the input; harmless if done before."""
+
+
+def expected_length(
+    reader: Reader, config: SourceConfig, rate: Fraction
+) -> tuple[int | None, Fraction | None]:
+    """Frames and seconds that will come out, as far as the input says.
+
+    Args:
+        reader: what knows the length of the whole input.
+        config: which part of it is wanted.
+        rate: nominal frames per second of what comes out, behind filters.
+    """
+    length, count = reader.length, reader.count
+    if length is not None and (config.start or config.end is not None):
+        start = config.start or Fraction(0)
+        length = max(min(length, config.end or length) - start, Fraction(0))
+        count = None
+    if count is not None and rate != reader.rate:
+        count = round(count * rate / reader.rate)
+    if count is None and length is not None:
+        count = max(1, round(length * rate))
+    if config.frames is not None and (count is None or count > config.frames):
+        count, length = config.frames, config.frames / rate
+    return count, length
 
 
 def open_reader(path: Path, config: SourceConfig) -> Reader:

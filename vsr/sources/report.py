@@ -6,7 +6,6 @@ from fractions import Fraction
 
 __all__ = ["SourceReport"]
 
-
 _LISTED = 10_000
 """Numbers kept of each kind, so that memory stays bounded."""
 _SHOWN = 12
@@ -41,8 +40,6 @@ class SourceReport:
     """Pictures of floating point that hold infinity or no number at all."""
     expected_duration: Fraction | None = None
     """Length of the file in seconds by its own header, None if it does not say."""
-    seen_duration: Fraction | None = None
-    """Where its last packet ended, in seconds; None while the end has not been reached."""
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
 

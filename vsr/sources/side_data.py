@@ -14,7 +14,7 @@ from vsr.hdr import (
     parse_mastering_display,
 )
 
-__all__ = ["hdr_metadata"]
+__all__ = ["hdr_metadata", "of_frame"]
 
 # FFmpeg's names: of containers' side data in small letters, of frames' in capitals.
 _DROPPED = {
@@ -71,13 +71,14 @@ def _found(
     coded: Mapping[Any, bytes] = stream.codec_context.coded_side_data
     if (data := coded.get(kind.name.lower())) is not None:
         yield "container", bytes(data)
-    if (data := _of_frame(frame, kind)) is not None:
+    if (data := of_frame(frame, kind)) is not None:
         yield "stream", data
     elif (data := stream.codec_context.decoded_side_data.get(kind)) is not None:
         yield "stream", bytes(data)
 
 
-def _of_frame(frame: VideoFrame, kind: SideDataType) -> bytes | None:
+def of_frame(frame: VideoFrame, kind: SideDataType) -> bytes | None:
+    """Side data of ``frame`` of one kind; None if it has none."""
     try:
         return bytes(frame.side_data[kind])
     except KeyError:

@@ -19,8 +19,8 @@ from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.hardware import download, is_on_gpu, layout_name
+from vsr.sources.pending import Timed
 from vsr.sources.planes import convert, native_format, same_layout
-from vsr.sources.reader import Timed
 from vsr.sources.readers import Reader, SourceConfig
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline
@@ -149,7 +149,7 @@ class PictureStage:
         self._note(*colours.guesses)
         return colour
 
-    # Before the first frame
+    # Before the first frame.
 
     def _set_up_chain(self, steps: list[Step]) -> None:
         if is_on_gpu(self.first):
@@ -224,7 +224,7 @@ class PictureStage:
             self._note(f"pixel format {name} is converted to {format.name}")
         return format
 
-    # Pictures
+    # Pictures.
 
     def _run(self) -> Iterator[Picture]:
         """What comes out of the filters, counted from the start of the trim."""

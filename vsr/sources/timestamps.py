@@ -12,7 +12,10 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
 
-__all__ = ["Timeline", "nominal_rate"]
+__all__ = ["FALLBACK_RATE", "Timeline", "nominal_rate"]
+
+FALLBACK_RATE = Fraction(25)
+"""Frames a second of what says nothing of its rate."""
 
 _KNOWN_RATES = tuple(
     Fraction(rate)
@@ -23,7 +26,6 @@ _KNOWN_RATES = tuple(
     )
 )  # fmt: skip
 
-_FALLBACK_RATE = Fraction(25)
 _HIGHEST_CLAIM = 480
 """A rate above this, with no timestamps to support it, is a clock and not a frame rate."""
 _WINDOW = 127
@@ -113,7 +115,7 @@ def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fra
     """
     if (spacing := _typical_spacing(times)) is None:
         plausible = (claim for claim in claims if 0 < claim <= _HIGHEST_CLAIM)
-        return _to_known(next(plausible, _FALLBACK_RATE), Fraction(1, 10_000))
+        return _to_known(next(plausible, FALLBACK_RATE), Fraction(1, 10_000))
     units, count = spacing
     # A mean over n spacings is off by at most one rounding unit in n.
     tolerance = max(Fraction(2, 1000), 1 / (units * count))

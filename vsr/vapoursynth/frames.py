@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from vsr.colour import complete_colour
 from vsr.engine import Target
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
+from vsr.sizes import resized_sar
 from vsr.sources.props import read_props, sample_aspect_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "VideoFrame",
     "VideoNode",
     "complete",
+    "first_lumas",
     "pixel_format",
     "planes_of",
     "write_props",
@@ -70,6 +71,21 @@ def planes_of(
     return tuple(planes)
 
 
+def first_lumas(clip: VideoNode, form: PixelFormat, count: int) -> list[Tensor]:
+    """The first frames' luma (of RGB, red), each asked for here and now.
+
+    Returns:
+        Up to ``count`` pictures, (H, W) float32, the largest code of whole numbers, or 1.0, as 255.
+    """
+    largest = 1.0 if form.floating else float((1 << form.depth) - 1)
+    pictures = []
+    for number in range(min(count, clip.num_frames)):
+        with clip.get_frame(number) as frame:
+            luma = planes_of(frame, form, frame.get_read_ptr)[0]
+            pictures.append(luma.float() * (255 / largest))
+    return pictures
+
+
 def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple[Colour, list[str]]:
     """The colour of a frame, and a line for each guess."""
     if form.family == "gray" and form.floating:  # its tags say what whole numbers it came from
@@ -108,9 +124,8 @@ def _colour_props(source: PixelFormat, target: Target) -> dict[str, int | None]:
 
 def _shape_props(source: VideoFrame, target: Target) -> dict[str, int | None]:
     """The aspect ratio of samples that keeps the picture's shape at another size."""
-    width, height = target.width, target.height
-    if abs(width - height * source.width / source.height) < 1:  # nothing but rounding
+    given = sample_aspect_of(source.props)
+    sar = resized_sar(given, (source.width, source.height), (target.width, target.height))
+    if sar is None or sar == given:
         return {}
-    sar = sample_aspect_of(source.props) or Fraction(1)
-    sar *= Fraction(height * source.width, width * source.height)
     return {"_SARNum": sar.numerator, "_SARDen": sar.denominator}

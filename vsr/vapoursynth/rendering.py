@@ -1,64 +1,31 @@
-"""What a filter does to its frames, and what it says."""
+"""What a filter does to its frames."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import groupby
 
 import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.colour import convert_colour
-from vsr.config import Dither
 from vsr.engine import Target
-from vsr.errors import UnsupportedFormatError, VsrError
-from vsr.frame import Frame, PixelFormat, Range
+from vsr.errors import UnsupportedFormatError
+from vsr.frame import Frame, Range
 from vsr.sources.props import colour_of, field_order_of
-from vsr.vapoursynth.frames import (
-    VideoFormat,
-    VideoFrame,
-    complete,
-    pixel_format,
-    planes_of,
-    write_props,
-)
-from vsr.vapoursynth.streams import Pool, taken
+from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
+from vsr.vapoursynth.messages import tell, told, warn
+from vsr.vapoursynth.settings import Job
+from vsr.vapoursynth.streams import pool_for, taken
 
-__all__ = ["Renderer", "tell", "told"]
-
-
-@contextmanager
-def told(where: str = "") -> Iterator[None]:
-    """Whatever goes wrong in the block becomes a VapourSynth error with one line of our own."""
-    try:
-        yield
-    except vs.Error:
-        raise
-    except VsrError as error:
-        raise vs.Error(f"vsr: {where}{error}") from None
-    except Exception as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise vs.Error(f"vsr: {where}{type(error).__name__}: {reason}") from error
-
-
-def tell(note: str) -> None:
-    """Say something through VapourSynth, which knows where messages go."""
-    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, f"vsr: {note}")
-
-
-def warn(text: str) -> None:
-    """The same of what went wrong and was survived."""
-    vs.core.log_message(vs.MESSAGE_TYPE_WARNING, f"vsr: {text}")
+__all__ = ["Renderer"]
 
 
 class Renderer:
     """What one filter does to a batch of frames."""
 
-    def __init__(
-        self, pool: Pool, source: PixelFormat, target: VideoFormat, size: tuple[int, int],
-        dither: Dither,
-    ) -> None:  # fmt: skip
-        self._pool, self._source, self._format, self._size = pool, source, target, size
-        self._target, self._dither = pixel_format(target), dither
+    def __init__(self, job: Job) -> None:
+        self._pool, self._source = pool_for(job.setup), job.source
+        self._format, self._size, self._dither = job.target, job.size, job.dither
+        self._target = pixel_format(job.target)
         self._notes: set[str] = set()
 
     def __call__(self, first: int, sources: Sequence[VideoFrame]) -> list[VideoFrame]:

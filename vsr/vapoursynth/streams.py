@@ -1,10 +1,16 @@
 """Weights, loaded once, and the streams that work with them.
 
-Note [A thread of its own]. VapourSynth calls back on many threads in turn. Were the network run on
-these, OpenMP would keep a team of threads for each of them, and malloc an arena, which it empties
-and fills again with every frame: 9,200 page faults a frame of 320x180, against 120 in the command.
-So each stream has one thread for all its work, and on a CPU freed memory is kept, as the command
-does: a script's process is there to render.
+Note [A thread of its own]
+    VapourSynth calls back on many threads in turn. Were the network run on these, OpenMP would keep
+    a team of threads for each of them, and malloc an arena, which it empties and fills again with
+    every frame: 9,200 page faults a frame of 320x180, against 120 in the command. So each stream
+    has one thread for all its work, and on a CPU freed memory is kept, as the command does: a
+    script's process is there to render.
+
+Note [Cores among streams]
+    A network spreads over cores well, what surrounds it does not: reading a frame, resampling its
+    chroma, the health check. So the cores of a CPU are dealt out to the streams, and while one is
+    between two frames, the others compute.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,13 +27,14 @@ from torch import Tensor
 
 from vsr.config import Runtime, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, keep_freed_memory
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, Target, share_of_cores
 from vsr.errors import ConfigError
 from vsr.frame import Frame
 from vsr.health import Incident
 from vsr.index import scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
+from vsr.sizes import scale_to_reach
 from vsr.weights import load_network
 
 __all__ = ["Pool", "Setup", "choose_network", "choose_setup", "pool_for", "taken"]
@@ -56,8 +63,7 @@ def choose_network(config: UpscaleConfig, width: int, height: int) -> Network:
     """The network; if only a size is asked for, of the smallest scale that reaches it."""
     scale, path = config.scale, config.weights
     if path is None and scale is None and config.size is not None:
-        wanted = max(config.size[0] / width, config.size[1] / height)
-        scale = scale_reaching(config.model, wanted)
+        scale = scale_reaching(config.model, scale_to_reach(config.size, width, height))
     written = path.stat().st_mtime_ns if path is not None and path.exists() else 0
     return _load(
         _Weights(
@@ -91,7 +97,7 @@ def choose_setup(
         config: device, precision, runtime, tile.
         network: what runs.
         tile_pad: pixels around a tile; None takes what the network needs.
-        streams: batches in flight on a CUDA device; on a CPU there is one.
+        streams: batches in flight; on a CPU not more than there are threads.
 
     Raises:
         ConfigError: ``tile_pad`` is less than the network needs.
@@ -106,7 +112,8 @@ def choose_setup(
         network = replace(network, halo=tile_pad)
     return Setup(
         network=network, device=device, dtype=choose_dtype(device, config.precision),
-        runtime=config.runtime, tile=config.tile, streams=streams if device.type == "cuda" else 1,
+        runtime=config.runtime, tile=config.tile,
+        streams=streams if device.type == "cuda" else min(streams, torch.get_num_threads()),
     )  # fmt: skip
 
 
@@ -114,13 +121,19 @@ class _Stream:
     """A network on its device, and what surrounds it; does one thing at a time.
 
     See note [A thread of its own].
+
+    Args:
+        setup: the network, where and how it runs.
+        threads: how many PyTorch, or the runtime, may take on a CPU.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, threads: int) -> None:
         self._setup = setup
-        self._runtime = make_runtime(setup.network, setup.device, setup.dtype, setup.runtime)
+        self._thread = ThreadPoolExecutor(1, "vsr-stream", torch.set_num_threads, (threads,))
+        self._runtime = self._thread.submit(
+            make_runtime, setup.network, setup.device, setup.dtype, setup.runtime
+        ).result()
         self._engine = lru_cache(maxsize=4)(self._make_engine)
-        self._thread = ThreadPoolExecutor(1, "vsr-stream")
 
     def render(
         self, frames: Sequence[Frame], target: Target, into: Sequence[Sequence[Tensor]]
@@ -145,7 +158,7 @@ class _Stream:
         setup = self._setup
         return Engine(
             setup.network, target, device=setup.device, dtype=setup.dtype, tile=setup.tile,
-            runtime=self._runtime,
+            runtimes=[self._runtime],
         )  # fmt: skip
 
 
@@ -158,8 +171,9 @@ def pool_for(setup: Setup) -> Pool:
     if setup.device.type == "cpu":
         keep_freed_memory()  # before the threads start, which settle in an arena then
     pool: Pool = SimpleQueue()
-    for _ in range(setup.streams):
-        pool.put(_Stream(setup))
+    with share_of_cores(setup.streams) as threads:
+        for _ in range(setup.streams):
+            pool.put(_Stream(setup, threads))
     return pool
 
 

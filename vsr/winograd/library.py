@@ -1,10 +1,11 @@
 """Compiles ``winograd.c`` for this processor, once, and loads it.
 
-Note [Compiled where it runs]. The kernels are a page of C without libraries, for whatever vector
-registers there are: a build for all processors would leave half of a new one's speed, and a wheel
-for each would be a build farm. So the C compiler of the machine makes them, in a few seconds, when
-they are first wanted. The result lies in the cache under a name that its source, the compiler and
-the processor settle; where there is no compiler, other runtimes take over.
+Note [Compiled where it runs]
+    The kernels are a page of C without libraries, for whatever vector registers there are: a build
+    for all processors would leave half of a new one's speed, and a wheel for each would be a build
+    farm. So the C compiler of the machine makes them, in a few seconds, when they are first wanted.
+    The result lies in the cache under a name that its source, the compiler and the processor
+    settle; where there is no compiler, other runtimes take over.
 """
 
 import ctypes
@@ -18,8 +19,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from vsr.cache import cache_folder, file_sha256, record, recorded_sha256
+from vsr.cache import cache_folder, record, recorded_sha256
 from vsr.errors import ConfigError
+from vsr.files import file_sha256
 
 __all__ = ["CompilerError", "load"]
 

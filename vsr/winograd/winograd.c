@@ -39,6 +39,7 @@
 #define POINTS (SIDE * SIDE)
 #define BLOCK 16               /* tiles that a thread takes at a time: 64 points of them fit its L2 */
 #define GROUP 8                /* rows that a matrix product is padded to */
+#define LINE 16                /* floats of a cache line */
 #define SKEW 16                /* keeps the points of a block out of each other's cache sets */
 #define MOST_CHANNELS 512      /* of a step's result */
 
@@ -62,6 +63,12 @@ struct step {
     const float *bias;         /* outputs */
     float *out;                /* a map; of SHUFFLE, planes of a picture. It may be `skip` */
     int32_t scale, planes;     /* of SHUFFLE */
+};
+
+/* What a thread does at a time. */
+struct block {
+    int first, count;          /* tiles */
+    int next;                  /* first tile of the block that the thread does next; < 0: none */
 };
 
 struct program {
@@ -235,6 +242,32 @@ INLINE void deliver(const struct step *s, const struct program *g, int y, int x,
 }
 
 
+/* What a block will need, asked for while another is multiplied: memory is idle then, and a thread
+   that gathers or delivers would wait for it. Each point of the product asks for a share. */
+
+/* A row of a tile in a map. */
+INLINE void fetch(const float *map, const struct program *g, int channels, int y, int x,
+                  const int writing) {
+    const float *from = map + ((size_t)y * stride(g) + x) * channels;
+    if (writing) for (int i = 0; i < TILE * channels; i += LINE) __builtin_prefetch(from + i, 1);
+    else for (int i = 0; i < TILE * channels; i += LINE) __builtin_prefetch(from + i, 0, 2);
+}
+
+INLINE void fetch_share(const struct step *s, const struct program *g, struct block block,
+                        int point, const int epilogue) {
+    const int shares = POINTS / BLOCK, tile = point / shares, share = point % shares;
+    const int results = block.first + tile, sources = block.next + tile;
+    int y = results / g->columns * TILE + 1, x = results % g->columns * TILE + 1;
+    for (int i = share; i < TILE && tile < block.count && epilogue != SHUFFLE; i += shares) {
+        fetch(s->out, g, s->outputs, y + i, x, 1);
+        if (epilogue == ATTENTION || epilogue == ADD) fetch(s->skip, g, s->outputs, y + i, x, 0);
+    }
+    y = sources / g->columns * TILE, x = sources % g->columns * TILE;
+    for (int i = share; i < SIDE && block.next >= 0 && sources < g->rows * g->columns; i += shares)
+        fetch(s->in, g, s->inputs, y + i, x, 0);
+}
+
+
 /* A block of tiles in each kind of step: gather, multiply, deliver. */
 
 static void gather_tile(const struct step *s, const struct program *g, int tile, float *to,
@@ -278,15 +311,18 @@ INLINE void deliver_tile(const struct step *s, const struct program *g, int tile
     }
 }
 
-INLINE void convolve(const struct step *s, const struct program *g, int first, int count,
+INLINE void convolve(const struct step *s, const struct program *g, struct block block,
                      float *scratch, const int epilogue) {
     const size_t pitch = most(s->inputs, s->outputs), slot = BLOCK * pitch + SKEW;
-    for (int t = 0; t < count; t++) gather_tile(s, g, first + t, scratch + t * pitch, slot);
-    for (int p = 0; p < POINTS; p++)
-        multiply(scratch + p * slot, count, pitch, s->kernel + (size_t)p * s->inputs * s->outputs,
-                 s->inputs, s->outputs);
-    for (int t = 0; t < count; t++)
-        deliver_tile(s, g, first + t, scratch + t * pitch, slot, epilogue);
+    for (int t = 0; t < block.count; t++)
+        gather_tile(s, g, block.first + t, scratch + t * pitch, slot);
+    for (int p = 0; p < POINTS; p++) {
+        fetch_share(s, g, block, p, epilogue);
+        multiply(scratch + p * slot, block.count, pitch,
+                 s->kernel + (size_t)p * s->inputs * s->outputs, s->inputs, s->outputs);
+    }
+    for (int t = 0; t < block.count; t++)
+        deliver_tile(s, g, block.first + t, scratch + t * pitch, slot, epilogue);
 }
 
 /* What a mix reads at a pixel, in a row. */
@@ -324,21 +360,21 @@ INLINE void mix(const struct step *s, const struct program *g, int tile, float *
 }
 
 /* A block of tiles; the compiler makes a version for each epilogue. */
-INLINE void run_block(const struct step *s, const struct program *g, int first, int count,
+INLINE void run_block(const struct step *s, const struct program *g, struct block block,
                       float *scratch, const int epilogue) {
-    if (s->kind == CONVOLUTION) convolve(s, g, first, count, scratch, epilogue);
+    if (s->kind == CONVOLUTION) convolve(s, g, block, scratch, epilogue);
     else
-        for (int t = 0; t < count; t++) mix(s, g, first + t, scratch, epilogue);
+        for (int t = 0; t < block.count; t++) mix(s, g, block.first + t, scratch, epilogue);
 }
 
-static void run_any_block(const struct step *s, const struct program *g, int first, int count,
+static void run_any_block(const struct step *s, const struct program *g, struct block block,
                           float *scratch) {
     switch (s->epilogue) {
-    case SILU: run_block(s, g, first, count, scratch, SILU); break;
-    case ATTENTION: run_block(s, g, first, count, scratch, ATTENTION); break;
-    case ADD: run_block(s, g, first, count, scratch, ADD); break;
-    case SHUFFLE: run_block(s, g, first, count, scratch, SHUFFLE); break;
-    default: run_block(s, g, first, count, scratch, LINEAR);
+    case SILU: run_block(s, g, block, scratch, SILU); break;
+    case ATTENTION: run_block(s, g, block, scratch, ATTENTION); break;
+    case ADD: run_block(s, g, block, scratch, ADD); break;
+    case SHUFFLE: run_block(s, g, block, scratch, SHUFFLE); break;
+    default: run_block(s, g, block, scratch, LINEAR);
     }
 }
 
@@ -356,18 +392,24 @@ int64_t vsr_scratch(int32_t channels, int32_t inputs) {
     return blocks > pixels ? blocks : pixels;
 }
 
+/* Take the next block of a step: its first tile, or -1 if there is none. Odd steps begin at the end
+   of the picture: what the step before wrote last is still in the cache. */
+static int take(const struct program *g, int step) {
+    const int blocks = (g->rows * g->columns + BLOCK - 1) / BLOCK;
+    const int taken = atomic_fetch_add(&g->taken[step], 1);
+    if (taken >= blocks) return -1;
+    return (step % 2 ? blocks - 1 - taken : taken) * BLOCK;
+}
+
 /* Take part in running a program, with scratch of one's own; returns when it is complete. */
 void vsr_run(const struct program *g, float *scratch) {
     const int tiles = g->rows * g->columns;
     for (int i = 0; i < g->count; i++) {
-        const struct step *s = g->steps + i;
-        const int blocks = (tiles + BLOCK - 1) / BLOCK;
-        for (int block; (block = atomic_fetch_add(&g->taken[i], 1)) < blocks;) {
-            /* to and fro: what the step before wrote last is still in the cache */
-            const int first = (i % 2 ? blocks - 1 - block : block) * BLOCK;
-            const int count = least(BLOCK, tiles - first);
-            run_any_block(s, g, first, count, scratch);
-            atomic_fetch_add(&g->done[i], count);
+        for (int first = take(g, i), next; first >= 0; first = next) {
+            next = take(g, i);
+            const struct block block = {first, least(BLOCK, tiles - first), next};
+            run_any_block(&g->steps[i], g, block, scratch);
+            atomic_fetch_add(&g->done[i], block.count);
         }
         for (int spins = 0; atomic_load(&g->done[i]) < tiles; spins++)
             if (spins > 1000) sched_yield();

@@ -1,0 +1,203 @@
+"""The record of a run that was gone on with says what that of a run without a break says."""
+
+import itertools
+import json
+import subprocess
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.engine import Engine
+from vsr.engine.tiles import run_tiled
+from vsr.errors import SinkError
+from vsr.networks.span import Span
+from vsr.pipeline import upscale
+from vsr.resume.account import pack_report, unpack_report
+from vsr.resume.join import Joiner
+from vsr.sources import SourceReport, open_source
+from vsr.weights import load_network
+
+FRAMES, SEGMENT = 26, 10
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real weights that overflow in half precision where a frame is bright enough."""
+    module = load_network("span-x2").module
+    assert isinstance(module, Span)
+    state = module.state_dict()
+    for name in ("conv_2.eval_conv.weight", "conv_2.eval_conv.bias"):
+        state[name] = state[name] * 1e6
+    state["conv_cat.weight"] = state["conv_cat.weight"].clone()
+    state["conv_cat.weight"][:, 48:96] /= 1e6
+    path = tmp_path_factory.mktemp("weights") / "overflowing.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
+def config_for(clip: Path, output: Path, **kw: Any) -> UpscaleConfig:
+    plain: dict[str, Any] = {
+        "input": clip, "output": output, "model": "identity", "device": "cpu", "record": True,
+        "segment_seconds": SEGMENT / 25,
+    }  # fmt: skip
+    if output.suffix == ".mkv":
+        plain["encoder"] = EncoderConfig(codec="ffv1")
+    return UpscaleConfig(**(plain | kw))
+
+
+def stop_after(config: UpscaleConfig, frames: int) -> Path:
+    """Run ``config``, and stop it after so many frames; returns the work folder."""
+    count = itertools.count(1)
+    report = upscale(config, should_stop=lambda: next(count) >= frames)
+    assert report.kept is not None
+    return report.kept
+
+
+def record_of(config: UpscaleConfig) -> dict[str, Any]:
+    """What does not depend on when, how often and under which name a run was made."""
+    output = config.output
+    assert output is not None
+    text = output.with_name(f"{output.name}.json").read_text()
+    record: dict[str, Any] = json.loads(text)
+    for name in ("command", "started", "finished", "sittings"):
+        del record["run"][name]
+    del record["output"]["path"]
+    if output.suffix == ".mkv":  # its muxer numbers files at random
+        del record["output"]["sha256"]
+    return record
+
+
+def unbroken(config: UpscaleConfig, folder: Path) -> dict[str, Any]:
+    """The record of the same run without a break."""
+    assert config.output is not None
+    tail = config.output.parts[-2:] if "%" in config.output.name else config.output.parts[-1:]
+    (home := folder / "unbroken").mkdir()
+    whole = replace(config, output=home.joinpath(*tail), resume=False)
+    upscale(whole)
+    return record_of(whole)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty folder for an output."""
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out/%03d.png"])
+def test_frames_that_were_wrong_or_repeated(clip, overflowing, home, tmp_path, name):
+    config = config_for(clip, home / name, weights=overflowing, precision="fp16")
+    stop_after(config, 14)
+    report = upscale(replace(config, resume=True))
+    record = record_of(config)
+    repaired, reused = record["health"]["repaired"], record["processing"]["reused"]
+    assert 0 < repaired == record["health"]["checked"] == FRAMES - reused < FRAMES
+    assert len(report.warnings) == repaired
+    assert record == unbroken(config, tmp_path)
+
+
+def test_a_segment_that_is_made_again_is_told_of_once(clip, overflowing, home, tmp_path):
+    config = config_for(clip, home / "out.mkv", weights=overflowing, precision="fp16")
+    work = stop_after(config, 22)
+    (work / "000000.seg").unlink()
+    upscale(replace(config, resume=True))
+    assert record_of(config) == unbroken(config, tmp_path)
+
+
+def test_damage_that_only_an_earlier_run_has_seen(clip, home, tmp_path, monkeypatch):
+    """The last run reads the first segment, the damage is in the last."""
+    damaged = tmp_path / "damaged.mkv"
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy"]
+    subprocess.run([*command, "-bsf:v", "noise=amount='9*eq(n,22)'", str(damaged)], check=True)
+
+    def fail(self: Joiner, *, overwrite: bool) -> Path:
+        raise SinkError("no more room")
+
+    config = config_for(damaged, home / "out.mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Joiner, "join", fail)
+        with pytest.raises(SinkError, match=rf"no more room \({FRAMES - 1} frames are finished"):
+            upscale(config)
+    (home / "out.mkv.parts" / "000000.seg").unlink()
+    report = upscale(replace(config, resume=True))
+    assert report.before == FRAMES - 1 - SEGMENT
+    record = record_of(config)
+    assert record["damage"]["refused_packets"] == 1
+    assert "1 packet could not be decoded" in str(record["notes"])
+    assert record == unbroken(config, tmp_path)
+
+
+def test_memory_that_ran_out_before(clip, home, monkeypatch):
+    calls = itertools.count()
+
+    def run_out(*arguments: object, **options: object) -> object:
+        if next(calls) == 0:
+            raise MemoryError("out of memory")
+        return run_tiled(*arguments, **options)  # type: ignore[arg-type]
+
+    config = config_for(clip, home / "out.mkv", model="lanczos")
+    with monkeypatch.context() as patch:
+        patch.setattr("vsr.engine.rendering.run_tiled", run_out)
+        stop_after(config, 14)
+    upscale(replace(config, resume=True))
+    said = [note["text"] for note in record_of(config)["notes"] if note["kind"] == "warning"]
+    assert said == ["out of memory: frames are now split into tiles of 32 pixels"]
+
+
+def test_the_number_of_a_frame_is_that_in_the_film(clip, overflowing, home, monkeypatch, caplog):
+    """Of a segment in the middle that is done again, too."""
+    config = config_for(clip, home / "out.mkv", weights=overflowing, precision="fp16")
+    work = stop_after(config, 22)
+    (work / "000000.seg").unlink()
+    numbers: list[int] = []
+    collect = Engine.collect
+
+    def spy(self: Engine, pending: Any, into: Any = None) -> Any:
+        numbers.append(self.watch.number)
+        return collect(self, pending, into)
+
+    monkeypatch.setattr(Engine, "collect", spy)
+    upscale(replace(config, resume=True))
+    assert numbers == [*range(SEGMENT), *range(2 * SEGMENT, FRAMES)]
+    assert "frame 20 (0.800 s) holds NaN" in caplog.text or "frame 21 (0.840 s)" in caplog.text
+
+
+REPORTS = [
+    SourceReport(),
+    SourceReport(
+        frames=7, read=8, corrupt_frames=2, damaged=[3, 5], repaired=[1], repaired_pts=1,
+        reshaped=(Fraction(4, 3), Fraction(16, 9)), expected_duration=Fraction(10, 3),
+        missing_duration=Fraction(1, 7),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_what_is_said_of_a_source_is_read_as_it_was_written(report):
+    found = unpack_report(json.loads(json.dumps(pack_report(report))))
+    assert found == report
+    assert found.lines() == report.lines()
+
+
+def test_a_source_is_kept_as_it_is(clip):
+    with open_source(clip) as source:
+        for _ in source:
+            pass
+        assert unpack_report(json.loads(json.dumps(pack_report(source.report)))) == source.report
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", -1), ("frames", True), ("damaged", [1, "2"]), ("damaged", 3), ("read", None),
+        ("missing_duration", "1/0"), ("expected_duration", "x"), ("reshaped", ["1"]),
+    ],
+)  # fmt: skip
+def test_what_no_report_holds(name, value):
+    with pytest.raises((ValueError, TypeError, ArithmeticError)):
+        unpack_report(pack_report(SourceReport()) | {name: value})

@@ -1,0 +1,56 @@
+"""What the commands share: exit codes, errors in one line, and no traceback."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from vsr.errors import ConfigError, VsrError
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "Parser", "run_command"]
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; USAGE is for options that contradict each other or do not exist."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with one line for an error rather than the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave."""
+        self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def run_command(
+    name: str, work: Callable[[], int], *, debug: bool,
+    known: tuple[type[Exception], ...] = (VsrError,),
+) -> int:  # fmt: skip
+    """Do ``work``; whatever goes wrong is one line on stderr.
+
+    Args:
+        name: of the command.
+        work: what is done; returns an exit code.
+        debug: whether to show a traceback, too.
+        known: errors that a user can act on; any other is called internal.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("aborted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
+        message = " ".join(str(error).split()) or type(error).__name__
+        if debug:
+            traceback.print_exc()
+        elif not isinstance(error, known):
+            message = f"internal error: {message} (--debug shows where)"
+        print(f"{name}: error: {message}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigError) else FAILED

@@ -1,0 +1,113 @@
+"""What the options of vsr-upscale ask for, as a configuration."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsr.cache import local_file
+from vsr.config import (
+    PIPE,
+    EncoderConfig,
+    FieldsConfig,
+    InputConfig,
+    ScriptConfig,
+    UpscaleConfig,
+)
+from vsr.errors import ConfigError
+from vsr.tags import (
+    FIELD_ORDERS,
+    MATRICES,
+    PRIMARIES,
+    RANGES,
+    SITINGS,
+    TRANSFERS,
+    FieldOrder,
+    Range,
+    Siting,
+)
+
+__all__ = ["make_config"]
+
+
+def make_config(options: argparse.Namespace) -> UpscaleConfig:
+    """What the parsed ``options`` ask for.
+
+    Raises:
+        ConfigError: they contradict each other.
+    """
+    raw, muxer = _formats(options.formats)
+    source, target = _files(options, discard=muxer == "null")
+    return UpscaleConfig(
+        input=Path(source), output=None if muxer == "null" else Path(target),
+        muxer=_muxer(muxer, target), target=options.target, model=options.model,
+        source=_make_input(options, raw=raw),
+        script=ScriptConfig(arguments=dict(options.arguments), output=options.output_index),
+        decoder=options.decoder,
+        audio_from=Path(options.audio_from) if options.audio_from else None,
+        fields=FieldsConfig(
+            deinterlace=options.deinterlace, field_rate=options.field_rate, ivtc=options.ivtc,
+            progressive=options.progressive,
+        ),
+        filters=options.filters, crop=options.crop, square=options.square,
+        weights=local_file(options.weights) if options.weights else None, variant=options.variant,
+        scale=options.scale, size=options.size, device=options.device,
+        precision=options.precision, runtime=options.runtime, tile=options.tile,
+        dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,
+        start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
+        resume=options.resume, segment_seconds=float(options.segment_seconds),
+        record=options.record, framemd5=options.framemd5,
+        encoder=EncoderConfig(
+            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
+            options=dict(options.options),
+            muxer_options={"movflags": options.movflags} if options.movflags else {},
+        ),
+    )  # fmt: skip
+
+
+def _formats(given: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether the input is raw video, and the output's format: ``-f`` says either, as FFmpeg's."""
+    muxers = [name for name in given if name != "rawvideo"]
+    if len(muxers) > 1:
+        raise ConfigError(f"-f names two formats for the output: {' and '.join(muxers)}")
+    return len(muxers) < len(given), muxers[0] if muxers else None
+
+
+def _muxer(name: str | None, output: str) -> str | None:
+    """``out/`` is a folder of pictures, there or not; a path does not keep the slash."""
+    if name is None and output.endswith(("/", os.sep)):
+        return "image2"
+    return None if name == "null" else name
+
+
+def _make_input(options: argparse.Namespace, *, raw: bool) -> InputConfig:
+    size, format = options.video_size, options.pixel_format
+    if raw and (size is None or format is None):
+        raise ConfigError("-f rawvideo, the input's, needs -video_size and -pixel_format")
+    if not raw and (size or format):
+        raise ConfigError("-video_size and -pixel_format describe raw video: add -f rawvideo")
+    range_, siting, order = (
+        options.color_range, options.chroma_sample_location, options.field_order,
+    )  # fmt: skip
+    return InputConfig(
+        raw_size=size, raw_format=format, rate=options.rate, sar=options.sar,
+        matrix=MATRICES.get(options.colorspace), primaries=PRIMARIES.get(options.color_primaries),
+        transfer=TRANSFERS.get(options.color_trc),
+        range=Range(RANGES[range_]) if range_ else None,
+        siting=Siting(SITINGS[siting]) if siting else None,
+        field_order=FieldOrder(FIELD_ORDERS[order]) if order else None,
+    )  # fmt: skip
+
+
+def _files(options: argparse.Namespace, *, discard: bool) -> tuple[str, str]:
+    """Input and output, each given by its option or by position."""
+    positional = list(options.files)
+    source = options.input or (positional.pop(0) if positional else None)
+    target = options.output or (positional.pop(0) if positional else None)
+    if positional:
+        raise ConfigError(f"too many files: {' '.join(positional)}")
+    if source is None:
+        raise ConfigError("no input file")
+    if target is None and not discard:
+        raise ConfigError("no output file")
+    return source, target or str(PIPE)

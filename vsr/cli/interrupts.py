@@ -1,0 +1,115 @@
+"""What a run is told from outside: stop, stop at once, and that nobody listens any more.
+
+Note [Until the process is over]
+    While Python ends itself, it answers a signal by dying of it. Who has stopped a run by two gets
+    an exit code nevertheless: after it, :func:`heed_no_more`.
+
+Note [A terminal that closes]
+    The processes of a terminal that closes get SIGHUP, and what they then write to it fails with
+    EIO; behind ``2>&1 | head`` it fails with EPIPE. The signal means stop, as SIGTERM does, unless
+    whoever started the run wants it to go on (``nohup`` ignores the signal for it). A message that
+    cannot be written is no reason to lose a film, so :func:`lasting_stderr` drops it.
+
+Note [In the middle of a line]
+    A signal may come while the main thread writes to stderr, and a buffer of Python's refuses to be
+    entered twice: what the handler says goes past it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+__all__ = ["Interrupts", "heed_no_more", "lasting_stderr"]
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Interrupts:
+    """First Ctrl-C (or SIGTERM, or SIGHUP): end cleanly after this frame. Second: abort.
+
+    Attributes:
+        stopping: set by the first.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.stopping.is_set():
+            raise KeyboardInterrupt
+        self.stopping.set()
+        _say("\nstopping after this frame; press Ctrl-C again to abort\n")
+
+    @contextmanager
+    def installed(self) -> Iterator["Interrupts"]:
+        """Handle signals in this block, if it runs on the main thread; ignored ones stay so."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        heeded = [s for s in _known() if signal.getsignal(s) != signal.SIG_IGN]
+        previous = {s: signal.signal(s, self._handle) for s in heeded}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def heed_no_more() -> None:
+    """Ignore what asks for an end; see note [Until the process is over]."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _known():
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _say(text: str) -> None:
+    """Write to stderr, if anybody listens; see note [In the middle of a line]."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or without a number, or none
+        os.write(sys.stderr.fileno(), text.encode())
+
+
+def _known() -> list[signal.Signals]:
+    """Those that the system has."""
+    return [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+
+
+class _Lasting:
+    """A text stream on which writing never fails; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text`` if anybody listens."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: it is closed
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush if anybody listens."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lasting_stderr() -> Iterator[None]:
+    """In this block, what is written to ``sys.stderr`` may be lost, but does not fail."""
+    before = sys.stderr
+    if before is None:  # a process without one
+        yield
+        return
+    sys.stderr = cast(TextIO, _Lasting(before))
+    try:
+        yield
+    finally:
+        sys.stderr = before

@@ -1,0 +1,154 @@
+"""vsr-upscale: the command line.
+
+Parse, build an :class:`~vsr.config.UpscaleConfig`, run it. torch is imported after parsing, so
+that ``--help`` is instant. stdout carries nothing but the stream, if that is where it goes, or
+answers to ``--version`` and ``--list-models``; everything else goes to stderr.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vsr import __version__
+from vsr.cli.command import DONE, INTERRUPTED, run_command
+from vsr.cli.configuration import make_config
+from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
+from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
+from vsr.cli.options import build_parser
+from vsr.config import UpscaleConfig
+from vsr.shipped import shipped_folder
+
+if TYPE_CHECKING:
+    from vsr.pipeline import OnProgress
+    from vsr.progress import Progress
+    from vsr.report import Report
+
+__all__ = ["main"]
+
+
+def _print_versions() -> None:
+    import av
+    import torch
+
+    print(f"vsr {__version__}")
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    print(f"torch {torch.__version__} ({cuda})")
+    for index in range(torch.cuda.device_count()):
+        print(f"cuda:{index} {torch.cuda.get_device_name(index)}")
+    print(f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}")
+    try:
+        import vapoursynth  # type: ignore[import-untyped]
+    except ImportError as error:
+        print(f"VapourSynth cannot be loaded ({error})")
+    else:
+        print(f"VapourSynth R{vapoursynth.__version__[0]}")
+
+
+def _print_plugin_path(host: str) -> None:
+    print(shipped_folder("plugins") / host)
+
+
+def _print_models() -> None:
+    from vsr.index import list_models
+
+    print(f"{'name':17} {'--model':16} {'scale':>5}  {'Set5':>8}  summary")
+    for model in list_models():
+        psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
+        scale, there = model.scale or "any", "" if not model.source else " (vsr-models pull)"
+        print(f"{model.name:17} {model.family:16} {scale:>5}  {psnr:>8}  {model.summary}{there}")
+
+
+# Running.
+
+
+def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
+    """Upscale; log lines, a bar or JSON appear from the first frame that is done."""
+    kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
+    with logging_to_stderr(options.log_level) as log, Interrupts().installed() as interrupts:
+        from vsr.device import keep_freed_memory
+        from vsr.pipeline import upscale
+
+        keep_freed_memory()
+        bar: Bar | None = None
+
+        def on_progress(progress: "Progress") -> None:
+            nonlocal bar
+            if not log.started:
+                log.start()
+                bar = Bar() if kind == "bar" else None
+            if bar is not None:
+                bar(progress)
+            elif kind == "json":
+                print_json(progress)
+
+        handler: OnProgress = on_progress
+        try:
+            report = upscale(config, on_progress=handler, should_stop=interrupts.stopping.is_set)
+        finally:
+            if bar is not None:
+                bar.close()
+        log.start()
+        return _conclude(report, options)
+
+
+def _dry_run(config: UpscaleConfig) -> int:
+    """Say what would be done; what the plan and the sample log is a part of the answer."""
+    with logging_to_stderr("info"), Interrupts().installed() as interrupts:
+        from vsr.device import keep_freed_memory
+        from vsr.dryrun import dry_run
+
+        keep_freed_memory()
+        for line in dry_run(config, should_stop=interrupts.stopping.is_set):
+            print(line)
+    return DONE
+
+
+def _conclude(report: "Report", options: argparse.Namespace) -> int:
+    if options.stats:
+        print_stats(report)
+    if report.interrupted:
+        kept = f"; they are in {report.output}" if report.output else ""
+        if report.kept is not None:
+            kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
+        print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)
+        return INTERRUPTED
+    if report.reader_gone:
+        gone = f"the reader of standard output has gone after {report.frames} frames"
+        print(gone, file=sys.stderr)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; None takes the process's.
+
+    Returns:
+        0 done, 1 failed, 2 usage, 130 interrupted.
+    """
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
+    parser = build_parser()
+    options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
+    with lasting_stderr():
+        code = run_command("vsr-upscale", lambda: _do(options), debug=options.debug)
+    if argv is None and code == INTERRUPTED:  # the process is ours, and ends now
+        heed_no_more()
+    return code
+
+
+def _do(options: argparse.Namespace) -> int:
+    """What the options ask for."""
+    if options.version:
+        _print_versions()
+    elif options.list_models:
+        _print_models()
+    elif options.plugin_path:
+        _print_plugin_path(options.plugin_path)
+    else:
+        config = make_config(options)
+        return _dry_run(config) if options.dry_run else _run(config, options)
+    sys.stdout.flush()
+    return DONE

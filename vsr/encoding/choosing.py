@@ -1,0 +1,165 @@
+"""Which container, encoder, pixel format and options an output gets, and why.
+
+The choice is made once, before the first frame, and tried on a throw-away container in memory, so
+that a setting FFmpeg refuses is reported before hours are spent. Every automatic choice and every
+loss is one line in :attr:`Encoding.notes`.
+
+Note [Narrow pictures and x265]
+    Of pictures up to 48 pixels wide, x265 as PyAV 19 brings it writes outside its memory, which may
+    end the process at any later time, and no message could be given then. Its cutree adds costs in
+    AVX2 to rows of blocks of 16x16 pixels, and takes four at a time: rows of less than four are
+    exceeded (seen with glibc's MALLOC_CHECK_; not without cutree, not without AVX2, whatever the
+    height, depth or preset). So these are refused.
+"""
+
+import io
+import re
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import av
+from av.codec import Codec
+
+from vsr.config import PIPE, EncoderConfig
+from vsr.encoding.encoding import Encoding, add_video
+from vsr.encoding.formats import nearest_format, output_colour, planar_formats, requested_format
+from vsr.encoding.muxers import AVOIDED, Y4M, choose_muxer, default_codec, muxer_options
+from vsr.encoding.notes import losses, summary
+from vsr.encoding.options import choose_options
+from vsr.encoding.scheduling import usual_scheduling
+from vsr.errors import ConfigError
+from vsr.ffmpeg import explain, find_encoder
+from vsr.frame import Colour, PixelFormat, Range, VideoInfo
+
+__all__ = ["choose_encoding", "discarding"]
+
+_X265_NARROW = 48  # pixels of width; see Note [Narrow pictures and x265]
+
+
+def choose_encoding(
+    path: Path,
+    info: VideoInfo,
+    width: int,
+    height: int,
+    config: EncoderConfig,
+    *,
+    muxer: str | None = None,
+) -> Encoding:
+    """Choose how a ``width`` x ``height`` picture of the source ``info`` is written to ``path``.
+
+    Args:
+        path: the output; its extension names the container. :data:`~vsr.config.PIPE` is standard
+            output.
+        info: facts about the *source*: size, format and colour.
+        width: width of the output in pixels.
+        height: height of the output in pixels.
+        config: what the user asked for; everything else is chosen.
+        muxer: FFmpeg's name of the container, whatever the extension; a pipe has none.
+
+    Raises:
+        ConfigError: an unknown extension, container, encoder, pixel format or option, or a
+            combination of them (or a size) that the encoder or the container refuses.
+    """
+    piped = path == PIPE
+    muxer = choose_muxer(path, muxer)
+    container_options = muxer_options(muxer, config.muxer_options, piped=piped)
+    encoder = find_encoder(
+        config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
+    )
+    form, colour = _choose_format(encoder, muxer, info, (width, height), config.pix_fmt)
+    codec = encoder.name
+    options = choose_options(muxer, codec, form, info, config)
+    unsliced = codec == "ffv1" and "slices" not in config.options and _is_odd(form, width, height)
+    if unsliced:
+        del options["slices"]  # level 3 refuses nearly every number of them
+    encoding = Encoding(
+        muxer=muxer, codec=codec, format=form, colour=colour, options=options,
+        muxer_options=container_options,
+    )  # fmt: skip
+    notes = [summary(encoding, piped=piped), *losses(encoding, info)]
+    if unsliced:
+        notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
+    encoding = replace(encoding, notes=tuple(notes))
+    _try_out(encoding, info, width, height)
+    return encoding
+
+
+def _choose_format(
+    encoder: Codec, muxer: str, info: VideoInfo, size: tuple[int, int], wanted: str | None
+) -> tuple[PixelFormat, Colour]:
+    """What the engine delivers: the format that is ``wanted``, or the nearest, and its colour."""
+    formats = planar_formats(encoder, muxer)
+    if wanted:
+        form = requested_format(encoder.name, formats, wanted)
+    else:
+        form = nearest_format(encoder, formats, info, size, avoided=AVOIDED.get(muxer, ()))
+    colour = output_colour(encoder, info, form)
+    if wanted and wanted.startswith("yuvj"):
+        colour = replace(colour, range=Range.FULL)
+    return form, colour
+
+
+def discarding(info: VideoInfo, width: int, height: int, config: EncoderConfig) -> Encoding:
+    """What the engine delivers where nothing is written: the planar form of the source's format.
+
+    Raises:
+        ConfigError: ``config`` names a pixel format that the engine cannot deliver.
+    """
+    encoder, form = find_encoder("rawvideo"), info.format.as_planar()
+    if config.pix_fmt:
+        form = requested_format("the engine", planar_formats(encoder), config.pix_fmt)
+    colour = output_colour(encoder, info, form)
+    return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
+
+
+def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> None:
+    """Open the encoder and write a header into memory.
+
+    Raises:
+        ConfigError: the container or the encoder refuses; with FFmpeg's reason.
+    """
+    form = encoding.format
+    if _refuses_odd(encoding.codec) and _is_odd(form, width, height):
+        even = f"{width + width % 2}x{height + height % 2}"
+        raise ConfigError(
+            f"{encoding.codec} cannot code {width}x{height} as {form.name}, which needs an even "
+            f"size: use --size {even} or --pix-fmt {_unsampled(form)}"
+        )
+    if encoding.muxer == Y4M:
+        if encoding.codec != "rawvideo":
+            raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
+        return
+    what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
+    if encoding.codec.endswith("_nvenc"):
+        what += ", which needs an NVIDIA GPU with an encoder (H100, H200 and A100 have none)"
+    output = replace(info, width=width, height=height)
+    container = av.open(
+        io.BytesIO(), "w", format=encoding.muxer, options=dict(encoding.muxer_options)
+    )
+    try:
+        with explain(f"cannot write {what}", ConfigError):
+            add_video(container, encoding, output)
+            with usual_scheduling(encoding.codec):
+                container.start_encoding()
+    finally:
+        with suppress(av.FFmpegError, ValueError):  # no packets: some trailers complain
+            container.close()
+    if encoding.codec == "libx265" and width <= _X265_NARROW:
+        raise ConfigError(
+            f"libx265 cannot code {width}x{height} safely: it writes outside its memory up to "
+            f"{_X265_NARROW} pixels of width: use -c:v libx264 or ffv1, or a larger --size"
+        )
+
+
+def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
+    """Whether the last samples of chroma stand for less than whole blocks of luma."""
+    return bool(width % (1 << form.chroma_w) or height % (1 << form.chroma_h))
+
+
+def _refuses_odd(codec: str) -> bool:
+    return Codec(codec, "w").canonical_name in ("h264", "hevc")
+
+
+def _unsampled(form: PixelFormat) -> str:
+    return re.sub(r"4[0-4]{2}p", "444p", form.name)

@@ -1,0 +1,95 @@
+"""What was chosen for an output, and an encoder that is told of it."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from av.codec import Codec
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from vsr.encoding.formats import stored_as
+from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
+
+__all__ = ["Encoding", "add_video", "configure", "encoder_time_base"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How a picture is coded and wrapped: all that the engine and the sink need to agree on."""
+
+    muxer: str
+    """FFmpeg's muxer name."""
+    codec: str
+    """FFmpeg's encoder name."""
+    format: PixelFormat
+    """What the engine delivers; always planar."""
+    colour: Colour
+    """What the engine converts to and the sink tags."""
+    options: dict[str, str]
+    """Options of the encoder, crf and preset included."""
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    """Options of the container."""
+    notes: tuple[str, ...] = ()
+    """One line for every automatic choice and every loss."""
+
+    @property
+    def fragmented(self) -> bool:
+        """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
+        return "frag" in self.muxer_options.get("movflags", "")
+
+
+def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
+    """The time base the encoder counts in, in seconds: the source's wherever that is possible."""
+    codec = Codec(encoding.codec, "w").canonical_name
+    constant_rate = encoding.muxer == "avi" or codec in ("mpeg1video", "mpeg2video")
+    if constant_rate or (codec == "mpeg4" and info.time_base.denominator > 65535):
+        return 1 / info.rate
+    return info.time_base
+
+
+def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> VideoStream:
+    """Add the encoded video to ``container``, whose header must not have been written.
+
+    Args:
+        container: where to add the stream.
+        encoding: codec, pixel format, colour tags and options.
+        info: facts about the *output*: size, rate, time base, aspect ratio.
+    """
+    stream = container.add_stream(
+        encoding.codec,
+        rate=info.rate.limit_denominator(2**30),
+        options=dict(encoding.options),
+        time_base=encoder_time_base(encoding, info),
+        width=info.width,
+        height=info.height,
+        pix_fmt=stored_as(encoding.codec, encoding.format),
+    )
+    assert isinstance(stream, VideoStream)  # an encoder without pixel formats was refused
+    configure(stream.codec_context, encoding, info)
+    return stream
+
+
+def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -> None:
+    """Tell an encoder that is not open yet how the picture is to be read.
+
+    Args:
+        context: an encoder that knows codec, size, pixel format, rate and time base.
+        encoding: colour tags, container.
+        info: facts about the *output*: aspect ratio, field order.
+    """
+    # PyAV's default, slices only, makes x264 cut every picture into one slice per thread.
+    context.thread_type = "AUTO"
+    context.flags |= Flags.frame_duration
+    context.color_range = encoding.colour.range
+    context.colorspace = encoding.colour.matrix
+    context.color_primaries = encoding.colour.primaries
+    context.color_trc = encoding.colour.transfer
+    context.chroma_sample_location = encoding.colour.siting
+    if info.sar is not None:
+        context.sample_aspect_ratio = info.sar
+    if info.field_order != FieldOrder.UNKNOWN:
+        context.field_order = info.field_order
+    if context.codec.canonical_name == "hevc" and encoding.muxer in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # Apple's players ignore FFmpeg's default, hev1

@@ -1,0 +1,155 @@
+"""Which pixel format and colour an encoder gets: what loses least.
+
+Only planar formats, which the engine writes; packed ones hold the same samples in another order.
+Encoders in hardware often take 4:2:0 with chroma interleaved alone: PyAV then changes the order.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import replace
+
+import av.video.format
+from av.codec import Codec
+
+from vsr.colour import convert_colour
+from vsr.encoding.muxers import raw_formats
+from vsr.errors import ConfigError, UnsupportedFormatError
+from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
+
+__all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format", "stored_as"]
+
+# Bitstreams that have one range only.
+_RANGES = {
+    "mjpeg": Range.FULL, "prores": Range.LIMITED, "dnxhd": Range.LIMITED, "mpeg4": Range.LIMITED,
+    "mpeg1video": Range.LIMITED, "mpeg2video": Range.LIMITED,
+}  # fmt: skip
+# Bitstreams that name the siting of 4:2:0 only; all readers take that of others for left.
+_SITED_420 = ("h264", "hevc")
+# Alpha that encoders code, but hardly anything plays.
+_AVOIDED = {
+    "libx265": ("yuva420p", "yuva420p10le"),
+    "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
+}
+_INTERLEAVED = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+_STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
+
+
+def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat]:
+    """Those formats of ``encoder`` that the engine can write and ``muxer`` can hold.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if encoder.video_formats is None:  # rawvideo and its like take everything
+        names = sorted(av.video.format.names)
+    else:
+        names = [form.name for form in encoder.video_formats]
+    if encoder.name == "rawvideo" and muxer is not None:
+        names = raw_formats(muxer, names)
+    if not names:
+        raise ConfigError(f"{muxer} holds no planar {encoder.name}: mkv takes ffv1, lossless, too")
+    found = []
+    for name in names:
+        with suppress(UnsupportedFormatError):
+            form = pixel_format(name)
+            # yuvj* duplicates yuv*: the range is a tag of its own.
+            if form.planar and not name.startswith("yuvj"):
+                found.append(form)
+    if encoder.name != "rawvideo":
+        planar = [p for p, packed in _INTERLEAVED.items() if packed in names and p not in names]
+        found += map(pixel_format, planar)
+    if not found:
+        raise ConfigError(f"{encoder.name} takes no planar pixel format ({', '.join(names)})")
+    return found
+
+
+def stored_as(codec: str, form: PixelFormat) -> str:
+    """The pixel format in which ``codec`` takes the samples of ``form``: itself, or interleaved."""
+    taken = {taken.name for taken in Codec(codec, "w").video_formats or ()}
+    return form.name if not taken or form.name in taken else _INTERLEAVED.get(form.name, form.name)
+
+
+def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> PixelFormat:
+    """The one of ``formats`` that the user means by ``wanted``.
+
+    Raises:
+        ConfigError: it is not among them; with what ``codec`` takes.
+    """
+    accepted = {form.name: form for form in formats}
+    plain = wanted.replace("yuvj", "yuv")
+    for name in (plain, f"{plain}le"):
+        if name in accepted:
+            return accepted[name]
+        for form in formats:
+            if form.planar and stored_as(codec, form) == name:
+                return form
+    takes = ", ".join(accepted)
+    raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
+
+
+def nearest_format(
+    encoder: Codec,
+    formats: list[PixelFormat],
+    info: VideoInfo,
+    size: tuple[int, int],
+    *,
+    avoided: Collection[str] = (),
+) -> PixelFormat:
+    """The format that loses least and, of those, the one that stores least.
+
+    Args:
+        encoder: what encodes it.
+        formats: what there is to choose from.
+        info: facts about the *source*.
+        size: width and height of the output.
+        avoided: names of formats that are there on request only.
+    """
+    source = info.format
+    avoided = (*avoided, *_AVOIDED.get(encoder.name, ()))
+    formats = _where(formats, lambda form: form.name not in avoided)
+    formats = _where(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
+    formats = _where(formats, lambda form: not form.floating)  # FFV1's are experimental
+    formats = _where(formats, lambda form: form.alpha == source.alpha)
+    families = [source.family, "yuv", "rgb"]
+    if source.family == "rgb" and encoder.lossy:
+        families = ["yuv", "rgb"]  # lossy RGB wastes bits, and few players show it
+    family = next(f for f in [*families, "gray"] if any(form.family == f for form in formats))
+    formats = [form for form in formats if form.family == family]
+    depths = {form.depth for form in formats}
+    depth = min((d for d in depths if d >= source.depth), default=max(depths))
+    return _of_chroma([form for form in formats if form.depth == depth], info, size)
+
+
+def _where(
+    formats: list[PixelFormat], condition: Callable[[PixelFormat], bool]
+) -> list[PixelFormat]:
+    """Those that meet ``condition``, or all if none does."""
+    return [form for form in formats if condition(form)] or formats
+
+
+def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int]) -> PixelFormat:
+    """The source's subsampling, or the smallest standard one that holds its chroma samples."""
+    source = info.format
+    if source.family != "gray":
+        for form in formats:
+            if (form.chroma_w, form.chroma_h) == (source.chroma_w, source.chroma_h):
+                return form
+    formats = _where(formats, lambda form: (form.chroma_w, form.chroma_h) in _STANDARD_CHROMA)
+    formats = sorted(formats, key=lambda form: -form.chroma_w - form.chroma_h)  # smallest first
+    if source.family == "gray":
+        return formats[0]
+    rows, columns = source.component_size(1, info.width, info.height)
+    for form in formats:
+        form_rows, form_columns = form.component_size(1, *size)
+        if form_rows >= rows and form_columns >= columns:
+            return form
+    return formats[-1]
+
+
+def output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour:
+    """What the engine converts the colours of ``info`` to where ``form`` is written."""
+    colour = convert_colour(info.colour, info.format, form)
+    forced = _RANGES.get(encoder.canonical_name) if form.family != "rgb" else None
+    moved = encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h
+    siting = Siting.LEFT if moved else colour.siting
+    return replace(colour, range=forced or colour.range, siting=siting)

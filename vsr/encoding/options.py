@@ -1,0 +1,97 @@
+"""Options of encoders: what each gets unless the user says otherwise, and which there are."""
+
+from av.codec import Codec
+
+from vsr.config import EncoderConfig
+from vsr.errors import ConfigError
+from vsr.ffmpeg import near_matches
+from vsr.frame import PixelFormat, VideoInfo
+from vsr.hdr import encoder_options
+
+__all__ = ["check_options", "choose_options"]
+
+# Encoder options unless the user says otherwise. ffv1: version 3, intra only, 16 slices with a
+# checksum each, as archives ask for. b=0 lets libvpx work by crf alone. x265 writes to stderr by
+# itself. mpeg4 and its kin have no crf: a fixed quantiser of 2 is their best quality.
+_FIXED_QUANTISER = {"flags": "+qscale", "global_quality": "236"}
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "17", "preset": "medium"},
+    "libx265": {"crf": "18", "preset": "medium", "x265-params": "log-level=none", "a53cc": "1"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "2"},
+    "libsvtav1": {"crf": "24", "preset": "6"},
+    "ffv1": {"level": "3", "g": "1", "slices": "16", "slicecrc": "1", "coder": "1", "context": "1"},
+    "prores_ks": {"vendor": "apl0"},
+    "mpeg4": _FIXED_QUANTISER,
+    "mpeg2video": _FIXED_QUANTISER,
+    "mjpeg": _FIXED_QUANTISER,
+}
+_RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
+_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+    "placebo",
+)  # fmt: skip
+
+
+def choose_options(
+    muxer: str, codec: str, form: PixelFormat, info: VideoInfo, config: EncoderConfig
+) -> dict[str, str]:
+    """All options of the encoder ``codec``.
+
+    Args:
+        muxer: FFmpeg's name of the container.
+        codec: FFmpeg's name of the encoder.
+        form: what is encoded.
+        info: facts about the *source*, whose HDR metadata some encoders are told by options.
+        config: what the user asked for; it counts more than what is chosen here.
+
+    Raises:
+        ConfigError: the encoder has no such option.
+    """
+    options = {**_DEFAULTS.get(codec, {}), **_format_options(codec, form)}
+    if muxer in ("avi", "nut") and Codec(codec, "w").reorder:
+        options["bf"] = "0"  # AVI has no pts, NUT no negative dts: B-frames would shift the start
+    if _RATE_CONTROL & config.options.keys():
+        options = {key: value for key, value in options.items() if key not in _RATE_CONTROL}
+    if config.crf is not None:
+        options["crf"] = f"{config.crf:g}"
+    if config.preset is not None:
+        options["preset"] = config.preset
+    _join(options, encoder_options(codec, info.hdr))
+    _join(options, config.options)
+    check_options(codec, options)
+    return options
+
+
+def _join(options: dict[str, str], more: dict[str, str]) -> None:
+    """Add ``more``; lists of an encoder's own parameters grow, the last word on one counts."""
+    for key, value in more.items():
+        joined = key.endswith("-params") and key in options
+        options[key] = f"{options[key]}:{value}" if joined else value
+
+
+def _format_options(codec: str, form: PixelFormat) -> dict[str, str]:
+    if codec == "prores_ks":
+        return {"profile": "hq" if form.chroma_w else "4444"}
+    if codec == "dnxhd":
+        deep = "dnxhr_hqx" if form.depth > 8 else "dnxhr_hq"
+        return {"profile": deep if form.chroma_w else "dnxhr_444"}
+    if codec == "libvpx-vp9" and form.alpha:
+        return {"auto-alt-ref": "0"}  # libvpx cannot hide frames of a stream with alpha
+    return {}
+
+
+def check_options(codec: str, options: dict[str, str]) -> None:
+    """Look up whether the encoder ``codec`` has ``options``.
+
+    Raises:
+        ConfigError: it has not; with names that come close.
+    """
+    supported = Codec(codec, "w").create("video").supported_options
+    names = [option.name for option in (*supported.private, *supported.generic)]
+    for key in options:
+        if key not in names:
+            raise ConfigError(f"{codec} has no option {key}{near_matches(key, names)}")
+    preset = options.get("preset")
+    # x264 and x265 print their own complaint to stderr: do not let it come to that.
+    if codec in ("libx264", "libx264rgb", "libx265") and preset and preset not in _PRESETS:
+        raise ConfigError(f"{codec} has no preset {preset}: use one of {', '.join(_PRESETS)}")

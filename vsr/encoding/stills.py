@@ -1,0 +1,273 @@
+"""Pictures as output: which paths ask for them, and how they are encoded.
+
+FFmpeg's encoders take packed or big-endian samples here; the engine delivers planes. Each of its
+formats has one of the encoder's that holds the same samples (:func:`coded_format`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
+
+from vsr.config import PIPE, EncoderConfig
+from vsr.encoding.encoding import Encoding
+from vsr.encoding.notes import sample_losses
+from vsr.encoding.options import check_options
+from vsr.errors import ConfigError
+from vsr.ffmpeg import explain
+from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
+from vsr.numbering import Pattern
+from vsr.tags import PRIMARIES, TRANSFERS, word_for
+
+__all__ = [
+    "IMAGES",
+    "Stills",
+    "choose_still_encoding",
+    "coded_format",
+    "find_stills",
+    "open_still_encoder",
+]
+
+IMAGES = "image2"
+"""FFmpeg's name of pictures as an output format."""
+
+_CODECS = {"png": "png", "tif": "tiff", "tiff": "tiff", "dpx": "dpx", "exr": "exr"}
+_EXTENSIONS = {"png": "png", "tiff": "tif", "dpx": "dpx", "exr": "exr"}
+_NOT_WRITTEN = ("jpg", "jpeg", "bmp", "webp", "gif")
+_NUMBERS = "%06d"
+
+_PACKED = {"gray": "gray", "gbrp": "rgb24", "gbrap": "rgba"}
+_BIG = {"gray16le": "gray16be", "gbrp16le": "rgb48be", "gbrap16le": "rgba64be"}
+_LITTLE = {"gray16le": "gray16le", "gbrp16le": "rgb48le", "gbrap16le": "rgba64le"}
+_CODED: dict[str, dict[str, str]] = {
+    "png": {**_PACKED, **_BIG},
+    "tiff": {**_PACKED, **_LITTLE},
+    "dpx": {**_PACKED, "gbrp10le": "gbrp10be", "gbrp12le": "gbrp12be", **_BIG},
+    "exr": {name: name for name in ("grayf32le", "gbrpf32le", "gbrapf32le")},
+}
+"""Per encoder: the engine's format and the encoder's that holds the same samples."""
+
+# Lossless all of them. PNG: a third of the time of zlib's level 6 for a twentieth more bytes.
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "png": {"compression_level": "3", "pred": "mixed"},
+    "tiff": {"compression_algo": "deflate"},
+    "dpx": {},
+    "exr": {"compression": "zip1"},
+}
+_HOLD_TAGS = ("png",)
+_LINEAR = 8
+_UNSPECIFIED = (0, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stills:
+    """Where pictures go."""
+
+    folder: Path
+    pattern: Pattern | None
+    """None: one picture, called ``name``."""
+    name: str
+    codec: str
+    """FFmpeg's encoder."""
+
+    def file(self, number: int) -> str:
+        """The name of picture ``number``, counted from 1."""
+        return self.name if self.pattern is None else self.pattern.name(number)
+
+    def number(self, name: str) -> int | None:
+        """Which picture the file ``name`` would be, None if it is none of these."""
+        if self.pattern is None:
+            return 1 if name == self.name else None
+        return self.pattern.number(name)
+
+    def overlap(self, paths: Iterable[Path]) -> bool:
+        """Whether any of the existing files ``paths`` would be written over."""
+        named = [path for path in paths if self.number(path.name) is not None]
+        here = self.folder.resolve()
+        return here in {folder.resolve() for folder in {path.parent for path in named}}
+
+
+def find_stills(path: Path, muxer: str | None, codec: str | None = None) -> Stills | None:
+    """What the output ``path`` asks for; None if it is no picture.
+
+    ``out.png`` is one picture, ``out/%06d.png`` one for each frame, and so is a folder: its
+    pictures are called ``000001.png`` and so on.
+
+    Args:
+        path: the output.
+        muxer: FFmpeg's name of the format that was asked for (``-f``).
+        codec: the encoder that was asked for; a folder's pictures are PNG without one.
+
+    Raises:
+        ConfigError: pictures were asked for, of a kind that is not written.
+    """
+    if path == PIPE or muxer not in (None, IMAGES):
+        return None
+    extension = path.suffix[1:].lower()
+    plain = extension not in (*_CODECS, *_NOT_WRITTEN)
+    if path.is_dir() or (muxer == IMAGES and plain):
+        codec = codec or "png"
+        name = f"{_NUMBERS}.{_EXTENSIONS.get(codec, codec)}"
+        return Stills(folder=path, pattern=Pattern.parse(name), name=name, codec=codec)
+    if extension in _CODECS:
+        pattern = Pattern.parse(path.name)
+        return Stills(folder=path.parent, pattern=pattern, name=path.name, codec=_CODECS[extension])
+    if extension in _NOT_WRITTEN:
+        raise ConfigError(f"{path}: pictures are written as {', '.join(_CODECS)}")
+    return None
+
+
+def choose_still_encoding(
+    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig
+) -> Encoding:
+    """Choose how ``width`` x ``height`` pictures of the source ``info`` are written to ``path``.
+
+    Args:
+        path: the output, one that :func:`find_stills` knows.
+        info: facts about the *source*: size, format, colour, number of frames.
+        width: width of the output in pixels.
+        height: height of the output in pixels.
+        config: what the user asked for; everything else is chosen.
+
+    Raises:
+        ConfigError: several frames for one picture, or a codec, pixel format or option that does
+            not go with the extension.
+    """
+    stills = find_stills(path, IMAGES, config.codec)
+    assert stills is not None
+    codec = stills.codec
+    if config.codec not in (None, codec) or codec not in _CODED:
+        raise ConfigError(f"{path}: {config.codec} does not write such pictures, leave it out")
+    if stills.pattern is None and (info.frames or 1) > 1:
+        raise ConfigError(
+            f"{path}: is one picture, and the input has {info.frames} frames: call the output "
+            f"{path.stem}{_NUMBERS}{path.suffix}, or add --frames 1"
+        )
+    form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
+    encoding = Encoding(
+        muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
+        options=_options(codec, info.format, config),
+    )  # fmt: skip
+    encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
+    with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
+        open_still_encoder(encoding, replace(info, width=width, height=height), threads=1)
+    return encoding
+
+
+def coded_format(encoding: Encoding) -> str:
+    """FFmpeg's name of the pixel format that the encoder takes."""
+    return _CODED[encoding.codec][encoding.format.name]
+
+
+def open_still_encoder(encoding: Encoding, info: VideoInfo, *, threads: int) -> VideoCodecContext:
+    """An open encoder whose packets are whole files.
+
+    Args:
+        encoding: from :func:`choose_still_encoding`.
+        info: facts about the *output*: size, rate, aspect ratio.
+        threads: frames to work on at a time; 0 means one per processor.
+    """
+    context = CodecContext.create(encoding.codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = info.width, info.height
+    context.pix_fmt = coded_format(encoding)
+    context.time_base = 1 / info.rate
+    context.thread_type, context.thread_count = "FRAME", threads
+    context.options = dict(encoding.options)
+    colour = encoding.colour
+    context.color_range, context.colorspace = colour.range, Matrix.RGB
+    context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+    # Pixels of pictures are square unless said otherwise; FFmpeg would write 0:1 for "unknown".
+    context.sample_aspect_ratio = info.sar or Fraction(1)
+    context.open()
+    return context
+
+
+# Format and colour.
+
+
+def _nearest(codec: str, source: PixelFormat) -> PixelFormat:
+    """The format that loses least and, of those, the one that stores least."""
+    family = "gray" if source.family == "gray" and not source.alpha else "rgb"
+    formats = [
+        form
+        for form in map(pixel_format, _CODED[codec])
+        if form.family == family and form.alpha == source.alpha
+    ]
+    depths = [form.depth for form in formats]
+    depth = min((d for d in depths if d >= source.depth), default=max(depths))
+    return next(form for form in formats if form.depth == depth)
+
+
+def _requested(codec: str, wanted: str) -> PixelFormat:
+    """The engine's format for ``wanted``: its name or the encoder's, in either byte order."""
+    coded = _CODED[codec]
+    plain = _plain(wanted)
+    for name, other in coded.items():
+        if plain in (_plain(name), _plain(other)):
+            return pixel_format(name)
+    takes = ", ".join(coded.values())
+    raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("le").removesuffix("be")
+
+
+def _colour(info: VideoInfo, form: PixelFormat) -> Colour:
+    """Pictures have no headroom; how gray is weighed of colours stays the source's matter."""
+    colour = replace(info.colour, range=Range.FULL, siting=Siting.UNSPECIFIED)
+    return replace(colour, matrix=Matrix.RGB) if form.family == "rgb" else colour
+
+
+def _options(codec: str, source: PixelFormat, config: EncoderConfig) -> dict[str, str]:
+    options = dict(_DEFAULTS[codec])
+    if codec == "exr" and source.floating and source.depth == 16:
+        options["format"] = "half"
+    if config.crf is not None:
+        options["crf"] = f"{config.crf:g}"
+    if config.preset is not None:
+        options["preset"] = config.preset
+    options |= config.options
+    check_options(codec, options)
+    return options
+
+
+# Notes.
+
+
+def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
+    source, form = info.format, encoding.format
+    codec, stored = encoding.codec, coded_format(encoding)
+    precision = " in half precision" if encoding.options.get("format") == "half" else ""
+    notes = [f"output: {codec} pictures, {stored}{precision}"]
+    notes += sample_losses(source, form, stored, stored)
+    if form.family != source.family:
+        notes.append(f"{source.name} becomes {stored}")
+    elif form.depth > source.depth and not form.floating:
+        notes.append(f"{source.name} is stored as {stored}")
+    if source.family == "gray" == form.family and info.colour.range == Range.LIMITED:
+        notes.append("range becomes full")
+    return notes + _untold(codec, info)
+
+
+def _untold(codec: str, info: VideoInfo) -> list[str]:
+    """What the reader of a picture is not told of its colour, one line each."""
+    colour, notes = info.colour, []
+    words = [
+        f"{what} {word_for(known, number)}"
+        for what, known, number in (
+            ("primaries", PRIMARIES, colour.primaries), ("transfer", TRANSFERS, colour.transfer),
+        )
+        if number not in _UNSPECIFIED
+    ]  # fmt: skip
+    if codec == "exr" and colour.transfer != _LINEAR:
+        notes.append("samples are stored as they are: programs take those in exr for linear light")
+    if codec not in _HOLD_TAGS and words and not (codec == "exr" and words == ["transfer linear"]):
+        notes.append(f"colour tags are lost: {codec} pictures have none ({', '.join(words)})")
+    if info.hdr is not None:
+        notes.append(f"HDR metadata is dropped: {codec} pictures cannot hold it")
+    return notes

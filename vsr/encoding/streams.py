@@ -1,0 +1,228 @@
+"""The other streams: what is copied beside the picture, how, and what has to stay behind.
+
+Audio, subtitles, attachments, cover art and further video are copied packet by packet, never
+decoded. Which of them the output can hold is found by trying: FFmpeg writes a header with that one
+stream into memory. What cannot be carried is one line in :attr:`Route.note`. The packets are moved
+by :mod:`vsr.sinks.copier`.
+"""
+
+import io
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import av
+import av.logging
+from av.container import InputContainer
+from av.packet import Packet
+from av.rational import AVRational
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter  # exists in PyAV's stubs only
+
+__all__ = [
+    "Handling",
+    "Route",
+    "StreamSource",
+    "codec_of",
+    "cover_picture",
+    "is_cover_art",
+    "left_behind",
+    "name_of",
+    "output_chapters",
+    "plan_route",
+    "to_fraction",
+]
+
+_MP4_COVERS = ("mjpeg", "png", "bmp")
+_CONVERSIONS = {
+    ("mp4", "subrip"), ("mp4", "text"), ("mov", "subrip"), ("mov", "text"),
+    ("matroska", "mov_text"),
+}  # fmt: skip
+
+# The MPEG-TS muxer accepts anything and writes what no player reads.
+_MPEGTS_CODECS = {
+    "h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "aac", "mp2", "mp3", "ac3", "eac3", "dts",
+    "truehd", "opus", "dvb_subtitle", "dvb_teletext",
+}  # fmt: skip
+
+_COVER_TYPES = {
+    "mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"),
+    "bmp": ("cover.bmp", "image/bmp"), "gif": ("cover.gif", "image/gif"),
+    "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
+}  # fmt: skip
+
+Handling = Literal["copy", "convert", "attach", "drop"]
+
+
+class StreamSource(Protocol):
+    """What a source offers so that its other streams can be copied."""
+
+    @property
+    def container(self) -> InputContainer:
+        """The open input."""
+
+    @property
+    def stream(self) -> VideoStream | None:
+        """The stream that the picture takes the place of; None if there is none."""
+
+    @property
+    def start_time(self) -> Fraction:
+        """Seconds to subtract from the pts and dts of every packet."""
+
+    @property
+    def relay(self) -> set[int]:
+        """Indices of the streams whose packets are wanted; filled before iteration starts."""
+
+    @property
+    def packets(self) -> "deque[Packet[Any]]":
+        """Packets of those streams in file order; filled by the demuxing thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What becomes of one stream."""
+
+    how: Handling
+    """``convert``: plain text subtitles, wrapped anew; ``attach``: cover art as an attachment."""
+    note: str = ""
+    """Why it stays behind; empty if it does not, or if its content travels otherwise."""
+
+
+def plan_route(
+    source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False
+) -> Route:
+    """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``.
+
+    Args:
+        source: where the stream comes from.
+        stream: the stream.
+        muxer: FFmpeg's name of the container.
+        fragmented: whether it is MP4 or MOV in fragments, as a pipe needs it.
+    """
+    if stream.type == "data":
+        return _data_route(source, stream)
+    if fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
+        note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
+        return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
+    how = _handling(muxer, stream)
+    if how != "drop":
+        return Route(how=how)
+    hint = "" if _handling("matroska", stream) == "drop" else " (mkv can)"
+    return Route(how="drop", note=f"{name_of(stream)} is dropped: {muxer} cannot hold it{hint}")
+
+
+def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes] | None:
+    """File name, media type and content of the cover art ``stream``; None if unreadable.
+
+    The file is opened a second time: attachments go into the header, before any packet.
+    """
+    path = source.container.name
+    if not Path(path.removeprefix("file:")).is_file():
+        return None
+    name, kind = _COVER_TYPES[codec_of(stream)]
+    name, kind = stream.metadata.get("filename", name), stream.metadata.get("mimetype", kind)
+    with suppress(av.FFmpegError), av.open(path) as container:
+        for packet in container.demux(container.streams[stream.index]):
+            if packet.size:
+                return name, kind, bytes(packet)
+    return None
+
+
+def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Chapter]":
+    """The source's chapters, counted from the start of an output of ``duration`` seconds."""
+    chapters: list[Chapter] = []
+    for chapter in source.container.chapters():
+        base = to_fraction(chapter["time_base"])
+        offset = round(source.start_time / base)
+        start, end = max(chapter["start"] - offset, 0), chapter["end"] - offset
+        if end > 0 and (duration is None or start * base < duration):
+            chapters.append({**chapter, "start": start, "end": end})
+    return chapters
+
+
+def is_cover_art(stream: Stream) -> bool:
+    """Whether ``stream`` is a picture attached to the file rather than video."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def to_fraction(value: AVRational) -> Fraction:
+    """PyAV's rational as Python's."""
+    return Fraction(value.numerator, value.denominator)
+
+
+def codec_of(stream: Stream) -> str:
+    """FFmpeg's name of the codec, empty if it knows none (whatever PyAV's stubs say)."""
+    context: Any = stream.codec_context
+    return str(context.codec.canonical_name) if context is not None else ""
+
+
+def left_behind(source: StreamSource, holder: str) -> list[str]:
+    """One line for everything in ``source`` beside the picture, where that is all ``holder`` has.
+
+    Args:
+        source: where the picture comes from.
+        holder: what it is written to, in words.
+    """
+    replaced = None if source.stream is None else source.stream.index
+    notes = [
+        f"{name_of(stream)} is dropped: {holder} cannot hold it"
+        for stream in source.container.streams
+        if stream.index != replaced and (stream.type != "data" or is_cover_art(stream))
+    ]
+    if chapters := len(source.container.chapters()):
+        notes.append(f"{chapters} chapters are dropped: {holder} cannot hold them")
+    return notes
+
+
+def name_of(stream: Stream) -> str:
+    """``stream`` in words, for a note."""
+    kind = "cover art" if is_cover_art(stream) else stream.type
+    name = codec_of(stream) or getattr(stream, "name", None) or "unknown codec"
+    details = ", ".join(filter(None, (name, stream.language)))
+    return f"{kind} stream {stream.index} ({details})"
+
+
+def _handling(muxer: str, stream: Stream) -> Handling:
+    codec = codec_of(stream)
+    if is_cover_art(stream):
+        if muxer == "mp4" and codec in _MP4_COVERS:
+            return "copy"
+        return "attach" if muxer == "matroska" and codec in _COVER_TYPES else "drop"
+    if _takes(muxer, stream):
+        return "copy"
+    return "convert" if (muxer, codec) in _CONVERSIONS else "drop"
+
+
+def _data_route(source: StreamSource, stream: Stream) -> Route:
+    if "timecode" in stream.metadata:  # travels as metadata of the picture
+        return Route(how="drop")
+    if getattr(stream, "name", None) == "bin_data" and source.container.chapters():
+        return Route(how="drop")  # mp4's text track of the chapters: made anew from them
+    return Route(how="drop", note=f"{name_of(stream)} is dropped: data cannot be carried")
+
+
+def _takes(muxer: str, stream: Stream) -> bool:
+    """Whether ``muxer`` writes a header for a copy of ``stream``."""
+    if stream.type == "attachment":
+        return muxer == "matroska"  # webm writes the header, but not the attachment
+    if not codec_of(stream):
+        return False
+    if muxer == "mpegts":
+        return codec_of(stream) in _MPEGTS_CODECS
+    container = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        with av.logging.Capture():  # a refusal is an answer, not an error to show
+            container.add_stream_from_template(stream, opaque=True)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    finally:
+        with suppress(av.FFmpegError, ValueError):
+            container.close()
+    return True

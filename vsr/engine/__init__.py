@@ -1,0 +1,12 @@
+"""Frames in, upscaled frames out, on one device.
+
+``engine`` takes them in order, ``rendering`` does the work. ``slots`` and ``graphs`` keep a GPU
+busy, ``lanes`` a CPU; ``batching`` says which frames go together, ``tiles`` splits what does not
+fit, and ``fusing`` joins the end of a network with what follows it.
+"""
+
+from vsr.engine.engine import IN_FLIGHT, Engine, Pending
+from vsr.engine.lanes import share_of_cores
+from vsr.engine.rendering import Target
+
+__all__ = ["IN_FLIGHT", "Engine", "Pending", "Target", "share_of_cores"]

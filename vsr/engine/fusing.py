@@ -1,0 +1,70 @@
+"""The end of a network and the conversion to planes in one, where a runtime has that.
+
+Note [Looked at without a picture]
+    A fused end leaves no R'G'B' picture of the result, which is what it is made for, and what
+    :mod:`vsr.health` looks at. But health compares averages, and averages of R'G'B' are the same
+    map of averages of the planes. So each plane is averaged down to the source's size, luma over as
+    many samples as the network makes of one, chroma over fewer, and these are converted: a quarter
+    of the picture at x2. Where a kernel has made a number of what is none, the average is that of
+    black or of white, which the source is not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from vsr.colour import ToRgb
+from vsr.frame import Colour, PixelFormat
+from vsr.health import measure
+
+__all__ = ["FusedEnd"]
+
+Deliver = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+class FusedEnd:
+    """From a picture to the components of the result.
+
+    Args:
+        deliver: the runtime's way: (1, 3, H, W) float32 to components.
+        scale: of the network; 0 is any.
+        format: of the result.
+        colour: of the result.
+        size: (width, height) of the result.
+    """
+
+    def __init__(
+        self, deliver: Deliver, scale: int, format: PixelFormat, colour: Colour,
+        size: tuple[int, int],
+    ) -> None:  # fmt: skip
+        self._deliver, self._scale, self._size = deliver, scale, size
+        self._format, self._colour = format, colour
+        self._to_rgb = lru_cache(maxsize=2)(self._make_to_rgb)
+
+    def takes(self, width: int, height: int) -> bool:
+        """Whether it makes the whole result of a picture of this size."""
+        form, scale = self._format, self._scale
+        whole = scale > 0 and (width * scale, height * scale) == self._size
+        across, down = 1 << form.chroma_w, 1 << form.chroma_h
+        return whole and form.family != "gray" and scale % across == 0 and scale % down == 0
+
+    def __call__(self, picture: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Components of the result of (1, 3, H, W), and its measures (1, MEASURES)."""
+        components = self._deliver(picture)
+        return components, measure(picture, self._reduced(components, *picture.shape[-2:]))
+
+    def _reduced(self, components: Sequence[Tensor], height: int, width: int) -> Tensor:
+        """The result in the size of its source; see note [Looked at without a picture]."""
+        small = []
+        for component in components[:3]:
+            block = component.shape[0] // height, component.shape[1] // width
+            small.append(avg_pool2d(component[None].float(), block)[0])
+        return self._to_rgb(width, height, components[0].device)(small)
+
+    def _make_to_rgb(self, width: int, height: int, device: torch.device) -> ToRgb:
+        form = replace(self._format, chroma_w=0, chroma_h=0)
+        return ToRgb(form, self._colour, width, height, device)

@@ -1,0 +1,69 @@
+"""A CPU's cores, dealt out to pictures that are rendered at the same time.
+
+Note [Two pictures at a time]
+    Convolutions spread over all cores well. What surrounds them does not (reading samples,
+    resampling chroma, measuring the result), and after each of them the threads wait for the last,
+    which an encoder may have put off its core. Two pictures, each on half of the cores, do not wait
+    for each other.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["in_lanes", "share_of_cores"]
+
+
+@contextmanager
+def share_of_cores(lanes: int) -> Iterator[int]:
+    """Within the block PyTorch takes, and gives to new threads, one lane's share of its threads.
+
+    Args:
+        lanes: how many there are.
+
+    Yields:
+        The share.
+    """
+    threads = torch.get_num_threads()
+    share = max(1, threads // lanes)
+    torch.set_num_threads(share)
+    try:
+        yield share
+    finally:
+        torch.set_num_threads(threads)
+
+
+def in_lanes[T, R](
+    items: Iterable[T], work: Callable[[int, T], R], lanes: int
+) -> Generator[R, None, None]:
+    """What ``work`` makes of ``items``, in order; each lane is a thread with its share of cores.
+
+    An error in ``items`` is raised after the results of what came before it. Closing the generator
+    waits for what is being made.
+
+    Args:
+        items: taken ``lanes`` ahead of the results.
+        work: gets the number of the lane, which does one thing at a time, and an item.
+        lanes: how many work at the same time.
+    """
+    upstream, under_way, count = iter(items), deque[Future[R]](), 0
+    with (
+        share_of_cores(lanes) as share,
+        ThreadPoolExecutor(lanes, "vsr-lane", torch.set_num_threads, (share,)) as pool,
+    ):
+        while True:
+            try:
+                item = next(upstream)
+            except BaseException as error:
+                while under_way:
+                    yield under_way.popleft().result()
+                if isinstance(error, StopIteration):
+                    return
+                raise
+            if len(under_way) == lanes:
+                yield under_way.popleft().result()
+            under_way.append(pool.submit(work, count % lanes, item))
+            count += 1

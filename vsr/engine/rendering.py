@@ -1,0 +1,239 @@
+"""Planes of frames to planes of the target, enlarged, on one device.
+
+The steps in the middle of the engine: YUV to RGB, network, RGB to YUV. Where memory runs out, they
+are done again in smaller tiles.
+
+Note [Beyond white]
+    What is filmed or coded goes beyond white and black, networks are trained on what lies between.
+    The published weights of SPAN answer 1.1 with dots from -100 to 300. So weights that are not
+    known to do better see what lies between, and the rest is enlarged beside them: where it is
+    nothing, on a CPU, not at all. A fused end leaves it out.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vsr.colour import FromRgb, ToRgb
+from vsr.config import Dither
+from vsr.device import default_tile, fits, is_out_of_memory, return_freed_memory
+from vsr.engine.fusing import FusedEnd
+from vsr.engine.slots import Layout
+from vsr.engine.tiles import run_tiled
+from vsr.errors import OutOfMemoryError
+from vsr.frame import Colour, Frame, PixelFormat
+from vsr.health import MEASURES, Rendered, measure
+from vsr.networks import Network
+from vsr.resample import resize
+from vsr.runtimes import EagerRuntime
+
+__all__ = ["Renderer", "Target"]
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST_TILE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the engine delivers."""
+
+    width: int
+    height: int
+    format: PixelFormat
+    """A planar format."""
+    colour: Colour
+    dither: Dither = "none"
+
+
+class Renderer:
+    """Renders any geometry and colour to one target."""
+
+    def __init__(
+        self, network: Network, target: Target, device: torch.device, runtime: EagerRuntime,
+        tile: int | None,
+    ) -> None:  # fmt: skip
+        """Prepare everything that does not depend on a frame; for the arguments see the engine."""
+        self._network, self._target, self._device = network, target, device
+        self._runtime = runtime
+        self.dtype = runtime.dtype
+        """Precision of the network's body."""
+        self.tile = tile
+        """Longest side of a tile, if pictures are tiled."""
+        self.warnings: list[str] = []
+        """What was changed on the way, because memory ran out."""
+        self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
+        self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
+        self._noise = lru_cache(maxsize=2)(self._make_noise)
+        self._from_rgb = FromRgb(
+            target.format, target.colour, target.width, target.height, device, dither=target.dither
+        )
+        self._fused = self._find_fused_end()
+
+    @property
+    def runtime(self) -> str:
+        """What runs the network, by the name of its runtime."""
+        return self._runtime.name
+
+    @property
+    def layout(self) -> Layout:
+        """Where the planes of a result, and its measures, lie in one piece of memory."""
+        target = self._target
+        sizes = [
+            target.format.component_size(index, target.width, target.height)
+            for index in range(len(target.format.components))
+        ]
+        empty = torch.empty(1, dtype=target.format.dtype)
+        planes = target.format.planes(tuple(empty.expand(size) for size in sizes))
+        return Layout.of([*planes, torch.empty(1 + target.format.alpha, MEASURES)])
+
+    def settle_tile(self, width: int, height: int, count: int) -> None:
+        """Choose a tile, unless there is one, if ``count`` whole frames of a size do not fit."""
+        if self.tile is None:
+            self.tile = self._tile_for(height, width, count)
+
+    def fits(self, width: int, height: int, count: int) -> bool:
+        """Whether memory is there for ``count`` whole frames of a size at a time."""
+        return fits(self._device, self._network, height, width, count * self.dtype.itemsize)
+
+    def warn(self, text: str) -> None:
+        """Say that something was changed on the way."""
+        self.warnings.append(text)
+        logger.warning(text)
+
+    def render(
+        self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
+    ) -> list[Rendered]:
+        """Planes of the sources to planes of the target, all on its device."""
+        pictures = [
+            self._converter(frame)(frame.format.views(own, frame.width, frame.height))
+            for frame, own in zip(frames, planes, strict=True)
+        ]
+        if (fused := self._try_fused(frames, planes, pictures)) is not None:
+            return fused
+        source = pictures[0] if len(pictures) == 1 else torch.cat(pictures)
+        enlarged = self.enlarge(source)
+        found = measure(source, enlarged)
+        del pictures, source  # room for what follows
+        return [
+            self._complete(frame, own, self._from_rgb(rgb[None]), row[None])
+            for frame, own, rgb, row in zip(frames, planes, enlarged, found, strict=True)
+        ]
+
+    def _try_fused(
+        self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]], pictures: list[Tensor]
+    ) -> list[Rendered] | None:
+        """The results by the runtime's fused end; None where there is none, or it needs tiles."""
+        if self._fused is None or self.tile is not None:
+            return None
+        if not all(self._fused.takes(frame.width, frame.height) for frame in frames):
+            return None
+        try:
+            ends = map(self._fused, map(self._bound, pictures))
+            return [
+                self._complete(frame, own, *end)
+                for frame, own, end in zip(frames, planes, ends, strict=True)
+            ]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or self._is_capturing():
+                raise
+            self._fused = None  # what follows has tiles to fall back on
+        return_freed_memory(self._device)
+        return None
+
+    def _complete(
+        self, frame: Frame, planes: tuple[Tensor, ...], out: tuple[Tensor, ...], found: Tensor
+    ) -> Rendered:
+        """Components of the result as planes, beside the source's alpha, with their measures."""
+        if self._target.format.alpha:
+            alpha, of_alpha = self._alpha(frame, planes)
+            out, found = (*out, alpha), torch.cat([found, found if of_alpha is None else of_alpha])
+        return (*self._target.format.planes(out), found)
+
+    def _converter(self, frame: Frame) -> ToRgb:
+        return self._to_rgb(frame.format, frame.colour, frame.width, frame.height)
+
+    def _alpha(self, frame: Frame, planes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """Alpha, and its measures if it went through the network: as gray, so that edges match."""
+        if not frame.format.alpha:
+            size = (self._target.height, self._target.width)
+            opaque = torch.ones((1, 3, *size), device=self._device)
+            return self._from_rgb.alpha(opaque), None
+        components = frame.format.views(planes, frame.width, frame.height)
+        source = self._converter(frame).alpha(components[-1])
+        enlarged = self.enlarge(source)
+        return self._from_rgb.alpha(enlarged), measure(source, enlarged)
+
+    def enlarge(self, rgb: Tensor) -> Tensor:
+        """(N, 3, H, W), nominally in [0, 1], to the size of the target, not clamped.
+
+        See note [Beyond white].
+        """
+        size = (self._target.height, self._target.width)
+        seen = self._bound(rgb)
+        out = self._run_network(seen)
+        if out.shape[-2:] != size:
+            out = resize(out, *size, "lanczos")
+        if seen is not rgb and (rgb.is_cuda or not torch.equal(seen, rgb)):
+            out = out + interpolate(rgb - seen, size, mode="bilinear")
+        return out
+
+    def _bound(self, rgb: Tensor) -> Tensor:
+        return rgb.clamp(0, 1) if self._network.bounded else rgb
+
+    def _run_network(self, rgb: Tensor) -> Tensor:
+        """Run the network; when memory runs out, halve the tile and run the same frame again."""
+        network, size = self._network, (self._target.height, self._target.width)
+        seen = rgb
+        if network.noise is not None:
+            seen = torch.cat([rgb, self._noise(*rgb.shape[-2:]).expand(len(rgb), -1, -1, -1)], 1)
+        while True:
+            try:
+                out = run_tiled(
+                    self._runtime, seen, tile=self.tile or max(rgb.shape[-2:]),
+                    halo=network.halo, scale=network.scale or 1, grid=network.grid,
+                    multiple=network.multiple,
+                )  # fmt: skip
+                return out if network.scale else self._runtime.render(out, rgb, size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self._is_capturing() or len(rgb) > 1:
+                    raise  # a batch is taken apart before its pictures are
+                self._halve_tile(rgb, error)
+            return_freed_memory(self._device)  # not before the error let go of what it refers to
+
+    def _halve_tile(self, rgb: Tensor, error: BaseException) -> None:
+        longest = min(self.tile or max(rgb.shape[-2:]), max(rgb.shape[-2:]))
+        smallest = max(_SMALLEST_TILE, self._network.grid)
+        if longest <= smallest:
+            raise OutOfMemoryError(
+                f"out of memory on {self._device} even with tiles of {longest} pixels"
+            ) from error
+        self.tile = max(smallest, -(-longest // 2))
+        self.warn(f"out of memory: frames are now split into tiles of {self.tile} pixels")
+
+    def _make_noise(self, height: int, width: int) -> Tensor:
+        assert self._network.noise is not None
+        return self._network.noise(height, width, self._device)
+
+    def _make_to_rgb(self, format: PixelFormat, colour: Colour, width: int, height: int) -> ToRgb:
+        return ToRgb(format, colour, width, height, self._device)
+
+    def _find_fused_end(self) -> FusedEnd | None:
+        deliver, target = self._runtime.delivers(self._from_rgb), self._target
+        if deliver is None or self._network.noise is not None:
+            return None
+        size = target.width, target.height
+        return FusedEnd(deliver, self._network.scale, target.format, target.colour, size)
+
+    def _choose_tile(self, height: int, width: int, count: int) -> int | None:
+        size = self.dtype.itemsize * count
+        return default_tile(self._device, self._network, height, width, size)
+
+    def _is_capturing(self) -> bool:
+        """Whether a graph is being captured, which must not be answered by another."""
+        return self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -1,0 +1,38 @@
+"""Decoded frames with their place in time, looked at before they are taken."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+from av.video.frame import VideoFrame
+
+from vsr.sources.planes import frame_bytes
+
+__all__ = ["Pending", "Timed"]
+
+
+@dataclass(slots=True)
+class Timed:
+    """A decoded frame with its place in time, in units of its reader and not shifted."""
+
+    frame: VideoFrame
+    pts: int
+    repaired: bool = False
+    damaged: bool = False
+
+
+class Pending(deque[Timed]):
+    """Frames that were decoded and not taken yet, in front of those that are still to be read."""
+
+    def take(self, read: Callable[[], Timed | None]) -> Timed | None:
+        """The next frame, which ``read`` gives if none is pending; None at the end."""
+        return self.popleft() if self else read()
+
+    def peek(self, read: Callable[[], Timed | None], count: int, size: int) -> list[Timed]:
+        """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
+        held = sum(frame_bytes(timed.frame) for timed in self)
+        while len(self) < count and held < size and (timed := read()) is not None:
+            self.append(timed)
+            held += frame_bytes(timed.frame)
+        return list(islice(self, count))

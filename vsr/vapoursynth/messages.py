@@ -1,0 +1,39 @@
+"""What the filter says: errors of one line, and notes, both through VapourSynth."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import vapoursynth as vs  # type: ignore[import-untyped]
+
+from vsr.errors import VsrError
+
+__all__ = ["tell", "told", "warn"]
+
+# vspipe shows whatever any logger says, of every level that is not excluded.
+if logging.getLogger("vsr").level == logging.NOTSET:
+    logging.getLogger("vsr").setLevel(logging.INFO)
+
+
+@contextmanager
+def told(where: str = "") -> Iterator[None]:
+    """Whatever goes wrong in the block becomes a VapourSynth error with one line of our own."""
+    try:
+        yield
+    except vs.Error:
+        raise
+    except VsrError as error:
+        raise vs.Error(f"vsr: {where}{error}") from None
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise vs.Error(f"vsr: {where}{type(error).__name__}: {reason}") from error
+
+
+def tell(note: str) -> None:
+    """Say something through VapourSynth, which knows where messages go."""
+    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, f"vsr: {note}")
+
+
+def warn(text: str) -> None:
+    """The same of what went wrong and was survived."""
+    vs.core.log_message(vs.MESSAGE_TYPE_WARNING, f"vsr: {text}")
