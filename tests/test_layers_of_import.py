@@ -25,7 +25,7 @@ ORDER = [
     ("encoding", "flags"),
     ("sources", "sinks"),
     ("cache",),
-    ("index", "hub"),
+    ("index", "hub", "timings"),
     ("choosing",),
     ("networks",),
     ("weights",),

@@ -1,6 +1,5 @@
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -12,40 +11,6 @@ from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, fastest, from
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import Tiles
-from vsr.kernels.tuning import compare, remember, remembered, timings_path
-
-NAME = "NVIDIA Card 5090/x, torch 2"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("VSR_CACHE", str(tmp_path))
-
-
-def test_what_was_measured_is_remembered_beside_what_was_before() -> None:
-    assert remembered(NAME, "a") is None
-    remember(NAME, "a", {"x": 1.5})
-    remember(NAME, "b", [1])
-    assert remembered(NAME, "a") == {"x": 1.5}
-    assert remembered("another", "a") is None
-    path = timings_path(NAME)
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe"])
-def test_a_damaged_file_is_ignored_and_written_again(damage) -> None:
-    remember(NAME, "a", 1)
-    timings_path(NAME).write_bytes(damage)
-    assert remembered(NAME, "a") is None
-    remember(NAME, "a", 2)
-    assert json.loads(timings_path(NAME).read_text()) == {"a": 2}
-
-
-def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("VSR_CACHE", str(tmp_path / "file"))
-    remember(NAME, "a", 1)
-    assert remembered(NAME, "a") is None
 
 
 def test_tiles_survive_the_way_to_json_and_back() -> None:
@@ -65,26 +30,3 @@ def test_the_fastest_of_each_kind_is_kept_and_what_fails_never() -> None:
 
     found = fastest(Tiles(end=ENDS[1]), time)
     assert found == Tiles(CONVOLUTIONS[2], ENDS[0], STRIPS[1])
-
-
-def test_ways_are_timed_once_and_what_fails_is_slowest() -> None:
-    asked: list[str] = []
-
-    def timer(name: str, taken: float | None) -> Callable[[], float]:
-        def time() -> float:
-            asked.append(name)
-            if taken is None:
-                raise RuntimeError("no kernel image is available")
-            return taken
-
-        return time
-
-    ways = {"a": timer("a", 2.5), "b": timer("b", None), "c": timer("c", 1.5)}
-    for _ in range(2):
-        assert compare(NAME, "ways", ways) == {"a": 2.5, "b": math.inf, "c": 1.5}
-    assert asked == ["a", "b", "c"]
-    json.loads(timings_path(NAME).read_text(), parse_constant=pytest.fail)  # Infinity is no JSON
-    assert compare(NAME, "ways", {"c": ways["c"], "d": timer("d", 4.5)}) == {"c": 1.5, "d": 4.5}
-    assert asked == ["a", "b", "c", "c", "d"]
-    remember(NAME, "ways", {"c": "fast", "d": 4.5})
-    assert compare(NAME, "ways", {"c": ways["c"]}) == {"c": 1.5}

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
 from vsr.errors import ConfigError, VsrError
 from vsr.planning import Plan, make_plan
 from vsr.runtimes import EagerRuntime
+from vsr.timings import processor_name
 
 __all__ = ["apart", "main", "perform"]
 
@@ -127,11 +127,8 @@ def _facts(job: Job, plan: Plan, case: Case) -> Found:
 
 
 def _machine(device: torch.device) -> Found:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(), "threads": torch.get_num_threads(),
+        "cpu": processor_name(), "threads": torch.get_num_threads(),
         "device": describe(device), "system": platform.system(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "torch": torch.__version__, "python": platform.python_version(),

@@ -17,7 +17,8 @@ from vsr.kernels.block import Strip
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import SpanKernels, Tiles
-from vsr.kernels.tuning import device_name, milliseconds, remember, remembered
+from vsr.kernels.tuning import device_name, milliseconds
+from vsr.timings import remember, remembered
 
 __all__ = ["CONVOLUTIONS", "ENDS", "STRIPS", "from_json", "network_key", "sample", "tune"]
 

@@ -1,28 +1,12 @@
-"""What was measured on a device, kept from one run to the next.
+"""How long something takes on a CUDA device, and what settles that beside the device."""
 
-A file for each device, PyTorch and Triton below the cache folder; whoever measures again replaces
-it whole. A file that is damaged or cannot be written only means that it is measured again.
-"""
-
-import json
-import logging
-import math
-import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from vsr.cache import cache_folder
-from vsr.errors import ConfigError
-from vsr.files import written_whole
-
-__all__ = ["compare", "device_name", "milliseconds", "remember", "remembered", "timings_path"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["device_name", "milliseconds"]
 
 _ROUNDS = 5
 
@@ -34,67 +18,6 @@ def device_name(device: torch.device) -> str:
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
-
-
-def timings_path(device: str) -> Path:
-    """Where the timings of a device lie.
-
-    Raises:
-        ConfigError: there is no place for caches.
-    """
-    return cache_folder().parent / "timings" / (re.sub(r"[^\w.+-]+", "-", device) + ".json")
-
-
-def remembered(device: str, key: str) -> Any:  # noqa: ANN401 - JSON
-    """What :func:`remember` was given for ``key``; None if nothing, or nothing readable."""
-    return _read(device).get(key)
-
-
-def remember(device: str, key: str, value: object) -> None:
-    """Keep ``value``, JSON, for the next run; a cache that cannot be written stays as it is."""
-    try:
-        path = timings_path(device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as draft:
-            draft.write_text(json.dumps({**_read(device), key: value}, indent=2) + "\n", "utf-8")
-    except (ConfigError, OSError) as error:
-        logger.info("timings are not kept: %s", error)
-
-
-def compare(device: str, key: str, timers: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """How long each of several ways takes: as remembered for ``key``, or as measured now.
-
-    Args:
-        device: as for :func:`remember`.
-        key: under which the times are kept; measured again if one of ``timers`` is not among them.
-        timers: measure; what they raise makes a way infinitely slow.
-    """
-    known = remembered(device, key)
-    if isinstance(known, dict) and timers.keys() <= known.keys() and _are_times(known):
-        return {name: math.inf if known[name] is None else known[name] for name in timers}
-    times = {name: _time(name, timer) for name, timer in timers.items()}
-    remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
-    return times
-
-
-def _are_times(known: Mapping[str, object]) -> bool:
-    return all(time is None or isinstance(time, float) for time in known.values())
-
-
-def _time(name: str, timer: Callable[[], float]) -> float:
-    try:
-        return timer()
-    except Exception as error:  # noqa: BLE001 - compilers and drivers raise anything
-        logger.debug("%s is not compared: %s", name, error)
-        return math.inf
-
-
-def _read(device: str) -> Mapping[str, Any]:
-    try:
-        known = json.loads(timings_path(device).read_text("utf-8"))
-    except (ConfigError, OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def milliseconds(run: Callable[[], object]) -> float:

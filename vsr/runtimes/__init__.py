@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -22,7 +23,7 @@ def make_runtime(
     """What runs ``network`` fastest where it is.
 
     On a CPU these are our own kernels for the networks that they know (in float32, which is faster
-    there than bf16 by any other means, but for processors with AMX), then OpenVINO where it is
+    there than bf16 by any other means; with AMX, that is measured once), then OpenVINO where it is
     installed, then PyTorch. On CUDA what was measured to be fastest on that device: our kernels in
     Triton, torch.compile, or PyTorch; PyTorch for networks that these kernels do not know.
 
@@ -54,6 +55,7 @@ class _NotHereError(Exception):
 def _winograd(
     network: Network, device: torch.device, dtype: torch.dtype, by_name: bool
 ) -> EagerRuntime:
+    from vsr.runtimes.measured import faster
     from vsr.runtimes.winograd import WinogradRuntime, runs
     from vsr.winograd import CompilerError
 
@@ -63,12 +65,23 @@ def _winograd(
         raise _NotHereError(f"the kernels do not know {network.name}, only SPAN and SPAN-F")
     if dtype == torch.float16:
         raise _NotHereError("the kernels compute in fp32, not in fp16")
-    if not by_name and torch.cpu._is_amx_tile_supported():
-        raise _NotHereError("this processor's AMX computes faster in bf16")
     try:
-        return WinogradRuntime(network, torch.get_num_threads())
+        kernels = WinogradRuntime(network, torch.get_num_threads())
     except (CompilerError, ValueError) as error:
         raise _NotHereError(str(error)) from error
+    if by_name or dtype == torch.float32 or not torch.cpu._is_amx_tile_supported():
+        return kernels
+    parameters = sum(values.numel() for values in network.module.parameters())
+    key = f"{network.name} x{network.scale} of {parameters} parameters"
+    return faster(kernels, partial(_rounded, network, device, dtype), key)
+
+
+def _rounded(network: Network, device: torch.device, dtype: torch.dtype) -> EagerRuntime:
+    """What computes in bf16 on a CPU."""
+    try:
+        return _openvino(network, device, dtype, by_name=False)
+    except _NotHereError:
+        return _torch(network, device, dtype, by_name=False)
 
 
 def _openvino(

@@ -11,11 +11,12 @@ from torch import Tensor
 from vsr.colour import FromRgb
 from vsr.kernels.configurations import network_key, sample, tune
 from vsr.kernels.span import SpanKernels, why_not
-from vsr.kernels.tuning import compare, device_name, milliseconds
+from vsr.kernels.tuning import device_name, milliseconds
 from vsr.networks import Network
 from vsr.networks.span import Span
 from vsr.runtimes.compiled import CompiledRuntime
 from vsr.runtimes.eager import EagerRuntime
+from vsr.timings import compare
 
 __all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
 

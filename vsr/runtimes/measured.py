@@ -1,0 +1,64 @@
+"""Float32 by our kernels, or bf16: what a processor with AMX does faster.
+
+Where bf16 is computed by vector instructions, our kernels were faster wherever that was measured.
+AMX multiplies matrices of bf16 several times as fast, if a machine has the unit to itself; a
+virtual one may share it with its neighbours, and says nothing of that. So it is measured, once.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from vsr.runtimes.eager import EagerRuntime
+from vsr.timings import compare, processor_name
+
+__all__ = ["faster"]
+
+logger = logging.getLogger(__name__)
+
+_HEIGHT, _WIDTH = 180, 320
+_ROUNDS = 5
+_WORTH_ROUNDING = 0.9
+"""Of the time of float32: what saves less is not worth a result that is rounded."""
+
+_chosen: dict[str, bool] = {}
+"""Within a process the choice stands, also where it cannot be remembered: frames that are rendered
+side by side are rendered alike."""
+
+
+def faster(
+    exact: EagerRuntime, make_rounded: Callable[[], EagerRuntime], network: str
+) -> EagerRuntime:
+    """The faster of two runtimes on this CPU, with as many threads as they have now.
+
+    Args:
+        exact: in float32.
+        make_rounded: makes the other, in bf16, which is not made where it is known to be slower.
+        network: what settles its speed.
+
+    Returns:
+        ``exact``, unless rounding saves a tenth of the time.
+    """
+    made = {"float32": lambda: exact, "bfloat16": make_rounded}
+    key = f"{network}, {torch.get_num_threads()} threads"
+    if key not in _chosen:
+        timers = {name: partial(_milliseconds, make) for name, make in made.items()}
+        times = compare(f"{processor_name()}, torch {torch.__version__}", key, timers)
+        told = ", ".join(f"{name} {taken:.0f}" for name, taken in times.items())
+        logger.info("measured on this processor, milliseconds for 320x180: %s", told)
+        _chosen[key] = times["bfloat16"] < _WORTH_ROUNDING * times["float32"]
+    return make_rounded() if _chosen[key] else exact
+
+
+def _milliseconds(make: Callable[[], EagerRuntime]) -> float:
+    """The best time of several: what disturbs makes it longer."""
+    run, picture = make(), torch.rand(1, 3, _HEIGHT, _WIDTH)
+    times = []
+    for _ in range(1 + _ROUNDS):
+        began = time.perf_counter()
+        run(picture)
+        times.append(time.perf_counter() - began)
+    return 1000 * min(times)
