@@ -237,9 +237,11 @@ def _method(recipe: Mapping[str, Any]) -> str:
     """How the weights were moved, in words; recipes of old leave out what had one value."""
     loss = {"l1": "L1", "charbonnier": "Charbonnier"}[recipe.get("loss", "l1")]
     rates = f"from {recipe['rate']:g} to {recipe['final_rate']:g}"
+    optimiser = {"adamw": "AdamW", "muon": "Muon"}[recipe.get("optimiser", "adamw")]
     said = (
-        f"{loss}, AdamW, {recipe.get('schedule', 'cosine')} {rates}, patches flipped and turned,"
-        f" the body in {recipe.get('dtype', 'bfloat16')}, average of the weights {recipe['ema']:g}"
+        f"{loss}, {optimiser}, {recipe.get('schedule', 'cosine')} {rates}, patches flipped and"
+        f" turned, the body in {recipe.get('dtype', 'bfloat16')}, average of the weights"
+        f" {recipe['ema']:g}"
     )
     share = recipe.get("rounded_share", 0)
     return f"{said}, the last {share:.0%} of the steps in bfloat16" if share else said

@@ -14,8 +14,8 @@ __all__ = ["DTYPES", "Recipe"]
 DTYPES = ("bfloat16", "float16", "float32")
 _CHOICES = {
     "network": tuple(architecture.name for architecture in ARCHITECTURES),
-    "loss": ("l1", "charbonnier"), "schedule": ("cosine", "steps"), "dtype": DTYPES,
-    "degradation": ("clean", "video"),
+    "loss": ("l1", "charbonnier"), "optimiser": ("adamw", "muon"),
+    "schedule": ("cosine", "steps"), "dtype": DTYPES, "degradation": ("clean", "video"),
 }  # fmt: skip
 
 
@@ -64,6 +64,7 @@ class Recipe:
     loss: str = "l1"
     epsilon: float = 1e-3
     """Of Charbonnier's loss, sqrt(difference^2 + epsilon^2)."""
+    optimiser: str = "adamw"
     weight_decay: float = 1e-4
     schedule: str = "cosine"
     milestones: tuple[int, ...] = ()

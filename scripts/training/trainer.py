@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.optimiser import make_optimiser
 from training.recipe import Recipe
 from training.sampler import Sampler
 from training.starts import State, transplant
@@ -51,10 +52,7 @@ class Trainer:
         }
         self.parameters = [v for v in self.state.values() if v.requires_grad]
         self.average = [v.detach().clone() for v in self.parameters]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=recipe.rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay,
-            foreach=True,
-        )  # fmt: skip
+        self.optimiser = make_optimiser(recipe, self.parameters)
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._uses_fp16())
         self._loss_of = torch.compile(self._compute_loss) if compiled else self._compute_loss
         self.step = 0
@@ -67,7 +65,7 @@ class Trainer:
             donor = self.subject.adapted(load_file(self.recipe.start))
             state = transplant(state, donor)
         return {
-            name: value.to(self.device).requires_grad_(name not in _FIXED)
+            name: value.to(self.device).contiguous().requires_grad_(name not in _FIXED)
             for name, value in self.subject.opened(state).items()
         }
 

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,8 +134,12 @@ def interrupt(train, monkeypatch, steps, run):
 
 
 @pytest.mark.parametrize(
-    ("network", "extra"), [("span", VIDEO.replace("check", "plain")), ("sst", SST)]
-)
+    ("network", "extra"),
+    [
+        ("span", VIDEO.replace("check", "plain")), ("sst", SST),
+        ("span", 'optimiser = "muon"'), ("esc", 'optimiser = "muon"\n' + SHAPES["esc"]),
+    ],
+)  # fmt: skip
 def test_two_steps_and_two_more_are_four(train, run, tmp_path, monkeypatch, network, extra):
     if "video" in extra:
         extra = extra.replace('degradation = "video"', 'degradation = "video"\nrounded_share = 0.3')
@@ -149,6 +154,26 @@ def test_two_steps_and_two_more_are_four(train, run, tmp_path, monkeypatch, netw
     assert [row.split(",")[0] for row in logs[0]] == ["step", "3.0", "4.0"]
     without_time = [[row.split(",")[:1] + row.split(",")[2:] for row in log] for log in logs]
     assert without_time[0] == without_time[1]
+
+
+def test_muon_turns_kernels_and_adamw_moves_the_rest(scripts):
+    make = scripts("training.optimiser").make_optimiser
+    kernel = torch.randn(16, 12, 3, 3, requires_grad=True)
+    thin = torch.randn(16, 4, 1, 1, requires_grad=True)
+    bias = torch.zeros(16, requires_grad=True)
+    recipe = SimpleNamespace(optimiser="muon", rate=0.1, weight_decay=0.0)
+    before = [p.detach().clone() for p in (kernel, thin, bias)]
+    optimiser = make(recipe, [kernel, thin, bias])
+    optimiser.param_groups[0]["lr"] = 0.01
+    for p in (kernel, thin, bias):
+        p.grad = torch.randn_like(p)
+    optimiser.step()
+    step, *others = (p.detach() - old for p, old in zip((kernel, thin, bias), before, strict=True))
+    lengths = torch.linalg.svdvals(step.flatten(1)) / (0.01 * 0.2 * 108**0.5)
+    assert 0.5 < lengths.min() < lengths.max() < 1.5  # near to orthogonal, by as much as AdamW
+    for other, p in zip(others, (thin, bias), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(other, -0.01 * p.grad.sign(), atol=1e-6, rtol=1e-4)
 
 
 def test_a_training_that_is_told_to_end_saves_its_step(data, tmp_path, root):
