@@ -42,6 +42,17 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch) -
     assert remembered(NAME, "a") is None
 
 
+def test_what_another_process_measured_meanwhile_counts() -> None:
+    def measured_by_another() -> float:
+        remember(NAME, "ways", {"a": 1.5, "b": 2.5})
+        return 9.5
+
+    assert compare(NAME, "ways", {"a": measured_by_another, "b": lambda: 0.5}) == {
+        "a": 1.5, "b": 2.5,
+    }  # fmt: skip
+    assert remembered(NAME, "ways") == {"a": 1.5, "b": 2.5}
+
+
 def test_ways_are_timed_once_and_what_fails_is_slowest() -> None:
     asked: list[str] = []
 

@@ -9,7 +9,7 @@ import logging
 import math
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,21 +60,34 @@ def remember(device: str, key: str, value: object) -> None:
 def compare(device: str, key: str, timers: Mapping[str, Callable[[], float]]) -> dict[str, float]:
     """How long each of several ways takes: as remembered for ``key``, or as measured now.
 
+    Of processes that measure at the same time, all take what the first remembers, so that they
+    come to one choice.
+
     Args:
         device: as for :func:`remember`.
         key: under which the times are kept; measured again if one of ``timers`` is not among them.
         timers: measure; what they raise makes a way infinitely slow.
     """
-    known = remembered(device, key)
-    if isinstance(known, dict) and timers.keys() <= known.keys() and _are_times(known):
-        return {name: math.inf if known[name] is None else known[name] for name in timers}
+    known = _known_times(device, key, timers)
+    if known is not None:
+        return known
     times = {name: _time(name, timer) for name, timer in timers.items()}
+    known = _known_times(device, key, timers)
+    if known is not None:
+        return known
     remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
     return times
 
 
-def _are_times(known: Mapping[str, object]) -> bool:
-    return all(time is None or isinstance(time, float) for time in known.values())
+def _known_times(device: str, key: str, names: Collection[str]) -> dict[str, float] | None:
+    """The remembered times of ``names``; None if one is missing or is no time."""
+    known = remembered(device, key)
+    if not isinstance(known, dict):
+        return None
+    times = {name: known.get(name, "missing") for name in names}
+    if not all(time is None or isinstance(time, float) for time in times.values()):
+        return None
+    return {name: math.inf if time is None else time for name, time in times.items()}
 
 
 def _time(name: str, timer: Callable[[], float]) -> float:

@@ -32,7 +32,7 @@ side by side are rendered alike."""
 def faster(
     exact: EagerRuntime, make_rounded: Callable[[], EagerRuntime], network: str
 ) -> EagerRuntime:
-    """The faster of two runtimes on this CPU, with as many threads as they have now.
+    """The faster of two runtimes on this CPU; one choice for any number of threads, as of frames.
 
     Args:
         exact: in float32.
@@ -43,14 +43,13 @@ def faster(
         ``exact``, unless rounding saves a tenth of the time.
     """
     made = {"float32": lambda: exact, "bfloat16": make_rounded}
-    key = f"{network}, {torch.get_num_threads()} threads"
-    if key not in _chosen:
+    if network not in _chosen:
         timers = {name: partial(_milliseconds, make) for name, make in made.items()}
-        times = compare(f"{processor_name()}, torch {torch.__version__}", key, timers)
+        times = compare(f"{processor_name()}, torch {torch.__version__}", network, timers)
         told = ", ".join(f"{name} {taken:.0f}" for name, taken in times.items())
         logger.info("measured on this processor, milliseconds for 320x180: %s", told)
-        _chosen[key] = times["bfloat16"] < _WORTH_ROUNDING * times["float32"]
-    return make_rounded() if _chosen[key] else exact
+        _chosen[network] = times["bfloat16"] < _WORTH_ROUNDING * times["float32"]
+    return make_rounded() if _chosen[network] else exact
 
 
 def _milliseconds(make: Callable[[], EagerRuntime]) -> float:
