@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
@@ -24,6 +25,9 @@ from vsr.weights import load_network
 
 torch.set_num_threads(1)  # pictures are small here: more threads would only wait for each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor shall those of commands spin meanwhile
+if os.name == "posix":  # who starts tests in the background has these ignored, also by commands
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SHARED = _ROOT.parent / "shared"
