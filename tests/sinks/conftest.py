@@ -91,6 +91,7 @@ class StandIn:
 
     path: Path
     start_time: Any = None  # a Fraction; None takes the container's
+    cut_short: bool = False
     relay: set[int] = field(default_factory=set)
     packets: deque[Any] = field(default_factory=deque)
     alter: Callable[[Any], None] = lambda packet: None

@@ -10,6 +10,7 @@ import pytest
 
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
+from vsr.encoding.streams import output_chapters
 from vsr.sinks import PyAVSink
 
 
@@ -132,6 +133,16 @@ def test_everything_counts_from_the_start_of_the_source(rich, remux, tools, tmp_
     for before, now in zip((*late.video, *late.audio), (*after.video, *after.audio), strict=True):
         assert now["pts"] == pytest.approx([t - 1.5 for t in before["pts"]], abs=1e-6)
     assert len(sink.notes) == len(early.notes) == 0
+
+
+@pytest.mark.parametrize(("cut_short", "end"), [(False, 1000), (True, 700)])
+def test_chapters_end_with_what_is_cut_short(rich, tools, cut_short, end):
+    source = tools.stand_in(rich, cut_short=cut_short)
+    with source.container:
+        chapters = output_chapters(source, Fraction(7, 10))
+        assert len(output_chapters(source, Fraction(2, 5))) == 1
+    spans = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in chapters]
+    assert spans == [(0, Fraction(2, 5)), (Fraction(2, 5), Fraction(end, 1000))]
 
 
 def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):

@@ -7,6 +7,7 @@ by :mod:`vsr.sinks.copier`.
 """
 
 import io
+import math
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class StreamSource(Protocol):
         """Seconds to subtract from the pts and dts of every packet."""
 
     @property
+    def cut_short(self) -> bool:
+        """Whether it was asked to stop before the input ends."""
+
+    @property
     def relay(self) -> set[int]:
         """Indices of the streams whose packets are wanted; filled before iteration starts."""
 
@@ -135,14 +140,20 @@ def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes
 
 
 def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Chapter]":
-    """The source's chapters, counted from the start of an output of ``duration`` seconds."""
+    """The source's chapters, counted from the start of an output of ``duration`` seconds.
+
+    Where the input is cut short they end with it: MP4 is as long as its last chapter.
+    """
     chapters: list[Chapter] = []
     for chapter in source.container.chapters():
         base = to_fraction(chapter["time_base"])
         offset = round(source.start_time / base)
         start, end = max(chapter["start"] - offset, 0), chapter["end"] - offset
-        if end > 0 and (duration is None or start * base < duration):
-            chapters.append({**chapter, "start": start, "end": end})
+        if end <= 0 or (duration is not None and start * base >= duration):
+            continue
+        if duration is not None and source.cut_short:
+            end = min(end, math.ceil(duration / base))
+        chapters.append({**chapter, "start": start, "end": end})
     return chapters
 
 

@@ -45,6 +45,7 @@ class Companion:
         notes: a line for what may surprise.
         begin: where the file starts, in seconds.
         start_time: seconds to subtract from all timestamps.
+        cut_short: whether the pictures were asked to stop before their input ends.
 
     Raises:
         SourceError: the file is missing, or no media file.
@@ -58,7 +59,7 @@ class Companion:
         self.name, self.notes = str(path), list[str]()
         self.stream: VideoStream | None = self._find_video()
         self.begin = describe.container_start(self.container) or Fraction(0)
-        self.start_time = self.begin
+        self.start_time, self.cut_short = self.begin, False
         self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
         self._demuxed: Iterator[Packet[Stream]] = iter(())
         self._reached: Fraction | None = None

@@ -136,6 +136,11 @@ class PyAVSource:
         return self._reader.start_time
 
     @property
+    def cut_short(self) -> bool:
+        """Whether it was asked to stop before the input ends."""
+        return self._config.end is not None or self._config.frames is not None
+
+    @property
     def relay(self) -> set[int]:
         """Indices of the other streams whose packets are wanted; to be set before iterating."""
         return self._reader.relay.wanted
@@ -248,6 +253,7 @@ class PyAVSource:
             pictures = isinstance(self._reader, PictureReader)  # start at a whole one
             start = self._reader.start_time if pictures else config.start
             companion.trim(start or Fraction(0), config.end)
+            companion.cut_short = self.cut_short
             if config.audio_from is not None and self._has_streams:
                 self._note(f"other streams come from {companion.name}, not from the input")
         return companion
