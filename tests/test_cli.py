@@ -57,14 +57,13 @@ def test_every_option_arrives():
         "--device", "cpu", "--precision", "fp32", "--tile", "64", "--dither", "ordered",
         "-ss", "1:02.5", "-to", "0:01:30", "--frames", "7", "-y", "-c:v", "libx265",
         "--crf", "12", "--preset", "slow", "--pix-fmt", "yuv444p", "-e", "tune=grain", "-e", "g=1",
-        "--weights", "w.pth",
     )  # fmt: skip
     assert (config.input, config.output) == (Path("a.mkv"), Path("b.mkv"))
     assert (config.model, config.scale, config.size) == ("lanczos", 3, (640, 480))
     assert (config.device, config.precision, config.tile) == ("cpu", "fp32", 64)
     assert (config.start, config.end) == (Fraction(125, 2), Fraction(90))
     assert (config.dither, config.frames, config.overwrite) == ("ordered", 7, True)
-    assert config.weights == Path("w.pth")
+    assert parse("a.mkv", "b.mkv", "--weights", "w.pth").weights == Path("w.pth")
     encoder = config.encoder
     assert (encoder.codec, encoder.crf, encoder.preset) == ("libx265", 12, "slow")
     assert (encoder.pix_fmt, encoder.options) == ("yuv444p", {"tune": "grain", "g": "1"})
@@ -78,6 +77,13 @@ def test_null_needs_no_output():
 def test_files_may_stand_anywhere():
     config = parse("a.mp4", "--frames", "2", "b.mp4", "-y")
     assert (config.input, config.output, config.frames) == (Path("a.mp4"), Path("b.mp4"), 2)
+
+
+def test_after_two_dashes_all_are_files():
+    config = parse("--frames", "2", "--", "-in.mp4", "-y")
+    assert (config.input, config.output) == (Path("-in.mp4"), Path("-y"))
+    assert (config.frames, config.overwrite) == (2, False)
+    assert parse("a.mp4", "--", "--").output == Path("--")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,9 @@ def test_times(text, seconds):
         (["a.mp4", "b.mp4", "--precision", "fp8"], "invalid choice"),
         (["a.mp4", "b.mp4", "--frmaes", "8"], "unrecognized arguments"),
         (["a.mp4", "b.mp4", "-y", "-n"], "not allowed with"),
+        (["a.mp4", "b.mp4", "--model", "span", "--weights", "w"], "--model and --weights name two"),
+        (["a.mp4", "b.mp4", "-an"], "-an: sound, subtitles and the rest are copied as they are"),
+        (["a.mp4", "b.mp4", "-c:a", "aac"], "-c:a: sound, subtitles"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):

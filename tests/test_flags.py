@@ -20,7 +20,7 @@ FULL = UpscaleConfig(
         field_order=FieldOrder.BT,
     ),
     fields=FieldsConfig(deinterlace="bwdif", field_rate=True), filters="crop=704:576,nlmeans=s=2",
-    crop=False, square=True, model="span-x4", weights=Path("w.pth"), variant="sst+", scale=4,
+    crop=False, square=True, weights=Path("w.pth"), variant="sst+", scale=4,
     device="cuda:1", precision="fp32", tile=256, dither="ordered",
     reuse_threshold=1.5, hwaccel="cuda", start=Fraction(3, 8),
     end=Fraction(100), frames=9, overwrite=True, record=False, framemd5=True,

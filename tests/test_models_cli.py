@@ -103,6 +103,7 @@ def test_help_imports_no_torch_and_no_network():
         (["pull", "span", "--sha256", DIGEST], "goes with one reference"),
         (["verify", "nothing"], "no model is called"),
         (["path", "identity"], "is a filter and has no weights"),
+        (["export", "lanczos", "--format", "torchscript"], "'lanczos' is a filter and has no"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -151,7 +152,8 @@ def test_identity_keeps_every_pixel_and_timestamp(make_clip, tmp_path):
 
 def test_lanczos_doubles_the_picture(make_clip, tmp_path):
     source, target = make_clip("in.mp4"), tmp_path / "out.mp4"
-    upscale(UpscaleConfig(input=source, output=target, model="lanczos"))
+    paths: Any = {"input": str(source), "output": str(target)}  # as people write them
+    upscale(UpscaleConfig(model="lanczos", **paths))
     small, large = frames(source)[3], frames(target)[3]
     assert (large.width, large.height) == (2 * small.width, 2 * small.height)
     reduced = large.reformat(small.width, small.height, interpolation="AREA").to_ndarray()
@@ -234,6 +236,7 @@ def test_missing_input(tmp_path):
 
 def test_public_names():
     assert vsr.__all__ == sorted(vsr.__all__)
+    assert set(vsr.__all__) <= set(dir(vsr))
     for name in vsr.__all__:
         assert getattr(vsr, name) is not None
     with pytest.raises(AttributeError):

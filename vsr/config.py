@@ -158,7 +158,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleConfig:
-    """One upscaling run."""
+    """One upscaling run; paths may be given as text."""
 
     input: Path
     """A media file, a VapourSynth script (``.vpy``), a picture, a folder, pattern or glob of
@@ -222,7 +222,7 @@ class UpscaleConfig:
     end: Fraction | None = None
     """Stop at this position (seconds from the start of the input)."""
     frames: int | None = None
-    """Stop after this many frames."""
+    """Stop after this many frames, as they leave ``fields`` and ``filters``."""
     overwrite: bool = False
     """Replace an existing output."""
     resume: bool = False
@@ -240,6 +240,7 @@ class UpscaleConfig:
     """Threads of the decoder; None means up to 4."""
 
     def __post_init__(self) -> None:
+        self._make_paths()
         if self.scale is not None and self.scale < 1:
             raise ConfigError(f"scale must be 1 or more, not {float(self.scale):g}")
         if self.size is not None and min(self.size) < 1:
@@ -258,6 +259,12 @@ class UpscaleConfig:
         self._check_choices()
         self._check_times()
         self._check_segments()
+
+    def _make_paths(self) -> None:
+        """Paths of text, as people write them."""
+        for name in ("input", "output", "audio_from", "weights"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
 
     def _check_choices(self) -> None:
         choices = {

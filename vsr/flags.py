@@ -72,7 +72,8 @@ def _fields(fields: FieldsConfig) -> Iterator[str]:
 def _upscaling(config: UpscaleConfig) -> Iterator[str]:
     scale = config.scale
     given = {
-        "--model": config.model, "--weights": config.weights, "--variant": config.variant,
+        "--model": None if config.weights else config.model,
+        "--weights": config.weights, "--variant": config.variant,
         "--scale": float(scale) if isinstance(scale, Fraction) else scale,
         "--size": config.size and _size(config.size), "--device": config.device,
         "--precision": config.precision, "--runtime": config.runtime,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, estimate_noise
-from vsr.config import PIPE, UpscaleConfig
+from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
@@ -28,7 +28,7 @@ from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.images import find_images
 from vsr.weights import load_network
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "spelt_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,18 @@ def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
             "--hwaccel cuda: frames stay on the GPU that upscales them, and this run is on the CPU"
         )
     return None
+
+
+def spelt_out(plan: Plan) -> UpscaleConfig:
+    """The configuration with every option of the encoder said, and no target."""
+    encoding, options = plan.encoding, dict(plan.encoding.options)
+    crf = options.pop("crf", None)
+    encoder = EncoderConfig(
+        codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
+        crf=None if crf is None else float(crf), options=options,
+        muxer_options=plan.config.encoder.muxer_options,
+    )  # fmt: skip
+    return replace(plan.config, target=None, encoder=encoder)
 
 
 def _check_paths(config: UpscaleConfig) -> None:
@@ -272,8 +284,10 @@ def _describe_run(
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
     lanes = f", {engine.lanes} frames at a time" if engine.lanes > 1 else ""
     scale = f" x{network.scale}" if network.scale else ""
+    enlarged = (info.width * network.scale, info.height * network.scale)
+    resized = ", resized" if network.scale and enlarged != (planned.width, planned.height) else ""
     return (
         f"{network.name}{scale} on {device}{runtime} in {precision}{tiles}{lanes}: "
         f"{info.width}x{info.height} {info.format.name} to "
-        f"{planned.width}x{planned.height} {planned.format.name}"
+        f"{planned.width}x{planned.height} {planned.format.name}{resized}"
     )

@@ -281,6 +281,20 @@ def test_one_picture_takes_one_frame(tmp_path: Path, open_sink: OpenSink) -> Non
     assert left_in(tmp_path) == ["a.png"]
 
 
+@pytest.mark.parametrize("name", ["100%.png", "a%%06d.png"])
+def test_what_is_advised_for_several_pictures_works(name, tmp_path, open_sink) -> None:
+    with (
+        pytest.raises(SinkError, match="one picture") as error,
+        open_sink(tmp_path / name) as sink,
+    ):
+        write(sink, count=2)
+    advised = str(error.value).split("call the output ")[1].removesuffix(", or add --frames 1")
+    with open_sink(tmp_path / advised) as sink:
+        write(sink, count=2)
+    stem = name.removesuffix(".png")
+    assert left_in(tmp_path) == [f"{stem}000001.png", f"{stem}000002.png"]
+
+
 def test_no_frame_is_an_error(tmp_path: Path, open_sink: OpenSink) -> None:
     with pytest.raises(SinkError, match="no frame to write"):
         open_sink(tmp_path / "out" / "%d.png").finish()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsr.cache import local_file
+from vsr.cli.options import default_of
 from vsr.config import (
     PIPE,
     EncoderConfig,
@@ -36,11 +37,13 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
     Raises:
         ConfigError: they contradict each other.
     """
+    if options.model is not None and options.weights is not None:
+        raise ConfigError("--model and --weights name two networks; give one of them")
     raw, muxer = _formats(options.formats)
     source, target = _files(options, discard=muxer == "null")
     return UpscaleConfig(
         input=Path(source), output=None if muxer == "null" else Path(target),
-        muxer=_muxer(muxer, target), target=options.target, model=options.model,
+        muxer=_muxer(muxer, target), target=options.target,
         source=_make_input(options, raw=raw),
         script=ScriptConfig(arguments=dict(options.arguments), output=options.output_index),
         decoder=options.decoder,
@@ -51,6 +54,7 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         ),
         filters=options.filters, crop=options.crop, square=options.square,
         weights=local_file(options.weights) if options.weights else None, variant=options.variant,
+        model=options.model or default_of("model"),
         scale=options.scale, size=options.size, device=options.device,
         precision=options.precision, runtime=options.runtime, tile=options.tile,
         dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,

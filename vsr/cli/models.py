@@ -271,7 +271,7 @@ def _import(options: argparse.Namespace) -> int:
         overwrite=options.force,
     )  # fmt: skip
     print(
-        f"{done.path}: {done.architecture}, {done.scale} times; differs from {options.file.name} "
+        f"{done.path}: {done.architecture} x{done.scale}; differs from {options.file.name} "
         f"by {done.difference:.1e} of the output's standard deviation"
     )
     return DONE
@@ -307,8 +307,11 @@ def _export(options: argparse.Namespace) -> int:
     if path.suffix or path.exists():
         network = load_network(path, scale=options.scale)
     else:
+        model = find_model(options.model, options.scale)
+        if model.is_classical:
+            raise ConfigError(f"{options.model!r} is a filter and has no weights")
         network = load_network(options.model, scale=options.scale)
-        path = Path(find_model(options.model, options.scale).name)
+        path = Path(model.name)
     output = options.output or Path(path.name).with_suffix(SUFFIXES[options.format])
     config = ExportConfig(
         format=options.format, opset=options.opset, size=options.size, half=options.half,
@@ -317,7 +320,7 @@ def _export(options: argparse.Namespace) -> int:
     done = export_network(network, output, config)
     opset = f", opset {done.opset}" if done.opset is not None else ""
     print(
-        f"{done.path}: {network.name}, {network.scale} times{opset}; differs from our output by "
+        f"{done.path}: {network.name} x{network.scale}{opset}; differs from our output by "
         f"{done.difference:.1e} of its standard deviation"
     )
     return DONE

@@ -4,6 +4,8 @@ Nothing here imports torch, so that ``--help`` is instant.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 
 from vsr.cli.command import Parser
@@ -26,7 +28,7 @@ from vsr.config import (
 )
 from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS
 
-__all__ = ["PLUGINS", "build_parser"]
+__all__ = ["PLUGINS", "build_parser", "default_of"]
 
 PLUGINS = ("ffmpeg", "mpv", "vapoursynth")
 """Programs that there are ready scripts or recipes for."""
@@ -42,9 +44,33 @@ examples:
 """
 
 
+_OF_OTHER_STREAMS = {
+    "-an", "-sn", "-dn", "-map", "-c:a", "-c:s", "-codec:a", "-codec:s", "-acodec", "-scodec",
+    "-b:a", "-ac", "-ar", "-af",
+}  # fmt: skip
+"""FFmpeg's options that people try; ``-a`` would take some of them for a script's variable."""
+
+
+class _UpscaleParser(Parser):
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Files may stand anywhere; after ``--``, which argparse loses here, all are files."""
+        given = list(sys.argv[1:] if args is None else args)
+        end = given.index("--") if "--" in given else len(given)
+        if found := [word for word in given[:end] if word in _OF_OTHER_STREAMS]:
+            self.error(
+                f"{found[0]}: sound, subtitles and the rest are copied as they are; leave them out "
+                "or convert them with ffmpeg, from the result"
+            )
+        options = super().parse_intermixed_args(given[:end], namespace)
+        options.files += given[end + 1 :]
+        return options
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``vsr-upscale``; use ``parse_intermixed_args``, files may stand anywhere."""
-    parser = Parser(
+    parser = _UpscaleParser(
         prog="vsr-upscale", description="Upscale a video with a super-resolution network.",
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
@@ -83,15 +109,18 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--model", metavar="NAME", default=_default("model"),
-        help="a name from --list-models, or auto, which looks at the source (default: %(default)s)",
+        "--model", metavar="NAME",
+        help="a name from --list-models, or auto, which looks at the source (default: "
+        f"{default_of('model')})",
     )  # fmt: skip
     group.add_argument(
         "--scale", type=parse_scale, metavar="N",
         help="enlargement (default: the model's); a fraction where the model takes any",
     )  # fmt: skip
     group.add_argument(
-        "--weights", metavar="FILE", help="a checkpoint of your own, or what vsr-models has pulled"
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint of your own, or what vsr-models has pulled, instead of --model",
     )
     group.add_argument(
         "--variant", metavar="NAME", help="what the checkpoint is, if it does not tell: e.g. sst+"
@@ -104,14 +133,14 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_rendering(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--device", default=_default("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
+        "--device", default=default_of("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
     )
     group.add_argument(
-        "--precision", choices=PRECISIONS, default=_default("precision"),
+        "--precision", choices=PRECISIONS, default=default_of("precision"),
         help="auto: fp16 on CUDA; on a CPU bf16 if it has that, but fp32 in kernels of our own",
     )  # fmt: skip
     group.add_argument(
-        "--runtime", choices=RUNTIMES, default=_default("runtime"),
+        "--runtime", choices=RUNTIMES, default=default_of("runtime"),
         help="what runs the network: torch, compile (torch.compile), triton (CUDA), openvino or "
         "winograd (CPU) (default: what is fastest on the device)",
     )  # fmt: skip
@@ -119,15 +148,15 @@ def _add_rendering(group: argparse._ArgumentGroup) -> None:
         "--tile", type=int, metavar="N", help="split frames into tiles of N pixels, to save memory"
     )
     group.add_argument(
-        "--dither", choices=DITHERS, default=_default("dither"),
+        "--dither", choices=DITHERS, default=default_of("dither"),
         help="how to round to the output's depth (default: none)",
     )  # fmt: skip
     group.add_argument(
-        "--hwaccel", choices=HWACCELS, default=_default("hwaccel"),
+        "--hwaccel", choices=HWACCELS, default=default_of("hwaccel"),
         help="cuda: decode on the GPU that upscales; auto: if there is one (default: none)",
     )  # fmt: skip
     group.add_argument(
-        "--reuse-threshold", type=float, metavar="T", default=_default("reuse_threshold"),
+        "--reuse-threshold", type=float, metavar="T", default=default_of("reuse_threshold"),
         help="give frames that hardly differ one result (default: 0, only those that are equal)",
     )  # fmt: skip
 
@@ -184,7 +213,7 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
         help="copy sound, subtitles, chapters, attachments and metadata from FILE",
     )  # fmt: skip
     group.add_argument(
-        "--source", dest="decoder", choices=DECODERS, default=_default("decoder"),
+        "--source", dest="decoder", choices=DECODERS, default=default_of("decoder"),
         help="bestsource: decode files by VapourSynth's BestSource, exact to the frame",
     )  # fmt: skip
 
@@ -194,7 +223,7 @@ def _add_range(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-to", dest="end", type=parse_time, metavar="TIME", help="stop there; [HH:]MM:SS or seconds"
     )
-    group.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    group.add_argument("--frames", type=int, metavar="N", help="stop after N frames of output")
 
 
 def _add_encoding(group: argparse._ArgumentGroup) -> None:
@@ -214,7 +243,7 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--segment-seconds", type=float, metavar="N",
-        default=_default("segment_seconds"),
+        default=default_of("segment_seconds"),
         help="longer films are written in segments of N seconds, for --resume; 0: in one go "
         "(default: %(default)s)",
     )  # fmt: skip
@@ -248,7 +277,7 @@ def _add_reporting(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--version", action="store_true", help="print all versions and exit")
 
 
-def _default(name: str) -> str:
+def default_of(name: str) -> str:
     """The default of a field of UpscaleConfig; defaults are written there only."""
     field = next(f for f in fields(UpscaleConfig) if f.name == name)
     assert field.default is not MISSING

@@ -112,7 +112,8 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         kept = f"; they are in {report.output}" if report.output else ""
         if report.kept is not None:
             kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
-        print(f"interrupted after {report.frames} frames{kept}", file=sys.stderr)
+        frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
+        print(f"interrupted after {frames}{kept}", file=sys.stderr)
         return INTERRUPTED
     if report.reader_gone:
         gone = f"the reader of standard output has gone after {report.frames} frames"

@@ -25,6 +25,7 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "mpeg2video": _FIXED_QUANTISER,
     "mjpeg": _FIXED_QUANTISER,
 }
+_CRF = {"libx264": 51, "libx265": 51}
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
@@ -53,6 +54,7 @@ def choose_options(
     if _RATE_CONTROL & config.options.keys():
         options = {key: value for key, value in options.items() if key not in _RATE_CONTROL}
     if config.crf is not None:
+        _check_crf(codec, config.crf)
         options["crf"] = f"{config.crf:g}"
     if config.preset is not None:
         options["preset"] = config.preset
@@ -60,6 +62,12 @@ def choose_options(
     _join(options, config.options)
     check_options(codec, options)
     return options
+
+
+def _check_crf(codec: str, crf: float) -> None:
+    """x264 and x265 take any number, and silently do what they can; others refuse it themselves."""
+    if codec in _CRF and not 0 <= crf <= _CRF[codec]:
+        raise ConfigError(f"crf of {codec} is from 0 to {_CRF[codec]}, not {crf:g}")
 
 
 def _join(options: dict[str, str], more: dict[str, str]) -> None:

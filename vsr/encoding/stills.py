@@ -28,6 +28,7 @@ __all__ = [
     "choose_still_encoding",
     "coded_format",
     "find_stills",
+    "numbered",
     "open_still_encoder",
 ]
 
@@ -120,6 +121,11 @@ def find_stills(path: Path, muxer: str | None, codec: str | None = None) -> Stil
     return None
 
 
+def numbered(path: Path) -> str:
+    """What pictures that are not one, ``path``, may be called."""
+    return f"{path.stem.replace('%', '%%')}{_NUMBERS}{path.suffix}"
+
+
 def choose_still_encoding(
     path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig
 ) -> Encoding:
@@ -144,7 +150,7 @@ def choose_still_encoding(
     if stills.pattern is None and (info.frames or 1) > 1:
         raise ConfigError(
             f"{path}: is one picture, and the input has {info.frames} frames: call the output "
-            f"{path.stem}{_NUMBERS}{path.suffix}, or add --frames 1"
+            f"{numbered(path)}, or add --frames 1"
         )
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
     encoding = Encoding(

@@ -12,7 +12,14 @@ from typing import Any
 from av.packet import Packet
 
 from vsr.encoding import Encoding
-from vsr.encoding.stills import IMAGES, Stills, coded_format, find_stills, open_still_encoder
+from vsr.encoding.stills import (
+    IMAGES,
+    Stills,
+    coded_format,
+    find_stills,
+    numbered,
+    open_still_encoder,
+)
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
@@ -130,7 +137,7 @@ class ImageSink(SinkContext):
         if self._stills.pattern is None and self.frames:
             raise SinkError(
                 f"{self._path}: is one picture, and more frames come: call the output "
-                f"{self._path.stem}%06d{self._path.suffix}, or add --frames 1"
+                f"{numbered(self._path)}, or add --frames 1"
             )
 
     def _store(self, packets: "list[Packet[Any]]") -> None:
