@@ -3,7 +3,7 @@
 import pytest
 
 from vsr.cli.console import print_stats
-from vsr.progress import Boundary, stage_times
+from vsr.progress import Boundary, Speedometer, stage_times
 from vsr.report import Report
 
 
@@ -25,6 +25,16 @@ def test_a_gpu_works_for_the_stage_that_tells_it_to() -> None:
     stages = stage_times(boundaries(), 10.0, device=9.5)
     assert [stage.device for stage in stages] == [None, 9.5, None]
     assert [stage.load for stage in stages] == [3.0, 9.5, 6.0]
+
+
+def test_speed_counts_from_the_start_until_the_window_is_full(monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("vsr.progress.time.monotonic", lambda: now)
+    speed, found = Speedometer(done=50), []
+    for done, at in ((51, 101.0), (52, 101.001), (62, 106.0), (162, 111.0), (262, 116.0)):
+        now = at
+        found.append(speed.mark(done))
+    assert found == pytest.approx([1, 2 / 1.001, 2, 112 / 11, 210 / 14.999], rel=0.01)
 
 
 @pytest.mark.parametrize(("device", "slowest"), [(None, "encode"), (9.5, "upscale")])

@@ -14,13 +14,13 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.config import PIPE, UpscaleConfig
 from vsr.flags import command_line
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata
 from vsr.inventory import StreamEntry, colour_tags, input_colour, list_streams
 from vsr.pipeline import run
-from vsr.planning import Plan, make_plan
+from vsr.planning import Plan, make_plan, spelt_out
 from vsr.progress import Progress
 from vsr.report import FrameTimes, Report
 
@@ -214,19 +214,7 @@ def _output(plan: Plan) -> Iterator[str]:
     beside = {".framemd5": config.framemd5, ".json": config.record}
     for suffix in (suffix for suffix, on in beside.items() if on):
         yield f"beside it: {name}{suffix}"
-    yield f"the same in flags: {shlex.join(['vsr-upscale', *command_line(_spelt_out(plan))])}"
-
-
-def _spelt_out(plan: Plan) -> UpscaleConfig:
-    """The configuration with every option of the encoder said, and no target."""
-    encoding, options = plan.encoding, dict(plan.encoding.options)
-    crf = options.pop("crf", None)
-    encoder = EncoderConfig(
-        codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
-        crf=None if crf is None else float(crf), options=options,
-        muxer_options=plan.config.encoder.muxer_options,
-    )  # fmt: skip
-    return replace(plan.config, target=None, encoder=encoder)
+    yield f"the same in flags: {shlex.join(['vsr-upscale', *command_line(spelt_out(plan))])}"
 
 
 def _dropped(plan: Plan, sample: Report) -> Iterator[str]:

@@ -280,7 +280,7 @@ def _move_frames(
     The output is complete when this returns; ``report`` is filled on the way.
     """
     source, engine = plan.source, plan.engine
-    started, speed = time.perf_counter(), Speedometer()
+    started, speed = time.perf_counter(), Speedometer(done=report.frames)
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
     mark = partial(mark_repeats, threshold=plan.config.reuse_threshold)
     frames = mark(source) if work is None else work.feed.frames(mark)

@@ -85,10 +85,15 @@ class Progress:
 
 @dataclass(slots=True)
 class Speedometer:
-    """Frames a second over a sliding window of some seconds."""
+    """Frames a second over a sliding window of some seconds, and before that since its making."""
 
+    done: int = 0
+    """Frames that were there before."""
     window: float = 10.0
-    _marks: list[tuple[float, int]] = field(default_factory=list)
+    _marks: list[tuple[float, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._marks = [(time.monotonic(), self.done)]
 
     def mark(self, frames: int) -> float:
         """Note that ``frames`` are done; returns the current speed."""

@@ -31,7 +31,7 @@ from vsr.inventory import (
     input_colour,
     list_streams,
 )
-from vsr.planning import Plan
+from vsr.planning import Plan, spelt_out
 from vsr.report import Report
 from vsr.sources import SourceReport
 from vsr.sync import measure_displacement, read_timing
@@ -92,7 +92,7 @@ def make_record(plan: Plan, report: Report) -> Json:
 
 def _run(plan: Plan, report: Report) -> Json:
     return {
-        "command": ["vsr-upscale", *command_line(plan.config)],
+        "command": ["vsr-upscale", *command_line(spelt_out(plan))],
         "target": plan.config.target,
         "started": _moment(report.started),
         "finished": _moment(report.finished),

@@ -66,7 +66,7 @@ def compare(device: str, key: str, timers: Mapping[str, Callable[[], float]]) ->
     Args:
         device: as for :func:`remember`.
         key: under which the times are kept; measured again if one of ``timers`` is not among them.
-        timers: measure; what they raise makes a way infinitely slow.
+        timers: measure milliseconds; what they raise makes a way infinitely slow.
     """
     known = _known_times(device, key, timers)
     if known is not None:
@@ -75,6 +75,8 @@ def compare(device: str, key: str, timers: Mapping[str, Callable[[], float]]) ->
     known = _known_times(device, key, timers)
     if known is not None:
         return known
+    told = ", ".join(f"{name} {taken:.1f}" for name, taken in times.items())
+    logger.info("measured once on %s, %s: %s ms", device, key, told)
     remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
     return times
 

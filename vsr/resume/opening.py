@@ -8,7 +8,7 @@ from math import ceil
 from pathlib import Path
 
 from vsr.config import PIPE
-from vsr.encoding.stills import Stills
+from vsr.encoding.stills import IMAGES, Stills
 from vsr.encoding.targets import work_path
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
@@ -83,7 +83,8 @@ def is_resumable(plan: Plan) -> bool:
         return False
     pictures = stills_of(config.output, plan.encoding) is not None
     if not pictures and not holds_segments(plan.encoding):
-        logger.info("%s is written in one go: --resume cannot go on with it", plan.encoding.muxer)
+        kind = "one picture" if plan.encoding.muxer == IMAGES else plan.encoding.muxer
+        logger.info("%s is written in one go: --resume cannot go on with it", kind)
         return False
     frames = plan.source.info.frames
     return pictures or frames is None or frames > _segment_frames(plan)

@@ -5,7 +5,6 @@ AMX multiplies matrices of bf16 several times as fast, if a machine has the unit
 virtual one may share it with its neighbours, and says nothing of that. So it is measured, once.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +15,6 @@ from vsr.runtimes.eager import EagerRuntime
 from vsr.timings import compare, processor_name
 
 __all__ = ["faster"]
-
-logger = logging.getLogger(__name__)
 
 _HEIGHT, _WIDTH = 180, 320
 _ROUNDS = 5
@@ -46,8 +43,6 @@ def faster(
     if network not in _chosen:
         timers = {name: partial(_milliseconds, make) for name, make in made.items()}
         times = compare(f"{processor_name()}, torch {torch.__version__}", network, timers)
-        told = ", ".join(f"{name} {taken:.0f}" for name, taken in times.items())
-        logger.info("measured on this processor, milliseconds for 320x180: %s", told)
         _chosen[network] = times["bfloat16"] < _WORTH_ROUNDING * times["float32"]
     return make_rounded() if _chosen[network] else exact
 

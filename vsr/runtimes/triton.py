@@ -1,6 +1,5 @@
 """Kernels of our own for SPAN on CUDA: one for each convolution, or for each block."""
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
@@ -19,8 +18,6 @@ from vsr.runtimes.eager import EagerRuntime
 from vsr.timings import compare
 
 __all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
-
-logger = logging.getLogger(__name__)
 
 
 class TritonRuntime(EagerRuntime):
@@ -99,8 +96,6 @@ def make_fastest(network: Network, device: torch.device, dtype: torch.dtype) -> 
 
     names = (*_OTHERS, "Triton")
     times = compare(device_name(device), key, {name: partial(time, name) for name in names})
-    told = ", ".join(f"{name} {taken:.2f}" for name, taken in times.items())
-    logger.info("measured on this device, milliseconds a frame of 960x540: %s", told)
     best = min(times, key=lambda name: times[name])
     return made.get(best) or _OTHERS[best](network, device, dtype)
 
