@@ -312,7 +312,7 @@ def test_command(
     arguments = ["export", "span", "--format", "onnx", "--size", "20x18"]
     assert models.main([*arguments, "--opset", "18"]) == 0
     out, err = capfd.readouterr()
-    assert out.startswith("span-x2.onnx: span, 2 times, opset 18; differs from our output by ")
+    assert out.startswith("span-x2.onnx: span x2, opset 18; differs from our output by ")
     assert not err
     assert models.main(arguments) == 1
     assert models.main([*arguments, "--scale", "9"]) == 2
@@ -331,5 +331,5 @@ def test_command_with_a_checkpoint(
     monkeypatch.chdir(tmp_path)
     torch.save(small_span().module.state_dict(), "mine.pth")
     assert models.main(["export", "mine.pth", "--format", "torchscript"]) == 0
-    assert capsys.readouterr().out.startswith("mine.pt: span, 2 times; differs")
+    assert capsys.readouterr().out.startswith("mine.pt: span x2; differs")
     assert (tmp_path / "mine.pt").is_file()

@@ -248,7 +248,7 @@ def test_command(
     monkeypatch.chdir(checkpoint.parent)
     assert models.main(["import", "model.pth"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("model.safetensors: span, 2 times; differs from model.pth by ")
+    assert out.startswith("model.safetensors: span x2; differs from model.pth by ")
     assert not err
     assert models.main(["import", "model.pth"]) == 1
     assert models.main(["import", "model.safetensors"]) == 2
