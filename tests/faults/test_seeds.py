@@ -22,7 +22,8 @@ c.set_output()
 
 def refused(arguments, capsys, *words):
     """Run the command, which must fail with one line that is no internal error."""
-    code = main([*map(str, arguments), "--model", "identity", "-c:v", "ffv1"])
+    model = () if "--weights" in arguments else ("--model", "identity")
+    code = main([*map(str, arguments), *model, "-c:v", "ffv1"])
     err = capsys.readouterr().err
     assert code == 1
     assert err.count("\n") == 1, err
