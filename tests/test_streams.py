@@ -125,13 +125,14 @@ def test_data_stays_behind_with_a_note_unless_its_content_travels():
         assert note == "data stream 2 (scte_35, eng) is dropped: data cannot be carried"
 
 
-def chapters_source(*spans, start=Fraction(0)):
+def chapters_source(*spans, start=Fraction(0), cut_short=False):
     base = Fraction(1, 1000)
     chapters = [
         {"id": i, "start": a, "end": b, "time_base": base, "metadata": {}}
         for i, (a, b) in enumerate(spans)
     ]
-    return SimpleNamespace(container=SimpleNamespace(chapters=lambda: chapters), start_time=start)
+    container = SimpleNamespace(chapters=lambda: chapters)
+    return SimpleNamespace(container=container, start_time=start, cut_short=cut_short)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,12 @@ def test_chapters_count_from_the_start_of_the_output(start, duration, expected):
     source = chapters_source((0, 1000), (1000, 2000), (2000, 3000), start=Fraction(start))
     found = output_chapters(source, duration)
     assert [(c["start"], c["end"]) for c in found] == expected
+
+
+def test_the_last_chapter_ends_with_a_cut():
+    source = chapters_source((0, 1000), (1000, 2000), start=Fraction(1, 2), cut_short=True)
+    found = output_chapters(source, Fraction(3, 4))
+    assert [(c["start"], c["end"]) for c in found] == [(0, 500), (500, 750)]
 
 
 def test_cover_of_a_pipe_cannot_be_read_twice():

@@ -94,10 +94,17 @@ def test_tiling_is_invisible(
     network = load_network(shared / "weights" / f"{name}.safetensors")
     run = EagerRuntime(network, CPU, dtype)
     tiled = run_tiled(run, picture, tile=32, halo=network.halo, scale=network.scale)
-    difference = (_codes(tiled) - _codes(run(picture))).abs()
-    assert difference.max() <= 1
+    whole = run(picture)
     if dtype == torch.float32:
-        assert (tiled - run(picture)).abs().max() < 1e-4
+        assert (_codes(tiled) - _codes(whole)).abs().max() <= 1
+        assert (tiled - whole).abs().max() < 1e-4
+        return
+    # The order of sums, and so bf16's rounding, depends on the size where oneDNN has AMX: tiles
+    # may differ from the whole by much less than either does from float32.
+    exact = EagerRuntime(network, CPU, torch.float32)(picture)
+    rounding = (whole.float() - exact).abs()
+    assert (tiled.float() - whole.float()).abs().mean() < rounding.mean() / 4
+    assert (tiled.float() - exact).abs().max() < 1.5 * rounding.max()
 
 
 @pytest.mark.parametrize("multiple", [2, 3, 4])

@@ -55,6 +55,15 @@ PART = ("-ss", "1", "-to", "2")
 
 
 @pytest.mark.parametrize("part", [(), PART], ids=["all", "part"])
+def test_beside_segments_it_is_as_if_there_were_none(rich, command, tmp_path, part) -> None:
+    for name, seconds in (("one.mkv", 0), ("many.mkv", 0.4)):
+        code, _ = command(rich, tmp_path / name, *part, "--segment-seconds", seconds)
+        assert code == 0
+    assert packets(tmp_path / "many.mkv") == packets(tmp_path / "one.mkv")
+    assert described(tmp_path / "many.mkv") == described(tmp_path / "one.mkv")
+
+
+@pytest.mark.parametrize("part", [(), PART], ids=["all", "part"])
 def test_beside_a_pipe_it_is_as_if_the_file_had_been_read(
     rich, ffmpeg, command, tmp_path, monkeypatch, part
 ) -> None:  # fmt: skip

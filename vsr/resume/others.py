@@ -28,7 +28,7 @@ def other_streams(plan: Plan) -> OtherStreams:
         else:  # the input itself, of which the source knows better where it begins
             start = config.start or Fraction(0)
             again.begin = others.start_time - start
-        again.trim(start, config.end)
+        again.trim(start, config.end, cut_short=others.cut_short)
         return again
 
     return open_again

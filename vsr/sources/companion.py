@@ -76,11 +76,17 @@ class Companion:
         """Packets of those streams in file order, not shifted."""
         return self._relay.packets
 
-    def trim(self, start: Fraction, end: Fraction | None) -> None:
+    def trim(self, start: Fraction, end: Fraction | None, *, cut_short: bool = False) -> None:
         """Leave out what lies before ``start`` and from ``end`` on, seconds from the file's start.
 
         Timestamps will be counted from ``start``.
+
+        Args:
+            start: where to begin.
+            end: where to stop; None to read on.
+            cut_short: whether the pictures, too, were asked to stop before their input ends.
         """
+        self.cut_short = cut_short
         self.start_time = self.begin + start
         self._end = None if end is None else self.begin + end
         self._relay.limit(first=self.start_time if start > 0 else None, stop=self._end, hold=True)

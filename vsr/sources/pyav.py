@@ -252,8 +252,7 @@ class PyAVSource:
         if companion is not None:
             pictures = isinstance(self._reader, PictureReader)  # start at a whole one
             start = self._reader.start_time if pictures else config.start
-            companion.trim(start or Fraction(0), config.end)
-            companion.cut_short = self.cut_short
+            companion.trim(start or Fraction(0), config.end, cut_short=self.cut_short)
             if config.audio_from is not None and self._has_streams:
                 self._note(f"other streams come from {companion.name}, not from the input")
         return companion
