@@ -1,9 +1,16 @@
-"""Frames as FFmpeg's pictures, for an encoder."""
+"""Frames as FFmpeg's pictures, for an encoder.
+
+Note [Who frees a picture]: memory that FFmpeg shares with NumPy is freed under Python's lock. An
+encoder that has a thread for each picture frees it there, and is closed under that lock, waiting
+for its threads: they would wait for each other for ever. Such encoders get copies.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 
 import torch.utils.dlpack
+from av.codec.codec import Capabilities, Codec
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from torch import Tensor
@@ -35,6 +42,7 @@ class PictureMaker:
         self._encoding, self._clock = encoding, clock
         self._captions, self._warn = captions, warn
         self._captions_lost = False
+        self._shares = not threads_pictures(encoding.codec)
 
     def make(self, frame: Frame) -> VideoFrame:
         """``frame`` as FFmpeg's, sharing its memory where that is possible.
@@ -50,23 +58,34 @@ class PictureMaker:
 
     def _with_captions(self, frame: Frame) -> VideoFrame:
         if frame.captions is None:
-            return wrap(frame)
+            return wrap(frame, shared=self._shares)
         if self._captions:
             return wrap_with_captions(frame, frame.captions)
         if not self._captions_lost:
             self._captions_lost = True
             self._warn(f"closed captions are lost: {self._encoding.codec} writes none")
-        return wrap(frame)
+        return wrap(frame, shared=self._shares)
 
 
-def wrap(frame: Frame) -> VideoFrame:
-    """``frame`` as FFmpeg's, sharing its memory where that is possible; without time and tags.
+@lru_cache
+def threads_pictures(codec: str) -> bool:
+    """Whether FFmpeg's encoder ``codec`` may have a thread for each picture."""
+    return bool(Codec(codec, "w").capabilities & Capabilities.frame_threads)
+
+
+def wrap(frame: Frame, *, shared: bool = True) -> VideoFrame:
+    """``frame`` as FFmpeg's; without time and tags.
+
+    Args:
+        frame: on the CPU.
+        shared: use its memory where that is possible; see Note [Who frees a picture].
 
     Raises:
         ValueError: a plane is smaller than the frame says.
     """
     form, planes = frame.format, _planes(frame)
-    if frame.width % (1 << form.chroma_w) == 0 and frame.height % (1 << form.chroma_h) == 0:
+    whole = frame.width % (1 << form.chroma_w) == 0 and frame.height % (1 << form.chroma_h) == 0
+    if shared and whole:
         with suppress(NotImplementedError):  # memory that FFmpeg does not know as the CPU's
             # NumPy's arrays: PyTorch calls pinned memory CUDA's, which PyAV then refuses.
             return VideoFrame.from_dlpack(tuple(p.numpy() for p in planes), format=form.name)
