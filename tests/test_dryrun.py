@@ -15,6 +15,7 @@ from vsr.cli.configuration import make_config
 from vsr.cli.options import build_parser
 from vsr.config import UpscaleConfig
 from vsr.dryrun import _Stopwatch, dry_run
+from vsr.pipeline import upscale
 from vsr.planning import make_plan
 from vsr.progress import Progress
 
@@ -103,6 +104,20 @@ def test_it_fails_as_the_run_would(make_clip, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_finished_needs_no_time(make_clip, tmp_path, capsys):
+    source, target = make_clip("in.mkv", frames=40, audio=False), tmp_path / "out.mkv"
+    count = iter(range(1, 100))
+    config = UpscaleConfig(input=source, output=target, model="identity", segment_seconds=0.4)
+    upscale(config, should_stop=lambda: next(count) >= 25)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    options = ["--resume", "--segment-seconds", "0.4"]
+    said = the(say(capsys, source, target, *options)["Time"], "expected")
+    assert said.startswith("expected: 40 frames, 20 of them finished before, about ")
+    assert main([str(source), str(target), *options, "--dry-run", "--model", "lanczos"]) == 2
+    assert "network was identity x1, is lanczos x2" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
 def test_tiles_are_named(make_clip, tmp_path, capsys):
     source = make_clip("in.mp4")
     assert "tiles: none, whole frames" in say(capsys, source, tmp_path / "o.mkv")["Work"]
@@ -140,6 +155,7 @@ def test_a_pipe_has_no_known_length(make_clip, tmp_path):
         ("generated/rich.mkv", ["o.mp4"], "Dropped", "stream 3 (ass, ger) is dropped: mp4"),
         ("generated/rich.mkv", ["o.mkv"], "Input", "stream 2: audio ac3 (fra), 44100 Hz, mono"),
         ("generated/rich.mkv", ["o.mkv"], "Input", "chapters: 2"),
+        ("generated/rich.mkv", ["o.mkv", "-ss=1", "-to=2"], "Input", "chapters: 2, 1 of them in"),
         ("generated/rich.mkv", ["o.mkv"], "Input", "pixels 10:11"),
         ("generated/rich.mkv", ["o.mp4", "--target=web"], "Output", "320x264 yuv420p, pixels 1:1"),
         ("generated/vfr_irregular.mkv", ["o.mkv"], "Input", "timing: variable frame rate"),

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
+from vsr.encoding.streams import output_chapters
 from vsr.flags import command_line
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata
@@ -23,6 +24,7 @@ from vsr.pipeline import run
 from vsr.planning import Plan, make_plan, spelt_out
 from vsr.progress import Progress
 from vsr.report import FrameTimes, Report
+from vsr.resume import finished_frames
 
 __all__ = ["dry_run"]
 
@@ -51,13 +53,14 @@ def dry_run(config: UpscaleConfig, *, should_stop: Callable[[], bool] = lambda: 
     """
     with ExitStack() as stack:
         plan = make_plan(config, stack)
+        before = finished_frames(plan)
         sample, speed = _take_sample(plan, should_stop)
         sections = {
             "Input": _input(plan, sample),
             "Work": _work(plan),
             "Output": _output(plan),
             "Dropped": _dropped(plan, sample),
-            "Time": _time(plan, sample, speed),
+            "Time": _time(plan, sample, speed, before),
         }
         return [line for title, lines in sections.items() for line in _section(title, lines)]
 
@@ -127,7 +130,9 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
     for entry in list_streams(plan):
         yield f"stream {entry.index}: {_stream(entry)}"
     if source.others is not None and (chapters := source.others.container.chapters()):
-        yield f"chapters: {len(chapters)}"
+        wanted = len(output_chapters(source.others, info.duration))
+        part = f", {wanted} of them in the part that is wanted" if wanted < len(chapters) else ""
+        yield f"chapters: {len(chapters)}{part}"
     yield "colour: " + ", ".join(
         f"{name} {tag.value}" + (f" ({tag.origin})" if tag.origin != "unknown" else "")
         for name, tag in input_colour(plan).items()
@@ -223,13 +228,15 @@ def _dropped(plan: Plan, sample: Report) -> Iterator[str]:
     yield from lines or ["nothing"]
 
 
-def _time(plan: Plan, sample: Report, speed: float) -> Iterator[str]:
+def _time(plan: Plan, sample: Report, speed: float, before: int) -> Iterator[str]:
     frames = plan.source.info.frames if sample.interrupted else sample.frames
     yield f"measured: {speed:.3g} frames/s, in {sample.frames} frames from the start"
     if frames is None:
         yield "unknown length: the input does not say how many frames come"
     else:
-        yield f"expected: {frames} frames, about {_clock(math.ceil(frames / speed))}"
+        done = f", {before} of them finished before" if before else ""
+        seconds = math.ceil(max(frames - before, 0) / speed)
+        yield f"expected: {frames} frames{done}, about {_clock(seconds)}"
 
 
 def _clock(seconds: float) -> str:

@@ -90,6 +90,23 @@ def is_resumable(plan: Plan) -> bool:
     return pictures or frames is None or frames > _segment_frames(plan)
 
 
+def finished_frames(plan: Plan) -> int:
+    """How many frames ``--resume`` would find finished; nothing is looked at but the manifest.
+
+    Raises:
+        ConfigError: they were made with other settings.
+        SinkError: the work folder cannot be read.
+    """
+    output = plan.config.output
+    if not plan.config.resume or output is None or not _is_begun(plan):
+        return 0
+    plan = replace(plan, encoding=for_segments(plan.encoding))
+    folder = WorkFolder.open(work_path(output), output)
+    folder = _for_pictures(folder, stills_of(output, plan.encoding))
+    check_settings(plan, folder)
+    return folder.frames
+
+
 def _is_begun(plan: Plan) -> bool:
     output = plan.config.output
     return output is not None and (work_path(output) / MANIFEST).exists()
