@@ -26,7 +26,7 @@ from vsr.resume.settings import can_be_read_again, changes, fingerprint, setting
 from vsr.resume.sink import Job, SegmentSink, Tools
 from vsr.resume.work import WorkFolder, remove_work
 
-__all__ = ["Work", "check_settings", "is_resumable", "open_work"]
+__all__ = ["Work", "check_settings", "finished_frames", "is_resumable", "open_work"]
 
 logger = logging.getLogger(__name__)
 
