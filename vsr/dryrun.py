@@ -130,7 +130,7 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
     for entry in list_streams(plan):
         yield f"stream {entry.index}: {_stream(entry)}"
     if source.others is not None and (chapters := source.others.container.chapters()):
-        wanted = len(output_chapters(source.others, info.duration))
+        wanted = len(output_chapters(source.others, plan.info.duration))
         part = f", {wanted} of them in the part that is wanted" if wanted < len(chapters) else ""
         yield f"chapters: {len(chapters)}{part}"
     yield "colour: " + ", ".join(

@@ -246,9 +246,15 @@ def _plan_output(
     sar = resized_sar(info.sar, (info.width, info.height), (width, height))
     planned = replace(
         info, width=width, height=height, format=encoding.format, colour=encoding.colour,
+        duration=info.duration if info.duration is not None else _asked_for(config),
         sar=Fraction(1) if config.square else sar, field_order=order,
     )  # fmt: skip
     return encoding, planned
+
+
+def _asked_for(config: UpscaleConfig) -> Fraction | None:
+    """How long an output will be at most whose input, a pipe, does not say how long it is."""
+    return None if config.end is None else config.end - (config.start or Fraction(0))
 
 
 def _make_engine(

@@ -73,8 +73,10 @@ def test_beside_a_pipe_it_is_as_if_the_file_had_been_read(
     # rich.mkv's picture starts 23 ms after its sound, which y4m cannot say.
     y4m = ffmpeg.run("-i", rich, "-f", "yuv4mpegpipe", "-")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(y4m)))
-    code, _ = command("-", tmp_path / "pipe.mkv", "--audio-from", rich, *part)
+    code, _ = command("-", tmp_path / "pipe.mkv", "--audio-from", rich, *part, "--record")
     assert code == 0
+    record = json.loads((tmp_path / "pipe.mkv.json").read_text())
+    assert record["input"]["duration"] is None  # what was asked for is not what came
     assert packets(tmp_path / "pipe.mkv") == packets(tmp_path / "file.mkv")
     assert described(tmp_path / "pipe.mkv") == described(tmp_path / "file.mkv")
 

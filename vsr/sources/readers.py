@@ -180,8 +180,6 @@ def expected_length(
         count = round(count * rate / reader.rate)
     if count is None and length is not None:
         count = max(1, round(length * rate))
-    if length is None and config.end is not None:  # a pipe: no longer than what is asked for
-        length = config.end - (config.start or Fraction(0))
     if config.frames is not None and (count is None or count > config.frames):
         count, length = config.frames, config.frames / rate
     return count, length
