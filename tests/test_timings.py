@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -74,3 +75,17 @@ def test_ways_are_timed_once_and_what_fails_is_slowest() -> None:
     assert asked == ["a", "b", "c", "c", "d"]
     remember(NAME, "ways", {"c": "fast", "d": 4.5})
     assert compare(NAME, "ways", {"c": ways["c"]}) == {"c": 1.5}
+
+
+def test_ways_take_turns_and_the_best_of_each_counts() -> None:
+    asked: list[str] = []
+    times = {"a": iter([5.5, 2.5, 4.5]), "b": iter([3.5, 6.5, 7.5])}
+
+    def timer(name: str) -> float:
+        asked.append(name)
+        return next(times[name])
+
+    ways = {name: partial(timer, name) for name in times}
+    assert compare(NAME, "turns", ways, 3) == {"a": 2.5, "b": 3.5}
+    assert asked == ["a", "b"] * 3
+    assert remembered(NAME, "turns") == {"a": 2.5, "b": 3.5}
