@@ -1,5 +1,6 @@
 """A configuration written as flags is read back as the same configuration."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,7 +8,17 @@ import pytest
 
 from vsr.cli.configuration import make_config
 from vsr.cli.options import build_parser
-from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
+from vsr.config import (
+    DECODERS,
+    DITHERS,
+    HWACCELS,
+    PRECISIONS,
+    RUNTIMES,
+    EncoderConfig,
+    FieldsConfig,
+    InputConfig,
+    UpscaleConfig,
+)
 from vsr.flags import command_line
 from vsr.tags import FieldOrder, Range, Siting
 
@@ -48,6 +59,27 @@ FULL = UpscaleConfig(
 def test_flags_lead_back(config):
     options = build_parser().parse_intermixed_args(command_line(config))
     assert make_config(options) == config
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"hwaccel": word} for word in HWACCELS]
+    + [{"precision": word} for word in PRECISIONS]
+    + [{"runtime": word} for word in RUNTIMES]
+    + [{"dither": word} for word in DITHERS]
+    + [{"decoder": word} for word in DECODERS]
+    + [
+        {"model": "auto"},
+        {"segment_seconds": 0.0},
+        {"segment_seconds": 2.5},
+        {"resume": True},
+        {"restart": True},
+    ],
+    ids=str,
+)
+def test_every_choice_leads_back(given):
+    config = replace(PLAIN, **given)
+    assert make_config(build_parser().parse_intermixed_args(command_line(config))) == config
 
 
 def test_what_is_left_open_is_left_out():

@@ -224,9 +224,11 @@ class UpscaleConfig:
     frames: int | None = None
     """Stop after this many frames, as they leave ``fields`` and ``filters``."""
     overwrite: bool = False
-    """Replace an existing output."""
+    """Replace an existing output, but no unfinished work for it: see ``restart``."""
     resume: bool = False
     """Go on with the work of an earlier run of the same settings, if there is any."""
+    restart: bool = False
+    """Throw the unfinished work of an earlier run away, if there is any."""
     segment_seconds: float = 10.0
     """Length of the segments that a file longer than one is written in, so that a run can be gone
     on with; 0 writes it in one go."""
@@ -279,6 +281,8 @@ class UpscaleConfig:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}")
 
     def _check_segments(self) -> None:
+        if self.resume and self.restart:
+            raise ConfigError("--resume goes on with earlier work, --restart throws it away")
         if self.resume and PIPE in (self.input, self.output):
             raise ConfigError("--resume is for files: a pipe can be neither read nor written again")
         if self.segment_seconds < 0:

@@ -9,12 +9,21 @@ from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, word_for
 
 __all__ = ["command_line"]
 
-_DEFAULTS = ("auto", "none")  # of every option that has them
-_SEGMENT_SECONDS = next(f.default for f in fields(UpscaleConfig) if f.name == "segment_seconds")
+_DEFAULTS = {field.name: field.default for field in fields(UpscaleConfig)}
+_UPSCALING = {
+    "--weights": "weights", "--variant": "variant", "--scale": "scale", "--size": "size",
+    "--device": "device", "--precision": "precision", "--runtime": "runtime", "--tile": "tile",
+    "--dither": "dither", "--reuse-threshold": "reuse_threshold", "--hwaccel": "hwaccel",
+    "-ss": "start", "-to": "end", "--frames": "frames", "--segment-seconds": "segment_seconds",
+}  # fmt: skip
+"""Fields of UpscaleConfig by their options."""
 
 
 def command_line(config: UpscaleConfig) -> list[str]:
-    """The arguments of ``vsr-upscale`` that mean ``config``; what is left open is left out."""
+    """The arguments of ``vsr-upscale`` that mean ``config``.
+
+    What is as it would be anyway is left out, and so is what has no option (``decode_threads``).
+    """
     parts = ["-i", str(config.input)]
     parts += ["-f", "null"] if config.output is None else ["-o", str(config.output)]
     parts += _pairs({"-f": config.muxer, "--target": config.target})
@@ -70,24 +79,16 @@ def _fields(fields: FieldsConfig) -> Iterator[str]:
 
 
 def _upscaling(config: UpscaleConfig) -> Iterator[str]:
-    scale = config.scale
-    given = {
-        "--model": None if config.weights else config.model,
-        "--weights": config.weights, "--variant": config.variant,
-        "--scale": float(scale) if isinstance(scale, Fraction) else scale,
-        "--size": config.size and _size(config.size), "--device": config.device,
-        "--precision": config.precision, "--runtime": config.runtime,
-        "--tile": config.tile, "--dither": config.dither,
-        "--reuse-threshold": config.reuse_threshold or None, "--hwaccel": config.hwaccel,
-        "-ss": _seconds(config.start), "-to": _seconds(config.end), "--frames": config.frames,
-    }  # fmt: skip
-    yield from _pairs({key: value for key, value in given.items() if value not in _DEFAULTS})
+    yield from _pairs({"--model": None if config.weights else config.model})
+    for option, name in _UPSCALING.items():
+        if (value := getattr(config, name)) != _DEFAULTS[name]:
+            yield from (option, _word(value))
     if config.overwrite:
         yield "-y"
     if config.resume:
         yield "--resume"
-    if config.segment_seconds != _SEGMENT_SECONDS:
-        yield from ("--segment-seconds", f"{config.segment_seconds:g}")
+    if config.restart:
+        yield "--restart"
 
 
 def _encoder(encoder: EncoderConfig) -> Iterator[str]:
@@ -112,9 +113,14 @@ def _pairs(values: Mapping[str, object]) -> list[str]:
     return [str(part) for pair in values.items() if pair[1] is not None for part in pair]
 
 
+def _word(value: object) -> str:
+    """A value as it is typed: sizes as 720x576, times and scales in decimals."""
+    if isinstance(value, tuple):
+        return _size(value)
+    if isinstance(value, Fraction):
+        return f"{float(value):.9f}".rstrip("0").rstrip(".")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _size(size: tuple[int, int]) -> str:
     return "{}x{}".format(*size)
-
-
-def _seconds(time: Fraction | None) -> str | None:
-    return None if time is None else f"{float(time):.9f}".rstrip("0").rstrip(".")

@@ -7,6 +7,7 @@
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from fractions import Fraction
 from functools import cache
 from pathlib import Path, PurePath
@@ -26,6 +27,7 @@ __all__ = [
     "scale_reaching",
 ]
 
+_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param", ".onnx")
 _CLASSICAL_SCALES = {"identity": (1,), "lanczos": (1, 2, 3, 4)}
 
 
@@ -165,8 +167,7 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
     """
     candidates = [model for model in list_models() if name in (model.name, model.family)]
     if not candidates:
-        families = sorted({model.family for model in list_models()})
-        raise ConfigError(f"no model is called {name!r}; there are {', '.join(families)}")
+        raise ConfigError(f"no model is called {name!r}; {_what_is_meant(name)}")
     candidates.sort(key=lambda model: (bool(model.source), model.scale))
     if scale is None:
         return candidates[0]
@@ -175,6 +176,17 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(f"model {name!r} has no scale {float(scale):g}; it has {scales}")
+
+
+def _what_is_meant(name: str) -> str:
+    """Where someone who wrote ``name`` finds what they look for."""
+    if PurePath(name).suffix.lower() in _CHECKPOINTS or Path(name).is_file():
+        return f"if it is a file: --weights {name}"
+    known = {word: None for model in list_models() for word in (model.family, model.name)}
+    if close := get_close_matches(name, known):
+        return f"did you mean {' or '.join(close)}? vsr-models list shows all"
+    shipped = {model.family: None for model in list_models() if not model.source}
+    return f"{', '.join(shipped)} are here, and vsr-models list shows what can be fetched"
 
 
 def scale_reaching(name: str, wanted: float) -> int | None:

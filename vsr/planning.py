@@ -156,10 +156,10 @@ def _check_work(config: UpscaleConfig, output: Path) -> None:
 
 def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
     folder = work_path(output)
-    if folder.exists() and not config.overwrite and not config.resume:
+    if folder.exists() and not config.restart and not config.resume:
         raise SinkError(
             f"{output}: an earlier run has left its work in {folder.name}: --resume goes on with "
-            "it, -y begins again"
+            "it, --restart throws it away"
         )
 
 
@@ -266,18 +266,16 @@ def _make_engine(
         dither=config.dither,
     )  # fmt: skip
     dtype = choose_dtype(device, config.precision)
-    lanes = _choose_lanes(device, dtype, network, source)
+    lanes = _choose_lanes(device, network, source)
     with share_of_cores(lanes):
         runtimes = [make_runtime(network, device, dtype, config.runtime) for _ in range(lanes)]
     return Engine(network, target, device=device, dtype=dtype, tile=config.tile, runtimes=runtimes)
 
 
-def _choose_lanes(
-    device: torch.device, dtype: torch.dtype, network: Network, source: VideoInfo
-) -> int:
+def _choose_lanes(device: torch.device, network: Network, source: VideoInfo) -> int:
     """Pictures that a CPU renders at a time; see note [Two pictures at a time] of the engine."""
     alone = device.type != "cpu" or torch.get_num_threads() == 1 or source.frames == 1
-    both = 2 * dtype.itemsize
+    both = 2 * torch.float32.itemsize  # our kernels', whatever was asked for
     return 1 if alone or not fits(device, network, source.height, source.width, both) else 2
 
 

@@ -39,7 +39,7 @@ from vsr.sync import measure_displacement, read_timing
 __all__ = ["SCHEMA", "make_record", "write_record"]
 
 SCHEMA = "vsr-record/1"
-"""Name and version of what is written; the number rises when the meaning of a field changes."""
+"""Name and version of what is written; docs/record.md says when the number rises."""
 
 _LISTED = 1000
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -132,6 +132,7 @@ def _processing(plan: Plan, report: Report) -> Json:
             "file": weights.path.name, "sha256": weights.sha256, "licence": weights.licence
         },
         "device": describe(choose_device(config.device)),
+        "runtime": engine.runtime,
         "precision": str(engine.dtype).removeprefix("torch."),
         "tile": engine.tile,
         "dither": config.dither,

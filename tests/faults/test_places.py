@@ -102,7 +102,8 @@ def test_links_in_place_of_what_a_run_makes_are_not_followed(film, tmp_path):
     film.fail("out.mkv: cannot be created", keeps=lock)
     lock.unlink()
     film.work.symlink_to(tmp_path, target_is_directory=True)
-    film.fail("is no work folder", options=("-y",), keeps=film.work)
+    for option in ("--restart", "--resume"):
+        film.fail("is no work folder", options=(option,), keeps=film.work)
     film.work.unlink()
     beside = [film.target.with_name(f"out.mkv.{kind}") for kind in ("json", "framemd5")]
     for path in beside:

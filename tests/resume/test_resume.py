@@ -228,7 +228,7 @@ def test_what_stands_in_an_untouched_segment_is_not_computed(begun, monkeypatch)
 def test_changed_settings_are_named(begun):
     changed = replace(begun, resume=True, encoder=replace(begun.encoder, crf=30.0))
     with pytest.raises(
-        ConfigError, match=r"encoder option crf was 17, is 30; run as before, or -y"
+        ConfigError, match=r"encoder option crf was 17, is 30; run as before, or --restart"
     ):
         upscale(changed)
     with pytest.raises(ConfigError, match="network was identity x1, is"):
@@ -250,7 +250,7 @@ def test_another_picture_at_the_same_time_is_noticed(begun):
     manifest = Manifest.load(work_of(begun))
     manifest.segments[1] = replace(manifest.segments[1], anchor="0" * 32)
     manifest.save(work_of(begun))
-    with pytest.raises(SourceError, match="frame 19 is another picture: -y begins again"):
+    with pytest.raises(SourceError, match="frame 19 is another picture: --restart begins again"):
         upscale(replace(begun, resume=True))
     assert not output_of(begun).exists()
 
@@ -264,7 +264,7 @@ def test_an_input_that_changes_under_the_run(clips, tmp_path):
         os.utime(source, ns=(0, 10**9))
         return False
 
-    with pytest.raises(SourceError, match=r"was changed while it was read: -y begins again$"):
+    with pytest.raises(SourceError, match=r"changed while it was read: --restart begins again$"):
         upscale(config, should_stop=touch)
     assert not output_of(config).exists()
 
@@ -278,7 +278,7 @@ def test_an_input_that_changes_under_the_run(clips, tmp_path):
 )  # fmt: skip
 def test_a_damaged_manifest_is_refused(begun, text):
     (work_of(begun) / MANIFEST).write_text(text, encoding="latin-1")
-    with pytest.raises(SinkError, match=r"manifest\.json: is damaged .*: -y begins again"):
+    with pytest.raises(SinkError, match=r"manifest\.json: is damaged .*: --restart begins again"):
         upscale(replace(begun, resume=True))
     assert (work_of(begun) / "000001.seg").exists()
 
@@ -286,7 +286,7 @@ def test_a_damaged_manifest_is_refused(begun, text):
 def test_a_number_that_is_damaged_in_a_manifest_is_noticed(begun):
     path = work_of(begun) / MANIFEST
     path.write_text(path.read_text().replace('"time_base":"1/1000"', '"time_base":"1/1001"'))
-    with pytest.raises(SinkError, match=r"is damaged \(it is not what was written\): -y begins"):
+    with pytest.raises(SinkError, match=r"\(it is not what was written\): --restart begins"):
         upscale(replace(begun, resume=True))
 
 
@@ -313,11 +313,12 @@ def test_a_manifest_is_read_as_it_was_written(begun, tmp_path):
 
 
 def test_work_is_never_deleted_in_silence(begun, caplog):
-    with pytest.raises(SinkError, match=r"left its work in out\.mkv\.parts: --resume .* -y"):
-        upscale(begun)
+    for config in (begun, replace(begun, overwrite=True)):
+        with pytest.raises(SinkError, match=r"left its work in out\.mkv\.parts: --resume .* --res"):
+            upscale(config)
     assert Manifest.load(work_of(begun)).frames == 2 * SEGMENT
     with caplog.at_level(logging.INFO, "vsr"):
-        assert upscale(replace(begun, overwrite=True)).before == 0
+        assert upscale(replace(begun, restart=True)).before == 0
     assert "the work of an earlier run is deleted" in caplog.text
     assert not work_of(begun).exists()
 

@@ -562,7 +562,7 @@ sys.exit(main(sys.argv[1:]))
     )  # fmt: skip
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.endswith("BestSource is not installed: pip install 'vsr[bestsource]'")
+    assert last.endswith("BestSource is not installed: pip install vapoursynth-bestsource")
 
 
 COUNTING = """

@@ -59,7 +59,8 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         precision=options.precision, runtime=options.runtime, tile=options.tile,
         dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,
         start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
-        resume=options.resume, segment_seconds=float(options.segment_seconds),
+        resume=options.resume, restart=options.restart,
+        segment_seconds=float(options.segment_seconds),
         record=options.record, framemd5=options.framemd5,
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,

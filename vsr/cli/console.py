@@ -101,10 +101,12 @@ def print_json(progress: "Progress") -> None:
 
 def print_stats(report: "Report") -> None:
     """Speed, and where each stage's time went, on stderr."""
-    fps = report.frames / report.seconds if report.seconds else 0.0
-    print(f"{report.frames} frames in {report.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
+    now = report.frames - report.before
+    fps = now / report.seconds if report.seconds else 0.0
+    earlier = f", {report.before} by earlier runs" if report.before else ""
+    print(f"{now} frames in {report.seconds:.1f} s, {fps:.2f} fps{earlier}", file=sys.stderr)
     if report.reused:
-        share = 100 * report.reused / (report.frames - report.before)
+        share = 100 * report.reused / now
         print(
             f"{report.reused} of them ({share:.1f} %) repeat the one before: not computed again",
             file=sys.stderr,

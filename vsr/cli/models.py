@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from vsr.cli.command import DONE, FAILED, Parser, run_command
+from vsr.cli.listing import is_here, models_table, place_of
 from vsr.cli.values import parse_size
 from vsr.errors import ConfigError, WeightsError
 
@@ -52,30 +53,11 @@ def _list(options: argparse.Namespace) -> int:
     from vsr.index import list_models
 
     if options.json:
-        listed = [{**asdict(model), "where": _where(model)} for model in list_models()]
+        listed = [{**asdict(model), "where": place_of(model)} for model in list_models()]
         print(json.dumps(listed, indent=1, ensure_ascii=False))
         return DONE
-    print(
-        f"{'name':19} {'--model':16} {'scale':>5}  {'where':8} {'Set5':>8}  {'licence':10}  summary"
-    )
-    for model in list_models():
-        psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
-        published = f" ({model.paper})" if model.paper else ""
-        print(
-            f"{model.name:19} {model.family:16} {model.scale or 'any':>5}  {_where(model):8} "
-            f"{psnr:>8}  {model.licence or '-':10}  {model.summary}{published}"
-        )
+    print(models_table(list_models()))
     return DONE
-
-
-def _where(model: "Model") -> str:
-    from vsr.cache import cache_path
-
-    if model.is_classical:
-        return "built in"
-    if not model.source:
-        return "shipped"
-    return "cached" if cache_path(model.source).is_file() else "to pull"
 
 
 # Fetching.
@@ -209,7 +191,7 @@ def _files(names: Sequence[str]) -> Iterator[tuple[str, Path, str]]:
         for model in [model for name in names for model in _named(name)]:
             yield model.name, locate(model), model.sha256
         return
-    here = [model for model in list_models() if _where(model) in ("shipped", "cached")]
+    here = [model for model in list_models() if is_here(model) and not model.is_classical]
     found = {locate(model): model for model in here}
     for path, model in found.items():
         yield model.name, path, model.sha256

@@ -96,10 +96,16 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="the output's: yuv4mpegpipe, nut, matroska, mpegts, mp4, … (- is stdout); null: "
         "discard the result; rawvideo: the input's",
     )  # fmt: skip
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume", action="store_true",
         help="go on where an earlier run of the same command has stopped, for whatever reason",
     )  # fmt: skip
+    earlier.add_argument(
+        "--restart",
+        action="store_true",
+        help="throw away what such a run has left, and begin again",
+    )
     replace = parser.add_mutually_exclusive_group()
     replace.add_argument("-y", dest="overwrite", action="store_true", help="replace the output")
     replace.add_argument(

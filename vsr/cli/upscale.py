@@ -16,6 +16,7 @@ from vsr.cli.command import DONE, INTERRUPTED, run_command
 from vsr.cli.configuration import make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
+from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
 from vsr.config import UpscaleConfig
 from vsr.shipped import shipped_folder
@@ -53,11 +54,9 @@ def _print_plugin_path(host: str) -> None:
 def _print_models() -> None:
     from vsr.index import list_models
 
-    print(f"{'name':17} {'--model':16} {'scale':>5}  {'Set5':>8}  summary")
-    for model in list_models():
-        psnr = f"{model.psnr:.2f} dB" if model.psnr is not None else "-"
-        scale, there = model.scale or "any", "" if not model.source else " (vsr-models pull)"
-        print(f"{model.name:17} {model.family:16} {scale:>5}  {psnr:>8}  {model.summary}{there}")
+    here = [model for model in list_models() if is_here(model)]
+    print(models_table(here))
+    print(f"{len(list_models()) - len(here)} more can be fetched: vsr-models list")
 
 
 # Running.

@@ -214,7 +214,7 @@ def _require_extra() -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise ConfigError(
-                f"export to ONNX needs the extra: pip install 'vsr[export]' (no {package})"
+                f"export to ONNX needs the extra export: pip install {package}"
             ) from error
 
 

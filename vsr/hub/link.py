@@ -136,7 +136,7 @@ class Link:
         if code in (401, 403):
             raise WeightsError(
                 f"{self.url}: not allowed ({code}), or no such {sought}; for a private or gated "
-                "repository install 'vsr[hub]' and log in with 'hf auth login'"
+                "repository pip install huggingface_hub and log in with 'hf auth login'"
             ) from error
         words = {404: f" (no such {sought})", 410: " (no longer there)"}.get(code, "")
         raise WeightsError(f"{self.url}: the server answers {code}{words}") from error

@@ -166,5 +166,6 @@ class Feed:
 
     def _changed(self, what: str) -> ChangedSourceError:
         return ChangedSourceError(
-            f"{self._source.name}: is not what it was when the work began: {what}: -y begins again"
+            f"{self._source.name}: is not what it was when the work began: {what}: "
+            "--restart begins again"
         )

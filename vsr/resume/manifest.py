@@ -131,7 +131,9 @@ class Manifest:
         try:
             text = path.read_bytes()
         except OSError as error:
-            raise SinkError(f"{path}: cannot be read: {error.strerror}: -y begins again") from error
+            raise SinkError(
+                f"{path}: cannot be read: {error.strerror}: --restart begins again"
+            ) from error
         return cls.parse(text, path)
 
     @classmethod
@@ -144,7 +146,7 @@ class Manifest:
         try:
             return cls._parse(json.loads(text))
         except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
-            raise SinkError(f"{path}: is damaged ({error}): -y begins again") from error
+            raise SinkError(f"{path}: is damaged ({error}): --restart begins again") from error
 
     @classmethod
     def _parse(cls, content: Any) -> Self:  # noqa: ANN401

@@ -165,7 +165,7 @@ def _open_folder(plan: Plan) -> WorkFolder:
             raise SinkError(f"{output}: already exists; -y replaces it")
         return _go_on(plan, folder)
     if path.exists():
-        logger.warning("%s: the work of an earlier run is deleted (-y without --resume)", path)
+        logger.warning("%s: the work of an earlier run is deleted (--restart)", path)
         remove_work(path)
     created = WorkFolder.create(
         path, output, _settings(plan), versions_of(plan), _segment_frames(plan),
@@ -190,7 +190,8 @@ def check_settings(plan: Plan, folder: WorkFolder) -> None:
     """
     if changed := changes(folder.manifest.settings, _settings(plan)):
         raise ConfigError(
-            f"{folder.output}: cannot be gone on with: {changed}; run as before, or -y begins again"
+            f"{folder.output}: cannot be resumed: {changed}; run as before, or --restart throws "
+            "that work away"
         )
 
 
@@ -289,4 +290,4 @@ def _check_input(plan: Plan, folder: WorkFolder) -> None:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read again: {error.strerror}") from error
     if not unchanged:
-        raise ChangedSourceError(f"{path}: was changed while it was read: -y begins again")
+        raise ChangedSourceError(f"{path}: was changed while it was read: --restart begins again")

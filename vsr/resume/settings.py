@@ -37,8 +37,8 @@ _SHOWN = 3
 
 # Where a run goes, what it says, how fast it is; and what is compared as it was decided.
 _FREE = {
-    "input", "output", "muxer", "target", "overwrite", "resume", "segment_seconds", "record",
-    "decode_threads", "encoder", "model", "weights", "scale", "size", "square", "device",
+    "input", "output", "muxer", "target", "overwrite", "resume", "restart", "segment_seconds",
+    "record", "decode_threads", "encoder", "model", "weights", "scale", "size", "square", "device",
     "precision", "runtime", "audio_from", "framemd5",
 }  # fmt: skip
 

@@ -90,7 +90,7 @@ def _openvino(
     if device.type != "cpu":
         raise _NotHereError(f"OpenVINO runs on a CPU, not on {device}")
     if importlib.util.find_spec("openvino") is None:
-        raise _NotHereError("OpenVINO is not installed: pip install 'vsr[cpu]'")
+        raise _NotHereError("OpenVINO is not installed: pip install openvino")
     plain = network.grid == 1 and network.multiple == 1 and network.scale > 1 and network.body
     if not plain or network.noise is not None:
         raise _NotHereError(

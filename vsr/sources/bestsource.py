@@ -70,7 +70,7 @@ def _open(path: Path, index: int) -> dict[str, Any]:
     if not hasattr(vs.core, "bs"):
         raise SourceError(
             f"{path}: the VapourSynth plugin BestSource is not installed:"
-            " pip install 'vsr[bestsource]'"
+            " pip install vapoursynth-bestsource"
         )
     try:  # the index is not kept: nothing is written beside the user's files
         found = vs.core.bs.VideoSource(
