@@ -60,7 +60,7 @@ def rungs(span: Network, device: torch.device) -> Iterator[Rung]:
 
 def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
     """Our kernels with the tiles that are fastest here, whole blocks in one or not."""
-    from vsr.kernels.configurations import STRIPS
+    from vsr.kernels.configurations import STRIPS, fastest_of
     from vsr.runtimes.triton import TritonRuntime
 
     runtime = TritonRuntime(span, device, HALF)
@@ -68,7 +68,8 @@ def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
     if not blocks:
         runtime.kernels.tiles = replace(tiles, strip=None)
     elif tiles.strip is None:  # slower here: shown all the same
-        runtime.kernels.tiles = replace(tiles, strip=STRIPS[-1])
+        strips = [replace(tiles, strip=strip) for strip in STRIPS]
+        runtime.kernels.tiles = fastest_of(runtime.kernels, strips, device)
     return graphed(runtime) if device.type == "cuda" else runtime
 
 

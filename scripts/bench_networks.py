@@ -88,6 +88,7 @@ def measure(name: str, network: Network, size: tuple[int, int], device: torch.de
         out = runtime(picture)
         return out if network.scale else runtime.render(out, picture, (2 * height, 2 * width))
 
+    run()  # backends are chosen and kernels compiled where nothing counts
     with FlopCounterMode(display=False) as counter:
         run()
     works = counter.get_flop_counts()["Global"]

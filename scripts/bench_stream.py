@@ -101,6 +101,8 @@ def command_fps(clip: Path, device: str, model: str, hwaccel: str, frames: int) 
     for stage in report.stages:
         on_gpu = "" if stage.device is None else f", {stage.device:.2f} s on the GPU"
         print(f"    {stage.name}: {stage.busy:.2f} s{on_gpu} of {report.seconds:.2f}")
+    if hwaccel == "cuda" and any("decoded in main memory" in note for note in report.notes):
+        raise RuntimeError("the GPU did not decode")
     return watch.fps
 
 
@@ -114,7 +116,11 @@ def measure(folder: Path, size: tuple[int, int], options: argparse.Namespace) ->
     row["network"] = alone = network_fps(device, options.model, width, height, options.frames)
     print(f"{width}x{height}: network alone {alone:.1f} frames/s", flush=True)
     for hwaccel in ("none", "cuda") if device.type == "cuda" else ("none",):
-        fps = command_fps(clip, options.device, options.model, hwaccel, options.frames)
+        try:
+            fps = command_fps(clip, options.device, options.model, hwaccel, options.frames)
+        except RuntimeError as error:
+            print(f"  command, --hwaccel {hwaccel}: {error}", flush=True)
+            continue
         row[f"command, --hwaccel {hwaccel}"] = fps
         print(f"  command, --hwaccel {hwaccel}: {fps:.1f} frames/s = {fps / alone:.3f}", flush=True)
     return row

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -90,12 +91,18 @@ def vspipe_fps(script: Path, python: Path, config: Path) -> float:
     """Of a script, through the vspipe of ``python``'s environment."""
     environment = os.environ | {"XDG_CONFIG_HOME": str(config)}
     done = subprocess.run(
-        [python.parent / "vspipe", "-p", script, "."], env=environment, capture_output=True,
+        [vspipe_of(python), "-p", script, "."], env=environment, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
     return _found(r"\(([\d.]+) fps\)", done.stderr)
+
+
+def vspipe_of(python: Path) -> str:
+    """The vspipe of ``python``'s environment, or of the path; empty if there is none."""
+    beside = python.parent / "vspipe"
+    return str(beside) if beside.exists() else shutil.which("vspipe") or ""
 
 
 def _found(pattern: str, text: str) -> float:
@@ -139,7 +146,7 @@ def bench_filter(folder: Path, wanted: Wanted) -> dict[str, object]:
     """Frames a second of the command, the filter, and vs-mlrt; and the filter's over each."""
     size, frames, weights = wanted.size, wanted.frames, wanted.weights
     clip, python = folder / "clip.y4m", Path(sys.executable)
-    if not (python.parent / "vspipe").exists():
+    if not vspipe_of(python):
         print("vspipe is not in this environment: the filter is not measured")
         return {}
     start = make_y4m(clip, frames, *size)

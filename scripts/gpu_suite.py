@@ -5,8 +5,8 @@
 
 Steps run in the order of their worth until the time is up; each has a time limit of its own, and
 one that fails or is stopped stops no other. OUT gets ``results.json`` (what ran, how long, how it
-ended, the figures so far) before the first step and after each, and each step's output as a text
-file. At the end a table says what was wanted and what was found.
+ended, the end of what it said, the figures so far) before the first step and after each, and
+``logs.tar.gz``, all that each said and wrote. At the end a table says what was wanted and found.
 
 It needs no network, and beside vsr's own requirements only Triton and, for the tests, pytest.
 ``--train RECIPE`` goes on with a training in what time is left; that needs Pillow and the data.
@@ -21,17 +21,29 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "scripts"
-PYTEST = ("-m", "pytest", "-o", "addopts=", "--import-mode=importlib", "-q", "-ra", "-m", "cuda")
+PYTEST = (
+    "-m", "pytest", "-o", "addopts=", "--import-mode=importlib", "-v", "-ra", "--tb=short",
+    "--continue-on-collection-errors", "-m", "cuda",
+)  # fmt: skip
 """Without the plug-ins that this project's settings ask for."""
+PARALLEL = ("-n", "4", "--dist=loadfile") if find_spec("xdist") else ()
+"""Most of these tests compile on one core."""
+LINES = 60
+"""Of the end of what a step said, kept in its record."""
+GRACE = 10
+"""Seconds at the end of a limit in which a step may end by itself."""
 BOUND = 0.65
 """Share of what the device's peaks allow that the fastest rung should reach."""
 
@@ -45,7 +57,7 @@ class Step:
 
     name: str
     arguments: tuple[str, ...]
-    """For this Python; ``{out}`` and ``{data}`` are filled in."""
+    """For this Python; ``{out}``, ``{work}`` and ``{data}`` are filled in."""
     seconds: int
     """After which it is stopped."""
     small: tuple[str, ...] | None = None
@@ -63,7 +75,7 @@ def gpu_tests() -> tuple[str, ...]:
 
 def _timed(name: str, seconds: int, script: str, *arguments: str, small: tuple[str, ...]) -> Step:
     """A step that writes its figures to a file of its name."""
-    figures = ("--json", f"{{out}}/{name}.json")
+    figures = ("--json", f"{{work}}/{name}.json")
     start = ("-m", script) if "." in script.removesuffix(".py") else (str(SCRIPTS / script),)
     return Step(
         name, (*start, "--device", "cuda", *arguments, *figures), seconds,
@@ -72,7 +84,10 @@ def _timed(name: str, seconds: int, script: str, *arguments: str, small: tuple[s
 
 
 STEPS = (
-    Step("tests", (*PYTEST, *gpu_tests()), 300, (*PYTEST, "--collect-only", *gpu_tests())),
+    Step(
+        "tests", (*PYTEST, *PARALLEL, *gpu_tests()), 300,
+        (*PYTEST, "--collect-only", *gpu_tests()),
+    ),
     _timed("kernels", 240, "bench_kernels.py", small=("--sizes", "16x12")),
     _timed("stream", 180, "bench_stream.py", small=("--sizes", "64x48", "--frames", "8")),
     _timed(
@@ -88,10 +103,10 @@ STEPS = (
     Step(
         "filter",
         (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "1280x720", "--frames", "240",
-         "--json", "{out}/filter.json"),
+         "--json", "{work}/filter.json"),
         120,
         (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "64x48", "--frames", "6",
-         "--rounds", "1", "--json", "{out}/filter.json"),
+         "--rounds", "1", "--json", "{work}/filter.json"),
     ),
     _timed(
         "networks", 180, "bench_networks.py", "--size", "640x360",
@@ -99,7 +114,8 @@ STEPS = (
     ),
     Step(
         "attention",
-        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json", "{out}/attention.json"),
+        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json",
+         "{work}/attention.json"),
         120,
     ),
 )  # fmt: skip
@@ -195,18 +211,42 @@ def tell(checked: Sequence[Mapping[str, Any]]) -> None:
 # Running.
 
 
-def run(step: Step, out: Path, data: Path, left: float, *, small: bool) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders that steps read and write."""
+
+    out: Path
+    """What is brought back: few files."""
+    work: Path
+    """What each step writes while it runs."""
+    data: Path
+
+    def fill(self, part: str) -> str:
+        """An argument of a step, as it is given."""
+        for name in ("out", "work", "data"):
+            part = part.replace(f"{{{name}}}", str(getattr(self, name)))
+        return part
+
+    def pack(self) -> None:
+        """Everything that steps have said and written so far, in one file."""
+        with tarfile.open(self.out / "logs.tar.gz", "w:gz") as archive:
+            archive.add(self.work, "logs")
+
+
+def run(step: Step, places: Places, left: float, *, small: bool) -> dict[str, object]:
     """Run one step within ``left`` seconds; its record."""
     arguments = step.small if small and step.small is not None else step.arguments
-    filled = [part.replace("{out}", str(out)).replace("{data}", str(data)) for part in arguments]
+    filled = [places.fill(part) for part in arguments]
     limit, started = min(step.seconds, left), time.monotonic()
-    with (out / f"{step.name}.txt").open("w") as log:
+    said = places.work / f"{step.name}.txt"
+    with said.open("w") as log:
         code = _run_within(limit, [sys.executable, *filled], log.fileno(), small=small)
     record: dict[str, object] = {
         "step": step.name, "command": " ".join(filled), "exit": code,
         "seconds": round(time.monotonic() - started, 1),
+        "said": said.read_text(errors="replace").splitlines()[-LINES:],
     }  # fmt: skip
-    figures = out / Path(filled[-1]).name
+    figures = places.work / Path(filled[-1]).name
     if figures.suffix == ".json" and figures.is_file():
         with suppress(ValueError):  # it was stopped while it wrote
             record["figures"] = json.loads(figures.read_text())
@@ -218,13 +258,17 @@ def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> i
     wanted = (
         {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
     )
+    grace = min(GRACE, limit / 4)
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=os.environ | wanted,
         start_new_session=True,
     )  # fmt: skip
     try:
-        return child.wait(limit)
+        return child.wait(limit - grace)
     except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGTERM)  # a training saves what it has
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace)
         return None
     finally:
         with suppress(ProcessLookupError):
@@ -276,8 +320,13 @@ def _steps(options: argparse.Namespace) -> list[Step]:
 def main() -> int:
     """Run what there is time for; 1 if a step failed or was stopped."""
     options = _parse()
-    out, data = options.out.resolve(), options.data.resolve()
+    out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vsr-suite-") as work:
+        return _run_all(options, Places(out, Path(work), options.data.resolve()))
+
+
+def _run_all(options: argparse.Namespace, places: Places) -> int:
     end = time.monotonic() + 60 * options.minutes
     records: list[dict[str, object]] = []
     results: dict[str, Any] = {"device": device(), "steps": records}
@@ -285,13 +334,14 @@ def main() -> int:
     def save() -> None:
         figures = {str(r["step"]): r["figures"] for r in records if "figures" in r}
         results["targets"] = [target.check(figures) for target in TARGETS]
-        (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        (places.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        places.pack()
 
     def perform(step: Step) -> None:
         if (left := end - time.monotonic()) < 5:
             print(f"{step.name}: no time is left")
             return
-        records.append(run(step, out, data, left, small=options.rehearse))
+        records.append(run(step, places, left, small=options.rehearse))
         print("{step}: exit {exit} after {seconds} s".format(**records[-1]), flush=True)
         save()
 

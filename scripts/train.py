@@ -29,6 +29,7 @@ from training.validation import Pairs, pairs_of_cache, pairs_of_folder, validate
 
 from vsr.device import choose_device, keep_freed_memory
 
+_STARTED = time.monotonic()  # imports and caches count: who lends a GPU counts them, too
 _SPOKEN_EVERY = 100  # items of a cache
 
 
@@ -43,7 +44,7 @@ class Schedule:
     seconds: float
     """How long to train before stopping; whoever gives the same command again goes on."""
     stopping: bool = False
-    began: float = field(default_factory=time.monotonic)
+    began: float = _STARTED
     saved: float = field(default_factory=time.monotonic)
 
     def stop_on_signals(self) -> None:

@@ -41,6 +41,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests that take long, too")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """PyTorch's profiler, its watch for synchronisations and Inductor warn of what they are."""
+    for item in items:
+        if item.get_closest_marker("cuda") is not None:
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what takes long, and what needs a GPU where there is none.
 
@@ -77,6 +85,15 @@ def _warm() -> Iterator[None]:
         return
     with serve():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_timings(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What tests measure on a GPU is not what a run should choose by."""
+    if request.node.get_closest_marker("cuda") is not None:
+        monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)

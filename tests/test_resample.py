@@ -40,16 +40,21 @@ def test_rows_sum_to_one(kernel: Kernel, count: int, outputs: int) -> None:
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-12)
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
     ("count", "outputs"), [(1, 1), (1, 9), (3, 200), (64, 64), (65, 129), (130, 63), (200, 3)]
 )
-def test_blocks_equal_the_dense_matrix(kernel: Kernel, count: int, outputs: int) -> None:
+def test_blocks_equal_the_dense_matrix(
+    kernel: Kernel, count: int, outputs: int, at_once: bool
+) -> None:
     matrix = resize_matrix(
         _positions(count, outputs), count, kernel, stretch=max(1, count / outputs)
     )
-    resampler = Resampler.from_matrix(matrix)
+    resampler = Resampler.from_matrix(matrix, at_once=at_once)
     picture = torch.rand(2, 5, count)
+    flat = resampler.columns(picture[0].mT)
+    torch.testing.assert_close(resampler.rows(picture[0]), flat.mT, rtol=0, atol=1e-6)
     dense = picture.double() @ torch.from_numpy(matrix).T
     torch.testing.assert_close(resampler.rows(picture).double(), dense, rtol=0, atol=1e-6)
     across = resampler.columns(picture.mT)

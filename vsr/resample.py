@@ -4,6 +4,11 @@ A resampling along one axis is a linear map whose matrix is banded. :class:`Resa
 matrix into blocks of rows; each block touches a short run of inputs, so a resize is two batched
 matrix products, on any device, with the borders (and any siting, ratio or inverse) already in the
 matrix. Coordinates put sample i of an axis at i, pixel centres at integers.
+
+Note [All blocks at once]
+    On a CPU a product for each block reads its inputs where they lie. On a GPU dozens of small
+    products would each be waited for in turn, so the runs of inputs are gathered (they hardly
+    overlap) and multiplied in one.
 """
 
 import math
@@ -93,14 +98,20 @@ class Resampler:
     """(blocks, outputs in a block, inputs in a block), float32; zero rows pad the last block."""
     outputs: int
     inputs: int
+    places: Tensor | None = None
+    """(blocks, inputs in a block): which inputs a block reads, where all are gathered at once."""
 
     @classmethod
     def from_matrix(
-        cls, matrix: NDArray[np.float64], device: torch.device | str = "cpu"
-    ) -> "Resampler":
-        """Cut ``matrix`` (outputs, inputs) into blocks and move it to ``device``."""
+        cls, matrix: NDArray[np.float64], device: torch.device | str = "cpu", *,
+        at_once: bool | None = None,
+    ) -> "Resampler":  # fmt: skip
+        """Cut ``matrix`` (outputs, inputs) into blocks and move it to ``device``.
+
+        ``at_once`` is what is faster there, unless it is given; see note [All blocks at once].
+        """
         outputs, inputs = matrix.shape
-        on_gpu = torch.device(device).type != "cpu"
+        on_gpu = torch.device(device).type != "cpu" if at_once is None else at_once
         size = min(_BLOCK_ON_GPU if on_gpu else _BLOCK, outputs)
         spans = []
         for first in range(0, outputs, size):
@@ -112,10 +123,17 @@ class Resampler:
         for block, start in enumerate(starts):
             rows = matrix[block * size : (block + 1) * size, start : start + width]
             weights[block, : len(rows)] = rows
-        return cls(starts, torch.from_numpy(weights).to(device), outputs, inputs)
+        places = torch.tensor(starts)[:, None] + torch.arange(width) if on_gpu else None
+        return cls(
+            starts, torch.from_numpy(weights).to(device), outputs, inputs,
+            None if places is None else places.to(device),
+        )  # fmt: skip
 
     def rows(self, picture: Tensor) -> Tensor:
         """Resample along the last axis: (..., H, inputs) -> (..., H, outputs), float32."""
+        if self.places is not None:  # see note [All blocks at once]
+            runs = picture[..., self.places].transpose(-3, -2)  # (..., blocks, H, inputs in one)
+            return (runs @ self.weights.mT).transpose(-3, -2).flatten(-2)[..., : self.outputs]
         blocks = [
             picture[..., start : start + self.weights.shape[2]] @ weights.T
             for start, weights in zip(self.starts, self.weights, strict=True)
@@ -124,6 +142,9 @@ class Resampler:
 
     def columns(self, picture: Tensor) -> Tensor:
         """Resample along the last axis but one: (..., inputs, W) -> (..., outputs, W), float32."""
+        if self.places is not None:
+            runs = picture[..., self.places, :]  # (..., blocks, inputs in one, W)
+            return (self.weights @ runs).flatten(-3, -2)[..., : self.outputs, :]
         blocks = [
             weights @ picture[..., start : start + self.weights.shape[2], :]
             for start, weights in zip(self.starts, self.weights, strict=True)

@@ -82,7 +82,8 @@ def compare(
         return known
     told = ", ".join(f"{name} {taken:.1f}" for name, taken in times.items())
     logger.info("measured once on %s, %s: %s ms", device, key, told)
-    remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
+    if any(math.isfinite(taken) for taken in times.values()):  # else it may be another day
+        remember(device, key, {n: t if math.isfinite(t) else None for n, t in times.items()})
     return times
 
 

@@ -25,9 +25,10 @@ def busy_share(trainer: Trainer, steps: int = 20) -> tuple[float, float]:
     """
     for _ in range(_WARM_UP):
         trainer.advance()
-    torch.cuda.synchronize(trainer.device)
-    began = time.perf_counter()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        trainer.advance()  # starting the profiler takes a while, which is not the training's
+        torch.cuda.synchronize(trainer.device)
+        began = time.perf_counter()
         for _ in range(steps):
             trainer.advance()
         torch.cuda.synchronize(trainer.device)
@@ -37,7 +38,8 @@ def busy_share(trainer: Trainer, steps: int = 20) -> tuple[float, float]:
         for event in profiler.events() or ()
         if event.device_type.name == "CUDA"
     )
-    return _covered(spans) / 1e6 / seconds, 1e3 * seconds / steps
+    worked = _covered(spans) * steps / (steps + 1) / 1e6
+    return worked / seconds, 1e3 * seconds / steps
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

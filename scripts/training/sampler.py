@@ -2,7 +2,8 @@
 
 Note [Eight ways at once]: a batch is one gather. Where its pixels are read is an index for every
 pixel, and turning and mirroring a patch is turning and mirroring its indices. On a GPU that is two
-kernels a batch, on any device the same patches for the same seed.
+kernels a batch, on any device the same patches for the same seed. What is drawn goes there through
+pinned memory, so that the host waits for nothing.
 """
 
 from dataclasses import dataclass
@@ -40,17 +41,6 @@ class Pool:
         return cls(cache, share, low, high, detail.numpy())
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Where the patches of one pool begin, and which way they are turned."""
-
-    item: _Ints
-    frame: _Ints
-    row: _Ints
-    column: _Ints
-    way: _Ints
-
-
 class Sampler:
     """Random patches, each the most detailed of a few candidates, flipped and turned.
 
@@ -74,6 +64,7 @@ class Sampler:
         device = pools[0].low.device
         self._low_grid = _grids(patch, device)
         self._high_grid = _grids(patch * scale, device)
+        self._luma = torch.tensor([0.299, 0.587, 0.114], device=device)  # BT.601
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Low and high patches, (size, 3, h, w) float32 in [0, 1], in channels-last memory."""
@@ -87,29 +78,39 @@ class Sampler:
                 parts.append((self._take(pool, drawn), mine))
         order = torch.from_numpy(np.argsort(np.concatenate([np.flatnonzero(m) for _, m in parts])))
         low, high = (torch.cat([pair[side] for pair, _ in parts]) for side in (0, 1))
-        order = order.to(low.device)
+        order = _moved(order, low.device)
         low, high = (side[order].float().div_(255) for side in (low, high))
         if not self._gray_share:
             return low, high
-        gray = torch.from_numpy(rng.random(size) < self._gray_share).to(low.device)
-        return _without_colour(low, gray), _without_colour(high, gray)
+        gray = _moved(torch.from_numpy(rng.random(size) < self._gray_share), low.device)
+        return self._without_colour(low, gray), self._without_colour(high, gray)
 
-    def _take(self, pool: Pool, drawn: _Drawn) -> tuple[Tensor, Tensor]:
+    def _take(self, pool: Pool, drawn: _Ints) -> tuple[Tensor, Tensor]:
+        places = _moved(torch.from_numpy(drawn), pool.low.device)
         return (
-            _gather(pool.low, drawn, self._low_grid, 1),
-            _gather(pool.high, drawn, self._high_grid, self._scale),
+            _gather(pool.low, places, self._low_grid, 1),
+            _gather(pool.high, places, self._high_grid, self._scale),
         )
 
-
-def _without_colour(pictures: Tensor, chosen: Tensor) -> Tensor:
-    """The luma (BT.601) of the ``chosen`` of (N, 3, h, w), in all three channels."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=pictures.device)
-    gray = torch.einsum("nchw,c->nhw", pictures, weights)[:, None]
-    return torch.where(chosen[:, None, None, None], gray, pictures)
+    def _without_colour(self, pictures: Tensor, chosen: Tensor) -> Tensor:
+        """The luma of the ``chosen`` of (N, 3, h, w), in all three channels."""
+        gray = torch.einsum("nchw,c->nhw", pictures, self._luma)[:, None]
+        return torch.where(chosen[:, None, None, None], gray, pictures)
 
 
-def _draw(pool: Pool, chances: NDArray[np.float64]) -> _Drawn:
-    """The best candidates; ``chances`` is (5, patches, candidates) in [0, 1)."""
+def _moved(values: Tensor, device: torch.device) -> Tensor:
+    """``values``, which are on the host, on ``device``."""
+    if device.type == "cpu":
+        return values
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def _draw(pool: Pool, chances: NDArray[np.float64]) -> _Ints:
+    """The best candidates; ``chances`` is (5, patches, candidates) in [0, 1).
+
+    Returns:
+        (5, patches): item, frame, row and column where a patch begins, and which way it is turned.
+    """
     counts = (len(pool.low), pool.low.shape[1], *pool.detail.shape[1:], _WAYS)
     items, frames, rows, columns, ways = (
         (chance * count).astype(np.int64) for chance, count in zip(chances, counts, strict=True)
@@ -119,7 +120,9 @@ def _draw(pool: Pool, chances: NDArray[np.float64]) -> _Drawn:
     def pick(values: _Ints) -> _Ints:
         return np.take_along_axis(values, best, axis=1)[:, 0]
 
-    return _Drawn(pick(items), pick(frames), pick(rows) * GRID, pick(columns) * GRID, pick(ways))
+    return np.stack(
+        [pick(items), pick(frames), pick(rows) * GRID, pick(columns) * GRID, pick(ways)]
+    )
 
 
 def _grids(side: int, device: torch.device) -> Tensor:
@@ -129,14 +132,11 @@ def _grids(side: int, device: torch.device) -> Tensor:
     return torch.stack([*turned, *(grid.flip(2) for grid in turned)]).to(device)
 
 
-def _gather(pixels: Tensor, drawn: _Drawn, grids: Tensor, scale: int) -> Tensor:
-    """(patches, 3, side, side) uint8 out of (items, frames, 3, H, W)."""
-
-    def index(values: _Ints) -> Tensor:
-        return torch.from_numpy(values).to(pixels.device)[:, None, None]
-
-    grid = grids[torch.from_numpy(drawn.way).to(pixels.device)]
-    rows = grid[:, 0] + scale * index(drawn.row)
-    columns = grid[:, 1] + scale * index(drawn.column)
+def _gather(pixels: Tensor, places: Tensor, grids: Tensor, scale: int) -> Tensor:
+    """(patches, 3, side, side) uint8 out of (items, frames, 3, H, W), as drawn."""
+    item, frame, top, left = places[:4, :, None, None]
+    grid = grids[places[4]]
+    rows = grid[:, 0] + scale * top
+    columns = grid[:, 1] + scale * left
     # Indices on both sides of the colours put the colours last.
-    return pixels[index(drawn.item), index(drawn.frame), :, rows, columns].permute(0, 3, 1, 2)
+    return pixels[item, frame, :, rows, columns].permute(0, 3, 1, 2)

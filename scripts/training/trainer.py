@@ -131,11 +131,11 @@ class Trainer:
 
     def load(self, path: Path) -> None:
         """Continue from a file that ``save`` wrote, on this device or another."""
-        values: dict[str, Any] = torch.load(path, weights_only=True, map_location=self.device)
+        values: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         with torch.no_grad():
             for name, value in self.state.items():
                 value.copy_(values["state"][name])
-        self.average = values["average"]
+        self.average = [value.to(self.device) for value in values["average"]]
         self.optimiser.load_state_dict(values["optimiser"])
         self.rng.bit_generator.state = json.loads(values["rng"])
         self.step = values["step"]

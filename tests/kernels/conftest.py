@@ -23,4 +23,10 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def kernel_device():
     """Where kernels run."""
-    return torch.device("cpu" if _INTERPRETED else "cuda")
+    return torch.device("cpu") if _INTERPRETED else torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_tuning(monkeypatch):
+    """Kernels run as they are: measuring which tiles are fastest takes a minute for each shape."""
+    monkeypatch.setattr("vsr.runtimes.triton.tune", lambda kernels, device: None)

@@ -28,5 +28,6 @@ def test_the_fastest_of_each_kind_is_kept_and_what_fails_never() -> None:
         conv, end = CONVOLUTIONS.index(tiles.conv), ENDS.index(tiles.end)
         return abs(conv - 2) + end + (0.5 if tiles.strip == STRIPS[1] else 1)
 
+    assert fastest(Tiles(), lambda tiles: math.inf) is None
     found = fastest(Tiles(end=ENDS[1]), time)
     assert found == Tiles(CONVOLUTIONS[2], ENDS[0], STRIPS[1])

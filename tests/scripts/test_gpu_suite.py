@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 
 import pytest
@@ -43,9 +44,9 @@ def test_steps_are_limited_and_recorded(suite, monkeypatch, capsys, tmp_path):
     steps = (
         suite.Step("slow", ("-c", "import time; time.sleep(60)"), 2),
         suite.Step("bad", ("-c", "raise SystemExit(3)"), 30),
-        suite.Step("good", ("-c", good, "{out}/good.json"), 30),
+        suite.Step("good", ("-c", good, "{work}/good.json"), 30),
         suite.Step(
-            "torn", ("-c", "import sys; open(sys.argv[1], 'w').write('{')", "{out}/t.json"), 30
+            "torn", ("-c", "import sys; open(sys.argv[1], 'w').write('{')", "{work}/t.json"), 30
         ),
     )
     monkeypatch.chdir(tmp_path)
@@ -56,10 +57,25 @@ def test_steps_are_limited_and_recorded(suite, monkeypatch, capsys, tmp_path):
         ("slow", None), ("bad", 3), ("good", 0), ("torn", 0)
     ]  # fmt: skip
     assert results["steps"][2]["figures"] == {"fps": 3}
-    assert (tmp_path / "out" / "good.txt").read_text() == "well\n"
+    assert results["steps"][2]["said"] == ["well"]
+    with tarfile.open(tmp_path / "out" / "logs.tar.gz") as logs:
+        assert {"logs/good.txt", "logs/good.json", "logs/slow.txt"} <= set(logs.getnames())
+    assert len(list((tmp_path / "out").iterdir())) == 2
     assert results["device"]["torch"]
     assert [row["found"] for row in results["targets"]] == [None] * len(suite.TARGETS)
     assert capsys.readouterr().out.count("not measured") == len(suite.TARGETS)
+
+
+def test_a_step_may_save_before_it_is_stopped(suite, monkeypatch, tmp_path):
+    saving = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), exit()))\n"
+        "time.sleep(60)"
+    )
+    monkeypatch.setattr(suite, "STEPS", (suite.Step("saves", ("-c", saving, "{out}/saved"), 4),))
+    assert suite.main() == 1
+    assert (tmp_path / "out" / "saved").exists()
+    assert written(tmp_path)["steps"][0]["exit"] is None
 
 
 def test_what_a_step_has_started_ends_with_it(suite, monkeypatch, tmp_path):

@@ -210,6 +210,7 @@ def test_how_busy_a_gpu_is(run, capsys):
 def test_a_training_moves_from_a_cpu_to_a_gpu(train, run, tmp_path, monkeypatch):
     on_cpu = run("out", steps=4)
     interrupt(train, monkeypatch, 2, lambda: run("moved", steps=4))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     moved = run("moved", "--device", "cuda", steps=4)
     for name, value in on_cpu.items():  # the same patches in the same order
         torch.testing.assert_close(moved[name], value, rtol=0.02, atol=2e-3)

@@ -7,7 +7,8 @@ Note [Order]
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,7 +21,16 @@ from vsr.kernels.span import SpanKernels, Tiles
 from vsr.kernels.tuning import device_name, milliseconds
 from vsr.timings import remember, remembered
 
-__all__ = ["CONVOLUTIONS", "ENDS", "STRIPS", "from_json", "network_key", "sample", "tune"]
+__all__ = [
+    "CONVOLUTIONS",
+    "ENDS",
+    "STRIPS",
+    "fastest_of",
+    "from_json",
+    "network_key",
+    "sample",
+    "tune",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +43,11 @@ ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
 STRIPS = (
     Strip(128, 128, warps=8), Strip(64, 64, warps=8), Strip(64, 64, warps=8, hoist=True),
 )  # fmt: skip
-_SAMPLE = (540, 960)
+_SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
 
 
 def sample(device: torch.device) -> torch.Tensor:
-    """The picture that everything is timed with, (1, 3, 540, 960)."""
+    """The picture that everything is timed with, (1, 3, 1080, 1920)."""
     return torch.rand((1, 3, *_SAMPLE), device=device)
 
 
@@ -52,19 +62,35 @@ def tune(kernels: SpanKernels, device: torch.device) -> None:
     if (known := from_json(remembered(name, key))) is not None:
         kernels.tiles = known
         return
-    logger.info("measuring kernels on %s, once for this network: about a minute", name)
+    logger.info("measuring kernels on %s, once for this network: a minute or two", name)
     with torch.cuda.device(device), torch.inference_mode():
         picture = sample(device)
-        kernels.tiles = fastest(kernels.tiles, lambda tiles: _time(kernels, tiles, picture))
-    remember(name, key, asdict(kernels.tiles))
+        best = fastest(kernels.tiles, lambda tiles: _time(kernels, tiles, picture))
+    kernels.tiles = kernels.tiles if best is None else best
+    if best is not None:
+        remember(name, key, asdict(best))
 
 
-def fastest(tiles: Tiles, time: Callable[[Tiles], float]) -> Tiles:
-    """The best tiles by ``time``, kind after kind (see Note [Order]); infinite times lose."""
+def fastest(tiles: Tiles, time: Callable[[Tiles], float]) -> Tiles | None:
+    """The best tiles by ``time``, kind after kind (see Note [Order]); infinite times lose.
+
+    None if all of a kind lose: a card that is full today may have room tomorrow.
+    """
     for candidates in (_convolutions, _ends, _strips):
         times = {candidate: time(candidate) for candidate in candidates(tiles)}
         tiles = min(times, key=lambda candidate: times[candidate])
+        if math.isinf(times[tiles]):
+            return None
     return tiles
+
+
+def fastest_of(kernels: SpanKernels, candidates: Sequence[Tiles], device: torch.device) -> Tiles:
+    """The fastest of some tiles on a CUDA device, or in Triton's interpreter the first."""
+    if device.type != "cuda":
+        return candidates[0]
+    with torch.cuda.device(device), torch.inference_mode():
+        picture = sample(device)
+        return min(candidates, key=lambda tiles: _time(kernels, tiles, picture))
 
 
 def _convolutions(tiles: Tiles) -> Iterator[Tiles]:

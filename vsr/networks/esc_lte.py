@@ -78,7 +78,8 @@ class EscLte(nn.Module):
         """Of the size of an output pixel, which is not let below what training has seen."""
         height, width = x.shape[2:]
         least = max(size[0] / height / self._LARGEST_TRAINED, 1)
-        pixel = x.new_tensor([2 * height / size[0], 2 * width / size[1]]) * least
+        sides = (2 * height / size[0], 2 * width / size[1])
+        pixel = torch.cat([x.new_full((1,), side * least) for side in sides])  # capturable
         out: Tensor = self.phase(pixel)
         return out
 
@@ -118,7 +119,7 @@ def _neighbours(length: int, target: int, like: Tensor) -> Tensor:
         (2, 2, target): index and distance in input pixels; of the pixel before, of the one after.
     """
     places = (2 * torch.arange(target, device=like.device) + 1) / target - 1
-    shifts = torch.tensor([[-1.0], [1.0]], device=like.device) / length
+    shifts = (2 * torch.arange(2.0, device=like.device)[:, None] - 1) / length
     moved = (places + shifts + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6)
     index = ((moved + 1) * length / 2 - 0.5).round().clamp(0, length - 1)
     centres = (2 * index + 1) / length - 1

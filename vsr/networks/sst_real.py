@@ -220,7 +220,7 @@ class SstReal(nn.Module):
 
     def _pictures(self, low: Tensor, noisy: Tensor) -> tuple[Tensor, Tensor]:
         """The pictures after the last fused block and after all of them."""
-        embedding = self.map_noise(low.new_tensor([math.log(self.SIGMA + 0.002) / 4]))
+        embedding = self.map_noise(low.new_full((1,), math.log(self.SIGMA + 0.002) / 4))
         first = hidden = self.proj_in(F.pixel_unshuffle(noisy, 4))
         features, inner = self.proj_lr(low), noisy
         for index, block in enumerate(self.proj_body):

@@ -82,7 +82,7 @@ def why_not_here(network: Network, device: torch.device, dtype: torch.dtype) -> 
 def make_fastest(network: Network, device: torch.device, dtype: torch.dtype) -> EagerRuntime:
     """These kernels, torch.compile or PyTorch: what ``device`` runs ``network`` fastest with.
 
-    Measured once for each device and network, which takes about a minute, and remembered.
+    Measured once for each device and network, which takes some minutes, and remembered.
     """
     made: dict[str, EagerRuntime] = {"Triton": TritonRuntime(network, device, dtype)}
     key = f"runtimes of {network_key(cast(TritonRuntime, made['Triton']).kernels)}"

@@ -6,7 +6,15 @@ Note [Copied on arrival]
     that; whoever gets it next finds it complete, whatever stream they use. FFmpeg decodes on the
     legacy default stream of the device's primary context, which is PyTorch's default stream:
     copying there comes after decoding without a word said.
+
+Note [One way of waiting]
+    FFmpeg wants threads that wait for the primary context to sleep, and refuses a context that was
+    made otherwise: PyTorch's spin. The way can be changed while the context is in use, so it is,
+    ahead of FFmpeg.
 """
+
+import ctypes
+from contextlib import suppress
 
 import torch
 from av.codec.hwaccel import HWAccel
@@ -21,9 +29,23 @@ _TAKEN = ("nv12", "p010le")
 makes. 12 bits would come as 16, and 4:4:4 not at all."""
 
 
+_CU_CTX_SCHED_BLOCKING_SYNC = 4
+
+
 def accelerator(index: int) -> HWAccel:
     """FFmpeg's decoders on CUDA device ``index``, their pictures left there."""
+    _sleep_while_waiting(index)
     return HWAccel("cuda", device=str(index), is_hw_owned=True, options={"primary_ctx": "1"})
+
+
+def _sleep_while_waiting(index: int) -> None:
+    """See note [One way of waiting]; where there is no driver, FFmpeg will say so."""
+    device = ctypes.c_int()
+    with suppress(OSError, AttributeError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        driver.cuInit(0)
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        driver.cuDevicePrimaryCtxSetFlags_v2(device, _CU_CTX_SCHED_BLOCKING_SYNC)
 
 
 def is_on_gpu(frame: VideoFrame) -> bool:
