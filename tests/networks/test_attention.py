@@ -421,6 +421,23 @@ def test_position_tables_are_computed_once(
 # Copies and casts.
 
 
+def test_layers_alike_share_a_buffer_for_values_alone(module: WindowAttention) -> None:
+    layers = nn.Sequential(module, copy.deepcopy(module)).eval()
+    folded, x = copy.deepcopy(layers), picture(module, 17, 9)
+    fold_attention(folded)
+    torch.testing.assert_close(folded(x), layers(x), rtol=1e-5, atol=1e-5)
+    one, other, *twins = places(folded) + places(copy.deepcopy(folded))
+    assert one["v"] == other["v"]
+    assert len({one["q"], one["k"], other["q"], other["k"]}) == 4
+    assert twins[0]["v"] == twins[1]["v"] != one["v"]
+
+
+def places(layers: nn.Sequential) -> list[dict[str, int]]:
+    """Where the buffers of each layer lie."""
+    workspaces = [getattr(layer, "_workspace") for layer in layers]  # noqa: B009 - any module
+    return [{n: getattr(w, n).data_ptr() for n in "qkv"} for w in workspaces]
+
+
 def test_a_copy_of_a_hot_module_has_buffers_of_its_own(module: WindowAttention) -> None:
     folded, x = folded_copy(module), picture(module, 17, 9)
     expected = folded(x)

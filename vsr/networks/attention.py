@@ -11,7 +11,8 @@ content columns only. Windows have to be copied out of the picture anyway, so th
 and nothing is concatenated or padded per frame.
 
 The buffers hold a bounded number of tokens whatever the frame's size: windows pass through them in
-groups, which also keeps a group's scores and values in the processor's cache.
+groups, which also keeps a group's scores and values in the processor's cache. Values have no
+positions: layers of one network, which run one after another, share a buffer for them.
 
 Published networks differ in where a token learns its position:
 
@@ -152,7 +153,11 @@ class _Workspace:
                     self.capacity, tokens, heads, features, dtype=dtype, device=device
                 )
 
-        self.q, self.k, self.v = zeros(columns), zeros(columns), zeros(self.kernel.value_width)
+        self.q, self.k = zeros(columns), zeros(columns)
+        alike = (tokens, heads, width, self.kernel.value_width, dtype, device)
+        if alike not in attention.values:
+            attention.values[alike] = zeros(self.kernel.value_width)
+        self.v = attention.values[alike]
         for buffer, table in ((self.q, attention.q_table), (self.k, attention.k_table)):
             if table is not None:
                 buffer[..., width : width + attention.rank] = table
@@ -181,6 +186,7 @@ class WindowAttention(nn.Module):
         self._folded = False
         self._dtype: torch.dtype | None = None
         self._workspace: _Workspace | None = None
+        self.values: dict[tuple[object, ...], Tensor] = {}
         for name in ("q_table", "k_table", "bias"):
             self.register_buffer(name, None, persistent=False)
 
@@ -344,6 +350,8 @@ def fold_attention(module: nn.Module, dtype: torch.dtype | None = None) -> None:
         dtype: in which queries, keys and values are, whatever the layers' is: the published models
             attend in bfloat16. None is the layers'.
     """
+    values: dict[tuple[object, ...], Tensor] = {}
     for part in module.modules():
         if isinstance(part, WindowAttention):
+            part.values = values
             part.fold(dtype)

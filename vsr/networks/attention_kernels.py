@@ -16,7 +16,7 @@ __all__ = ["GROUP_TOKENS", "Kernel", "choose_kernel", "round_up", "sdpa"]
 
 logger = logging.getLogger(__name__)
 
-GROUP_TOKENS = {"cpu": 8192, "cuda": 16384}
+GROUP_TOKENS = {"cpu": 8192, "cuda": 8192}
 """Tokens that are worked on at once: whole windows of up to so many."""
 _WORTH_CHANGING = 0.9
 """Another kernel must take no more of SDPA's time than this, or a run's choice may waver."""
