@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -116,6 +117,12 @@ def test_times(text, seconds):
         (["a.mp4", "b.mp4", "--model", "span", "--weights", "w"], "--model and --weights name two"),
         (["a.mp4", "b.mp4", "-an"], "-an: sound, subtitles and the rest are copied as they are"),
         (["a.mp4", "b.mp4", "-c:a", "aac"], "-c:a: sound, subtitles"),
+        (["a.mp4", "b.mp4", "-crf", "20"], "-crf: is --crf here"),
+        (["a.mp4", "b.mp4", "-hide_banner"], "-hide_banner: is left out: there is no banner here"),
+        (["a.mp4", "b.mp4", "-noautorotate"], "unrecognized arguments: -noautorotate"),
+        (["a.mp4", "b.mp4", "-t", "1", "-to", "2"], "not allowed with"),
+        (["", "b.mp4"], "the name of a file is empty"),
+        (["http://host/a.mp4", "b.mp4"], "only files and pipes are read"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):
@@ -128,6 +135,41 @@ def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [(["-to", "3"], 3), (["-t", "3"], 3), (["-ss", "1:00", "-t", "3"], 63), ([], None)],
+)
+def test_the_end_is_a_position_or_a_length(arguments, end):
+    options = build_parser().parse_intermixed_args(["a.mp4", "b.mp4", *arguments])
+    assert make_config(options).end == end
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(["pipe:0", "pipe:1"], ("-", "-")), (["file:a.mp4", "pipe:"], ("a.mp4", "-"))],
+)
+def test_addresses_of_ffmpeg_are_understood(names, found):
+    config = make_config(build_parser().parse_intermixed_args([*names, "-f", "nut"]))
+    assert (str(config.input), str(config.output)) == found
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are POSIX's")
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_standard_streams(make_clip, tmp_path, closed):
+    command = [
+        sys.executable,
+        "-m",
+        "vsr",
+        str(make_clip("in.mp4")),
+        "out.mp4",
+        "--model",
+        "identity",
+    ]
+    done = subprocess.run(f"{shlex.join(command)} {closed}", shell=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert count_frames(tmp_path / "out.mp4") == 12
 
 
 def test_version_names_what_matters(capsys):

@@ -550,6 +550,21 @@ def test_range_is_full_where_the_format_or_codec_says_so() -> None:
     assert guess(replace(UNTAGGED, range=Range.LIMITED), 64, 64, "yuvj420p").range == Range.LIMITED
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "range"),
+    [
+        ("gray", "rawvideo", Range.FULL), ("gray10le", "rawvideo", Range.FULL),
+        ("gray", "ffvhuff", Range.FULL), ("gray", "h264", Range.LIMITED),
+        ("gray10le", "hevc", Range.LIMITED),
+    ],
+)  # fmt: skip
+def test_gray_is_full_but_where_a_standard_says_otherwise(
+    name: str, codec: str, range: Range
+) -> None:
+    assert guess(UNTAGGED, 64, 64, name, codec).range == range
+    assert guess(replace(UNTAGGED, range=Range.LIMITED), 64, 64, name).range == Range.LIMITED
+
+
 def test_siting_follows_the_codec_and_the_matrix() -> None:
     assert guess(UNTAGGED, 64, 64, codec="mpeg1video").siting == Siting.CENTRE
     assert guess(UNTAGGED, 64, 64, codec="mjpeg").siting == Siting.CENTRE

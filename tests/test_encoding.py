@@ -6,14 +6,18 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 
 from vsr.cli import main
-from vsr.config import PIPE, EncoderConfig
+from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.encoding.formats import stored_as
 from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
+from vsr.pipeline import upscale
 
 
 def source(pix_fmt="yuv420p", *, width=64, height=48, **colour) -> VideoInfo:
@@ -73,6 +77,40 @@ def choose(name: str, info: VideoInfo, *, scale=2, size=None, **config) -> Encod
 def test_default_codec_and_format(name, pix_fmt, codec, chosen):
     encoding = choose(name, source(pix_fmt))
     assert (encoding.codec, encoding.format.name) == (codec, chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "chosen", "stored"),
+    [
+        ("a.mov", "png", "yuv420p", "gbrp", "rgb24"), ("a.mov", "png", "gray", "gray", "gray"),
+        ("a.mov", "qtrle", "rgba", "gbrap", "argb"), ("a.avi", "zmbv", "gray", "gbrp", "bgr0"),
+        ("a.mp4", "libx264rgb", "yuv420p10le", "gbrp", "rgb24"),
+        ("a.mkv", "ffv1", "rgb24", "gbrp10le", "gbrp10le"),
+    ],
+)  # fmt: skip
+def test_colours_in_pixels_are_as_good_as_in_planes(name, codec, pix_fmt, chosen, stored):
+    encoding = choose(name, source(pix_fmt), codec=codec)
+    assert encoding.format.name == chosen
+    assert stored_as(codec, encoding.format) == stored
+
+
+@pytest.mark.parametrize(("codec", "name"), [("png", "a.mov"), ("qtrle", "a.mov")])
+def test_rgb_of_a_lossless_encoder_comes_back(tmp_path, codec, name):
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    still, path = tmp_path / "in.png", tmp_path / name
+    encode_png(still, picture)
+    upscale(UpscaleConfig(input=still, output=path, model="identity",
+                          encoder=EncoderConfig(codec=codec)))  # fmt: skip
+    with av.open(str(path)) as container:
+        (frame,) = container.decode(video=0)
+        assert np.array_equal(frame.to_ndarray(format="rgb24"), picture)
+
+
+def encode_png(path, picture):
+    with av.open(str(path), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=25, width=64, height=48, pix_fmt="rgb24")
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
 
 
 SOURCES = [
@@ -207,7 +245,7 @@ def test_first_note_sums_up_the_choice():
         ("a.webm", {"codec": "libx264"}, "'webm' format does not support 'libx264'"),
         ("a.mp4", {"pix_fmt": "yuv420p12le"}, "libx264 does not take .*: it takes yuv420p, .*gray"),
         ("a.mp4", {"pix_fmt": "nonsense"}, "does not take pixel format nonsense"),
-        ("a.mp4", {"codec": "libx264rgb"}, "takes no planar pixel format"),
+        ("a.mov", {"codec": "gif"}, "gif takes colours in no format that can be written here"),
         ("a.mp4", {"options": {"crg": "3"}}, "libx264 has no option crg: did you mean crf"),
         ("a.mp4", {"crf": 99.0}, "crf of libx264 is from 0 to 51, not 99"),
         ("a.mkv", {"codec": "libx265", "crf": -1.0}, "crf of libx265 is from 0 to 51, not -1"),

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -82,6 +84,14 @@ def test_it_says_what_happened(make_clip, tmp_path, validate):
     guesses = [n["text"] for n in record["notes"] if n["kind"] == "input"]
     assert any("matrix not tagged" in text for text in guesses)
     assert record["versions"]["pyav"] == av.__version__
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want UTF-8 in names")
+def test_names_that_are_no_utf8_are_kept(make_clip, tmp_path, validate):
+    source = make_clip("in.mp4").rename(tmp_path / os.fsdecode(b"caf\xe9.mp4"))
+    record = validate(run(source, tmp_path / os.fsdecode(b"l\xe4rm.mkv"), "--record"))
+    assert Path(record["input"]["path"]) == source
+    assert os.fsencode(record["output"]["path"]).endswith(b"l\xe4rm.mkv")
 
 
 def test_sync_is_what_ffprobe_sees(make_clip, tmp_path, validate):

@@ -1,25 +1,34 @@
 """Video super-resolution for ffmpeg pipelines.
 
-The library is six names: :func:`upscale` runs a whole job, as :class:`UpscaleConfig` and in it
-:class:`EncoderConfig` ask for; :func:`open_source` and :func:`load_network` give its parts; and
-:class:`VsrError` is the base of everything that goes wrong for a reason. They are imported when
-first used, so that ``import vsr`` and ``vsr-upscale --help`` do not wait for torch.
+:func:`upscale` runs a whole job, as :class:`UpscaleConfig` and the configs in it ask for, tells its
+:class:`Progress` and returns a :class:`Report`; :func:`open_source` (:class:`SourceConfig`) and
+:func:`load_network` give its parts; :class:`VsrError` is the base of everything that goes wrong for
+a reason. They are imported when first used, so that ``import vsr`` and ``vsr-upscale --help`` do
+not wait for torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vsr.config import EncoderConfig, UpscaleConfig
+    from vsr.config import EncoderConfig, FieldsConfig, InputConfig, ScriptConfig, UpscaleConfig
     from vsr.errors import VsrError
     from vsr.pipeline import upscale
-    from vsr.sources import open_source
+    from vsr.progress import Progress
+    from vsr.report import Report
+    from vsr.sources import SourceConfig, open_source
     from vsr.weights import load_network
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EncoderConfig",
+    "FieldsConfig",
+    "InputConfig",
+    "Progress",
+    "Report",
+    "ScriptConfig",
+    "SourceConfig",
     "UpscaleConfig",
     "VsrError",
     "load_network",
@@ -29,6 +38,12 @@ __all__ = [
 
 _HOMES = {
     "EncoderConfig": "vsr.config",
+    "FieldsConfig": "vsr.config",
+    "InputConfig": "vsr.config",
+    "Progress": "vsr.progress",
+    "Report": "vsr.report",
+    "ScriptConfig": "vsr.config",
+    "SourceConfig": "vsr.sources",
     "UpscaleConfig": "vsr.config",
     "VsrError": "vsr.errors",
     "load_network": "vsr.weights",

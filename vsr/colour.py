@@ -47,6 +47,10 @@ _LARGEST = 65504.0
 # What a stream leaves open.
 
 
+_SILENT_IS_LIMITED = ("h264", "hevc", "vvc", "av1")
+"""Bitstreams whose standard says so."""
+
+
 def complete_colour(
     colour: Colour, *, width: int, height: int, format: PixelFormat, codec: str
 ) -> tuple[Colour, list[str]]:
@@ -55,7 +59,8 @@ def complete_colour(
     RGB and floating-point numbers are full range without a matrix. YUV without a matrix takes it
     from its primaries; without those, pictures of 720 lines or 1280 columns and more are BT.709,
     smaller ones BT.601 (625-line primaries at 576 or 288 lines, else 525-line). Range is limited;
-    chroma lies left, but in the centre for MPEG-1 and JPEG, and top left for BT.2020.
+    chroma lies left, but in the centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full
+    range, as FFmpeg writes and reads it, but where a standard says what silence means.
 
     Args:
         colour: what the stream says.
@@ -83,6 +88,7 @@ def complete_colour(
         raise UnsupportedFormatError(f"colour matrix {matrix} (H.273) is not supported")
     if colour.range == Range.UNSPECIFIED:
         full = format.name.startswith("yuvj") or codec == "mjpeg"
+        full |= format.family == "gray" and codec not in _SILENT_IS_LIMITED
         colour = replace(colour, range=Range.FULL if full else Range.LIMITED)
         notes.append(f"colour range not tagged: taken as {'full' if full else 'limited'}")
     if colour.siting == Siting.UNSPECIFIED and format.chroma_w + format.chroma_h:

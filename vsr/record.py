@@ -58,8 +58,9 @@ def write_record(plan: Plan, report: Report) -> Path:
     path = record_path(report.output)
     try:
         text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
-        with written_whole(path) as part, part.open("x", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        # A name that is no UTF-8 holds lone surrogates: escaped, they are JSON.
+        with written_whole(path) as part, part.open("xb") as file:
+            file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError as error:
         reason = error.strerror or error
         raise SinkError(

@@ -465,3 +465,19 @@ def test_decoding_times_rise_below_those_of_display(pts, dts):
     found = list(decoding_times(array("q", pts)))
     assert found == dts
     assert all(decoded <= shown for decoded, shown in zip(found, pts, strict=True))
+
+
+@pytest.mark.parametrize("muxer", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("segment", [0, 10])
+def test_a_long_pause_is_no_longer_than_it_was(tmp_path, muxer, segment):
+    """Slides: B-frames are decoded before the pause that they are shown after."""
+    slides, out = tmp_path / "slides.mkv", tmp_path / f"out.{muxer}"
+    chosen = "testsrc2=r=1:s=64x48:d=60,select='not(mod(n\\,15))+lt(n\\,5)'"
+    ffmpeg("-f", "lavfi", "-i", chosen, "-fps_mode", "vfr", "-c:v", "libx264", slides)
+    upscale(config_for(slides, out, segment_seconds=segment, encoder=EncoderConfig()))
+    entries = ["-show_entries", "format=duration:packet=pts_time", "-select_streams", "v"]
+    command = ["ffprobe", "-v", "error", *entries, "-of", "json", str(out)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert float(found["format"]["duration"]) == 46
+    shown = sorted(float(packet["pts_time"]) for packet in found["packets"])
+    assert shown == [0, 1, 2, 3, 4, 15, 30, 45]

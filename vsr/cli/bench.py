@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsr.cli.command import DONE, Parser, run_command
+from vsr.cli.command import DONE, Parser, open_standard_streams, run_command
 from vsr.cli.values import parse_size
 from vsr.config import PRECISIONS, RUNTIMES
 from vsr.errors import ConfigError, VsrError
@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
+    open_standard_streams()
     options = _build_parser().parse_args(argv)
     known = (VsrError, OSError)
     return run_command("vsr-bench", lambda: _run(options), debug=options.debug, known=known)

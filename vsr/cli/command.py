@@ -5,11 +5,19 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vsr.errors import ConfigError, VsrError
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "USAGE", "Parser", "run_command"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "USAGE",
+    "Parser",
+    "open_standard_streams",
+    "run_command",
+]
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; USAGE is for options that contradict each other or do not exist."""
@@ -18,9 +26,29 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 class Parser(argparse.ArgumentParser):
     """argparse, with one line for an error rather than the whole usage."""
 
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """Nothing is abbreviated: argparse takes -hide_banner for -h, and -t for -to."""
+        return []
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave."""
         self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def open_standard_streams() -> None:
+    """Stand /dev/null in for standard streams that are closed, as some daemons start programs.
+
+    Else the next file that is opened would be what libraries print to.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def run_command(

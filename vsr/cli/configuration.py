@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from vsr.cache import local_file
@@ -58,7 +59,7 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         scale=options.scale, size=options.size, device=options.device,
         precision=options.precision, runtime=options.runtime, tile=options.tile,
         dither=options.dither, reuse_threshold=options.reuse_threshold, hwaccel=options.hwaccel,
-        start=options.start, end=options.end, frames=options.frames, overwrite=options.overwrite,
+        start=options.start, end=_end(options), frames=options.frames, overwrite=options.overwrite,
         resume=options.resume, restart=options.restart,
         segment_seconds=float(options.segment_seconds),
         record=options.record, framemd5=options.framemd5,
@@ -68,6 +69,14 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
             muxer_options={"movflags": options.movflags} if options.movflags else {},
         ),
     )  # fmt: skip
+
+
+def _end(options: argparse.Namespace) -> Fraction | None:
+    """Where the wanted part ends, in the input's time: ``-t`` counts from ``-ss``."""
+    if options.length is None:
+        end: Fraction | None = options.end
+        return end
+    return (options.start or Fraction(0)) + Fraction(options.length)
 
 
 def _formats(given: Sequence[str]) -> tuple[bool, str | None]:
@@ -112,7 +121,25 @@ def _files(options: argparse.Namespace, *, discard: bool) -> tuple[str, str]:
     if positional:
         raise ConfigError(f"too many files: {' '.join(positional)}")
     if source is None:
-        raise ConfigError("no input file")
+        raise ConfigError("no input file is given; --help shows examples")
     if target is None and not discard:
-        raise ConfigError("no output file")
-    return source, target or str(PIPE)
+        raise ConfigError("no output file is given; -f null - discards the result")
+    if "" in (source, target):
+        raise ConfigError("the name of a file is empty: is a variable unset?")
+    return _local(source, *_STDIN), _local(target or str(PIPE), *_STDOUT)
+
+
+_STDIN, _STDOUT = ("pipe:", "pipe:0"), ("pipe:", "pipe:1")
+
+
+def _local(name: str, *pipes: str) -> str:
+    """A path or :data:`PIPE` of what FFmpeg would take for one."""
+    if name in pipes:
+        return str(PIPE)
+    if name.startswith("file:") and not Path(name).exists():
+        return name.removeprefix("file:")
+    if "://" in name and not Path(name).exists():
+        raise ConfigError(
+            f"{name}: only files and pipes are read and written; ffmpeg can stream it"
+        )
+    return name

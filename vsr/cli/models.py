@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from vsr.cli.command import DONE, FAILED, Parser, run_command
+from vsr.cli.command import DONE, FAILED, Parser, open_standard_streams, run_command
 from vsr.cli.listing import is_here, models_table, place_of
 from vsr.cli.values import parse_size
 from vsr.errors import ConfigError, WeightsError
@@ -328,6 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
+    open_standard_streams()
     options = _build_parser().parse_args(argv)
     return run_command("vsr-models", lambda: int(options.run(options)), debug=options.debug)
 

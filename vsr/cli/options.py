@@ -48,7 +48,23 @@ _OF_OTHER_STREAMS = {
     "-an", "-sn", "-dn", "-map", "-c:a", "-c:s", "-codec:a", "-codec:s", "-acodec", "-scodec",
     "-b:a", "-ac", "-ar", "-af",
 }  # fmt: skip
-"""FFmpeg's options that people try; ``-a`` would take some of them for a script's variable."""
+"""FFmpeg's options that people try."""
+
+_OTHERWISE = {
+    "-vf": "--vf", "-filter:v": "--vf", "-crf": "--crf", "-preset": "--preset", "-vcodec": "-c:v",
+    "-framerate": "-r", "-s": "--size, or -video_size for the input", "-frames:v": "--frames",
+    "-vframes": "--frames", "-progress": "--progress json", "-loglevel": "--log-level",
+    "-v": "--log-level", "-stats": "--progress bar", "-nostats": "--progress none",
+    "-vsync": "left out: no frame is dropped or doubled",
+    "-fps_mode": "left out: no frame is dropped or doubled",
+    "-hide_banner": "left out: there is no banner",
+    "-nostdin": "left out: nothing is asked", "-threads": "left out: all cores are used",
+    "-metadata": "left out, and written by ffmpeg afterwards: metadata is copied",
+    "-b:v": "-e b=", "-g": "-e g=", "-bf": "-e bf=", "-qp": "-e qp=", "-tune": "-e tune=",
+    "-x264-params": "-e x264-params=", "-x265-params": "-e x265-params=",
+    "-profile:v": "-e profile=",
+}  # fmt: skip
+"""What other options of FFmpeg's are here."""
 
 
 class _UpscaleParser(Parser):
@@ -63,6 +79,8 @@ class _UpscaleParser(Parser):
                 f"{found[0]}: sound, subtitles and the rest are copied as they are; leave them out "
                 "or convert them with ffmpeg, from the result"
             )
+        if found := [word for word in given[:end] if word in _OTHERWISE]:
+            self.error(f"{found[0]}: is {_OTHERWISE[found[0]]} here")
         options = super().parse_intermixed_args(given[:end], namespace)
         options.files += given[end + 1 :]
         return options
@@ -79,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(upscaling)
     _add_rendering(upscaling)
     _add_pictures(parser.add_argument_group("ahead of the network"))
-    _add_input(parser.add_argument_group("what the input does not say, or says wrongly"))
+    _add_input(parser.add_argument_group("what the input does not say of itself, or says wrongly"))
     _add_reading(parser.add_argument_group("scripts, and what goes beside the picture"))
     _add_range(parser.add_argument_group("part of the input"))
     _add_encoding(parser.add_argument_group("encoding"))
@@ -190,11 +208,13 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
 
 def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-video_size", "--video-size", type=parse_size, metavar="WxH", help="of -f rawvideo"
-    )
+        "-video_size", "--video-size", type=parse_size, metavar="WxH",
+        help="size of raw video (-f rawvideo)",
+    )  # fmt: skip
     group.add_argument(
-        "-pixel_format", "--pixel-format", metavar="NAME", help="of -f rawvideo, e.g. yuv422p10le"
-    )
+        "-pixel_format", "--pixel-format", metavar="NAME",
+        help="pixel format of raw video (-f rawvideo), e.g. yuv422p10le",
+    )  # fmt: skip
     group.add_argument(
         "-r", dest="rate", type=parse_rate, metavar="RATE",
         help="frames a second, e.g. 24000/1001: of raw video or pictures, or instead of timestamps",
@@ -225,9 +245,20 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_range(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-ss", dest="start", type=parse_time, metavar="TIME", help="start there")
     group.add_argument(
-        "-to", dest="end", type=parse_time, metavar="TIME", help="stop there; [HH:]MM:SS or seconds"
+        "-ss",
+        dest="start",
+        type=parse_time,
+        metavar="TIME",
+        help="start at this position of the input",
+    )
+    until = group.add_mutually_exclusive_group()
+    until.add_argument(
+        "-to", dest="end", type=parse_time, metavar="TIME",
+        help="stop at this position of the input; [HH:]MM:SS or seconds",
+    )  # fmt: skip
+    until.add_argument(
+        "-t", dest="length", type=parse_time, metavar="TIME", help="stop after so long"
     )
     group.add_argument("--frames", type=int, metavar="N", help="stop after N frames of output")
 
@@ -235,7 +266,7 @@ def _add_range(group: argparse._ArgumentGroup) -> None:
 def _add_encoding(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--target", metavar="NAME",
-        help="a set of the options below, for archive, edit, web, hevc or av1",
+        help="a set of the options below: archive, edit, web, hevc or av1",
     )  # fmt: skip
     group.add_argument(
         "-c:v", "--codec", dest="codec", metavar="NAME", help="encoder, e.g. libx265, ffv1"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vsr import __version__
-from vsr.cli.command import DONE, INTERRUPTED, run_command
+from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, run_command
 from vsr.cli.configuration import make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
@@ -129,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
+    open_standard_streams()
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options

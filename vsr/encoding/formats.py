@@ -1,7 +1,8 @@
 """Which pixel format and colour an encoder gets: what loses least.
 
 Only planar formats, which the engine writes; packed ones hold the same samples in another order.
-Encoders in hardware often take 4:2:0 with chroma interleaved alone: PyAV then changes the order.
+Encoders in hardware often take 4:2:0 with chroma interleaved alone, others RGB in pixels: PyAV then
+changes the order.
 """
 
 from collections.abc import Callable, Collection
@@ -30,7 +31,10 @@ _AVOIDED = {
     "libx265": ("yuva420p", "yuva420p10le"),
     "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
 }
-_INTERLEAVED = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+_PACKED = {
+    "yuv420p": ("nv12",), "yuv420p10le": ("p010le",),
+    "gbrp": ("rgb24", "bgr24", "0rgb", "rgb0", "bgr0"), "gbrap": ("rgba", "bgra", "argb", "abgr"),
+}  # fmt: skip
 _STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
@@ -56,17 +60,32 @@ def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat
             if form.planar and not name.startswith("yuvj"):
                 found.append(form)
     if encoder.name != "rawvideo":
-        planar = [p for p, packed in _INTERLEAVED.items() if packed in names and p not in names]
-        found += map(pixel_format, planar)
+        found += _held_packed(names, found)
     if not found:
         raise ConfigError(f"{encoder.name} takes no planar pixel format ({', '.join(names)})")
     return found
 
 
+def _held_packed(names: Collection[str], planar: Collection[PixelFormat]) -> list[PixelFormat]:
+    """Planar formats whose samples fit in packed ones among ``names``.
+
+    RGB only if none of ``planar`` is: a lossless file is checked by the hashes of its planes.
+    """
+    own = {form.alpha for form in planar if form.family == "rgb"}
+    found = [pixel_format(name) for name, packed in _PACKED.items() if {*packed} & {*names}]
+    return [
+        form
+        for form in found
+        if form.name not in names and not (form.family == "rgb" and form.alpha in own)
+    ]
+
+
 def stored_as(codec: str, form: PixelFormat) -> str:
-    """The pixel format in which ``codec`` takes the samples of ``form``: itself, or interleaved."""
+    """The pixel format in which ``codec`` takes the samples of ``form``: itself, or packed."""
     taken = {taken.name for taken in Codec(codec, "w").video_formats or ()}
-    return form.name if not taken or form.name in taken else _INTERLEAVED.get(form.name, form.name)
+    if not taken or form.name in taken:
+        return form.name
+    return next((name for name in _PACKED.get(form.name, ()) if name in taken), form.name)
 
 
 def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> PixelFormat:
@@ -103,6 +122,9 @@ def nearest_format(
         info: facts about the *source*.
         size: width and height of the output.
         avoided: names of formats that are there on request only.
+
+    Raises:
+        ConfigError: the source has colours, and there is gray alone.
     """
     source = info.format
     avoided = (*avoided, *_AVOIDED.get(encoder.name, ()))
@@ -114,6 +136,11 @@ def nearest_format(
     if source.family == "rgb" and encoder.lossy:
         families = ["yuv", "rgb"]  # lossy RGB wastes bits, and few players show it
     family = next(f for f in [*families, "gray"] if any(form.family == f for form in formats))
+    if family == "gray" != source.family:
+        raise ConfigError(
+            f"{encoder.name} takes colours in no format that can be written here: choose another "
+            "encoder (-c:v), or --pix-fmt gray"
+        )
     formats = [form for form in formats if form.family == family]
     depths = {form.depth for form in formats}
     depth = min((d for d in depths if d >= source.depth), default=max(depths))

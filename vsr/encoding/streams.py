@@ -118,6 +118,12 @@ def plan_route(
     how = _handling(muxer, stream)
     if how != "drop":
         return Route(how=how)
+    if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
+        reason = (
+            "PyAV does not write it to matroska (ffmpeg does: ffmpeg -i OUTPUT -i INPUT -map 0 "
+            f"-map 1:{stream.index} -c copy BOTH.mkv)"
+        )
+        return Route(how="drop", note=f"{name_of(stream)} is dropped: {reason}")
     hint = "" if _handling("matroska", stream) == "drop" else " (mkv can)"
     return Route(how="drop", note=f"{name_of(stream)} is dropped: {muxer} cannot hold it{hint}")
 

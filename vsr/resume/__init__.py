@@ -1,4 +1,20 @@
-"""Runs that can be gone on with: segments in a work folder beside the output."""
+"""Runs that can be resumed: finished segments lie in a work folder beside the output.
+
+The life of such a run, and the files that tell it:
+
+1. ``lock`` keeps other runs off; ``leftovers`` tidies up after a run that had nothing left to do.
+2. ``opening`` begins a work folder (``work``: what lies in it; ``manifest``: the list of it;
+   ``disk``: writing that outlasts a power cut) or goes on in the one that is there, if ``settings``
+   are the same, and asks ``room`` whether the disk will hold it all.
+3. ``feed`` stands behind the source and lets through the frames that are missing; of pictures
+   that come out file by file, ``gaps`` finds those.
+4. ``sink`` cuts them into segments; ``coding`` encodes one, ``segments`` is its form on the disk.
+   Pictures (``files``) are kept as the files that they will be.
+5. When all are there, ``join`` makes the film of the segments, or ``pictures`` the sequence, with
+   the other streams of the source (``others``); ``verify`` reads it again, and it gets its name.
+
+``account`` keeps what all runs have found, for the report and the record of the last one.
+"""
 
 from vsr.resume.leftovers import find_finished, tidy
 from vsr.resume.lock import locked

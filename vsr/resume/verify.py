@@ -64,7 +64,24 @@ class _Times:
     packets: int = 0
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
-    end: int | None = None
+    durations: array[int] = field(default_factory=lambda: array("q"))
+
+    @property
+    def end(self) -> int | None:
+        """When the last picture ends; None where that is not said.
+
+        MP4 and MOV keep the time from one decoding to the next, which is how long a picture is
+        shown only if all are coded in the order in which they are shown.
+        """
+        if len(self.durations) != len(self.pts) or not self.pts:
+            return None
+        decoding = len(self.dts) == len(self.pts) and all(
+            after - before == lasting
+            for (before, after), lasting in zip(pairwise(self.dts), self.durations, strict=False)
+        )
+        if decoding and any(after < before for before, after in pairwise(self.pts)):
+            return None
+        return max(map(int.__add__, self.pts, self.durations))
 
 
 def _read(packets: "Iterable[Packet[Any]]") -> _Times:
@@ -78,8 +95,7 @@ def _read(packets: "Iterable[Packet[Any]]") -> _Times:
         if packet.pts is not None:
             times.pts.append(packet.pts)
             if packet.duration:
-                end = packet.pts + packet.duration
-                times.end = end if times.end is None else max(times.end, end)
+                times.durations.append(packet.duration)
     return times
 
 

@@ -26,6 +26,11 @@ class EncoderClock:
         self._durations: dict[int, int] = {}
 
     @property
+    def end(self) -> int:
+        """The end of the last frame."""
+        return self._end
+
+    @property
     def length(self) -> int:
         """From the start of the first frame to the end of the last."""
         return self._end - (self._first or 0)

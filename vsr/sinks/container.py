@@ -196,7 +196,10 @@ class MediaOutput:
             return
         if self._encoding.muxer in ("mp4", "mov") and last.dts is not None:
             assert self._first_dts is not None
-            last.duration = max(1, self.clock.length - (last.dts - self._first_dts))
+            missing = self.clock.length - (last.dts - self._first_dts)
+            # What is shown last may be coded earlier: the film must not end after it.
+            left = missing if last.pts is None else self.clock.end - last.pts
+            last.duration = max(1, min(missing, left))
         self._container.mux_one(last)
 
     # The aspect ratio.

@@ -21,10 +21,12 @@ def open_source(
     frames: int | None = None,
     threads: int | None = None,
 ) -> PyAVSource:
-    """Open a media file or a pipe as a source of frames.
+    """Open a media file, a pipe, pictures, or a VapourSynth script as a source of frames.
+
+    A script is a program, and runs: do not open a ``.vpy`` of unknown origin.
 
     Args:
-        path: the file, or ``-`` for standard input.
+        path: a file, ``-`` for standard input, a picture, a folder, pattern or glob of pictures.
         config: what is done to the pictures; what else is given here overrules it.
         start: skip to this position, in seconds from the start of the file.
         end: stop at this position, in seconds from the start of the file.

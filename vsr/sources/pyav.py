@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
@@ -34,6 +35,8 @@ __all__ = ["PyAVSource"]
 
 logger = logging.getLogger(__name__)
 _PREVIEW_BYTES = 64 << 20
+_LEAP = 10
+"""Seconds from one frame to the next, as FFmpeg's -dts_delta_threshold."""
 
 
 class PyAVSource:
@@ -82,6 +85,9 @@ class PyAVSource:
             self.close()
             raise
 
+        self._may_leap = isinstance(self._reader, FileReader) and bool(
+            self.container.format.flags & cast(int, Flags.ts_discont.value)
+        )
         self.tags, self.fields = self._stage.tags, self._stage.fields
         self.filters = self._stage.filters
 
@@ -305,6 +311,7 @@ class PyAVSource:
         wanted = self._config.frames
         for coming in self._stage:
             if current is not None:
+                self._watch_clock(coming.pts - current.pts)
                 yield self._finish(current, coming.pts - current.pts)
             current = None
             if self.report.frames == wanted:
@@ -320,6 +327,13 @@ class PyAVSource:
         self._note(*self._reader.notes)
         if self._reader.broken and not self.stopped:
             raise TruncatedError(f"{self.name}: {self._reader.broken}")
+
+    def _watch_clock(self, distance: int) -> None:
+        """Count what FFmpeg takes for a join of two recordings rather than for a pause."""
+        seconds = distance * self.info.time_base
+        if seconds > _LEAP and self._may_leap:
+            self.report.jumps += 1
+            self.report.longest_jump = max(self.report.longest_jump, seconds)
 
     def _finish(self, picture: Picture, duration: int) -> Frame:
         """Count a picture and make what is handed out."""

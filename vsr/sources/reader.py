@@ -235,6 +235,8 @@ class FileReader:
         self.relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
         times, claims = self._demuxer.times_ahead(), describe.claimed_rates(stream)
         self._paced = self._config.rate is not None and self._config.raw_format is None
+        if self._paced and self.container.streams.audio:
+            self.notes.append("-r gives the picture a time of its own: sound keeps the input's")
         if self._config.rate is not None:
             self.rate = self._config.rate
         else:

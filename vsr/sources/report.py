@@ -38,6 +38,10 @@ class SourceReport:
     """The sample aspect ratios before and after a change in mid-stream; the last change counts."""
     not_finite: int = 0
     """Pictures of floating point that hold infinity or no number at all."""
+    jumps: int = 0
+    """How often the clock of a transport or program stream leaps ahead."""
+    longest_jump: Fraction = Fraction(0)
+    """Seconds of the longest of these leaps."""
     expected_duration: Fraction | None = None
     """Length of the file in seconds by its own header, None if it does not say."""
     missing_duration: Fraction = Fraction(0)
@@ -68,6 +72,12 @@ class SourceReport:
             found.append(
                 f"{_count(self.repaired_pts, 'frame')} of {self.read} had a missing or backward"
                 " timestamp, which was repaired"
+            )
+        if self.jumps:
+            found.append(
+                f"the clock leaps ahead {_count(self.jumps, 'time')}, by up to"
+                f" {float(self.longest_jump):.0f} s, in which the picture stands still; if these"
+                " are joins and not pauses, ffmpeg -i IN -map 0 -c copy OUT.ts closes them first"
             )
         found += self._changes()
         if self.not_finite:
