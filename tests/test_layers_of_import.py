@@ -190,3 +190,11 @@ def test_public_names_are_there() -> None:
         assert getattr(vsr, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vsr.nothing
+
+
+def test_the_map_names_every_file(root: Path) -> None:
+    """docs/architecture.md is where a reader begins."""
+    text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = {path.name for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert len(names) > 150
+    assert sorted(name for name in names if name not in text) == []
