@@ -1,6 +1,7 @@
 """Moves the packets of the other streams from a source into an output container."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -76,6 +77,10 @@ class Track:
     strict: bool
     """The muxer wants every dts above the last, not only at or above it."""
     filter: BitStreamFilterContext | None = None
+    converted: bool = False
+    """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
+    unstyled: int = 0
+    """Subtitles that have lost italics, colours or places by that."""
     jump: int = 0
     """Added since the source's clock fell back, in the output's time base."""
     next_dts: int | None = None
@@ -89,6 +94,9 @@ class Track:
         """Shift, filter, repair and mux one packet of the source."""
         if packet.size <= self.gap or not self._shift(packet):
             return
+        if self.converted:
+            packet, styled = _as_plain_text(packet, codec_of(packet.stream))
+            self.unstyled += styled
         base = packet.time_base
         for one in self.filter.filter(packet) if self.filter else [packet]:
             one.time_base = base  # filters forget it
@@ -136,6 +144,28 @@ class Track:
         packet.pts, packet.dts = max(pts + self.jump, dts), dts
         self.next_dts = dts + self.strict
         self.end = dts + (packet.duration or 0)
+
+
+_STYLE = re.compile(rb"</?(?:[ibus]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
+"""What SubRip says of style: HTML's tags, and Advanced SubStation's ``{\\an8}``."""
+
+
+def _as_plain_text(packet: "Packet[Any]", codec: str) -> tuple["Packet[Any]", bool]:
+    """A subtitle without its style, and whether it had any.
+
+    A player shows SubRip's tags as they stand where it expects plain text. In mov_text, style lies
+    behind the text, whose length comes first, and stays behind when that is unwrapped.
+    """
+    data = bytes(packet)
+    if codec == "mov_text":
+        return packet, len(data) > 2 + int.from_bytes(data[:2], "big")
+    text = _STYLE.sub(b"", data)
+    if text == data:
+        return packet, False
+    plain: Packet[Any] = Packet(text)
+    plain.pts, plain.dts, plain.duration = packet.pts, packet.dts, packet.duration
+    plain.time_base = packet.time_base
+    return plain, True
 
 
 class StreamCopier:
@@ -214,6 +244,11 @@ class StreamCopier:
         for track in self._tracks.values():
             if track.repaired:
                 self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
+            if track.unstyled:
+                several = "1 text loses" if track.unstyled == 1 else f"{track.unstyled} texts lose"
+                self._warn(
+                    f"{track.name}: {several} style, colour or place: {self._muxer} gets plain text"
+                )
             if track.cut:
                 self._warn(f"{track.name}: {track.cut} packets before the start were cut")
 
@@ -272,6 +307,7 @@ class StreamCopier:
         output.time_base = stream.time_base
         track = self._follow(container, stream, output)
         track.filter = BitStreamFilterContext(wrapping, stream)
+        track.converted = True
 
     def _label(self, stream: Stream, output: Stream) -> None:
         """Give ``output`` the metadata and dispositions of ``stream``; note what cannot stay."""
