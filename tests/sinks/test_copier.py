@@ -63,7 +63,7 @@ def test_matroska_to_mp4(rich, remux, tools, tmp_path, suffix):
     assert [s["codec_name"] for s in after.subtitle] == ["mov_text"]
     assert after.subtitle[0]["tags"]["language"] == "eng"
     assert after.subtitle[0]["extradata_size"] > 30  # a style for the text to refer to
-    assert b"\0\x12Hello <i>world</i>" in texts(output, "mov_text")
+    assert b"\0\x0bHello world" in texts(output, "mov_text")  # players would show the tags
     assert titles(after.chapters) == [(0, 0.4, "One"), (0.4, 1, "Zwei")]
     assert after.tags["title"] == "Global"
     covers = [s for s in after.video if "attached_pic" in s["shown"]]
@@ -85,7 +85,8 @@ def test_there_and_back_again(rich, remux, tools, tmp_path):
     sink = remux(tmp_path / "there.mp4", tmp_path / "back.mkv")
     before, after = tools.probe(rich), tools.probe(tmp_path / "back.mkv")
     assert sink.notes == []
-    assert texts(tmp_path / "back.mkv", "srt") == texts(rich, "srt")
+    plain = [text.replace(b"<i>", b"").replace(b"</i>", b"") for text in texts(rich, "srt")]
+    assert texts(tmp_path / "back.mkv", "srt") == plain
     assert after.subtitle[0]["pts"] == before.subtitle[0]["pts"]
     assert [s["hashes"] for s in after.audio] == [s["hashes"] for s in before.audio]
     assert after.video[1]["hashes"] == before.video[1]["hashes"]
