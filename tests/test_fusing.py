@@ -31,12 +31,12 @@ class Fusing(EagerRuntime):
         super().__init__(classical("lanczos", 2), CPU, torch.float32)
         self.calls, self.spoil = 0, spoil
 
-    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], tuple[Tensor, ...]]:
-        def deliver(picture: Tensor) -> tuple[Tensor, ...]:
+    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], list[tuple[Tensor, ...]]]:
+        def deliver(pictures: Tensor) -> list[tuple[Tensor, ...]]:
             self.calls += 1
-            if picture.shape[-1] > 1000:
+            if pictures.shape[-1] > 1000:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return tuple(map(self.spoil, from_rgb(self(picture))))
+            return [tuple(map(self.spoil, from_rgb(rgb[None]))) for rgb in self(pictures)]
 
         return deliver
 
@@ -106,7 +106,11 @@ def test_its_measures_are_those_of_the_picture(make_frame: FrameMaker, name: str
     from_rgb = FromRgb(form, colour, 192, 144, CPU)
     fused = FusedEnd(runtime.delivers(from_rgb), 2, form, colour, (192, 144))
     assert fused.takes(96, 72)
-    _, found = fused(picture)
+    ((components, found),) = fused(picture)
+    for again, same in fused(picture.expand(2, -1, -1, -1)):  # a batch is one call
+        assert all(map(torch.equal, again, components))
+        assert torch.equal(same, found)
+    assert runtime.calls == 2
     measures = Measures(*found[0].tolist())
     assert measures.worst < 0.02
     assert measures.mean < 0.005

@@ -66,14 +66,15 @@ def test_delivers_what_the_conversion_makes(name, kernel_device) -> None:
     convert = FromRgb(form, colour, 22, 14, kernel_device)
     deliver = runtime.delivers(convert)
     assert deliver is not None
-    picture = torch.rand(1, 3, 7, 11).to(kernel_device)
-    found, wanted = deliver(picture), convert(runtime(picture))
-    assert len(found) == len(wanted)
-    for own, other in zip(found, wanted, strict=True):
-        assert own.dtype == other.dtype
-        assert own.shape == other.shape
-        assert (own.int() - other.int()).abs().max() <= 1
-    assert len(found[0].int().unique()) > 20
+    pictures = torch.rand(2, 3, 7, 11).to(kernel_device)
+    for found, picture in zip(deliver(pictures), pictures.split(1), strict=True):
+        wanted = convert(runtime(picture))
+        assert len(found) == len(wanted)
+        for own, other in zip(found, wanted, strict=True):
+            assert own.dtype == other.dtype
+            assert own.shape == other.shape
+            assert (own.int() - other.int()).abs().max() <= 1
+        assert len(found[0].int().unique()) > 20
 
 
 @pytest.mark.parametrize(("name", "dither"), [("yuv420p", "ordered"), ("gbrpf32le", "none")])

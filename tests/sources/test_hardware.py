@@ -1,5 +1,6 @@
 """Decoding on a GPU: what is refused, what falls back, and on a GPU the same samples."""
 
+import ctypes
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +34,16 @@ def assert_same(found: list[Frame], expected: list[Frame]) -> None:
         assert (ours.width, ours.height) == (theirs.width, theirs.height)
         for a, b in zip(ours.components, theirs.components, strict=True):
             assert torch.equal(a.cpu().int() >> ours.format.shift, b.int() >> theirs.format.shift)
+
+
+@pytest.fixture(autouse=True)
+def _decoder(request: pytest.FixtureRequest) -> None:
+    """Containers are often given CUDA without the driver's library for video."""
+    if request.node.get_closest_marker("cuda") is not None:
+        try:
+            ctypes.CDLL("libnvcuvid.so.1")
+        except OSError as error:
+            pytest.skip(f"there is no NVDEC: {error}")
 
 
 # Without a GPU.

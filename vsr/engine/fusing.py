@@ -23,14 +23,14 @@ from vsr.health import measure
 
 __all__ = ["FusedEnd"]
 
-Deliver = Callable[[Tensor], tuple[Tensor, ...]]
+Deliver = Callable[[Tensor], list[tuple[Tensor, ...]]]
 
 
 class FusedEnd:
-    """From a picture to the components of the result.
+    """From pictures to the components of the results.
 
     Args:
-        deliver: the runtime's way: (1, 3, H, W) float32 to components.
+        deliver: the runtime's way: (N, 3, H, W) float32 to the components of each.
         scale: of the network; 0 is any.
         format: of the result.
         colour: of the result.
@@ -52,10 +52,13 @@ class FusedEnd:
         across, down = 1 << form.chroma_w, 1 << form.chroma_h
         return whole and form.family != "gray" and scale % across == 0 and scale % down == 0
 
-    def __call__(self, picture: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Components of the result of (1, 3, H, W), and its measures (1, MEASURES)."""
-        components = self._deliver(picture)
-        return components, measure(picture, self._reduced(components, *picture.shape[-2:]))
+    def __call__(self, pictures: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+        """Of each of (N, 3, H, W): components of the result, and its measures (1, MEASURES)."""
+        height, width = pictures.shape[-2:]
+        return [
+            (components, measure(picture[None], self._reduced(components, height, width)))
+            for picture, components in zip(pictures, self._deliver(pictures), strict=True)
+        ]
 
     def _reduced(self, components: Sequence[Tensor], height: int, width: int) -> Tensor:
         """The result in the size of its source; see note [Looked at without a picture]."""

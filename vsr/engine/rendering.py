@@ -134,10 +134,10 @@ class Renderer:
         if not all(self._fused.takes(frame.width, frame.height) for frame in frames):
             return None
         try:
-            ends = map(self._fused, map(self._bound, pictures))
+            seen = self._bound(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
             return [
                 self._complete(frame, own, *end)
-                for frame, own, end in zip(frames, planes, ends, strict=True)
+                for frame, own, end in zip(frames, planes, self._fused(seen), strict=True)
             ]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or self._is_capturing():

@@ -52,12 +52,12 @@ class EagerRuntime:
         with self._precision():
             return cast(AnyScale, self._module).render(features, picture, size)
 
-    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
-        """A way from a picture to the components that ``from_rgb`` makes of the result, in one go.
+    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], list[tuple[Tensor, ...]]] | None:
+        """A way from pictures to the components that ``from_rgb`` makes of the results, in one go.
 
         Returns:
-            Maps (1, 3, H, W) float32 to components, as ``from_rgb`` does after a call; None where
-            there is no such way.
+            Maps (N, 3, H, W) float32 to the components of each, as ``from_rgb`` does after a call;
+            None where there is no such way.
         """
         return None
 

@@ -42,7 +42,7 @@ class TritonRuntime(EagerRuntime):
         """What runs."""
         return self._kernels
 
-    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
+    def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], list[tuple[Tensor, ...]]] | None:
         """The last convolution with colour conversion, rounding and pixel shuffle in it.
 
         Components in full size are made by it; subsampled chroma is made in full size, in float32,
@@ -58,10 +58,12 @@ class TritonRuntime(EagerRuntime):
         )  # fmt: skip
 
         @torch.inference_mode()
-        def deliver(picture: Tensor) -> tuple[Tensor, ...]:
-            codes, rest = self._kernels.deliver(picture, last)
-            others = (from_rgb.component(i, plane) for i, plane in enumerate(rest[0], last.coded))
-            return (*codes[0], *others)
+        def deliver(pictures: Tensor) -> list[tuple[Tensor, ...]]:
+            codes, rest = self._kernels.deliver(pictures, last)
+            return [
+                (*own, *map(from_rgb.component, range(last.coded, last.components), others))
+                for own, others in zip(codes, rest, strict=True)
+            ]
 
         return deliver
 
