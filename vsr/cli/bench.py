@@ -27,9 +27,11 @@ processes of their own; medians are compared. Progress goes to stderr, results t
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="vsr-bench", description=_DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("clip", nargs="?", type=Path, metavar="FILE", help="(the sample clip)")
+    parser.add_argument(
+        "clip", nargs="?", type=Path, metavar="FILE", help="a video (default: the sample clip)"
+    )
     parser.add_argument("--size", type=parse_size, metavar="WxH", help="draw a clip of this size")
-    parser.add_argument("--frames", type=int, default=24, help="of each measurement (24)")
+    parser.add_argument("--frames", type=int, default=24, help="frames to measure (default: 24)")
     add_options(parser)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write everything there too")
     parser.add_argument("--debug", action="store_true", help="show a traceback when it fails")
@@ -38,15 +40,21 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add those that ``scripts/bench.py`` shares."""
-    parser.add_argument("--rounds", type=int, default=3, help="(3)")
-    parser.add_argument("--model", default="span", help="as for vsr-upscale (span)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of everything (default: 3)")
+    parser.add_argument("--model", default="span", help="as for vsr-upscale (default: span)")
     parser.add_argument("--weights", type=Path, help="a checkpoint of your own")
-    parser.add_argument("--scale", type=int, help="the model's scale")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--scale", type=int, help="enlargement (default: the model's)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of our own runs")
     parser.add_argument("--runtime", choices=RUNTIMES, default="auto", help="of our own runs")
     parser.add_argument(
-        "--peers", nargs="*", metavar="NAME", help="only these; without a name, none"
+        "--peers",
+        nargs="*",
+        metavar="NAME",
+        help="other ways to run the network: these alone, e.g. onnxruntime ncnn (default: all that are "
+        "here; without a name: none)",
     )
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile too, which takes a minute to begin"

@@ -65,7 +65,7 @@ class PictureStage:
         fields: what was seen of interlacing in the first frames; None if nobody looked.
         filters: the chain that the pictures go through, as libavfilter writes it; may be empty.
         shape: size, aspect ratio and clock of what comes out.
-        format: pixel format of what comes out, once :meth:`pictures` has been begun.
+        format: pixel format of what comes out, once iteration has begun.
 
     Raises:
         ConfigError: the frames are interlaced and nothing was chosen to be done, or a filter is
