@@ -121,6 +121,23 @@ def test_onnx_gives_our_output_at_any_size(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_cells_of_pixels_want_even_sides(tmp_path: Path) -> None:
+    config = SpanFConfig(channels=6, blocks=3, unshuffle=2)
+    network = describe("spanf", SpanF(config).eval(), config)
+    onnx_path, script_path = tmp_path / "model.onnx", tmp_path / "model.pt"
+    assert export_network(network, onnx_path, ExportConfig()).difference < 1e-4
+    script = ExportConfig(format="torchscript")
+    assert export_network(network, script_path, script).difference < 1e-4
+    for height, width in ((24, 38), (62, 50)):
+        picture = torch.rand(2, 3, height, width)
+        assert_same(run_onnx(onnx_path, picture), expected(network, picture))
+        assert_same(run_script(script_path, picture), expected(network, picture))
+    known = {entry.key: entry.value for entry in onnx.load(onnx_path).metadata_props}
+    assert known["multiple"] == "2"
+
+
 def test_onnx_files_say_what_they_are(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     done = export_network(small_span(), path, ExportConfig(source="mine.safetensors"))

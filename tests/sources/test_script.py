@@ -356,7 +356,7 @@ def test_the_output_is_chosen_by_its_index(script) -> None:
     path = script("core.std.BlankClip(clip, length=2).set_output(5)")
     source, frames = read(path, script=ScriptConfig(output=5))
     assert len(frames) == 2
-    assert "output 5 of 2 is read" in source.notes
+    assert "output 5 is read, of 0, 5" in source.notes
     with pytest.raises(ConfigError, match=r"sets no output 1: choose by --output-index from 0, 5"):
         read(path, script=ScriptConfig(output=1))
 

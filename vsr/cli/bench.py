@@ -53,8 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--peers",
         nargs="*",
         metavar="NAME",
-        help="other ways to run the network: these alone, e.g. onnxruntime ncnn (default: all that are "
-        "here; without a name: none)",
+        help="other ways to run the network: these alone, e.g. onnxruntime ncnn (default: all that "
+        "are here; without a name: none)",
     )
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile too, which takes a minute to begin"

@@ -63,7 +63,8 @@ def export_network(network: Network, path: Path, config: ExportConfig) -> Export
     The input is called ``input``: (N, channels, H, W) float32 in [0, 1]. The output is called
     ``output``, scale times as high and wide, and not clamped. N, H and W are free; of a network
     with windows, H and W must be multiples of ``network.grid`` (``multiple`` in the metadata), two
-    at least, and N is 1 for ESC. With ``config.size``, H and W are fixed, and N is 1.
+    at least, and N is 1 for ESC; of one that works on cells of pixels, they must be whole cells.
+    With ``config.size``, H and W are fixed, and N is 1.
 
     Raises:
         ConfigError: the extra ``export`` is not installed, or the opset cannot be had.
@@ -80,7 +81,7 @@ def export_network(network: Network, path: Path, config: ExportConfig) -> Export
     metadata = {
         "architecture": network.name, "scale": str(network.scale), "source": config.source,
         "precision": "fp16" if config.half else "fp32",
-        "multiple": str(network.grid if config.size is None else 1),
+        "multiple": str(_unit(network) if config.size is None else 1),
     }  # fmt: skip
     _require_picture_only(network)
     plan = _plan(network, config)
@@ -146,14 +147,24 @@ def _plan(network: Network, config: ExportConfig) -> _Plan:
     if config.size is not None:
         shape = (1, config.size[1], config.size[0])
         return _Plan(shape, (shape,))
-    if network.grid == 1:
+    if network.grid == 1 and network.multiple == 1:
         free = {0: Dim("batch"), 2: Dim("height"), 3: Dim("width")}
         return _Plan((2, 52, 60), ((1, 55, 67), (2, 50, 58)), free)
+    if network.grid == 1:
+        cell = network.multiple
+        free = {0: Dim("batch"), 2: cell * Dim("rows", min=2), 3: cell * Dim("columns", min=2)}
+        tried = ((1, 28 * cell, 34 * cell), (2, 25 * cell, 29 * cell))
+        return _Plan((2, 26 * cell, 30 * cell), tried, free)
     grid, batch = network.grid, 1 if network.multiple > 1 else 2
     sides = {2: grid * Dim("rows", min=2), 3: grid * Dim("columns", min=2)}
     free = sides if batch == 1 else {0: Dim("batch"), **sides}
     tried = ((1, 4 * grid, 5 * grid), (batch, 2 * grid, 3 * grid))
     return _Plan((batch, 3 * grid, 4 * grid), tried, free)
+
+
+def _unit(network: Network) -> int:
+    """What sides must be multiples of: windows, or cells."""
+    return network.grid if network.grid > 1 else network.multiple
 
 
 def _example(module: _Portable, plan: _Plan) -> Tensor:

@@ -151,7 +151,8 @@ def _choose(path: Path, outputs: Mapping[int, Any], index: int) -> tuple[Any, li
     if not isinstance(output, vs.VideoOutputTuple):
         raise ConfigError(f"{path}: output {index} is sound: choose a clip by --output-index")
     check_constant(path, output.clip)
-    notes = [f"output {index} of {len(outputs)} is read"] if len(outputs) > 1 else []
+    there = ", ".join(map(str, sorted(outputs)))
+    notes = [f"output {index} is read, of {there}"] if len(outputs) > 1 else []
     if output.alpha is not None:
         notes.append("the alpha clip of the output is dropped")
     return output.clip, notes
