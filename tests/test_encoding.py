@@ -246,6 +246,8 @@ def test_first_note_sums_up_the_choice():
         ("a.mp4", {"pix_fmt": "yuv420p12le"}, "libx264 does not take .*: it takes yuv420p, .*gray"),
         ("a.mp4", {"pix_fmt": "nonsense"}, "does not take pixel format nonsense"),
         ("a.mov", {"codec": "gif"}, "gif takes colours in no format that can be written here"),
+        ("a.mp4", {"options": {"color_range": "pc"}}, "-e color_range: the output is tagged"),
+        ("a.mp4", {"options": {"pix_fmt": "yuv420p"}}, "-e pix_fmt: is --pix-fmt here"),
         ("a.mp4", {"options": {"crg": "3"}}, "libx264 has no option crg: did you mean crf"),
         ("a.mp4", {"crf": 99.0}, "crf of libx264 is from 0 to 51, not 99"),
         ("a.mkv", {"codec": "libx265", "crf": -1.0}, "crf of libx265 is from 0 to 51, not -1"),

@@ -16,7 +16,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.errors import SourceError
+from vsr.config import InputConfig
+from vsr.errors import ConfigError, SourceError
 from vsr.frame import Frame, Matrix, Range, pixel_format
 from vsr.sources import PyAVSource, SourceConfig, open_source
 from vsr.sources.ffv1 import SliceChecker
@@ -724,3 +725,11 @@ def test_smallest_video(clip: Clip) -> None:
 def test_single_frame_has_a_duration(clip: Clip) -> None:
     with open_source(clip(times=[0])) as source:
         assert [(f.pts, f.duration) for f in source] == [(0, 40)]
+
+
+def test_a_matrix_that_the_pixels_cannot_have_is_refused(clip: Clip) -> None:
+    stated = SourceConfig(input=InputConfig(matrix=Matrix.RGB))
+    with pytest.raises(ConfigError, match=r"-colorspace rgb: .* is yuv420p, which holds none"):
+        open_source(clip("a.mkv", "ffv1"), stated)
+    with open_source(clip("b.mkv", "ffv1", pix_fmt="yuv444p"), stated) as source:
+        assert source.info.colour.matrix == Matrix.RGB

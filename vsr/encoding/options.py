@@ -7,6 +7,7 @@ from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 from vsr.frame import PixelFormat, VideoInfo
 from vsr.hdr import encoder_options
+from vsr.tags import COLOUR_OPTIONS
 
 __all__ = ["check_options", "choose_options"]
 
@@ -27,6 +28,12 @@ _DEFAULTS: dict[str, dict[str, str]] = {
 }
 _CRF = {"libx264": 51, "libx265": 51}
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
+_TAG = "the output is tagged with what is in it; {} says what the input is"
+_SAID_OTHERWISE = {
+    **{option[1:]: _TAG.format(option) for option, _ in COLOUR_OPTIONS.values()},
+    "pix_fmt": "is --pix-fmt here", "pixel_format": "is --pix-fmt here",
+}  # fmt: skip
+"""What would be written beside pictures that it is not true of."""
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
     "placebo",
@@ -48,6 +55,8 @@ def choose_options(
     Raises:
         ConfigError: the encoder has no such option.
     """
+    if found := [key for key in config.options if key in _SAID_OTHERWISE]:
+        raise ConfigError(f"-e {found[0]}: {_SAID_OTHERWISE[found[0]]}")
     options = {**_DEFAULTS.get(codec, {}), **_format_options(codec, form)}
     if muxer in ("avi", "nut") and Codec(codec, "w").reorder:
         options["bf"] = "0"  # AVI has no pts, NUT no negative dts: B-frames would shift the start

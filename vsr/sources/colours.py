@@ -7,9 +7,9 @@ from av.video.frame import VideoFrame
 
 from vsr.colour import complete_colour
 from vsr.config import InputConfig
-from vsr.errors import UnsupportedFormatError
+from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
-from vsr.frame import Colour, PixelFormat, Range
+from vsr.frame import Colour, Matrix, PixelFormat, Range
 from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
 from vsr.tags import COLOUR_OPTIONS, word_for
@@ -46,12 +46,17 @@ class FrameColours:
 
     Attributes:
         guesses: a line for each guess so far.
+
+    Raises:
+        ConfigError: the user says what cannot be.
     """
 
     def __init__(
         self, source: Tagged, stated: InputConfig, first: VideoFrame, native: PixelFormat
     ) -> None:
         self._source, self._stated, self._native = source, stated, native
+        if stated.matrix == Matrix.RGB and native.chroma_w + native.chroma_h:
+            raise ConfigError(f"-colorspace rgb: {source.name} is {native.name}, which holds none")
         self._size = (first.width, first.height)
         self._known: dict[tuple[Colour, str], Colour] = {}
         self.guesses: list[str] = []
