@@ -339,7 +339,7 @@ def test_a_damaged_copy_is_noticed_and_replaced(server):
     [
         (Reply(status=404, content=b""), r"answers 404 \(no such file\)", 1),
         (Reply(status=403, content=b""), r"not allowed \(403\)", 1),
-        (Reply(status=401, content=b""), r"'vsr\[hub\]'", 1),
+        (Reply(status=401, content=b""), r"pip install huggingface_hub", 1),
         (Reply(status=418, content=b""), "answers 418", 1),
         (Reply(status=503, content=b""), "answers 503, 3 times", 3),
         (Reply(cut=0, stall=True), "no byte came in time, 3 times", 3),
