@@ -533,9 +533,17 @@ def test_a_scale_that_is_not_offered() -> None:
 
 
 @pytest.mark.usefixtures("shelf")
-def test_a_model_that_does_not_exist() -> None:
-    with pytest.raises(ConfigError, match="'tyo'; there are identity, lanczos, toy"):
-        load_network("tyo")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tyo", r"'tyo'; did you mean toy\?"),
+        ("waifu", "'waifu'; toy, identity, lanczos are here, and vsr-models list"),
+        ("2xMine.pth", "'2xMine.pth'; if it is a file: --weights 2xMine.pth"),
+    ],
+)
+def test_a_model_that_does_not_exist(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_network(name)
 
 
 @pytest.mark.usefixtures("shelf")
