@@ -120,7 +120,7 @@ def plan_route(
         return Route(how=how)
     if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
         reason = (
-            "PyAV does not write it to matroska (ffmpeg does: ffmpeg -i OUTPUT -i INPUT -map 0 "
+            "PyAV does not write it to matroska (ffmpeg may: ffmpeg -i OUTPUT -i INPUT -map 0 "
             f"-map 1:{stream.index} -c copy BOTH.mkv)"
         )
         return Route(how="drop", note=f"{name_of(stream)} is dropped: {reason}")
