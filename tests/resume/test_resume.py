@@ -19,7 +19,7 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
 from vsr.pipeline import upscale
-from vsr.resume import locked, opening
+from vsr.resume import locked, opening, verify
 from vsr.resume.coding import SegmentCoder
 from vsr.resume.join import decoding_times
 from vsr.resume.manifest import MANIFEST, Manifest, seal
@@ -481,3 +481,18 @@ def test_a_long_pause_is_no_longer_than_it_was(tmp_path, muxer, segment):
     assert float(found["format"]["duration"]) == 46
     shown = sorted(float(packet["pts_time"]) for packet in found["packets"])
     assert shown == [0, 1, 2, 3, 4, 15, 30, 45]
+
+
+@pytest.mark.parametrize(
+    ("pts", "dts", "durations", "end"),
+    [
+        ([0, 3, 1, 2, 4], [-2, -1, 0, 1, 2], [1, 1, 1, 1, 3], 7),  # B-frames at an even pace
+        ([0, 1, 2, 9], [0, 1, 2, 9], [1, 1, 7, 4], 13),  # a pause, all in order
+        ([0, 9, 1, 2], [-2, -1, 0, 1], [1, 1, 1, 9], 11),
+        ([0, 9, 1, 8], [-1, 0, 1, 8], [1, 1, 7, 2], None),  # from one decoding to the next
+        ([0, 3, 1, 2], [-2, -1, 0, 1], [5, 1, 1, 1], 5),  # as long as each is shown
+    ],
+)
+def test_where_a_film_ends_is_known_but_for_pauses_among_b_frames(pts, dts, durations, end):
+    times = verify._Times(len(pts), *(array("q", row) for row in (pts, dts, durations)))
+    assert times.end == end

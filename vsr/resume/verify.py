@@ -71,7 +71,7 @@ class _Times:
         """When the last picture ends; None where that is not said.
 
         MP4 and MOV keep the time from one decoding to the next, which is how long a picture is
-        shown only if all are coded in the order in which they are shown.
+        shown only if all are coded in the order in which they are shown, or come at an even pace.
         """
         if len(self.durations) != len(self.pts) or not self.pts:
             return None
@@ -79,7 +79,9 @@ class _Times:
             after - before == lasting
             for (before, after), lasting in zip(pairwise(self.dts), self.durations, strict=False)
         )
-        if decoding and any(after < before for before, after in pairwise(self.pts)):
+        reordered = any(after < before for before, after in pairwise(self.pts))
+        paces = self.durations[:-1] or self.durations  # the last one makes up for the whole
+        if decoding and reordered and max(paces) - min(paces) > 1:
             return None
         return max(map(int.__add__, self.pts, self.durations))
 
