@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.frame import Colour, Frame, Matrix, Range, pixel_format
 from vsr.index import list_models, locate
 from vsr.networks import Network, classical
@@ -36,7 +36,7 @@ def enlarged(network: Network, picture: Tensor) -> Tensor:
     """Codes of a gray picture, enlarged twice by the engine."""
     height, width = picture.shape
     gray = pixel_format("gray")
-    target = Target(width=2 * width, height=2 * height, format=gray, colour=LIMITED)
+    target = RenderTarget(width=2 * width, height=2 * height, format=gray, colour=LIMITED)
     engine = Engine(network, target, device=CPU, dtype=torch.float32)
     frame = Frame(planes=(picture,), format=gray, width=width, height=height, colour=LIMITED,
         pts=0, time_base=Fraction(1, 25), duration=1,

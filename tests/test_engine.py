@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.warm import PYTHON
 from vsr.colour import FromRgb, ToRgb
-from vsr.engine import IN_FLIGHT, Engine, Target
+from vsr.engine import IN_FLIGHT, Engine, RenderTarget
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, classical
@@ -44,7 +44,7 @@ def engine_for(
     device: torch.device = CPU, dtype: torch.dtype = torch.float32, tile: int | None = None,
     dither: Any = "none",
 ) -> Engine:  # fmt: skip
-    target = Target(
+    target = RenderTarget(
         width=width, height=height, format=pixel_format(name), colour=colour, dither=dither
     )
     return Engine(network, target, device=device, dtype=dtype, tile=tile)
@@ -378,7 +378,7 @@ HOGGED = """
 import resource, torch
 from fractions import Fraction
 from vsr.config import UpscaleConfig
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.frame import Colour, Frame, Siting, pixel_format
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks import describe
@@ -390,7 +390,7 @@ form = pixel_format("yuv444p")
 planes = tuple(torch.randint(16, 235, (272, 480), dtype=torch.uint8) for _ in range(3))
 frame = Frame(planes=planes, format=form, width=480, height=272, colour=colour, pts=0,
               time_base=Fraction(1, 25), duration=1)
-target = Target(width=960, height=544, format=form, colour=colour)
+target = RenderTarget(width=960, height=544, format=form, colour=colour)
 cpu = torch.device("cpu")
 
 def enlarge(**options):
@@ -633,7 +633,7 @@ def test_gpu_graphs_change_nothing(
     width, height = size
     network = small_span()
     frames = [make_frame("yuv420p", width, height, pts=i) for i in range(30)]
-    target = Target(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
+    target = RenderTarget(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
                     colour=BT709)  # fmt: skip
     plain, graphed = (
         run(Engine(network, target, device=gpu, dtype=torch.float16, graphs=graphs), frames)
@@ -700,7 +700,7 @@ def test_gpu_enqueueing_waits_for_nothing(
     make_frame: FrameMaker, gpu: torch.device, graphs: bool, width: int, height: int
 ) -> None:
     """By the profiler and by PyTorch's own watch: only collecting waits, and nothing allocates."""
-    target = Target(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
+    target = RenderTarget(width=2 * width, height=2 * height, format=pixel_format("yuv420p"),
                     colour=BT709)  # fmt: skip
     engine = Engine(small_span(), target, device=gpu, dtype=torch.float16, graphs=graphs)
     frame = make_frame("yuv420p", width, height)

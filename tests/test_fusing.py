@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vsr.colour import FromRgb
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.engine.fusing import FusedEnd
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.health import Measures
@@ -45,7 +45,7 @@ def engine_for(
     runtime: EagerRuntime | None, name: str, size: tuple[int, int], tile: int | None = None
 ) -> Engine:
     colour = RGB if name.startswith("gbr") else BT709
-    target = Target(width=size[0], height=size[1], format=pixel_format(name), colour=colour)
+    target = RenderTarget(width=size[0], height=size[1], format=pixel_format(name), colour=colour)
     return Engine(
         classical("lanczos", 2),
         target,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.health import (
     Incident,
@@ -248,7 +248,7 @@ def engine_for(
     network: Network, width: int, height: int, name: str = "yuv420p", colour: Colour = BT709, *,
     dtype: torch.dtype = torch.bfloat16, tile: int | None = None, device: torch.device = CPU,
 ) -> Engine:  # fmt: skip
-    target = Target(width=width, height=height, format=pixel_format(name), colour=colour)
+    target = RenderTarget(width=width, height=height, format=pixel_format(name), colour=colour)
     return Engine(network, target, device=device, dtype=dtype, tile=tile)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsr.engine import IN_FLIGHT, Engine, Pending, Target, slots
+from vsr.engine import IN_FLIGHT, Engine, Pending, RenderTarget, slots
 from vsr.engine.graphs import Graphs
 from vsr.engine.slots import Layout, Ring
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
@@ -96,7 +96,7 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
 
 def engine_for(ring: Ring | None, name: str = "yuv420p", graphs: Graphs | None = None) -> Engine:
     """Enlarges twice to 64x48; with a ring, as on a GPU."""
-    target = Target(width=64, height=48, format=pixel_format(name), colour=BT709)
+    target = RenderTarget(width=64, height=48, format=pixel_format(name), colour=BT709)
     engine = Engine(classical("lanczos", 2), target, device=CPU, dtype=torch.float32)
     if ring is not None:
         engine._ring, engine._graphs = ring, graphs or FakeGraphs()

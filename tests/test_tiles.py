@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.engine.tiles import run_tiled, split
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
@@ -247,7 +247,7 @@ def sst_network(windows: tuple[int, ...]) -> Network:
 
 
 def enlarge(network: Network, frame: Frame, tile: int | None) -> tuple[Frame, int | None]:
-    target = Target(
+    target = RenderTarget(
         width=2 * frame.width, height=2 * frame.height, format=pixel_format("gbrp"), colour=RGB
     )
     engine = Engine(network, target, device=CPU, dtype=torch.float32, tile=tile)

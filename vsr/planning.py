@@ -17,7 +17,7 @@ from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import framemd5_path, lock_path, record_path, resolve, work_path
-from vsr.engine import Engine, Target, share_of_cores
+from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
@@ -261,7 +261,7 @@ def _make_engine(
     config: UpscaleConfig, network: Network, encoding: Encoding, source: VideoInfo, info: VideoInfo
 ) -> Engine:
     device = choose_device(config.device)
-    target = Target(
+    target = RenderTarget(
         width=info.width, height=info.height, format=encoding.format, colour=encoding.colour,
         dither=config.dither,
     )  # fmt: skip

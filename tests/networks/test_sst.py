@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr.engine import Engine, Target
+from vsr.engine import Engine, RenderTarget
 from vsr.engine.tiles import run_tiled
 from vsr.errors import ConfigError, CorruptWeightsError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
@@ -462,7 +462,7 @@ def test_the_engine_gives_every_frame_and_tile_its_noise(
 ) -> None:
     listener = Listener(real)
     network = replace(describe("sst-real", listener, real.config), body=())
-    target = Target(width=56, height=80, format=pixel_format("gbrp"), colour=RGB)
+    target = RenderTarget(width=56, height=80, format=pixel_format("gbrp"), colour=RGB)
     engine = Engine(network, target, device=CPU, dtype=torch.float32, tile=tile)
     frame = make_frame("gbrp", 14, 20, RGB)
     first, second = (engine.collect(pending) for pending in engine.submit([frame, frame]))

@@ -11,14 +11,22 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 
-__all__ = ["TARGETS", "Target", "framemd5_path", "lock_path", "record_path", "resolve", "work_path"]
+__all__ = [
+    "TARGETS",
+    "EncodingTarget",
+    "framemd5_path",
+    "lock_path",
+    "record_path",
+    "resolve",
+    "work_path",
+]
 
 _MUXERS = {"mkv": "matroska", "mp4": "mp4", "m4v": "mp4", "mov": "mov", "webm": "webm"}
 _NAMES = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class EncodingTarget:
     """What an output for one purpose is made of."""
 
     summary: str
@@ -34,7 +42,7 @@ class Target:
 
 
 TARGETS = {
-    "archive": Target(
+    "archive": EncodingTarget(
         summary="FFV1", muxers=("matroska",), beside=True,
         # Intra only, a checksum for each slice: as archives ask for. That there are 16 slices is
         # left to vsr.encoding, since odd sizes do not allow it.
@@ -43,21 +51,21 @@ TARGETS = {
             options={"level": "3", "g": "1", "slicecrc": "1", "coder": "1", "context": "1"},
         ),
     ),
-    "edit": Target(
+    "edit": EncodingTarget(
         summary="ProRes", muxers=("mov",),
         encoder=EncoderConfig(
             codec="prores_ks", pix_fmt="yuv422p10le", options={"profile": "hq", "vendor": "apl0"}
         ),
     ),
-    "web": Target(
+    "web": EncodingTarget(
         summary="H.264", muxers=("mp4",), square=True, mp4={"movflags": "+faststart"},
         encoder=EncoderConfig(codec="libx264", pix_fmt="yuv420p", crf=18, preset="medium"),
     ),
-    "hevc": Target(
+    "hevc": EncodingTarget(
         summary="HEVC", muxers=("mp4", "mov", "matroska"),
         encoder=EncoderConfig(codec="libx265", pix_fmt="yuv420p10le", crf=18, preset="medium"),
     ),
-    "av1": Target(
+    "av1": EncodingTarget(
         summary="AV1", muxers=("matroska", "mp4", "webm"),
         encoder=EncoderConfig(codec="libsvtav1", pix_fmt="yuv420p10le", crf=24, preset="6"),
     ),
@@ -101,12 +109,12 @@ def work_path(output: Path) -> Path:
     It is beside the file itself where ``output`` is a link, so that the result can be renamed. Of
     pictures in a folder that is made at the end, it is beside that folder.
     """
-    target = output.resolve()
-    folder = target.parent
-    beside = folder.with_name(f"{folder.name}.{target.name}.parts")
-    if "%" in target.name and (beside.is_dir() or not folder.is_dir()):
+    resolved = output.resolve()
+    folder = resolved.parent
+    beside = folder.with_name(f"{folder.name}.{resolved.name}.parts")
+    if "%" in resolved.name and (beside.is_dir() or not folder.is_dir()):
         return beside
-    return target.with_name(f"{target.name}.parts")
+    return resolved.with_name(f"{resolved.name}.parts")
 
 
 def lock_path(output: Path) -> Path:
@@ -115,23 +123,23 @@ def lock_path(output: Path) -> Path:
     The folder of pictures may be made when they get their names; then it is beside that folder, and
     stays there.
     """
-    target = output.resolve()
-    home = target if target.is_dir() else target.parent
-    inside = home / f".{target.name[:200]}.lock"
-    beside = home.parent / f".{home.name[:100]}.{target.name[:100]}.lock"
-    if target.is_dir():
-        beside = target.parent / inside.name
+    resolved = output.resolve()
+    home = resolved if resolved.is_dir() else resolved.parent
+    inside = home / f".{resolved.name[:200]}.lock"
+    beside = home.parent / f".{home.name[:100]}.{resolved.name[:100]}.lock"
+    if resolved.is_dir():
+        beside = resolved.parent / inside.name
     return beside if beside.exists() or not home.is_dir() else inside
 
 
-def _find(name: str) -> Target:
+def _find(name: str) -> EncodingTarget:
     if name not in TARGETS:
         hint = near_matches(name, TARGETS) or f"; there are {', '.join(TARGETS)}"
         raise ConfigError(f"unknown target {name}{hint}")
     return TARGETS[name]
 
 
-def _encoder(target: Target, given: EncoderConfig, muxer: str | None) -> EncoderConfig:
+def _encoder(target: EncodingTarget, given: EncoderConfig, muxer: str | None) -> EncoderConfig:
     """The target's settings under those that are given."""
     own = target.encoder
     muxer_options = {**(target.mp4 if muxer in ("mp4", "mov") else {}), **given.muxer_options}
@@ -148,7 +156,7 @@ def _encoder(target: Target, given: EncoderConfig, muxer: str | None) -> Encoder
     )  # fmt: skip
 
 
-def _wrong_container(name: str, target: Target, output: Path, muxer: str | None) -> str:
+def _wrong_container(name: str, target: EncodingTarget, output: Path, muxer: str | None) -> str:
     usual = target.muxers[0]
     wanted = " or ".join(_NAMES[known] for known in target.muxers)
     extension = next(key for key, value in _MUXERS.items() if value == usual)

@@ -7,6 +7,6 @@ fit, and ``fusing`` joins the end of a network with what follows it.
 
 from vsr.engine.engine import IN_FLIGHT, Engine, Pending
 from vsr.engine.lanes import share_of_cores
-from vsr.engine.rendering import Target
+from vsr.engine.rendering import RenderTarget
 
-__all__ = ["IN_FLIGHT", "Engine", "Pending", "Target", "share_of_cores"]
+__all__ = ["IN_FLIGHT", "Engine", "Pending", "RenderTarget", "share_of_cores"]

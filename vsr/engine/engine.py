@@ -23,7 +23,7 @@ from vsr.device import is_out_of_memory, return_freed_memory
 from vsr.engine.batching import in_groups
 from vsr.engine.graphs import Graphs
 from vsr.engine.lanes import in_lanes
-from vsr.engine.rendering import Renderer, Target
+from vsr.engine.rendering import Renderer, RenderTarget
 from vsr.engine.slots import Ring, Slot, copy_planes, kind_of
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Frame
@@ -55,14 +55,14 @@ class Engine:
     """Upscales frames of any geometry and colour to one target."""
 
     def __init__(  # noqa: PLR0913 - everything but what a frame says itself
-        self, network: Network, target: Target, *, device: torch.device, dtype: torch.dtype,
+        self, network: Network, target: RenderTarget, *, device: torch.device, dtype: torch.dtype,
         tile: int | None = None, runtimes: Sequence[EagerRuntime] = (), graphs: bool = True,
     ) -> None:  # fmt: skip
         """Prepare everything that does not depend on a frame.
 
         Args:
             network: what enlarges.
-            target: what is delivered.
+            target: what frames are rendered to.
             device: where everything happens.
             dtype: precision of the network's body.
             tile: longest side of a tile; None tiles where memory asks for it.

@@ -32,7 +32,7 @@ from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
 
-__all__ = ["Renderer", "Target"]
+__all__ = ["RenderTarget", "Renderer"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ _SMALLEST_TILE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What the engine delivers."""
+class RenderTarget:
+    """What a frame is rendered to: size, format and colour of the result."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ class Renderer:
     """Renders any geometry and colour to one target."""
 
     def __init__(
-        self, network: Network, target: Target, device: torch.device, runtime: EagerRuntime,
+        self, network: Network, target: RenderTarget, device: torch.device, runtime: EagerRuntime,
         tile: int | None,
     ) -> None:  # fmt: skip
         """Prepare everything that does not depend on a frame; for the arguments see the engine."""

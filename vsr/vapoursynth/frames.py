@@ -10,7 +10,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from torch import Tensor
 
 from vsr.colour import complete_colour
-from vsr.engine import Target
+from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
 from vsr.sizes import resized_sar
@@ -94,7 +94,9 @@ def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple
     return complete_colour(given, width=width, height=height, format=form, codec="")
 
 
-def write_props(source: VideoFrame, result: VideoFrame, form: PixelFormat, target: Target) -> None:
+def write_props(
+    source: VideoFrame, result: VideoFrame, form: PixelFormat, target: RenderTarget
+) -> None:
     """The properties of ``source``, corrected by what has changed."""
     changed = _colour_props(form, target) | _shape_props(source, target)
     for name, value in read_props(source.props).items():
@@ -105,7 +107,7 @@ def write_props(source: VideoFrame, result: VideoFrame, form: PixelFormat, targe
             result.props[name] = number
 
 
-def _colour_props(source: PixelFormat, target: Target) -> dict[str, int | None]:
+def _colour_props(source: PixelFormat, target: RenderTarget) -> dict[str, int | None]:
     """Tags of the colour that was used; None removes one, what is not named stays."""
     colour, form = target.colour, target.format
     if source.family == form.family != "yuv":
@@ -122,7 +124,7 @@ def _colour_props(source: PixelFormat, target: Target) -> dict[str, int | None]:
     return tags
 
 
-def _shape_props(source: VideoFrame, target: Target) -> dict[str, int | None]:
+def _shape_props(source: VideoFrame, target: RenderTarget) -> dict[str, int | None]:
     """The aspect ratio of samples that keeps the picture's shape at another size."""
     given = sample_aspect_of(source.props)
     sar = resized_sar(given, (source.width, source.height), (target.width, target.height))

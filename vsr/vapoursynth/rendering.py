@@ -7,7 +7,7 @@ from itertools import groupby
 import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.colour import convert_colour
-from vsr.engine import Target
+from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Frame, Range
 from vsr.sources.props import colour_of, field_order_of
@@ -40,7 +40,7 @@ class Renderer:
                 results += self._render([item[:2] for item in group], target)
             return results
 
-    def _read(self, number: int, source: VideoFrame) -> tuple[Frame, Target]:
+    def _read(self, number: int, source: VideoFrame) -> tuple[Frame, RenderTarget]:
         """A frame in our terms, its number as time, and what it becomes.
 
         The planes stay VapourSynth's.
@@ -64,13 +64,13 @@ class Renderer:
             height=source.height, colour=colour, pts=number, time_base=Fraction(1), duration=0,
         )  # fmt: skip
         width, height = self._size
-        return frame, Target(
+        return frame, RenderTarget(
             width=width, height=height, format=self._target, dither=self._dither,
             colour=convert_colour(colour, form, self._target),
         )  # fmt: skip
 
     def _render(
-        self, sources: Sequence[tuple[VideoFrame, Frame]], target: Target
+        self, sources: Sequence[tuple[VideoFrame, Frame]], target: RenderTarget
     ) -> list[VideoFrame]:
         made = [vs.core.create_video_frame(self._format, *self._size) for _ in sources]
         into = [planes_of(frame, target.format, frame.get_write_ptr) for frame in made]

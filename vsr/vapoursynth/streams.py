@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vsr.config import Runtime, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, keep_freed_memory
-from vsr.engine import Engine, Target, share_of_cores
+from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError
 from vsr.frame import Frame
 from vsr.health import Incident
@@ -136,7 +136,7 @@ class _Stream:
         self._engine = lru_cache(maxsize=4)(self._make_engine)
 
     def render(
-        self, frames: Sequence[Frame], target: Target, into: Sequence[Sequence[Tensor]]
+        self, frames: Sequence[Frame], target: RenderTarget, into: Sequence[Sequence[Tensor]]
     ) -> list[Incident]:
         """Upscale ``frames`` with one call of the network, and write them ``into`` planes.
 
@@ -146,7 +146,7 @@ class _Stream:
         return self._thread.submit(self._render, frames, target, into).result()
 
     def _render(
-        self, frames: Sequence[Frame], target: Target, into: Sequence[Sequence[Tensor]]
+        self, frames: Sequence[Frame], target: RenderTarget, into: Sequence[Sequence[Tensor]]
     ) -> list[Incident]:
         engine, incidents = self._engine(target), list[Incident]()
         engine.watch.tell = incidents.append
@@ -154,7 +154,7 @@ class _Stream:
             engine.collect(pending, planes)
         return incidents
 
-    def _make_engine(self, target: Target) -> Engine:
+    def _make_engine(self, target: RenderTarget) -> Engine:
         setup = self._setup
         return Engine(
             setup.network, target, device=setup.device, dtype=setup.dtype, tile=setup.tile,
