@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsr.engine import IN_FLIGHT, Engine, Pending, RenderTarget, slots
+from vsr.engine import IN_FLIGHT, Engine, PendingFrame, RenderTarget, slots
 from vsr.engine.graphs import Graphs
 from vsr.engine.slots import Layout, Ring
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
@@ -104,7 +104,7 @@ def engine_for(ring: Ring | None, name: str = "yuv420p", graphs: Graphs | None =
 
 
 def run(engine: Engine, frames: list[Frame], late: int) -> list[Frame]:
-    waiting: list[Pending] = []
+    waiting: list[PendingFrame] = []
     done = []
     for pending in engine.submit(frames):
         waiting.append(pending)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from vsr.config import PIPE, UpscaleConfig
-from vsr.engine import IN_FLIGHT, Engine, Pending
+from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
 from vsr.planning import Plan, make_plan
@@ -324,7 +324,7 @@ def _timed(report: Report, boundaries: list[Boundary], engine: Engine) -> Iterat
         report.stages = stage_times(boundaries, report.seconds, engine.busy)
 
 
-def _collect(engine: Engine, pending: Pending, boundary: Boundary) -> Frame:
+def _collect(engine: Engine, pending: PendingFrame, boundary: Boundary) -> Frame:
     """The next result; the time until a GPU has it is time that this thread waits for input."""
     started = time.perf_counter()
     try:

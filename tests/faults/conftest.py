@@ -16,7 +16,7 @@ import av
 import pytest
 
 from vsr.cli import main
-from vsr.engine import Engine, Pending
+from vsr.engine import Engine, PendingFrame
 from vsr.frame import Frame
 from vsr.sources import PyAVSource
 
@@ -257,7 +257,7 @@ def at_frame(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
     def arrange(number: int, action: Callable[[], object]) -> None:
         collect, calls = Engine.collect, iter(range(1, 10_000))
 
-        def collecting(self: Engine, pending: Pending) -> Frame:
+        def collecting(self: Engine, pending: PendingFrame) -> Frame:
             frame = collect(self, pending)
             if next(calls) == number:
                 action()

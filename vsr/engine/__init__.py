@@ -5,8 +5,8 @@ busy, ``lanes`` a CPU; ``batching`` says which frames go together, ``tiles`` spl
 fit, and ``fusing`` joins the end of a network with what follows it.
 """
 
-from vsr.engine.engine import IN_FLIGHT, Engine, Pending
+from vsr.engine.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.engine.lanes import share_of_cores
 from vsr.engine.rendering import RenderTarget
 
-__all__ = ["IN_FLIGHT", "Engine", "Pending", "RenderTarget", "share_of_cores"]
+__all__ = ["IN_FLIGHT", "Engine", "PendingFrame", "RenderTarget", "share_of_cores"]

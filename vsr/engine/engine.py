@@ -31,7 +31,7 @@ from vsr.health import Rendered, Watch
 from vsr.networks import Network
 from vsr.runtimes import EagerRuntime
 
-__all__ = ["IN_FLIGHT", "Engine", "Pending"]
+__all__ = ["IN_FLIGHT", "Engine", "PendingFrame"]
 
 IN_FLIGHT = 2
 """Batches that may wait between ``submit`` and ``collect``."""
@@ -40,7 +40,7 @@ _BATCHES = ((640 * 480, 4), (1280 * 720, 2))
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingFrame:
     """A frame on its way, between ``submit`` and ``collect``."""
 
     frame: Frame
@@ -123,7 +123,7 @@ class Engine:
             return 1
         return self._batch(width, height)
 
-    def submit(self, frames: Iterable[Frame]) -> Iterator[Pending]:
+    def submit(self, frames: Iterable[Frame]) -> Iterator[PendingFrame]:
         """Upscale ``frames`` in order; pass each result to :meth:`collect`.
 
         Of one that repeats the one before (:attr:`vsr.frame.Frame.repeats`) nothing is computed.
@@ -137,14 +137,14 @@ class Engine:
             for pending in submitted:
                 yield from pending
 
-    def submit_batch(self, frames: Sequence[Frame]) -> list[Pending]:
+    def submit_batch(self, frames: Sequence[Frame]) -> list[PendingFrame]:
         """Upscale ``frames``, all of one size, with one call of the network.
 
         Pass each result to :meth:`collect`, in order.
         """
         return self._submit(frames, self._renderer)
 
-    def collect(self, pending: Pending, into: Sequence[Tensor] | None = None) -> Frame:
+    def collect(self, pending: PendingFrame, into: Sequence[Tensor] | None = None) -> Frame:
         """Wait for one result of :meth:`submit`; call once for each, in order.
 
         At most ``IN_FLIGHT`` batches late, or more memory is taken for those that wait.
@@ -164,18 +164,18 @@ class Engine:
         self._latest = planes
         return self._finished(frame, planes if into is None else copy_planes(planes, into))
 
-    def _submit_group(self, lane: int, group: Sequence[Frame]) -> list[Pending]:
+    def _submit_group(self, lane: int, group: Sequence[Frame]) -> list[PendingFrame]:
         fresh = [frame for frame in group if not frame.repeats]
         started = iter(self._submit(fresh, self._renderers[lane]) if fresh else ())
-        return [Pending(frame) if frame.repeats else next(started) for frame in group]
+        return [PendingFrame(frame) if frame.repeats else next(started) for frame in group]
 
-    def _submit(self, frames: Sequence[Frame], renderer: Renderer) -> list[Pending]:
+    def _submit(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
         renderer.settle_tile(frames[0].width, frames[0].height, len(frames))
         if self._singly:
             return [pending for frame in frames for pending in self._start([frame], renderer)]
         return self._start(frames, renderer)
 
-    def _start(self, frames: Sequence[Frame], renderer: Renderer) -> list[Pending]:
+    def _start(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
         try:
             if self._ring is None:
                 return self._on_host(frames, renderer)
@@ -197,20 +197,21 @@ class Engine:
         return [pending for frame in frames for pending in self._start([frame], renderer)]
 
     @torch.inference_mode()
-    def _on_host(self, frames: Sequence[Frame], renderer: Renderer) -> list[Pending]:
+    def _on_host(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
         rendered = renderer.render(frames, [frame.planes for frame in frames])
         return [
-            Pending(frame, rendered=planes) for frame, planes in zip(frames, rendered, strict=True)
+            PendingFrame(frame, rendered=planes)
+            for frame, planes in zip(frames, rendered, strict=True)
         ]
 
     @torch.inference_mode()
-    def _on_gpu(self, frames: Sequence[Frame], ring: Ring) -> list[Pending]:
+    def _on_gpu(self, frames: Sequence[Frame], ring: Ring) -> list[PendingFrame]:
         with torch.cuda.device(self._device), torch.cuda.stream(ring.computing):
             slot = ring.take(frames, self._outputs)
             slot.upload(frames)
             self._graphs.run(slot, kind_of(frames), lambda: self._fill(slot, frames))
             slot.download()
-        return [Pending(frame, (slot, index)) for index, frame in enumerate(frames)]
+        return [PendingFrame(frame, (slot, index)) for index, frame in enumerate(frames)]
 
     def _fill(self, slot: Slot, frames: Sequence[Frame]) -> None:
         """What is done on the device for a batch, and captured there."""
@@ -255,7 +256,7 @@ class Engine:
         )
 
 
-def _await(pending: Pending) -> Rendered | None:
+def _await(pending: PendingFrame) -> Rendered | None:
     """What was made of a frame, as soon as it is there; None if nothing had to be."""
     if pending.place is None:
         return pending.rendered

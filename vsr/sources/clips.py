@@ -13,7 +13,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrames, Made
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
-from vsr.sources.pending import Pending, Timed
+from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
@@ -62,7 +62,7 @@ class ClipReader:
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
         self.coded_sar: Fraction | None = None
-        self._pending = Pending()
+        self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
         self.notes = list(clip.notes)
@@ -74,14 +74,14 @@ class ClipReader:
             self.close()
             raise
 
-    def next(self) -> Timed | None:
+    def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the clip or of the trim."""
-        timed = self._pending.take(self._read)
+        timed = self._lookahead.take(self._read)
         if timed is None or self._end is None:
             return timed
         if timed.pts * self.time_base < self._origin + self._end:
             return timed
-        self._pending.appendleft(timed)
+        self._lookahead.appendleft(timed)
         return None
 
     @property
@@ -102,22 +102,22 @@ class ClipReader:
         summed = isinstance(self._clock, DurationClock) and not self._constant
         if self._start or summed:
             return False
-        self._pending.clear()
+        self._lookahead.clear()
         self._restart(number, self._usual)
         return True
 
     def rewind(self) -> None:
         """Begin again at the start of the trim."""
-        self._pending.clear()
+        self._lookahead.clear()
         self._restart(0, self._usual)
         while self._start and (timed := self._read()) is not None:
             if timed.pts * self.time_base >= self._origin + self._start:
-                self._pending.append(timed)
+                self._lookahead.append(timed)
                 break
 
-    def peek(self, count: int, size: int) -> list[Timed]:
+    def peek(self, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
-        return self._pending.peek(self._read, count, size)
+        return self._lookahead.peek(self._read, count, size)
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour by the frame's properties; where they say nothing, by the container."""
@@ -157,7 +157,7 @@ class ClipReader:
 
     def close(self) -> None:
         """Stop making frames and let go of the clip; harmless if done before."""
-        self._pending.clear()
+        self._lookahead.clear()
         self._frames.close()
         self._source.close()
         self._clip.close()
@@ -206,26 +206,26 @@ class ClipReader:
         return DurationClock(time_base, usual), nominal_rate(spots, time_base, claims)
 
     def _go_to_start(self, seen: list[Made], *, constant: bool, usual: Fraction) -> None:
-        """Leave the first frame at or after the start as the pending one.
+        """Leave the first frame at or after the start as the coming one.
 
         Frames of a constant rate are counted, and those of a file are listed; else all durations
         up to the start have to be summed, and the frames made that say them.
         """
         if not self._start:
-            self._pending.extend(self._timed(made) for made in seen)
+            self._lookahead.extend(self._timed(made) for made in seen)
             return
         target = ceil((self._origin + self._start) / self.time_base)
         index = self._index_at(target, constant=constant, usual=usual)
         if index >= len(seen):
             self._restart(index, usual)
             seen = []
-        self._pending.extend(self._timed(made) for made in seen)
-        while self._pending and self._pending[0].pts < target:
-            self._pending.popleft()
-        while not self._pending and (timed := self._read()) is not None:
+        self._lookahead.extend(self._timed(made) for made in seen)
+        while self._lookahead and self._lookahead[0].pts < target:
+            self._lookahead.popleft()
+        while not self._lookahead and (timed := self._read()) is not None:
             if timed.pts >= target:
-                self._pending.append(timed)
-        if not self._pending:
+                self._lookahead.append(timed)
+        if not self._lookahead:
             raise SourceError(
                 f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
             )
@@ -250,14 +250,14 @@ class ClipReader:
 
     # Frames.
 
-    def _read(self) -> Timed | None:
+    def _read(self) -> TimedFrame | None:
         made = next(self._frames, None)
         return None if made is None else self._timed(made)
 
-    def _timed(self, made: Made) -> Timed:
+    def _timed(self, made: Made) -> TimedFrame:
         self.coded_sar = sample_aspect_of(made.props)
         pts, repaired = self._clock.place(made.index, duration_of(made.props))
-        return Timed(made.frame, pts, repaired)
+        return TimedFrame(made.frame, pts, repaired)
 
 
 def _usual_duration(node: Any, seen: list[Made]) -> Fraction | None:  # noqa: ANN401

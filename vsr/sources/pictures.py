@@ -10,7 +10,7 @@ from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.images import ImageReader
-from vsr.sources.pending import Pending, Timed
+from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 
@@ -49,13 +49,13 @@ class PictureReader:
         self.relay = PacketRelay(dense=set())
         self._position = self.shift
         self._stop = self.count if end is None else min(self.count, ceil(end / self.time_base))
-        self._pending = Pending()
+        self._lookahead = Lookahead()
         if self._position >= self._stop:
             raise SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
 
-    def next(self) -> Timed | None:
+    def next(self) -> TimedFrame | None:
         """The next picture; None at the end."""
-        return self._pending.take(self._read)
+        return self._lookahead.take(self._read)
 
     @property
     def timing(self) -> list[int] | None:
@@ -73,12 +73,12 @@ class PictureReader:
 
     def rewind(self) -> None:
         """Begin again at the start of the trim."""
-        self._pending.clear()
+        self._lookahead.clear()
         self._position = self.shift
 
-    def peek(self, count: int, size: int) -> list[Timed]:
+    def peek(self, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming pictures, together about ``size`` bytes; they stay."""
-        return self._pending.peek(self._read, count, size)
+        return self._lookahead.peek(self._read, count, size)
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour tags of ``frame``; where it has none, those of the first picture."""
@@ -106,10 +106,10 @@ class PictureReader:
 
     def close(self) -> None:
         """Files are closed as soon as they are read."""
-        self._pending.clear()
+        self._lookahead.clear()
 
-    def _read(self) -> Timed | None:
+    def _read(self) -> TimedFrame | None:
         if self._position >= self._stop:
             return None
         index, self._position = self._position, self._position + 1
-        return Timed(self._images.read(index), index)
+        return TimedFrame(self._images.read(index), index)

@@ -23,7 +23,7 @@ from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import download
-from vsr.sources.pending import Timed
+from vsr.sources.lookahead import TimedFrame
 from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import luma_of, planes_of
 from vsr.sources.reader import FileReader
@@ -360,7 +360,7 @@ class PyAVSource:
             captions=self._captioned(picture.frame),
         )  # fmt: skip
 
-    def _count(self, taken: list[Timed]) -> None:
+    def _count(self, taken: list[TimedFrame]) -> None:
         report = self.report
         for timed in taken:
             report.note(repaired=timed.repaired, damaged=timed.damaged)

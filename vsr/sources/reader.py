@@ -19,7 +19,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
-from vsr.sources.pending import Pending, Timed
+from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline, nominal_rate
@@ -76,7 +76,7 @@ class FileReader:
     ) -> None:
         self._config, self._threads = config, threads
         self._start, self._end, self._hold = start, end, hold
-        self._pending = Pending()
+        self._lookahead = Lookahead()
         self._closed = False
         self._demuxer = Demuxer(path, config, hwaccel)
         self._decoder = self._new_decoder()
@@ -161,18 +161,18 @@ class FileReader:
         """Colour tags of ``frame``; where it has none, the container's."""
         return describe.frame_colour(frame, self.tags)
 
-    def next(self) -> Timed | None:
+    def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the input or of the trim."""
         timed = self._next()
         if timed is None or not self._is_past_end(timed):
             return timed
-        self._pending.appendleft(timed)
+        self._lookahead.appendleft(timed)
         return None
 
     @property
     def timing(self) -> list[int] | None:
         """What the last frame's duration depends on; None while frames wait."""
-        return None if self._pending else self._timeline.state
+        return None if self._lookahead else self._timeline.state
 
     def resume_timing(self, state: list[int]) -> None:
         """Take over what :attr:`timing` was when the same frame had come."""
@@ -190,7 +190,7 @@ class FileReader:
             repaired = repaired or timed.repaired
         if timed is None or timed.pts != pts or repaired or self._decoder.errors:
             return False
-        self._pending.appendleft(timed)
+        self._lookahead.appendleft(timed)
         return True
 
     def rewind(self) -> None:
@@ -199,9 +199,9 @@ class FileReader:
         if self._start > 0:
             self._seek()
 
-    def peek(self, count: int, size: int) -> list[Timed]:
+    def peek(self, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
-        return self._pending.peek(self._read, count, size)
+        return self._lookahead.peek(self._read, count, size)
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
         """After the last frame: serve the other streams, and look whether the end was missing.
@@ -212,7 +212,7 @@ class FileReader:
                 follow; None if the trim or the input ended.
         """
         report.decode_errors = self._decoder.errors
-        if stopped_at is not None or self._pending:
+        if stopped_at is not None or self._lookahead:
             self._read_on(stopped_at)
         else:
             self._look_for_missing_end(report)
@@ -222,7 +222,7 @@ class FileReader:
         """Close the input and stop the decoder; harmless if done before."""
         if not self._closed:
             self._closed = True
-            self._pending.clear()
+            self._lookahead.clear()
             self._decoder.close()
             self._demuxer.close()
 
@@ -245,7 +245,7 @@ class FileReader:
         self._restart_decoding()
         if (first := self._read()) is None:
             raise SourceError(f"{self.name}: {self._why_nothing()}")
-        self._pending.append(first)
+        self._lookahead.append(first)
         self.begin = self._begin_time(first)
         self.start_time = self.begin + self._start
         self._video_begin = Fraction(0) if self._paced else self.begin
@@ -262,7 +262,7 @@ class FileReader:
         return Decoder(self.stream, self._threads, self._demuxer.fresh_context)
 
     def _restart_decoding(self) -> None:
-        self._pending.clear()
+        self._lookahead.clear()
         self._decoder.reset()
         self._timeline = Timeline(round(1 / (self.rate * self.time_base)))
         self._packets = self._demuxer.packets()
@@ -281,7 +281,7 @@ class FileReader:
             return self._demuxer.broken
         return f"its {self.codec} video stream holds no frames"
 
-    def _begin_time(self, first: Timed) -> Fraction:
+    def _begin_time(self, first: TimedFrame) -> Fraction:
         """Where the input starts; if it does not say, where its earliest packet does."""
         if (start := describe.container_start(self.container)) is not None:
             return start
@@ -291,7 +291,7 @@ class FileReader:
     # Going to the start of the trim.
 
     def _seek(self) -> None:
-        """Leave the first frame at or after the start as the pending one.
+        """Leave the first frame at or after the start as the coming one.
 
         Demuxers seek by decoding time, by byte, or not at all, so where they land is checked; the
         last resort is to decode from the start of the file.
@@ -307,7 +307,7 @@ class FileReader:
             raise SourceError(
                 f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
             )
-        self._pending.append(timed)
+        self._lookahead.append(timed)
         self._decoder.errors = 0  # those before the start are nobody's concern
 
     def _reopen(self) -> None:
@@ -326,18 +326,18 @@ class FileReader:
         self._restart_decoding()
         if (first := self._read()) is None:
             return False
-        self._pending.append(first)
+        self._lookahead.append(first)
         return first.frame.key_frame and not first.repaired and first.pts <= target
 
     # Frames.
 
-    def _next(self) -> Timed | None:
-        return self._pending.take(self._read)
+    def _next(self) -> TimedFrame | None:
+        return self._lookahead.take(self._read)
 
-    def _read(self) -> Timed | None:
+    def _read(self) -> TimedFrame | None:
         return next(self._decoded, None)
 
-    def _decode(self) -> Iterator[Timed]:
+    def _decode(self) -> Iterator[TimedFrame]:
         number = 0
         for packet in self._packets:
             if not self._demuxer.is_video(packet):
@@ -348,9 +348,9 @@ class FileReader:
                     frame.pts, frame.duration = number, 1
                 number += 1
                 pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration)
-                yield Timed(frame, pts, repaired, damaged)
+                yield TimedFrame(frame, pts, repaired, damaged)
 
-    def _is_past_end(self, timed: Timed) -> bool:
+    def _is_past_end(self, timed: TimedFrame) -> bool:
         if self._end is None:
             return False
         return timed.pts * self.time_base >= self._video_begin + self._end

@@ -18,7 +18,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageReader, find_images
-from vsr.sources.pending import Timed
+from vsr.sources.lookahead import TimedFrame
 from vsr.sources.pictures import PictureReader
 from vsr.sources.reader import FileReader
 from vsr.sources.relay import PacketRelay
@@ -112,7 +112,7 @@ class Reader(Protocol):
     def broken(self) -> str | None:
         """How the input ends in the middle of a frame, once it has been read to its end."""
 
-    def next(self) -> Timed | None:
+    def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the input or of the trim."""
 
     @property
@@ -136,7 +136,7 @@ class Reader(Protocol):
     def rewind(self) -> None:
         """Begin again with the frame that came first."""
 
-    def peek(self, count: int, size: int) -> list[Timed]:
+    def peek(self, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
 
     def colour(self, frame: VideoFrame) -> Colour:

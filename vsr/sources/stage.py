@@ -19,7 +19,7 @@ from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.hardware import download, is_on_gpu, layout_name
-from vsr.sources.pending import Timed
+from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import convert, native_format, same_layout
 from vsr.sources.readers import Reader, SourceConfig
 from vsr.sources.report import SourceReport
@@ -47,7 +47,7 @@ class Picture:
     pts: int
     """Counted from the start of the trim."""
     time_base: Fraction
-    taken: list[Timed]
+    taken: list[TimedFrame]
 
 
 class PictureStage:
@@ -77,7 +77,7 @@ class PictureStage:
         self, reader: Reader, config: SourceConfig, report: SourceReport, note: Note
     ) -> None:
         self._reader, self._config, self._report, self._note = reader, config, report, note
-        self._taken: list[Timed] = []
+        self._taken: list[TimedFrame] = []
         self._chain: FilterChain | None = None
         self.fields: Fields | None = None
         self.filters = ""

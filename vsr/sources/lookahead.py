@@ -9,11 +9,11 @@ from av.video.frame import VideoFrame
 
 from vsr.sources.planes import frame_bytes
 
-__all__ = ["Pending", "Timed"]
+__all__ = ["Lookahead", "TimedFrame"]
 
 
 @dataclass(slots=True)
-class Timed:
+class TimedFrame:
     """A decoded frame with its place in time, in units of its reader and not shifted."""
 
     frame: VideoFrame
@@ -22,14 +22,18 @@ class Timed:
     damaged: bool = False
 
 
-class Pending(deque[Timed]):
+Read = Callable[[], TimedFrame | None]
+"""Gives the next frame of a reader; None at the end."""
+
+
+class Lookahead(deque[TimedFrame]):
     """Frames that were decoded and not taken yet, in front of those that are still to be read."""
 
-    def take(self, read: Callable[[], Timed | None]) -> Timed | None:
-        """The next frame, which ``read`` gives if none is pending; None at the end."""
+    def take(self, read: Read) -> TimedFrame | None:
+        """The next frame, which ``read`` gives if none is held; None at the end."""
         return self.popleft() if self else read()
 
-    def peek(self, read: Callable[[], Timed | None], count: int, size: int) -> list[Timed]:
+    def peek(self, read: Read, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
         held = sum(frame_bytes(timed.frame) for timed in self)
         while len(self) < count and held < size and (timed := read()) is not None:
