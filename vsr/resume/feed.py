@@ -17,7 +17,7 @@ from itertools import groupby
 
 from vsr.errors import ChangedSourceError
 from vsr.frame import Frame
-from vsr.resume.files import Picture
+from vsr.resume.files import FinishedPicture
 from vsr.resume.gaps import fill_gaps, from_the_start
 from vsr.resume.manifest import End
 from vsr.sinks.framemd5 import digest
@@ -80,7 +80,7 @@ class Feed:
 
     def __init__(
         self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None, *,
-        kept: Mapping[int, Mapping[int, Picture]] | None = None,
+        kept: Mapping[int, Mapping[int, FinishedPicture]] | None = None,
         together: Callable[[Frame], int] = lambda frame: 1,
     ) -> None:  # fmt: skip
         self.handed: deque[Handed] = deque()

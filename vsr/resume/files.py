@@ -29,7 +29,7 @@ from vsr.errors import DamagedSegmentError
 from vsr.resume.disk import find_damage, sync_file, sync_folder
 from vsr.resume.segments import Index, Made, SegmentWriter
 
-__all__ = ["FOLDER", "LOG", "Picture", "PictureFiles", "PictureWriter", "pictures_of"]
+__all__ = ["FOLDER", "LOG", "FinishedPicture", "PictureFiles", "PictureWriter", "pictures_of"]
 
 FOLDER = "pictures"
 LOG = "log"
@@ -38,8 +38,8 @@ _SYNC_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A finished picture."""
+class FinishedPicture:
+    """What is known of a finished picture beside its file."""
 
     place: int
     """Its number in its segment, counted from 0."""
@@ -56,7 +56,7 @@ class Picture:
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"
 
     @classmethod
-    def parse(cls, line: str) -> "Picture":
+    def parse(cls, line: str) -> "FinishedPicture":
         """What :meth:`line` wrote.
 
         Raises:
@@ -73,13 +73,13 @@ class Picture:
         return cls(**{**values, "made": Made(**values["made"])})
 
 
-def pictures_of(index: Index) -> dict[int, Picture]:
+def pictures_of(index: Index) -> dict[int, FinishedPicture]:
     """What the index of a finished segment says of its pictures, by place."""
     rows = zip(index.pts, index.durations, index.packets, index.sha256, strict=True)
     made = {place: Made(repeats=True) for place in index.repeats}
     made |= {place: Made(fault=fault, repaired=ok) for place, fault, ok in index.incidents}
     return {
-        place: Picture(
+        place: FinishedPicture(
             place=place, pts=pts, duration=lasting, size=packet[1], sha256=sha256,
             made=made.get(place, Made()),
         )
@@ -101,7 +101,7 @@ class PictureFiles:
     def __init__(self, work: Path, stills: Stills) -> None:
         self.folder = work / FOLDER
         self.stills = stills
-        self.kept: dict[int, dict[int, Picture]] = {}
+        self.kept: dict[int, dict[int, FinishedPicture]] = {}
         self._work = work
 
     @property
@@ -115,7 +115,7 @@ class PictureFiles:
         inside = self.folder / name
         return inside if inside.exists() else self.stills.folder / name
 
-    def check(self, number: int, picture: Picture, *, published: bool) -> None:
+    def check(self, number: int, picture: FinishedPicture, *, published: bool) -> None:
         """Make sure that picture ``number`` of the film is what was written.
 
         Raises:
@@ -129,7 +129,7 @@ class PictureFiles:
         """The file with a line for each finished picture of a segment that is not finished."""
         return self._work / f"{segment:06d}.{LOG}"
 
-    def read_log(self, path: Path, count: int) -> dict[int, Picture]:
+    def read_log(self, path: Path, count: int) -> dict[int, FinishedPicture]:
         """The pictures that a log names; a line that is cut short is nothing finished.
 
         Args:
@@ -139,12 +139,12 @@ class PictureFiles:
         found = {}
         for line in path.read_text("utf-8", errors="replace").splitlines():
             with suppress(ValueError, TypeError, RecursionError):
-                picture = Picture.parse(line)
+                picture = FinishedPicture.parse(line)
                 if picture.place < count:
                     found[picture.place] = picture
         return found
 
-    def keep(self, segment: int, pictures: Mapping[int, Picture]) -> None:
+    def keep(self, segment: int, pictures: Mapping[int, FinishedPicture]) -> None:
         """Write the log of a segment anew: these of its pictures are finished.
 
         Raises:
@@ -208,7 +208,7 @@ class PictureWriter:
         place, pts, duration, made = self._entered.popleft()
         path = self._files.folder / self._files.stills.file(self.index.first + place + 1)
         path.write_bytes(data)
-        picture = Picture(
+        picture = FinishedPicture(
             place=place, pts=pts, duration=duration, size=len(data),
             sha256=hashlib.sha256(data).hexdigest(), made=made,
         )  # fmt: skip

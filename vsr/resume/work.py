@@ -14,7 +14,7 @@ from pathlib import Path
 from vsr.errors import DamagedSegmentError, SinkError
 from vsr.resume.disk import find_damage, sync_folder
 from vsr.resume.feed import Done
-from vsr.resume.files import FOLDER, LOG, Picture, PictureFiles, PictureWriter, pictures_of
+from vsr.resume.files import FOLDER, LOG, FinishedPicture, PictureFiles, PictureWriter, pictures_of
 from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
 from vsr.resume.segments import Index, file_name, read_index
@@ -132,8 +132,8 @@ class WorkFolder:
         return lines
 
     def _sound(
-        self, segment: int, pictures: dict[int, Picture]
-    ) -> tuple[dict[int, Picture], list[str]]:
+        self, segment: int, pictures: dict[int, FinishedPicture]
+    ) -> tuple[dict[int, FinishedPicture], list[str]]:
         """Those of ``pictures`` that are what they were, and a line for each other."""
         assert self.pictures is not None
         good, lines = {}, []

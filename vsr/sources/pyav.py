@@ -29,7 +29,7 @@ from vsr.sources.planes import luma_of, planes_of
 from vsr.sources.reader import FileReader
 from vsr.sources.readers import SourceConfig, expected_length, open_companion, open_reader
 from vsr.sources.report import SourceReport
-from vsr.sources.stage import Picture, PictureStage
+from vsr.sources.stage import FilteredPicture, PictureStage
 
 __all__ = ["PyAVSource"]
 
@@ -246,7 +246,7 @@ class PyAVSource:
             return False
         timed, shift = coming[0], self._reader.shift
         end = coming[1].pts if len(coming) > 1 else timed.pts + self._reader.last_duration()
-        picture = Picture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
+        picture = FilteredPicture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
         return fits(self._frame(picture, end - timed.pts))
 
     # Before the first frame.
@@ -307,7 +307,7 @@ class PyAVSource:
         self._reader.relay.start()
         if self._companion is not None:
             self._companion.start()
-        current: Picture | None = None
+        current: FilteredPicture | None = None
         wanted = self._config.frames
         for coming in self._stage:
             if current is not None:
@@ -335,7 +335,7 @@ class PyAVSource:
             self.report.jumps += 1
             self.report.longest_jump = max(self.report.longest_jump, seconds)
 
-    def _finish(self, picture: Picture, duration: int) -> Frame:
+    def _finish(self, picture: FilteredPicture, duration: int) -> Frame:
         """Count a picture and make what is handed out."""
         self._count(picture.taken)
         end = (picture.pts + duration) * picture.time_base
@@ -347,7 +347,7 @@ class PyAVSource:
         self.report.retagged_frames += frame.colour != self.info.colour
         return frame
 
-    def _frame(self, picture: Picture, duration: int) -> Frame:
+    def _frame(self, picture: FilteredPicture, duration: int) -> Frame:
         """What is handed out of ``picture``."""
         info = self.info
         frame = self._stage.promised(picture.frame)

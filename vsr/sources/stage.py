@@ -25,7 +25,7 @@ from vsr.sources.readers import Reader, SourceConfig
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline
 
-__all__ = ["Picture", "PictureStage"]
+__all__ = ["FilteredPicture", "PictureStage"]
 
 _EXAMINED_FRAMES = 100
 _EXAMINED_BYTES = 256 << 20
@@ -40,7 +40,7 @@ class Note(Protocol):
 
 
 @dataclass(slots=True)
-class Picture:
+class FilteredPicture:
     """What comes out of the filters, and which decoded frames went in for it."""
 
     frame: VideoFrame
@@ -96,7 +96,7 @@ class PictureStage:
         self.format = self._native if self._chain is None else self._native_format(picture.frame)
         self.first_picture = frame = picture.frame
         self.shape = replace(self.shape, width=frame.width, height=frame.height)
-        self._pictures: Iterator[Picture] = chain([picture], pictures)
+        self._pictures: Iterator[FilteredPicture] = chain([picture], pictures)
 
     @property
     def is_combed(self) -> bool:
@@ -108,7 +108,7 @@ class PictureStage:
         """Whether pictures depend on more than one decoded frame."""
         return self._chain is not None
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[FilteredPicture]:
         return self._pictures
 
     def begin_again(self) -> None:
@@ -226,7 +226,7 @@ class PictureStage:
 
     # Pictures.
 
-    def _run(self) -> Iterator[Picture]:
+    def _run(self) -> Iterator[FilteredPicture]:
         """What comes out of the filters, counted from the start of the trim."""
         base = self._reader.time_base
         while (timed := self._reader.next()) is not None:
@@ -241,15 +241,15 @@ class PictureStage:
         if self._chain is not None:
             yield from self._out_of_chain(None)
 
-    def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[Picture]:
+    def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[FilteredPicture]:
         assert self._chain is not None
         for out in self._chain.push(frame):
             pts, _ = self._timeline.place(out.pts, None, out.duration)
             yield self._picture(out, pts, self._chain.result.time_base)
 
-    def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> Picture:
+    def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> FilteredPicture:
         taken, self._taken = self._taken, []
-        return Picture(frame, pts, time_base, taken)
+        return FilteredPicture(frame, pts, time_base, taken)
 
     def _prepared(self, frame: VideoFrame) -> VideoFrame:
         """``frame`` as the filters get all of them: alike, and with complete tags."""
