@@ -19,8 +19,8 @@ from vsr.errors import SinkError
 from vsr.frame import Colour, Frame, pixel_format
 from vsr.pipeline import upscale
 from vsr.resume.feed import Done, Feed
-from vsr.resume.files import PictureWriter
 from vsr.resume.gaps import fill_gaps
+from vsr.resume.picture_files import PictureWriter
 from vsr.reuse import mark_repeats
 from vsr.sinks.images import StillCoder
 from vsr.sources import open_source

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from vsr.converting.comparing import LIMIT, difference, draw
-from vsr.converting.files import new_file
+from vsr.converting.writing import new_file
 from vsr.errors import ConfigError, VsrError, WeightsError
 from vsr.networks import Network
 from vsr.networks.attention import pad_to_multiple

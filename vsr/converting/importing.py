@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vsr.converting.comparing import LIMIT, difference, draw
-from vsr.converting.files import new_file
 from vsr.converting.ncnn import is_ncnn, read_ncnn
+from vsr.converting.writing import new_file
 from vsr.errors import ConfigError, SinkError, WeightsError
 from vsr.files import file_sha256
 from vsr.networks import Network, identify

@@ -9,7 +9,7 @@ The life of such a run, and the files that tell it:
 3. ``feed`` stands behind the source and lets through the frames that are missing; of pictures
    that come out file by file, ``gaps`` finds those.
 4. ``sink`` cuts them into segments; ``coding`` encodes one, ``segments`` is its form on the disk.
-   Pictures (``files``) are kept as the files that they will be.
+   Pictures (``picture_files``) are kept as the files that they will be.
 5. When all are there, ``join`` makes the film of the segments, or ``pictures`` the sequence, with
    the other streams of the source (``others``); ``verify`` reads it again, and it gets its name.
 

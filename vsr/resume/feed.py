@@ -17,9 +17,9 @@ from itertools import groupby
 
 from vsr.errors import ChangedSourceError
 from vsr.frame import Frame
-from vsr.resume.files import FinishedPicture
 from vsr.resume.gaps import fill_gaps, from_the_start
 from vsr.resume.manifest import End
+from vsr.resume.picture_files import FinishedPicture
 from vsr.sinks.framemd5 import digest
 from vsr.sources import PyAVSource
 

@@ -15,10 +15,10 @@ from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.files import PictureFiles, PictureWriter
 from vsr.resume.join import Joiner
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
+from vsr.resume.picture_files import PictureFiles, PictureWriter
 from vsr.resume.pictures import PictureCoder, PictureJoiner, stills_of
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter

@@ -14,7 +14,7 @@ from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
 from vsr.resume.disk import sync_folder
-from vsr.resume.files import PictureFiles
+from vsr.resume.picture_files import PictureFiles
 from vsr.resume.work import WorkFolder
 from vsr.sinks.images import Staging, StillCoder, still_losses
 

@@ -14,9 +14,16 @@ from pathlib import Path
 from vsr.errors import DamagedSegmentError, SinkError
 from vsr.resume.disk import find_damage, sync_folder
 from vsr.resume.feed import Done
-from vsr.resume.files import FOLDER, LOG, FinishedPicture, PictureFiles, PictureWriter, pictures_of
 from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
+from vsr.resume.picture_files import (
+    FOLDER,
+    LOG,
+    FinishedPicture,
+    PictureFiles,
+    PictureWriter,
+    pictures_of,
+)
 from vsr.resume.segments import Index, file_name, read_index
 from vsr.sources import SourceReport
 

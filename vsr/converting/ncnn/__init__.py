@@ -5,10 +5,10 @@ holds a graph, not named parameters, so the graph is walked: each step of SPAN i
 it is applied to, must be there, and nothing may be left over. What a layer is called does not
 matter, so the files of both of ncnn's converters are understood.
 
-``files`` reads the two files, ``graph`` makes steps of their layers, ``span`` takes these steps.
+``parsing`` reads the two files, ``graph`` makes steps of their layers, ``span`` takes these steps.
 """
 
-from vsr.converting.ncnn.files import is_ncnn
+from vsr.converting.ncnn.parsing import is_ncnn
 from vsr.converting.ncnn.span import read_ncnn
 
 __all__ = ["is_ncnn", "read_ncnn"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vsr.converting.ncnn.files import Layer, Weights
+from vsr.converting.ncnn.parsing import Layer, WeightsReader
 from vsr.errors import CorruptWeightsError, UnknownArchitectureError, WeightsError
 
 __all__ = ["Graph", "MismatchError", "check_kinds", "read_graph"]
@@ -82,7 +82,7 @@ def _phrase(operation: str, inputs: Iterable[str]) -> str:
     return f"{operation} of {' and '.join(inputs)}" if inputs else operation
 
 
-def read_graph(layers: Iterable[Layer], weights: Weights, path: Path) -> Graph:
+def read_graph(layers: Iterable[Layer], weights: WeightsReader, path: Path) -> Graph:
     """The steps of ``layers``, each with its part of ``weights``; ``path`` is for messages.
 
     Raises:
@@ -101,25 +101,25 @@ def read_graph(layers: Iterable[Layer], weights: Weights, path: Path) -> Graph:
     return graph
 
 
-def _read_step(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_step(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     if layer.kind == "Concat" and layer.integer(0):
         raise MismatchError(f"{layer.name} joins along another axis than the channels")
     graph.add(layer.kind, layer.inputs, layer.outputs[0])
 
 
-def _read_split(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_split(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     for copy in layer.outputs:
         graph.rename(layer.inputs[0], copy)
 
 
-def _read_constant(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_constant(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     count = math.prod(layer.integer(key) or 1 for key in (0, 1, 11, 2))
     plain = layer.integer(21, 1)
     values = (weights.plain if plain else weights.tagged)(count, layer.name)
     graph.constants[layer.outputs[0]] = values
 
 
-def _read_binary(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_binary(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     operation = _OPERATIONS.get(layer.integer(0))
     if operation is None:
         raise MismatchError(f"{layer.name} neither adds, subtracts nor multiplies")
@@ -130,14 +130,14 @@ def _read_binary(layer: Layer, graph: Graph, weights: Weights) -> None:
     graph.add(operation, layer.inputs, layer.outputs[0])
 
 
-def _read_shuffle(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_shuffle(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     if layer.integer(1):
         raise MismatchError(f"{layer.name} shuffles in another order")
     graph.scalars[layer.outputs[0]] = layer.integer(0)
     _read_step(layer, graph, weights)
 
 
-def _read_convolution(layer: Layer, graph: Graph, weights: Weights) -> None:
+def _read_convolution(layer: Layer, graph: Graph, weights: WeightsReader) -> None:
     outputs, side, count = (layer.integer(key) for key in (0, 1, 6))
     _check_convolution(layer, side)
     inputs, rest = divmod(count, outputs * side * side or 1)

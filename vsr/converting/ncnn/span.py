@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vsr.converting.ncnn.files import Weights, parse_layers, read_file
 from vsr.converting.ncnn.graph import Graph, MismatchError, check_kinds, read_graph
+from vsr.converting.ncnn.parsing import WeightsReader, parse_layers, read_file
 from vsr.errors import UnknownArchitectureError
 
 __all__ = ["read_ncnn"]
@@ -29,7 +29,7 @@ def read_ncnn(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     param, binary = path.with_suffix(".param"), path.with_suffix(".bin")
     layers = parse_layers(read_file(param, path), param)
     check_kinds(layers, param)
-    weights = Weights(read_file(binary, path), binary)
+    weights = WeightsReader(read_file(binary, path), binary)
     try:
         graph = read_graph(layers, weights, param)
         return _walk(graph)

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all."""
+"""Writing a converted model: whole or not at all, and never over another without being told."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

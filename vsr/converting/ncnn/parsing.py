@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vsr.errors import CorruptWeightsError, WeightsError
 
-__all__ = ["Layer", "Weights", "is_ncnn", "parse_layers", "read_file"]
+__all__ = ["Layer", "WeightsReader", "is_ncnn", "parse_layers", "read_file"]
 
 _MAGIC = 7767517
 _FLOAT16 = 0x01306B47
@@ -98,7 +98,7 @@ def _parse_layer(line: str, number: int, path: Path) -> Layer:
     )  # fmt: skip
 
 
-class Weights:
+class WeightsReader:
     """The .bin file, read from its start to its end."""
 
     def __init__(self, content: bytes, path: Path) -> None:
