@@ -254,7 +254,7 @@ def make_frame(rng: np.random.Generator) -> FrameMaker:
         high = (1 << format.depth) - 1 if high is None else high
         shapes: dict[int, tuple[int, int]] = {}
         for index, component in enumerate(format.components):
-            rows, columns = format.component_size(index, width, height)
+            rows, columns = format.component_shape(index, width, height)
             samples = max(columns * component.step, shapes.get(component.plane, (0, 0))[1])
             shapes[component.plane] = rows, samples
         dtype = np.uint8 if format.depth == 8 else np.uint16

@@ -410,7 +410,7 @@ def test_enlarged_chroma_is_smooth() -> None:
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (33, 27)])
 def test_flat_chroma_stays_flat(value: int, width: int, height: int) -> None:
     form = pixel_format("yuv420p")
-    sizes = [form.component_size(i, width, height) for i in range(3)]
+    sizes = [form.component_shape(i, width, height) for i in range(3)]
     planes = [torch.full(size, value, dtype=torch.uint8) for size in sizes]
     rgb = ToRgb(form, colour(), width, height, CPU)(planes)[0].flatten(1)
     assert (rgb.amax(1) - rgb.amin(1)).max() < 1e-5

@@ -705,7 +705,7 @@ def test_gpu_enqueueing_waits_for_nothing(
     engine = Engine(small_span(), target, device=gpu, dtype=torch.float16, graphs=graphs)
     frame = make_frame("yuv420p", width, height)
     settled(engine, frame)
-    together = engine.batch(width, height)
+    together = engine.batch((height, width))
     submitted = [replace(frame, pts=index) for index in range(together)]
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     called: set[str] = set()

@@ -35,7 +35,7 @@ def test_formats_agree_with_ffmpeg(name: str) -> None:
     assert [c.plane for c in ours.components] == [c.plane for c in theirs.components]
     assert ours.alpha == any(c.is_alpha for c in theirs.components)
     if ours.family == "yuv":
-        height, width = ours.component_size(1, 64, 64)
+        height, width = ours.component_shape(1, 64, 64)
         assert (width, height) == (theirs.components[1].width, theirs.components[1].height)
     assert (ours.family == "rgb") == theirs.is_rgb
     integers = torch.uint8 if ours.depth == 8 else torch.uint16

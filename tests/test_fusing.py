@@ -104,8 +104,8 @@ def test_its_measures_are_those_of_the_picture(make_frame: FrameMaker, name: str
     picture = torch.rand(1, 3, 9, 12).repeat_interleave(8, 2).repeat_interleave(8, 3)
     runtime = Fusing()
     from_rgb = FromRgb(form, colour, 192, 144, CPU)
-    fused = FusedEnd(runtime.delivers(from_rgb), 2, form, colour, (192, 144))
-    assert fused.takes(96, 72)
+    fused = FusedEnd(runtime.delivers(from_rgb), 2, form, colour, (144, 192))
+    assert fused.takes((72, 96))
     ((components, found),) = fused(picture)
     for again, same in fused(picture.expand(2, -1, -1, -1)):  # a batch is one call
         assert all(map(torch.equal, again, components))

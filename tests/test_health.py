@@ -406,8 +406,8 @@ class AnyScale(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         return x
 
-    def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        out = resize(x, *size)
+    def render(self, features: Tensor, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        out = resize(x, *shape)
         return out if self.like.dtype == torch.float32 else out.roll(70, -1)
 
 

@@ -349,7 +349,7 @@ class FromRgb:
         return tuple(rgb.to(self._format.dtype).contiguous())
 
     def _reduced(self, plane: Tensor) -> Tensor:
-        rows, columns = self._format.component_size(1, plane.shape[1], plane.shape[0])
+        rows, columns = self._format.component_shape(1, plane.shape[1], plane.shape[0])
         if columns != plane.shape[1]:
             plane = _down(plane.shape[1], self._columns, plane.device).rows(plane)
         if rows != plane.shape[0]:

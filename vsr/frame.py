@@ -98,7 +98,7 @@ class PixelFormat:
         chroma = next(k for k, v in _SUBSAMPLING.items() if v == (self.chroma_w, self.chroma_h))
         return pixel_format(f"yuv{alpha}{chroma}p{suffix}")
 
-    def component_size(self, index: int, width: int, height: int) -> tuple[int, int]:
+    def component_shape(self, index: int, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of component ``index`` in a picture of ``width`` x ``height``."""
         if self.family == "yuv" and index in (1, 2):
             return -(-height >> self.chroma_h), -(-width >> self.chroma_w)
@@ -108,7 +108,7 @@ class PixelFormat:
         """The components of ``planes`` as (rows, columns) views; nothing is copied."""
         found = []
         for index, component in enumerate(self.components):
-            rows, columns = self.component_size(index, width, height)
+            rows, columns = self.component_shape(index, width, height)
             plane = planes[component.plane][:rows]
             found.append(plane[:, component.offset :: component.step][:, :columns])
         return tuple(found)
@@ -151,6 +151,11 @@ class Frame:
     frame to frame, but not attach it."""
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width), as of a tensor."""
+        return self.height, self.width
+
+    @property
     def components(self) -> tuple[Tensor, ...]:
         """The components as (rows, columns) views."""
         return self.format.views(self.planes, self.width, self.height)
@@ -183,6 +188,11 @@ class VideoInfo:
     """Mastering display and content light level, if the container or the stream has them."""
     codec: str = ""
     """FFmpeg's name of what coded the stream; empty if nothing says."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width), as of a tensor."""
+        return self.height, self.width
 
 
 _PLANAR_YUV = re.compile(r"yuv(?P<a>a?)j?(?P<c>420|422|444|440|411|410)p(?P<d>9|1[0246])?(?:le)?$")

@@ -286,7 +286,7 @@ def _move_frames(
     decoding, upscaling = boundaries = [Boundary("decode"), Boundary("upscale")]
     mark = partial(mark_repeats, threshold=plan.config.reuse_threshold)
     frames = mark(source) if work is None else work.feed.frames(mark)
-    together = engine.batch(source.info.width, source.info.height)
+    together = engine.batch(source.info.shape)
     ahead, in_flight = max(_DECODED_AHEAD, 2 * together), IN_FLIGHT * together
     with _timed(report, boundaries, engine):
         with (

@@ -21,7 +21,7 @@ info = VideoInfo(format=pixel_format("yuv420p"), rate=Fraction(25), **shape)
 path = Path(folder, "out.mov")
 encoding = choose_encoding(path, info, *size, EncoderConfig(codec=codec))
 form = encoding.format
-sizes = [form.component_size(index, *size) for index in range(len(form.components))]
+sizes = [form.component_shape(index, *size) for index in range(len(form.components))]
 for _ in range(10):
     sink = PyAVSink(path, encoding, info, source=None, overwrite=True)
     for pts in range(4):

@@ -66,7 +66,7 @@ def make_planes(info: VideoInfo, seed: int = 0) -> tuple[torch.Tensor, ...]:
     form = info.format
     components = []
     for index in range(len(form.components)):
-        size = form.component_size(index, info.width, info.height)
+        size = form.component_shape(index, info.width, info.height)
         values = torch.randint(0, 1 << form.depth, size, generator=generator)
         components.append(values.to(form.dtype))
     return form.planes(tuple(components))

@@ -73,7 +73,7 @@ def decoded_by_ffmpeg(path: Path, form: PixelFormat, width: int, height: int) ->
     planes = []
     for plane in range(1 + max(c.plane for c in form.components)):
         index, part = next((i, c) for i, c in enumerate(form.components) if c.plane == plane)
-        rows, columns = form.component_size(index, width, height)
+        rows, columns = form.component_shape(index, width, height)
         planes.append(rest[: rows * columns * part.step].view(rows, -1))
         rest = rest[rows * columns * part.step :]
     assert not len(rest)

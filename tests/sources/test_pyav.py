@@ -133,7 +133,7 @@ def test_sample_file_reads_like_ffprobe_says(path: Path) -> None:
         assert frame.colour.matrix != Matrix.UNSPECIFIED
         assert frame.colour.range != Range.UNSPECIFIED
         for index, plane in enumerate(frame.components):
-            assert plane.shape == info.format.component_size(index, info.width, info.height)
+            assert plane.shape == info.format.component_shape(index, info.width, info.height)
     # Timestamps that run backwards are repaired; ffprobe 5 counts raw DV in other units.
     if FFPROBE is not None and path.name not in ("SampleVideo_1280x720_1mb.mkv", "pal.dv"):
         shift = round(source.start_time / info.time_base)
@@ -513,7 +513,7 @@ def test_native_formats_share_the_decoders_memory(pix_fmt: str) -> None:
     # swscale unpacks every format into its planar relative without rounding.
     format = pixel_format(pix_fmt)
     for index, view in enumerate(format.views(planes, 37, 23)):
-        assert tuple(view.shape) == format.component_size(index, 37, 23)
+        assert tuple(view.shape) == format.component_shape(index, 37, 23)
         assert view.numpy().tolist() == component(source, pix_fmt, index)
 
 
@@ -531,7 +531,7 @@ def component(frame: VideoFrame, pix_fmt: str, index: int) -> list[list[int]]:
     planar = [(2, 0, 1), (0, 0, 1), (1, 0, 1), (3, 0, 1)]
     default = planar if pix_fmt.startswith("gbr") else [(i, 0, 1) for i in range(4)]
     plane, offset, step = layout.get(pix_fmt, default)[index]
-    rows, columns = pixel_format(pix_fmt).component_size(index, frame.width, frame.height)
+    rows, columns = pixel_format(pix_fmt).component_shape(index, frame.width, frame.height)
     raw = np.frombuffer(bytes(frame.planes[plane]), "<u2" if is_wide(pix_fmt) else np.uint8)
     samples = raw.reshape(frame.planes[plane].height, -1)[:rows, offset::step][:, :columns]
     values: list[list[int]] = samples.tolist()

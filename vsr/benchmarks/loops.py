@@ -80,7 +80,7 @@ class _Middle:
     def __init__(self, plan: Plan, case: Case, run: Run) -> None:
         self._info, self._device, self._run = plan.info, case.device, run
         self._to_rgb = converter(plan, case.device)
-        height, width = case.size
+        height, width = case.shape
         self._from_rgb = FromRgb(plan.info.format, plan.info.colour, width, height, case.device)
 
     @torch.inference_mode()
@@ -125,7 +125,7 @@ def run_serial(job: Job, plan: Plan, case: Case, run: Run) -> dict[str, Any]:
         source.streams.video[0].thread_type = "AUTO"
         encoder = target.add_stream(plan.encoding.codec, rate=plan.info.rate, options=options)
         assert isinstance(encoder, av.VideoStream)
-        encoder.height, encoder.width = case.size
+        encoder.height, encoder.width = case.shape
         encoder.pix_fmt = plan.encoding.format.name
         for frame in source.decode(video=0):
             target.mux(encoder.encode(_enlarged(frame, run, case.device)))

@@ -42,8 +42,8 @@ class Case:
     device: torch.device
     dtype: torch.dtype
     """That a run of the command would choose, or was told."""
-    size: tuple[int, int]
-    """Height and width of the result."""
+    shape: tuple[int, int]
+    """(height, width) of the result."""
 
     @property
     def half(self) -> torch.dtype:
@@ -61,7 +61,7 @@ def rendered(case: Case, runtime: EagerRuntime) -> Run:
             height, width = picture.shape[-2:]
             seen = torch.cat([picture, network.noise(height, width, case.device)], 1)
         out = runtime(seen)
-        return out if network.scale else runtime.render(out, picture, case.size)
+        return out if network.scale else runtime.render(out, picture, case.shape)
 
     return run
 
@@ -166,7 +166,7 @@ def _openvino(case: Case, precision: str) -> Run:
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise NotHereError("this processor has no bf16")
     model = core.read_model(path)
-    height, width = (side // case.network.scale for side in case.size)
+    height, width = (side // case.network.scale for side in case.shape)
     model.reshape([1, 3, height, width])
     options = {
         "INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY",
@@ -204,7 +204,7 @@ def _to_ncnn(case: Case, path: Path) -> tuple[Path, Path]:
     made = path.with_suffix(".ncnn.param"), path.with_suffix(".ncnn.bin")
     if not made[0].is_file():
         pnnx = _find_pnnx()
-        height, width = (side // case.network.scale for side in case.size)
+        height, width = (side // case.network.scale for side in case.shape)
         shape = f"inputshape=[1,3,{height},{width}]"
         done = subprocess.run(
             [pnnx, path.name, shape, "fp16=0"], cwd=path.parent, capture_output=True, check=False

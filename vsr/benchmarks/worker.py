@@ -95,7 +95,7 @@ def _make_case(job: Job, plan: Plan) -> Case:
     device = choose_device(job.device)
     return Case(
         job=job, network=plan.network, device=device, dtype=choose_dtype(device, job.precision),
-        size=(plan.info.height, plan.info.width),
+        shape=plan.info.shape,
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _machine(device: torch.device) -> Found:
 
 def _export(job: Job, plan: Plan, case: Case) -> Found:
     """The network as ONNX, for peers; of windows, for this size alone."""
-    width, height = (side // max(case.network.scale, 1) for side in reversed(case.size))
+    width, height = (side // max(case.network.scale, 1) for side in reversed(case.shape))
     size = (width, height) if case.network.grid > 1 else None
     config = ExportConfig(size=size, overwrite=True)
     return {"path": str(export_network(case.network, job.file("model.onnx"), config).path)}

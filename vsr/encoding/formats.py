@@ -165,9 +165,9 @@ def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int
     formats = sorted(formats, key=lambda form: -form.chroma_w - form.chroma_h)  # smallest first
     if source.family == "gray":
         return formats[0]
-    rows, columns = source.component_size(1, info.width, info.height)
+    rows, columns = source.component_shape(1, info.width, info.height)
     for form in formats:
-        form_rows, form_columns = form.component_size(1, *size)
+        form_rows, form_columns = form.component_shape(1, *size)
         if form_rows >= rows and form_columns >= columns:
             return form
     return formats[-1]

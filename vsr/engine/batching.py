@@ -10,7 +10,7 @@ _HELD = 2
 """Frames, repeats among them, that may wait for each further one of a group; none for the first."""
 
 
-def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator[list[Frame]]:
+def in_groups(frames: Iterable[Frame], group_size: Callable[[Frame], int]) -> Iterator[list[Frame]]:
     """``frames`` in order, in groups of one geometry and colour; the last of each may be short.
 
     A frame that begins something (:attr:`vsr.frame.Frame.begins`) begins a group, too.
@@ -20,7 +20,7 @@ def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator
 
     Args:
         frames: taken no further ahead than a group needs.
-        size: frames of a group that begins with this one.
+        group_size: frames of a group that begins with this one.
     """
     items, group = iter(frames), list[Frame]()
     while True:
@@ -36,7 +36,7 @@ def in_groups(frames: Iterable[Frame], size: Callable[[Frame], int]) -> Iterator
             yield group
             group = []
         group.append(frame)
-        wanted = size(group[0])
+        wanted = group_size(group[0])
         if sum(not one.repeats for one in group) >= wanted or len(group) > _HELD * (wanted - 1):
             yield group
             group = []

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
@@ -114,21 +115,21 @@ class Engine:
         """Seconds that a GPU has computed for the frames collected so far; None on a CPU."""
         return None if self._ring is None else self._ring.busy
 
-    def batch(self, width: int, height: int) -> int:
-        """How many frames of a size go through the network together.
+    def batch(self, shape: tuple[int, int]) -> int:
+        """How many frames of a shape go through the network together.
 
         See note [Small pictures go together].
         """
         if self._ring is None or self.tile is not None or self._singly:
             return 1
-        return self._batch(width, height)
+        return self._batch(shape)
 
     def submit(self, frames: Iterable[Frame]) -> Iterator[PendingFrame]:
         """Upscale ``frames`` in order; pass each result to :meth:`collect`.
 
         Of one that repeats the one before (:attr:`vsr.frame.Frame.repeats`) nothing is computed.
         """
-        groups = in_groups(frames, lambda frame: self.batch(frame.width, frame.height))
+        groups = in_groups(frames, lambda frame: self.batch(frame.shape))
         if self.lanes == 1:
             for group in groups:
                 yield from self._submit_group(0, group)
@@ -138,7 +139,7 @@ class Engine:
                 yield from pending
 
     def submit_batch(self, frames: Sequence[Frame]) -> list[PendingFrame]:
-        """Upscale ``frames``, all of one size, with one call of the network.
+        """Upscale ``frames``, all of one shape, with one call of the network.
 
         Pass each result to :meth:`collect`, in order.
         """
@@ -170,7 +171,7 @@ class Engine:
         return [PendingFrame(frame) if frame.repeats else next(started) for frame in group]
 
     def _submit(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
-        renderer.settle_tile(frames[0].width, frames[0].height, len(frames))
+        renderer.settle_tile(frames[0].shape, len(frames))
         if self._singly:
             return [pending for frame in frames for pending in self._start([frame], renderer)]
         return self._start(frames, renderer)
@@ -245,12 +246,12 @@ class Engine:
     def _enlarge_exactly(self, picture: Tensor) -> Tensor:
         return self._exact._renderer.enlarge(picture)
 
-    def _choose_batch(self, width: int, height: int) -> int:
+    def _choose_batch(self, shape: tuple[int, int]) -> int:
         return next(
             (
                 count
                 for pixels, count in _BATCHES
-                if width * height < pixels and self._renderer.fits(width, height, count)
+                if prod(shape) < pixels and self._renderer.fits(shape, count)
             ),
             1,
         )

@@ -34,21 +34,21 @@ class FusedEnd:
         scale: of the network; 0 is any.
         format: of the result.
         colour: of the result.
-        size: (width, height) of the result.
+        shape: (height, width) of the result.
     """
 
     def __init__(
         self, deliver: Deliver, scale: int, format: PixelFormat, colour: Colour,
-        size: tuple[int, int],
+        shape: tuple[int, int],
     ) -> None:  # fmt: skip
-        self._deliver, self._scale, self._size = deliver, scale, size
+        self._deliver, self._scale, self._shape = deliver, scale, shape
         self._format, self._colour = format, colour
         self._to_rgb = lru_cache(maxsize=2)(self._make_to_rgb)
 
-    def takes(self, width: int, height: int) -> bool:
-        """Whether it makes the whole result of a picture of this size."""
+    def takes(self, shape: tuple[int, int]) -> bool:
+        """Whether it makes the whole result of a picture of this shape."""
         form, scale = self._format, self._scale
-        whole = scale > 0 and (width * scale, height * scale) == self._size
+        whole = scale > 0 and tuple(scale * side for side in shape) == self._shape
         across, down = 1 << form.chroma_w, 1 << form.chroma_h
         return whole and form.family != "gray" and scale % across == 0 and scale % down == 0
 
@@ -56,18 +56,19 @@ class FusedEnd:
         """Of each of (N, 3, H, W): components of the result, and its measures (1, MEASURES)."""
         height, width = pictures.shape[-2:]
         return [
-            (components, measure(picture[None], self._reduced(components, height, width)))
+            (components, measure(picture[None], self._reduced(components, (height, width))))
             for picture, components in zip(pictures, self._deliver(pictures), strict=True)
         ]
 
-    def _reduced(self, components: Sequence[Tensor], height: int, width: int) -> Tensor:
-        """The result in the size of its source; see note [Looked at without a picture]."""
-        small = []
+    def _reduced(self, components: Sequence[Tensor], shape: tuple[int, int]) -> Tensor:
+        """The result in the shape of its source; see note [Looked at without a picture]."""
+        (height, width), small = shape, []
         for component in components[:3]:
             block = component.shape[0] // height, component.shape[1] // width
             small.append(avg_pool2d(component[None].float(), block)[0])
-        return self._to_rgb(width, height, components[0].device)(small)
+        return self._to_rgb(shape, components[0].device)(small)
 
-    def _make_to_rgb(self, width: int, height: int, device: torch.device) -> ToRgb:
+    def _make_to_rgb(self, shape: tuple[int, int], device: torch.device) -> ToRgb:
+        height, width = shape
         form = replace(self._format, chroma_w=0, chroma_h=0)
         return ToRgb(form, self._colour, width, height, device)

@@ -50,6 +50,11 @@ class RenderTarget:
     colour: Colour
     dither: Dither = "none"
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width), as of a tensor."""
+        return self.height, self.width
+
 
 class Renderer:
     """Renders any geometry and colour to one target."""
@@ -84,22 +89,22 @@ class Renderer:
     def layout(self) -> Layout:
         """Where the planes of a result, and its measures, lie in one piece of memory."""
         target = self._target
-        sizes = [
-            target.format.component_size(index, target.width, target.height)
+        shapes = [
+            target.format.component_shape(index, target.width, target.height)
             for index in range(len(target.format.components))
         ]
         empty = torch.empty(1, dtype=target.format.dtype)
-        planes = target.format.planes(tuple(empty.expand(size) for size in sizes))
+        planes = target.format.planes(tuple(empty.expand(shape) for shape in shapes))
         return Layout.of([*planes, torch.empty(1 + target.format.alpha, MEASURES)])
 
-    def settle_tile(self, width: int, height: int, count: int) -> None:
-        """Choose a tile, unless there is one, if ``count`` whole frames of a size do not fit."""
+    def settle_tile(self, shape: tuple[int, int], count: int) -> None:
+        """Choose a tile, unless there is one, if ``count`` whole frames of a shape do not fit."""
         if self.tile is None:
-            self.tile = self._tile_for(height, width, count)
+            self.tile = self._tile_for(shape, count)
 
-    def fits(self, width: int, height: int, count: int) -> bool:
-        """Whether memory is there for ``count`` whole frames of a size at a time."""
-        return fits(self._device, self._network, height, width, count * self.dtype.itemsize)
+    def fits(self, shape: tuple[int, int], count: int) -> bool:
+        """Whether memory is there for ``count`` whole frames of a shape at a time."""
+        return fits(self._device, self._network, *shape, count * self.dtype.itemsize)
 
     def warn(self, text: str) -> None:
         """Say that something was changed on the way."""
@@ -131,7 +136,7 @@ class Renderer:
         """The results by the runtime's fused end; None where there is none, or it needs tiles."""
         if self._fused is None or self.tile is not None:
             return None
-        if not all(self._fused.takes(frame.width, frame.height) for frame in frames):
+        if not all(self._fused.takes(frame.shape) for frame in frames):
             return None
         try:
             seen = self._bound(pictures[0] if len(pictures) == 1 else torch.cat(pictures))
@@ -156,13 +161,12 @@ class Renderer:
         return (*self._target.format.planes(out), found)
 
     def _converter(self, frame: Frame) -> ToRgb:
-        return self._to_rgb(frame.format, frame.colour, frame.width, frame.height)
+        return self._to_rgb(frame.format, frame.colour, frame.shape)
 
     def _alpha(self, frame: Frame, planes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         """Alpha, and its measures if it went through the network: as gray, so that edges match."""
         if not frame.format.alpha:
-            size = (self._target.height, self._target.width)
-            opaque = torch.ones((1, 3, *size), device=self._device)
+            opaque = torch.ones((1, 3, *self._target.shape), device=self._device)
             return self._from_rgb.alpha(opaque), None
         components = frame.format.views(planes, frame.width, frame.height)
         source = self._converter(frame).alpha(components[-1])
@@ -170,17 +174,17 @@ class Renderer:
         return self._from_rgb.alpha(enlarged), measure(source, enlarged)
 
     def enlarge(self, rgb: Tensor) -> Tensor:
-        """(N, 3, H, W), nominally in [0, 1], to the size of the target, not clamped.
+        """(N, 3, H, W), nominally in [0, 1], to the shape of the target, not clamped.
 
         See note [Beyond white].
         """
-        size = (self._target.height, self._target.width)
+        shape = self._target.shape
         seen = self._bound(rgb)
         out = self._run_network(seen)
-        if out.shape[-2:] != size:
-            out = resize(out, *size, "lanczos")
+        if out.shape[-2:] != shape:
+            out = resize(out, *shape, "lanczos")
         if seen is not rgb and (rgb.is_cuda or not torch.equal(seen, rgb)):
-            out = out + interpolate(rgb - seen, size, mode="bilinear")
+            out = out + interpolate(rgb - seen, shape, mode="bilinear")
         return out
 
     def _bound(self, rgb: Tensor) -> Tensor:
@@ -188,8 +192,7 @@ class Renderer:
 
     def _run_network(self, rgb: Tensor) -> Tensor:
         """Run the network; when memory runs out, halve the tile and run the same frame again."""
-        network, size = self._network, (self._target.height, self._target.width)
-        seen = rgb
+        network, seen = self._network, rgb
         if network.noise is not None:
             seen = torch.cat([rgb, self._noise(*rgb.shape[-2:]).expand(len(rgb), -1, -1, -1)], 1)
         while True:
@@ -199,7 +202,7 @@ class Renderer:
                     halo=network.halo, scale=network.scale or 1, grid=network.grid,
                     multiple=network.multiple,
                 )  # fmt: skip
-                return out if network.scale else self._runtime.render(out, rgb, size)
+                return out if network.scale else self._runtime.render(out, rgb, self._target.shape)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._is_capturing() or len(rgb) > 1:
                     raise  # a batch is taken apart before its pictures are
@@ -220,19 +223,18 @@ class Renderer:
         assert self._network.noise is not None
         return self._network.noise(height, width, self._device)
 
-    def _make_to_rgb(self, format: PixelFormat, colour: Colour, width: int, height: int) -> ToRgb:
+    def _make_to_rgb(self, format: PixelFormat, colour: Colour, shape: tuple[int, int]) -> ToRgb:
+        height, width = shape
         return ToRgb(format, colour, width, height, self._device)
 
     def _find_fused_end(self) -> FusedEnd | None:
         deliver, target = self._runtime.delivers(self._from_rgb), self._target
         if deliver is None or self._network.noise is not None:
             return None
-        size = target.width, target.height
-        return FusedEnd(deliver, self._network.scale, target.format, target.colour, size)
+        return FusedEnd(deliver, self._network.scale, target.format, target.colour, target.shape)
 
-    def _choose_tile(self, height: int, width: int, count: int) -> int | None:
-        size = self.dtype.itemsize * count
-        return default_tile(self._device, self._network, height, width, size)
+    def _choose_tile(self, shape: tuple[int, int], count: int) -> int | None:
+        return default_tile(self._device, self._network, *shape, count * self.dtype.itemsize)
 
     def _is_capturing(self) -> bool:
         """Whether a graph is being captured, which must not be answered by another."""

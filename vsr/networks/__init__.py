@@ -61,8 +61,8 @@ class AnyScale(Protocol):
     def encode(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to features (N, C, H, W)."""
 
-    def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture (N, 3, *size) from the features of ``x``."""
+    def render(self, features: Tensor, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """The picture (N, 3, *shape) from the features of ``x``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,30 +55,30 @@ class EscLte(nn.Module):
         out: Tensor = self.encoder(2 * x - 1)
         return out
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, 3, *size), nominally in [0, 1], not clamped."""
-        return self.render(self.encode(x), x, size)
+    def forward(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to (N, 3, *shape), nominally in [0, 1], not clamped."""
+        return self.render(self.encode(x), x, shape)
 
-    def render(self, features: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture of ``size`` (height, width) from :meth:`encode`'s features of ``x``."""
+    def render(self, features: Tensor, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        """The picture of ``shape`` (height, width) from :meth:`encode`'s features of ``x``."""
         coefficients, frequencies = (
             layer(features).permute(0, 2, 3, 1) for layer in (self.coef, self.freq)
         )
-        down, across = _neighbours(x.shape[2], size[0], x), _neighbours(x.shape[3], size[1], x)
-        phase = self._phase(x, size)
-        step = max(1, self._PIXELS // size[1])
+        down, across = _neighbours(x.shape[2], shape[0], x), _neighbours(x.shape[3], shape[1], x)
+        phase = self._phase(x, shape)
+        step = max(1, self._PIXELS // shape[1])
         strips = [
             self._strip(coefficients, frequencies, down[:, :, top : top + step], across, phase)
-            for top in range(0, size[0], step)
+            for top in range(0, shape[0], step)
         ]
-        smooth = F.interpolate(2 * x - 1, size=size, mode="bilinear")
+        smooth = F.interpolate(2 * x - 1, size=shape, mode="bilinear")
         return (torch.cat(strips, dim=1).permute(0, 3, 1, 2) + smooth) * 0.5 + 0.5
 
-    def _phase(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def _phase(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
         """Of the size of an output pixel, which is not let below what training has seen."""
         height, width = x.shape[2:]
-        least = max(size[0] / height / self._LARGEST_TRAINED, 1)
-        sides = (2 * height / size[0], 2 * width / size[1])
+        least = max(shape[0] / height / self._LARGEST_TRAINED, 1)
+        sides = (2 * height / shape[0], 2 * width / shape[1])
         pixel = torch.cat([x.new_full((1,), side * least) for side in sides])  # capturable
         out: Tensor = self.phase(pixel)
         return out

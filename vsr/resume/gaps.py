@@ -24,7 +24,7 @@ def from_the_start(frames: Iterable[Frame]) -> Iterator[tuple[int, Frame]]:
 
 
 def fill_gaps(
-    frames: Iterable[Frame], kept: Container[int], size: Callable[[Frame], int]
+    frames: Iterable[Frame], kept: Container[int], group_size: Callable[[Frame], int]
 ) -> Iterator[tuple[int, Frame]]:
     """Those of ``frames`` that must go through the network for what is missing to be made.
 
@@ -33,10 +33,10 @@ def fill_gaps(
     Args:
         frames: all of a segment; repeats are marked.
         kept: the numbers of those that are finished, counted from 0.
-        size: frames of a group that begins with this one.
+        group_size: frames of a group that begins with this one.
     """
     place, latest, handed = 0, None, False
-    for group in in_groups(frames, size):
+    for group in in_groups(frames, group_size):
         places = range(place, place + len(group))
         place += len(group)
         missing, begins = any(number not in kept for number in places), True

@@ -240,7 +240,7 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     feed = Feed(
         plan.source, folder.done(), manifest.segment_frames, manifest.end,
         kept=pictures.kept if pictures else None,
-        together=lambda frame: engine.batch(frame.width, frame.height),
+        together=lambda frame: engine.batch(frame.shape),
     )  # fmt: skip
     job = Job(
         encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),

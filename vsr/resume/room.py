@@ -60,10 +60,11 @@ def tell_of_room(plan: Plan, folder: Path, *, copies: int) -> None:
 def _raw_bits(plan: Plan) -> int:
     """Bits of the samples of a frame of the output."""
     form, info = plan.encoding.format, plan.info
-    sizes = (
-        form.component_size(index, info.width, info.height) for index in range(len(form.components))
+    shapes = (
+        form.component_shape(index, info.width, info.height)
+        for index in range(len(form.components))
     )
-    return form.depth * sum(rows * columns for rows, columns in sizes)
+    return form.depth * sum(rows * columns for rows, columns in shapes)
 
 
 def _amount(size: int) -> str:

@@ -47,10 +47,10 @@ class EagerRuntime:
         return self._run(picture)
 
     @torch.inference_mode()
-    def render(self, features: Tensor, picture: Tensor, size: tuple[int, int]) -> Tensor:
-        """The picture of ``size`` (height, width) from what a call made of (N, 3, H, W)."""
+    def render(self, features: Tensor, picture: Tensor, shape: tuple[int, int]) -> Tensor:
+        """The picture of ``shape`` (height, width) from what a call made of (N, 3, H, W)."""
         with self._precision():
-            return cast(AnyScale, self._module).render(features, picture, size)
+            return cast(AnyScale, self._module).render(features, picture, shape)
 
     def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], list[tuple[Tensor, ...]]] | None:
         """A way from pictures to the components that ``from_rgb`` makes of the results, in one go.

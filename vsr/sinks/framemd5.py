@@ -179,7 +179,7 @@ def _samples(frame: Frame) -> Iterator[NDArray[Any]]:
     """The planes of ``frame`` without padding, in FFmpeg's order."""
     form = frame.format
     sizes = {
-        component.plane: form.component_size(index, frame.width, frame.height)
+        component.plane: form.component_shape(index, frame.width, frame.height)
         for index, component in enumerate(form.components)
     }
     for number, plane in enumerate(frame.planes):

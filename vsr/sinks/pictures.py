@@ -114,7 +114,7 @@ def _planes(frame: Frame) -> list[Tensor]:
     """The planes without padding, each row in one piece."""
     form, planes = frame.format, list(frame.planes)
     for index, component in enumerate(form.components):
-        rows, columns = form.component_size(index, frame.width, frame.height)
+        rows, columns = form.component_shape(index, frame.width, frame.height)
         plane = frame.planes[component.plane][:rows, :columns]
         if tuple(plane.shape) != (rows, columns):
             raise ValueError(f"plane {component.plane} is {tuple(plane.shape)}, too small")

@@ -115,7 +115,7 @@ def _plane(frame: VideoFrame, index: int, dtype: np.dtype[np.generic], samples: 
 
 def _samples_per_row(format: PixelFormat, plane: int, width: int, height: int) -> int:
     return max(
-        component.step * format.component_size(index, width, height)[1]
+        component.step * format.component_shape(index, width, height)[1]
         for index, component in enumerate(format.components)
         if component.plane == plane
     )

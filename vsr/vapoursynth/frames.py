@@ -61,7 +61,7 @@ def planes_of(
     """The planes of a frame as views of its memory, which they do not keep alive."""
     planes = []
     for index in range(frame.format.num_planes):
-        rows, columns = form.component_size(index, frame.width, frame.height)
+        rows, columns = form.component_shape(index, frame.width, frame.height)
         stride = frame.get_stride(index)
         address = pointer(index).value
         assert address is not None
