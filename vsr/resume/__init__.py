@@ -3,9 +3,10 @@
 The life of such a run, and the files that tell it:
 
 1. ``lock`` keeps other runs off; ``leftovers`` tidies up after a run that had nothing left to do.
-2. ``opening`` begins a work folder (``work``: what lies in it; ``manifest``: the list of it;
-   ``disk``: writing that outlasts a power cut) or goes on in the one that is there, if ``settings``
-   are the same, and asks ``room`` whether the disk will hold it all.
+2. ``opening`` begins a work folder (``work``: what lies in it, of a sequence of pictures
+   ``pictures``; ``manifest``: the list of it; ``disk``: writing that outlasts a power cut) or goes
+   on in the one that is there, if ``settings`` are the same, and asks ``room`` whether the disk
+   will hold it all.
 3. ``feed`` stands behind the source and lets through the frames that are missing; of pictures
    that come out file by file, ``gaps`` finds those.
 4. ``sink`` cuts them into segments; ``coding`` encodes one, ``segments`` is its form on the disk.

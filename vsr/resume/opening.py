@@ -18,8 +18,8 @@ from vsr.resume.feed import Feed
 from vsr.resume.join import Joiner
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
-from vsr.resume.picture_files import PictureFiles, PictureWriter
-from vsr.resume.pictures import PictureCoder, PictureJoiner, stills_of
+from vsr.resume.picture_files import PictureWriter
+from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, stills_of
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
@@ -175,10 +175,9 @@ def _open_folder(plan: Plan) -> WorkFolder:
 
 
 def _for_pictures(folder: WorkFolder, stills: Stills | None) -> WorkFolder:
-    if stills is not None:
-        folder.pictures = PictureFiles(folder.path, stills)
-        folder.shown_by = stills.folder / stills.file(1)
-    return folder
+    if stills is None:
+        return folder
+    return PictureWorkFolder(folder.path, folder.output, folder.manifest, stills)
 
 
 def check_settings(plan: Plan, folder: WorkFolder) -> None:
@@ -234,26 +233,27 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     config, manifest = plan.config, folder.manifest
     for note in rate_notes(plan.encoding):
         logger.warning("%s", note)
-    engine, pictures = plan.engine, folder.pictures
+    engine = plan.engine
     if not folder.frames:
-        tell_of_room(plan, folder.path, copies=1 if pictures else 2)
+        tell_of_room(plan, folder.path, copies=folder.copies)
     feed = Feed(
-        plan.source, folder.done(), manifest.segment_frames, manifest.end,
-        kept=pictures.kept if pictures else None,
+        plan.source, folder.done(), manifest.segment_frames, manifest.end, kept=folder.kept,
         together=lambda frame: engine.batch(frame.shape),
     )  # fmt: skip
     job = Job(
-        encoding=plan.encoding, info=plan.info, framemd5=bool(config.framemd5),
-        tools=_tools(plan, folder) if pictures is None else _picture_tools(plan, folder, pictures),
-        overwrite=config.overwrite, expected=plan.source.info.frames,
-        check_input=lambda: _check_input(plan, folder), incident=lambda: engine.watch.latest,
-        engine=engine.warnings, source=plan.source.report,
+        encoding=plan.encoding, tools=_tools(plan, folder), info=plan.info,
+        framemd5=bool(config.framemd5), overwrite=config.overwrite,
+        expected=plan.source.info.frames, check_input=lambda: _check_input(plan, folder),
+        incident=lambda: engine.watch.latest, engine=engine.warnings,
+        source=plan.source.report,
     )  # fmt: skip
     sink = SegmentSink(folder, feed, job)
     return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=folder.frames)
 
 
 def _tools(plan: Plan, folder: WorkFolder) -> Tools:
+    if isinstance(folder, PictureWorkFolder):
+        return _picture_tools(plan, folder)
     encoding, info = plan.encoding, plan.info
     return Tools(
         joiner=Joiner(folder, encoding, info, other_streams(plan)),
@@ -262,18 +262,16 @@ def _tools(plan: Plan, folder: WorkFolder) -> Tools:
     )
 
 
-def _picture_tools(plan: Plan, folder: WorkFolder, files: PictureFiles) -> Tools:
+def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> Tools:
     encoding, info = plan.encoding, plan.info
     overwrite = plan.config.overwrite or folder.has_published()
     step = float(1 / info.rate / folder.manifest.time_base)
     uneven = "timestamps are lost: frames do not come evenly, and pictures hold no time"
     return Tools(
-        joiner=PictureJoiner(
-            folder, files, encoding, info, plan.source.others, overwrite=overwrite
-        ),
+        joiner=PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite),
         new_coder=lambda clock, warn: PictureCoder(encoding, info),
         new_writer=lambda index, warn: PictureWriter(
-            files, index, uneven=lambda: warn(uneven), step=step
+            folder.pictures, index, uneven=lambda: warn(uneven), step=step
         ),
     )
 

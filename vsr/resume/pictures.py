@@ -1,6 +1,7 @@
-"""A sequence of pictures from what runs have finished of it."""
+"""A sequence of pictures: the work folder of one, and the sequence from what is finished of it."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,24 @@ from av.packet import Packet
 from vsr.encoding import Encoding
 from vsr.encoding.stills import IMAGES, Stills, find_stills
 from vsr.encoding.streams import StreamSource
-from vsr.errors import SinkError
+from vsr.errors import DamagedSegmentError, SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame, VideoInfo
 from vsr.resume.disk import sync_folder
-from vsr.resume.picture_files import PictureFiles
+from vsr.resume.manifest import Entry, Manifest
+from vsr.resume.picture_files import (
+    FOLDER,
+    LOG,
+    FinishedPicture,
+    PictureFiles,
+    PictureWriter,
+    pictures_of,
+)
+from vsr.resume.segments import Index
 from vsr.resume.work import WorkFolder
 from vsr.sinks.images import Staging, StillCoder, still_losses
 
-__all__ = ["PictureCoder", "PictureJoiner", "stills_of"]
+__all__ = ["PictureCoder", "PictureJoiner", "PictureWorkFolder", "stills_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +39,109 @@ def stills_of(output: Path, encoding: Encoding) -> Stills | None:
         return None
     stills = find_stills(output, IMAGES, encoding.codec)
     return stills if stills is not None and stills.pattern is not None else None
+
+
+class PictureWorkFolder(WorkFolder):
+    """Finished pictures, the segments that name them, and the manifest.
+
+    See note [Pictures are finished one by one] in :mod:`vsr.resume.picture_files`.
+
+    Args:
+        path: the folder.
+        output: what is being made, in messages.
+        manifest: what is finished; saved with every change.
+        stills: how pictures are called, and where they go in the end.
+
+    Attributes:
+        pictures: the pictures in it.
+    """
+
+    frame_by_frame = True
+    copies = 1  # pictures are renamed
+
+    def __init__(self, path: Path, output: Path, manifest: Manifest, stills: Stills) -> None:
+        super().__init__(path, output, manifest)
+        self.shown_by = stills.folder / stills.file(1)
+        self.pictures = PictureFiles(path, stills)
+
+    @property
+    def frames(self) -> int:
+        """Finished pictures."""
+        return super().frames + self.pictures.frames
+
+    @property
+    def kept(self) -> Mapping[int, Mapping[int, FinishedPicture]]:
+        """Finished pictures of segments that are not finished: by segment, then by place."""
+        return self.pictures.kept
+
+    def verify(self) -> list[str]:
+        """Look whether all pictures are what was written; those that are not are forgotten.
+
+        Returns:
+            A line for each that has to be made again.
+        """
+        return super().verify() + self._check_logs()
+
+    def add(self, index: Index, *, size: int, sha256: str, anchor: str) -> None:
+        """Enter a segment that is complete and on the disk.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        super().add(index, size=size, sha256=sha256, anchor=anchor)
+        self.pictures.forget_log(index.number)
+
+    def _check(self, entry: Entry) -> list[str]:
+        """Look at each picture of a segment; if any is not what it was, the others are kept."""
+        lines = super()._check(entry)
+        good, bad = self._sound(entry.number, pictures_of(self.index(entry)))
+        if bad:
+            self.pictures.keep(entry.number, good)
+            del self.manifest.segments[entry.number]
+        return lines + bad
+
+    def _check_logs(self) -> list[str]:
+        """Find the pictures of segments that are not finished."""
+        lines: list[str] = []
+        for path in sorted(self.path.glob(f"*.{LOG}")):
+            number, count = int(path.stem), self.manifest.segment_frames
+            good, bad = self._sound(number, self.pictures.read_log(path, count))
+            self.pictures.keep(number, good)
+            lines += bad
+            if len(good) == count:
+                self._enter(number)
+        return lines
+
+    def _sound(
+        self, segment: int, pictures: Mapping[int, FinishedPicture]
+    ) -> tuple[dict[int, FinishedPicture], list[str]]:
+        """Those of ``pictures`` that are what they were, and a line for each other."""
+        good, lines = {}, []
+        for place, picture in sorted(pictures.items()):
+            number = segment * self.manifest.segment_frames + place
+            try:
+                self.pictures.check(number, picture, published=self.manifest.published is not None)
+                good[place] = picture
+            except DamagedSegmentError as error:
+                name = self.pictures.stills.file(number + 1)
+                lines.append(f"picture {name} is made again: {error}")
+        return good, lines
+
+    def _enter(self, number: int) -> None:
+        """Enter a segment that lacks nothing but that: the run was killed in between."""
+        index = Index(number=number, first=number * self.manifest.segment_frames)
+        writer = PictureWriter(self.pictures, index, uneven=lambda: None, step=0)
+        sha256 = writer.finish()
+        self.add(index, size=writer.size, sha256=sha256, anchor="")
+
+    def _needed(self) -> set[str]:
+        """Also of pictures, and of what names those of segments that are not finished."""
+        logs = (path for path in self.path.glob(f"*.{LOG}") if path.stem.isdecimal())
+        unfinished = (log for log in logs if int(log.stem) not in self.manifest.segments)
+        return super()._needed() | {FOLDER, *(log.name for log in unfinished)}
+
+    def _bytes(self, entry: Entry) -> int:
+        return sum(size for _, size, _ in self.index(entry).packets)
 
 
 class PictureCoder:
@@ -56,7 +169,6 @@ class PictureJoiner:
 
     Args:
         work: where the pictures are.
-        files: how they are called.
         encoding: how the pictures are encoded.
         info: facts about the *output*.
         source: whose other streams stay behind; None for none.
@@ -70,11 +182,11 @@ class PictureJoiner:
     """
 
     def __init__(
-        self, work: WorkFolder, files: PictureFiles, encoding: Encoding, info: VideoInfo,
+        self, work: PictureWorkFolder, encoding: Encoding, info: VideoInfo,
         source: StreamSource | None, *, overwrite: bool,
     ) -> None:  # fmt: skip
-        self._work, self._files = work, files
-        Staging(files.stills, overwrite=overwrite, folder=files.folder)
+        self._work, self._files = work, work.pictures
+        self._staging(overwrite=overwrite)
         self.notes = still_losses(encoding, info, source)
 
     def join(self, *, overwrite: bool) -> Path:
@@ -84,7 +196,7 @@ class PictureJoiner:
             SinkError: a picture is damaged, or cannot be renamed; --resume goes on.
         """
         with self._errors():
-            staging = Staging(self._files.stills, overwrite=overwrite, folder=self._files.folder)
+            staging = self._staging(overwrite=overwrite)
             count = self._look_again()
             self._work.announce(self._files.find(0))
             left = staging.publish(count)
@@ -97,8 +209,10 @@ class PictureJoiner:
     def join_partial(self) -> Path:
         """Leave them in a folder whose name says that they are not all: ``out.partial``."""
         with self._errors():
-            staging = Staging(self._files.stills, overwrite=True, folder=self._files.folder)
-            return staging.keep_partial()
+            return self._staging(overwrite=True).keep_partial()
+
+    def _staging(self, *, overwrite: bool) -> Staging:
+        return Staging(self._files.stills, overwrite=overwrite, folder=self._files.folder)
 
     def _look_again(self) -> int:
         """Make sure that all pictures are there, whole; returns how many."""

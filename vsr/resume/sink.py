@@ -159,7 +159,7 @@ class SegmentSink(SinkContext):
         Raises:
             SinkError: writing failed.
         """
-        if self._work.pictures is not None and self._coder is not None:
+        if self._work.frame_by_frame and self._coder is not None:
             with self._errors(listen=False):
                 self._put(self._coder.flush())
         if not self._work.frames:
@@ -192,7 +192,7 @@ class SegmentSink(SinkContext):
 
     def _begin(self, number: int) -> None:
         first = number * self._work.manifest.segment_frames
-        if self._work.pictures is None:  # those have no times
+        if not self._work.frame_by_frame:
             self._catch_up(first)
         index = Index(number=number, first=first)
         try:
@@ -256,11 +256,9 @@ class SegmentSink(SinkContext):
 
     def _finish_last(self, end: End) -> None:
         """Complete the segment that the film's end cuts short."""
-        number, pictures = (end.frames - 1) // self._work.manifest.segment_frames, None
-        if self._work.pictures is not None:
-            pictures = self._work.pictures.kept.get(number)
-        if self._writer is None and pictures:  # the run was killed before it was entered
-            self._begin(number)
+        number = (end.frames - 1) // self._work.manifest.segment_frames
+        if self._writer is None and self._work.kept.get(number):
+            self._begin(number)  # the run before was killed before it was entered
         if self._writer is not None:
             self._finish_segment()
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from array import array
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -16,14 +17,7 @@ from vsr.resume.disk import find_damage, sync_folder
 from vsr.resume.feed import Done
 from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
-from vsr.resume.picture_files import (
-    FOLDER,
-    LOG,
-    FinishedPicture,
-    PictureFiles,
-    PictureWriter,
-    pictures_of,
-)
+from vsr.resume.picture_files import FOLDER, LOG, FinishedPicture
 from vsr.resume.segments import Index, file_name, read_index
 from vsr.sources import SourceReport
 
@@ -38,7 +32,7 @@ _SAID_SECONDS = 10.0
 
 
 class WorkFolder:
-    """Finished segments and their manifest.
+    """Finished segments of a film and their manifest.
 
     Args:
         path: the folder.
@@ -46,17 +40,27 @@ class WorkFolder:
         manifest: what is finished; saved with every change.
     """
 
+    frame_by_frame = False
+    """Whether each frame is finished by itself. Else it lasts once its segment is finished, and the
+    encoder of a segment is told the times of all frames before."""
+    copies = 2
+    """How often the picture is on the disk: segments and the file that they are joined to are there
+    at once."""
+
     def __init__(self, path: Path, output: Path, manifest: Manifest) -> None:
         self.path, self.output, self.manifest = path, output, manifest
         self.shown_by = output
         """The file whose presence says that the output has its name."""
-        self.pictures: PictureFiles | None = None
-        """Where pictures are, if the output is a sequence of them."""
 
     @property
     def frames(self) -> int:
         """Finished frames, those of unfinished segments included where they last."""
-        return self.manifest.frames + (self.pictures.frames if self.pictures else 0)
+        return self.manifest.frames
+
+    @property
+    def kept(self) -> Mapping[int, Mapping[int, FinishedPicture]]:
+        """Finished frames of segments that are not finished: by segment, then by place."""
+        return {}
 
     @classmethod
     def create(
@@ -100,87 +104,40 @@ class WorkFolder:
         self._tidy()
         for entry in list(self.manifest.segments.values()):
             try:
-                self._check(entry)
-                lines += self._check_pictures(entry)
+                lines += self._check(entry)
             except DamagedSegmentError as error:
                 del self.manifest.segments[entry.number]
                 last = entry.first + entry.frames - 1
                 lines.append(f"frames {entry.first} to {last} are done again: {error}")
             watch.tick()
         if lines:
-            if self.pictures is None:
+            if not self.frame_by_frame:  # pictures that have their names are found under them
                 self.manifest.published = None
             self.save()
-        return lines + self._check_logs()
-
-    def _check_pictures(self, entry: Entry) -> list[str]:
-        """Look at each picture of a segment; if any is not what it was, the others are kept."""
-        if self.pictures is None:
-            return []
-        found = pictures_of(self.index(entry))
-        good, lines = self._sound(entry.number, found)
-        if lines:
-            self.pictures.keep(entry.number, good)
-            del self.manifest.segments[entry.number]
         return lines
-
-    def _check_logs(self) -> list[str]:
-        """Find the pictures of segments that are not finished."""
-        lines: list[str] = []
-        if self.pictures is None:
-            return lines
-        for path in sorted(self.path.glob(f"*.{LOG}")):
-            number, count = int(path.stem), self.manifest.segment_frames
-            good, bad = self._sound(number, self.pictures.read_log(path, count))
-            self.pictures.keep(number, good)
-            lines += bad
-            if len(good) == count:
-                self._enter(number)
-        return lines
-
-    def _sound(
-        self, segment: int, pictures: dict[int, FinishedPicture]
-    ) -> tuple[dict[int, FinishedPicture], list[str]]:
-        """Those of ``pictures`` that are what they were, and a line for each other."""
-        assert self.pictures is not None
-        good, lines = {}, []
-        for place, picture in sorted(pictures.items()):
-            number = segment * self.manifest.segment_frames + place
-            try:
-                self.pictures.check(number, picture, published=self.manifest.published is not None)
-                good[place] = picture
-            except DamagedSegmentError as error:
-                name = self.pictures.stills.file(number + 1)
-                lines.append(f"picture {name} is made again: {error}")
-        return good, lines
-
-    def _enter(self, number: int) -> None:
-        """Enter a segment that lacks nothing but that: the run was killed in between."""
-        assert self.pictures is not None
-        index = Index(number=number, first=number * self.manifest.segment_frames)
-        writer = PictureWriter(self.pictures, index, uneven=lambda: None, step=0)
-        sha256 = writer.finish()
-        self.add(index, size=writer.size, sha256=sha256, anchor="")
 
     def _tidy(self) -> None:
         """Delete what a run that was killed had not finished."""
-        kept = {MANIFEST, *(file_name(number) for number in self.manifest.segments)}
+        needed = self._needed()
         for file in self.path.iterdir():
-            if file.name not in kept and not self._is_picture_work(file):
+            if file.name not in needed:
                 _delete(file)
 
-    def _is_picture_work(self, file: Path) -> bool:
-        """Whether ``file`` holds pictures, or names those of a segment that is not finished."""
-        if self.pictures is None:
-            return False
-        unfinished = file.suffix == f".{LOG}" and file.stem.isdecimal()
-        return file.name == FOLDER or (unfinished and int(file.stem) not in self.manifest.segments)
+    def _needed(self) -> set[str]:
+        """The names of what holds finished frames, and of the manifest."""
+        return {MANIFEST, *(file_name(number) for number in self.manifest.segments)}
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: Entry) -> list[str]:
+        """Look whether a segment is what was written; a line for each part of it that is not.
+
+        Raises:
+            DamagedSegmentError: none of it can be used.
+        """
         path = self.path / file_name(entry.number)
         if damage := find_damage(path, entry.size, entry.sha256):
             raise DamagedSegmentError(f"{path.name}: {damage}")
         self.index(entry)
+        return []
 
     def index(self, entry: Entry) -> Index:
         """What the segment of ``entry`` holds.
@@ -218,8 +175,6 @@ class WorkFolder:
             end=index.pts[-1] + index.durations[-1], size=size, sha256=sha256, anchor=anchor,
         )  # fmt: skip
         self.save()
-        if self.pictures is not None:
-            self.pictures.forget_log(index.number)
 
     def conclude(self, end: End, report: SourceReport) -> None:
         """Note where the film ends, and what there is to say of its source.
@@ -259,19 +214,17 @@ class WorkFolder:
         self.manifest.save(self.path)
 
     def room_missing(self, total: int | None) -> int:
-        """Bytes that the disk will be short of, judging by the segments so far; 0 if it is not.
-
-        Segments and the file that they are joined to are there at once.
-        """
+        """Bytes that the disk will be short of, judging by the segments so far; 0 if it is not."""
         frames, manifest = self.manifest.frames, self.manifest
         if total is None or not frames:
             return 0
-        if self.pictures is None:
-            size, copies = sum(entry.size for entry in manifest.segments.values()), 2
-        else:  # these are renamed
-            size, copies = sum(map(self._picture_bytes, manifest.segments.values())), 1
-        wanted = copies * size * total // frames - size
+        size = sum(map(self._bytes, manifest.segments.values()))
+        wanted = self.copies * size * total // frames - size
         return max(0, wanted - shutil.disk_usage(self.path).free)
+
+    def _bytes(self, entry: Entry) -> int:
+        """What the frames of a segment take on the disk."""
+        return entry.size
 
     def retire(self) -> None:
         """Delete the folder of an output that is complete, with all that belongs beside it.
@@ -284,9 +237,6 @@ class WorkFolder:
             self.save()
             leave_note(self.output, json.dumps(self.manifest.content()))
         self.remove()
-
-    def _picture_bytes(self, entry: Entry) -> int:
-        return sum(size for _, size, _ in self.index(entry).packets)
 
     def remove(self) -> None:
         """Delete the folder.
