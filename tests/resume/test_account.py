@@ -18,7 +18,7 @@ from vsr.errors import SinkError
 from vsr.networks.span import Span
 from vsr.pipeline import upscale
 from vsr.resume.account import pack_report, unpack_report
-from vsr.resume.join import Joiner
+from vsr.resume.join import SegmentJoiner
 from vsr.sources import SourceReport, open_source
 from vsr.weights import load_network
 
@@ -115,12 +115,12 @@ def test_damage_that_only_an_earlier_run_has_seen(clip, home, tmp_path, monkeypa
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy"]
     subprocess.run([*command, "-bsf:v", "noise=amount='9*eq(n,22)'", str(damaged)], check=True)
 
-    def fail(self: Joiner, *, overwrite: bool) -> Path:
+    def fail(self: SegmentJoiner, *, overwrite: bool) -> Path:
         raise SinkError("no more room")
 
     config = config_for(damaged, home / "out.mkv")
     with monkeypatch.context() as patch:
-        patch.setattr(Joiner, "join", fail)
+        patch.setattr(SegmentJoiner, "join", fail)
         with pytest.raises(SinkError, match=rf"no more room \({FRAMES - 1} frames are finished"):
             upscale(config)
     (home / "out.mkv.parts" / "000000.seg").unlink()

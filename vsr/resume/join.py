@@ -34,7 +34,7 @@ from vsr.sinks.container import MediaOutput
 from vsr.sinks.destination import FileDestination
 from vsr.sources import Companion
 
-__all__ = ["Joiner", "Joins", "decoding_times"]
+__all__ = ["Joiner", "SegmentJoiner", "decoding_times"]
 
 _LOGGERS = ("vsr.sinks.container", "vsr.sinks.copier")
 
@@ -79,7 +79,7 @@ def _saying_only_news(said: list[str]) -> Iterator[None]:
             logger.removeFilter(unsaid)
 
 
-class Joins(Protocol):
+class Joiner(Protocol):
     """Makes an output of finished segments."""
 
     notes: list[str]
@@ -92,7 +92,7 @@ class Joins(Protocol):
         """The same under a name that says that it is a part."""
 
 
-class Joiner:
+class SegmentJoiner:
     """Makes the output of finished segments.
 
     The constructor writes the head of a trial file and deletes it, so that what FFmpeg refuses is

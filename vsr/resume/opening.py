@@ -15,7 +15,7 @@ from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.join import Joiner
+from vsr.resume.join import SegmentJoiner
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
 from vsr.resume.picture_files import PictureWriter
@@ -23,7 +23,7 @@ from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, 
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
-from vsr.resume.sink import Job, SegmentSink, Tools
+from vsr.resume.sink import SegmentJob, SegmentSink, SegmentTools
 from vsr.resume.work import WorkFolder, remove_work
 
 __all__ = ["Work", "check_settings", "finished_frames", "is_resumable", "open_work"]
@@ -240,7 +240,7 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
         plan.source, folder.done(), manifest.segment_frames, manifest.end, kept=folder.kept,
         together=lambda frame: engine.batch(frame.shape),
     )  # fmt: skip
-    job = Job(
+    job = SegmentJob(
         encoding=plan.encoding, tools=_tools(plan, folder), info=plan.info,
         framemd5=bool(config.framemd5), overwrite=config.overwrite,
         expected=plan.source.info.frames, check_input=lambda: _check_input(plan, folder),
@@ -251,23 +251,23 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     return Work(plan=plan, folder=folder, feed=feed, sink=sink, done=folder.frames)
 
 
-def _tools(plan: Plan, folder: WorkFolder) -> Tools:
+def _tools(plan: Plan, folder: WorkFolder) -> SegmentTools:
     if isinstance(folder, PictureWorkFolder):
         return _picture_tools(plan, folder)
     encoding, info = plan.encoding, plan.info
-    return Tools(
-        joiner=Joiner(folder, encoding, info, other_streams(plan)),
+    return SegmentTools(
+        joiner=SegmentJoiner(folder, encoding, info, other_streams(plan)),
         new_coder=lambda clock, warn: SegmentCoder(encoding, info, clock, warn),
         new_writer=lambda index, warn: SegmentWriter(folder.path, index),
     )
 
 
-def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> Tools:
+def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> SegmentTools:
     encoding, info = plan.encoding, plan.info
     overwrite = plan.config.overwrite or folder.has_published()
     step = float(1 / info.rate / folder.manifest.time_base)
     uneven = "timestamps are lost: frames do not come evenly, and pictures hold no time"
-    return Tools(
+    return SegmentTools(
         joiner=PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite),
         new_coder=lambda clock, warn: PictureCoder(encoding, info),
         new_writer=lambda index, warn: PictureWriter(

@@ -165,7 +165,7 @@ class PictureCoder:
 
 
 class PictureJoiner:
-    """Gives finished pictures their names; a :class:`vsr.resume.join.Joins`.
+    """Gives finished pictures their names; a :class:`vsr.resume.join.Joiner`.
 
     Args:
         work: where the pictures are.

@@ -18,7 +18,7 @@ from vsr.report import FrameTimes
 from vsr.resume.account import Account
 from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
-from vsr.resume.join import Joins
+from vsr.resume.join import Joiner
 from vsr.resume.manifest import End
 from vsr.resume.segments import Index, Made, Writer
 from vsr.resume.work import WorkFolder
@@ -27,7 +27,7 @@ from vsr.sinks.framemd5 import FrameHashes, digest
 from vsr.sinks.sink import SinkContext, check_frame
 from vsr.sources import SourceReport
 
-__all__ = ["Job", "SegmentSink", "Tools"]
+__all__ = ["SegmentJob", "SegmentSink", "SegmentTools"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ _NO_ANCHOR = Anchor("", None)  # of a segment that the film's end has cut short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class SegmentTools:
     """What segments are made with."""
 
-    joiner: Joins
+    joiner: Joiner
     new_coder: Callable[[EncoderClock, Callable[[str], None]], Coder]
     """Opens an encoder for a segment, of the times of frames and what takes lines for the log."""
     new_writer: Callable[[Index, Callable[[str], None]], Writer]
@@ -46,11 +46,11 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class SegmentJob:
     """What a sink of segments has to know of the run."""
 
     encoding: Encoding
-    tools: Tools
+    tools: SegmentTools
     info: VideoInfo
     """Facts about the *output*."""
     framemd5: bool
@@ -85,7 +85,7 @@ class SegmentSink(SinkContext):
         reused: frames written by this run that repeat the one before.
     """
 
-    def __init__(self, work: WorkFolder, feed: Feed, job: Job) -> None:
+    def __init__(self, work: WorkFolder, feed: Feed, job: SegmentJob) -> None:
         self.frames = work.frames
         self.notes = job.tools.joiner.notes
         self.notes += [note for note in work.manifest.notes if note not in self.notes]
