@@ -14,8 +14,8 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.vapoursynth.frames import VideoFrame, VideoNode
 from vsr.vapoursynth.messages import tell
-from vsr.vapoursynth.rendering import Renderer
-from vsr.vapoursynth.settings import Job, whole
+from vsr.vapoursynth.rendering import FilterRenderer
+from vsr.vapoursynth.settings import FilterJob, whole
 
 __all__ = ["enlarged"]
 
@@ -23,7 +23,7 @@ _PART = "_vsr_part{}"
 """Property of a batch's first frame that holds one of the others."""
 
 
-def enlarged(clip: VideoNode, job: Job, batch_size: int) -> VideoNode:
+def enlarged(clip: VideoNode, job: FilterJob, batch_size: int) -> VideoNode:
     """``clip`` with ``job`` done to each of its frames, ``batch_size`` at a time.
 
     Raises:
@@ -31,7 +31,7 @@ def enlarged(clip: VideoNode, job: Job, batch_size: int) -> VideoNode:
         DeviceError: the device cannot run the network.
     """
     whole("batch_size", batch_size, 1)
-    render = Renderer(job)
+    render = FilterRenderer(job)
     tell(job.describe(clip.width, clip.height))
     width, height = job.size
     blank = clip.std.BlankClip(width=width, height=height, format=job.target.id, keep=True)
@@ -40,14 +40,14 @@ def enlarged(clip: VideoNode, job: Job, batch_size: int) -> VideoNode:
     return _in_batches(clip, blank, render, batch_size)
 
 
-def _one_by_one(clip: VideoNode, blank: VideoNode, render: Renderer) -> VideoNode:
+def _one_by_one(clip: VideoNode, blank: VideoNode, render: FilterRenderer) -> VideoNode:
     def make(n: int, f: VideoFrame) -> VideoFrame:
         return render(n, [f])[0]
 
     return blank.std.FrameEval(lambda n: blank.std.ModifyFrame(clip, make), clip_src=clip)
 
 
-def _in_batches(clip: VideoNode, blank: VideoNode, render: Renderer, size: int) -> VideoNode:
+def _in_batches(clip: VideoNode, blank: VideoNode, render: FilterRenderer, size: int) -> VideoNode:
     """Frames ``size`` at a time: the first of a batch carries the others as properties."""
     frames = clip.num_frames
     missing = -frames % size

@@ -13,16 +13,16 @@ from vsr.frame import Frame, Range
 from vsr.sources.props import colour_of, field_order_of
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
 from vsr.vapoursynth.messages import tell, told, warn
-from vsr.vapoursynth.settings import Job
+from vsr.vapoursynth.settings import FilterJob
 from vsr.vapoursynth.streams import pool_for, taken
 
-__all__ = ["Renderer"]
+__all__ = ["FilterRenderer"]
 
 
-class Renderer:
+class FilterRenderer:
     """What one filter does to a batch of frames."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FilterJob) -> None:
         self._pool, self._source = pool_for(job.setup), job.source
         self._format, self._size, self._dither = job.target, job.size, job.dither
         self._target = pixel_format(job.target)

@@ -17,11 +17,11 @@ from vsr.vapoursynth.frames import VideoFormat, VideoNode, first_lumas, pixel_fo
 from vsr.vapoursynth.messages import tell
 from vsr.vapoursynth.streams import Setup, choose_network, choose_setup
 
-__all__ = ["Job", "device_name", "exact_scale", "exact_size", "plan", "weights_file", "whole"]
+__all__ = ["FilterJob", "device_name", "exact_scale", "exact_size", "plan", "weights_file", "whole"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class FilterJob:
     """What one filter does to its clip."""
 
     setup: Setup
@@ -47,7 +47,7 @@ class Job:
 def plan(
     clip: VideoNode, config: UpscaleConfig, *, format: int | str | None, num_streams: int,
     tile_pad: int | None,
-) -> Job:  # fmt: skip
+) -> FilterJob:  # fmt: skip
     """Decide all that does not depend on a single frame.
 
     Raises:
@@ -63,7 +63,7 @@ def plan(
     network = choose_network(config, clip.width, clip.height)
     size = config.size or enlarged_size(clip.width, clip.height, network.scale, config.scale)
     _check_size(*size, target)
-    return Job(
+    return FilterJob(
         setup=choose_setup(config, network, tile_pad, num_streams), source=source, target=target,
         size=size, dither=config.dither,
     )  # fmt: skip
