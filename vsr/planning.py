@@ -24,7 +24,7 @@ from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
-from vsr.sources import PyAVSource, SourceConfig, open_source
+from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import find_images
 from vsr.weights import load_network
 
@@ -38,7 +38,7 @@ class Plan:
     """What will be done, and with what."""
 
     config: UpscaleConfig
-    source: PyAVSource
+    source: VideoSource
     network: Network
     encoding: Encoding
     info: VideoInfo
@@ -202,7 +202,7 @@ def _choose_network(config: UpscaleConfig) -> Network | None:
     )
 
 
-def _choose_model(config: UpscaleConfig, source: PyAVSource) -> Choice:
+def _choose_model(config: UpscaleConfig, source: VideoSource) -> Choice:
     """What ``--model auto`` means for ``source``."""
     info, rate = source.info, source.bit_rate
     pixels = info.width * info.height * info.rate

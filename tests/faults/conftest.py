@@ -18,7 +18,7 @@ import pytest
 from vsr.cli import main
 from vsr.engine import Engine, PendingFrame
 from vsr.frame import Frame
-from vsr.sources import PyAVSource
+from vsr.sources import VideoSource
 
 COMMAND = [sys.executable, "-m", "vsr"]
 PATIENCE = 60
@@ -237,15 +237,15 @@ def at_source(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
     """Do something when so many frames have come out of the source, and few more are read."""
 
     def arrange(number: int, action: Callable[[], object]) -> None:
-        iterate = PyAVSource.__iter__
+        iterate = VideoSource.__iter__
 
-        def iterating(self: PyAVSource) -> Iterator[Frame]:
+        def iterating(self: VideoSource) -> Iterator[Frame]:
             for count, frame in enumerate(iterate(self), start=1):
                 if count == number:
                     action()
                 yield frame
 
-        monkeypatch.setattr(PyAVSource, "__iter__", iterating)
+        monkeypatch.setattr(VideoSource, "__iter__", iterating)
 
     return arrange
 

@@ -23,7 +23,7 @@ from vsr.encoding.stills import choose_still_encoding, coded_format
 from vsr.errors import SinkError
 from vsr.frame import Colour, Frame, Matrix, Range, VideoInfo, pixel_format
 from vsr.sinks.images import ImageSink
-from vsr.sources.images import ImageReader
+from vsr.sources.images import ImageFrames
 from vsr.sources.planes import planes_of
 
 FFMPEG, FFPROBE = shutil.which("ffmpeg"), shutil.which("ffprobe")
@@ -132,7 +132,7 @@ def test_ffmpeg_reads_every_sample(
         path = tmp_path / f"{number:03}.{extension}"
         expected = np.concatenate([plane.numpy().ravel() for plane in frame.planes])
         assert np.array_equal(decoded(path, name), expected)
-        assert ImageReader(path).not_finite == 0
+        assert ImageFrames(path).not_finite == 0
     stream = probe(path)
     assert stream["sample_aspect_ratio"] == "16:15"
     coded = coded_format(sink._encoding)
@@ -147,7 +147,7 @@ def test_half_precision_is_written_as_such(tmp_path: Path, open_sink: OpenSink, 
     widened = tuple(plane.float() for plane in half.planes)
     sink.write(replace(half, format=pixel_format(single), planes=widened))
     sink.finish()
-    frame = ImageReader(tmp_path / "a.exr").first
+    frame = ImageFrames(tmp_path / "a.exr").first
     assert frame.format.name == name
     found = planes_of(frame, pixel_format(name))
     assert all(torch.equal(a[:, : SIZE[0]], b) for a, b in zip(found, half.planes, strict=True))
@@ -160,7 +160,7 @@ def test_png_carries_colour_tags(tmp_path: Path, open_sink: OpenSink) -> None:
         sink.finish()
         data = (tmp_path / "a.png").read_bytes()
         assert b"cICP\x09\x10\x00\x01" in data
-        tags = ImageReader(tmp_path / "a.png").tags
+        tags = ImageFrames(tmp_path / "a.png").tags
         assert (tags.primaries, tags.transfer) == (9, 16)
 
 

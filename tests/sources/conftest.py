@@ -13,7 +13,7 @@ import pytest
 
 from vsr.cli import main
 from vsr.frame import Frame
-from vsr.sources import PyAVSource
+from vsr.sources import VideoSource
 
 
 class Ffmpeg:
@@ -96,7 +96,7 @@ def samples_of(frame: Frame) -> bytes:
     return b"".join(c.contiguous().numpy().tobytes() for c in frame.components)
 
 
-def read(source: PyAVSource) -> tuple[list[bytes], list[Fraction]]:
+def read(source: VideoSource) -> tuple[list[bytes], list[Fraction]]:
     """All frames of a source, and when they are shown."""
     with source:
         both = [(samples_of(frame), frame.pts * frame.time_base) for frame in source]

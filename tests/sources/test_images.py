@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from vsr.errors import SourceError
 from vsr.frame import Matrix, PixelFormat, Range
-from vsr.sources.images import ImageReader, find_images
+from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.planes import convert, native_format, planes_of
 
 FFMPEG = shutil.which("ffmpeg")
@@ -80,15 +80,15 @@ def decoded_by_ffmpeg(path: Path, form: PixelFormat, width: int, height: int) ->
     return list(form.views(tuple(planes), width, height))
 
 
-def assert_like_ffmpeg(path: Path, *, distinct: int = 20) -> ImageReader:
-    reader = ImageReader(path)
-    (frame,) = reader
+def assert_like_ffmpeg(path: Path, *, distinct: int = 20) -> ImageFrames:
+    images = ImageFrames(path)
+    (frame,) = images
     form, found = samples(frame)
     expected = decoded_by_ffmpeg(path, form, frame.width, frame.height)
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours.to(theirs.dtype), theirs)
         assert len(ours.unique()) > distinct
-    return reader
+    return images
 
 
 # What a picture holds.
@@ -97,29 +97,29 @@ def assert_like_ffmpeg(path: Path, *, distinct: int = 20) -> ImageReader:
 @pytest.mark.parametrize("name", FORMATS)
 def test_samples_are_ffmpegs(make: Make, name: str) -> None:
     path = make(name, name.partition(".")[0])
-    reader = assert_like_ffmpeg(path)
-    form = native_format(reader.first)
-    assert reader.single
-    assert (reader.count, reader.paths) == (1, (path,))
+    images = assert_like_ffmpeg(path)
+    form = native_format(images.first)
+    assert images.single
+    assert (images.count, images.paths) == (1, (path,))
     if form.family != "yuv":
-        assert (reader.tags.range, reader.tags.matrix) == (Range.FULL, Matrix.RGB)
+        assert (images.tags.range, images.tags.matrix) == (Range.FULL, Matrix.RGB)
     assert form.floating == (path.suffix == ".exr")
-    assert (reader.tags.transfer == 8) == (path.suffix in (".exr", ".dpx"))
+    assert (images.tags.transfer == 8) == (path.suffix in (".exr", ".dpx"))
 
 
 @pytest.mark.parametrize("compression", ["none", "rle", "zip1", "zip16"])
 @pytest.mark.parametrize("kind", ["half", "float"])
 def test_exr_of_every_kind(make: Make, compression: str, kind: str) -> None:
     path = make("a.exr", "gbrpf32le", "-compression", compression, "-format", kind)
-    reader = assert_like_ffmpeg(path)
-    assert native_format(reader.first).depth == (16 if kind == "half" else 32)
-    assert reader.notes == ["the pictures are tagged linear light: the network sees it as it is"]
+    images = assert_like_ffmpeg(path)
+    assert native_format(images.first).depth == (16 if kind == "half" else 32)
+    assert images.notes == ["the pictures are tagged linear light: the network sees it as it is"]
 
 
 def test_palettes_and_bitmaps_become_colours(make: Make) -> None:
     for name, plain in (("pal8.png", "rgba"), ("monob.png", "rgb24")):
         path = make(name, name.partition(".")[0])
-        (frame,) = ImageReader(path)
+        (frame,) = ImageFrames(path)
         form, found = samples(frame)
         packed = ffmpeg("-i", path, "-f", "rawvideo", "-pix_fmt", plain, "-")
         expected = np.frombuffer(packed, np.uint8).reshape(50, 71, -1)
@@ -130,8 +130,8 @@ def test_palettes_and_bitmaps_become_colours(make: Make) -> None:
 def test_aspect_ratio_is_read(make: Make) -> None:
     for name, pix_fmt in [("a.png", "rgb24"), ("a.dpx", "rgb24"), ("a.exr", "gbrpf32le")]:
         path = make(name, pix_fmt, "-vf", "setsar=16/15")
-        assert ImageReader(path).sar == Fraction(16, 15)
-    assert ImageReader(make("a.bmp", "bgr24")).sar is None
+        assert ImageFrames(path).sar == Fraction(16, 15)
+    assert ImageFrames(make("a.bmp", "bgr24")).sar is None
 
 
 def test_orientation_in_exif_is_a_display_matrix(tmp_path: Path) -> None:
@@ -140,25 +140,25 @@ def test_orientation_in_exif_is_a_display_matrix(tmp_path: Path) -> None:
     for number, orientation in enumerate((6, 6, 1), 1):
         exif[0x0112] = orientation
         picture.save(tmp_path / f"{number}.jpg", exif=exif)
-    reader = ImageReader(tmp_path, Fraction(25))
-    assert reader.display_matrix is not None
-    a, b, _, c, d, *_ = struct.unpack("<9i", reader.display_matrix)
+    images = ImageFrames(tmp_path, Fraction(25))
+    assert images.display_matrix is not None
+    a, b, _, c, d, *_ = struct.unpack("<9i", images.display_matrix)
     assert (a, b, c, d) == (0, 1 << 16, -1 << 16, 0)  # a quarter clockwise
-    reader.read(1)
-    assert reader.notes == []
-    list(reader)
-    assert reader.notes == ["not all pictures lie the same way: the rotation of the first is used"]
+    images.read(1)
+    assert images.notes == []
+    list(images)
+    assert images.notes == ["not all pictures lie the same way: the rotation of the first is used"]
 
 
 PROFILED = """
 import sys
 from pathlib import Path
-from vsr.sources.images import ImageReader
+from vsr.sources.images import ImageFrames
 for path in map(Path, sys.argv[1:]):
-    reader = ImageReader(path)
-    list(reader.first.side_data)
-    print(path.suffix, reader.first.width, *reader.notes)
-    del reader
+    images = ImageFrames(path)
+    list(images.first.side_data)
+    print(path.suffix, images.first.width, *images.notes)
+    del images
 """
 
 
@@ -179,18 +179,18 @@ def test_icc_profile_is_named_and_harmless(tmp_path: Path) -> None:
 def test_content_counts_not_the_name(make: Make) -> None:
     path = make("a.jpg", "yuvj420p")
     renamed = path.rename(path.with_suffix(".png"))
-    assert ImageReader(renamed).codec == "mjpeg"
+    assert ImageFrames(renamed).codec == "mjpeg"
 
 
 def test_no_number_and_infinity_are_counted(make: Make) -> None:
     path = make("a.exr", "grayf32le", "-compression", "none")
-    assert ImageReader(path).not_finite == 0
+    assert ImageFrames(path).not_finite == 0
     data = bytearray(path.read_bytes())
     data[-8:-4] = np.array([np.nan], "<f4").tobytes()
     path.write_bytes(data)
-    reader = ImageReader(path)
-    assert len(list(reader)) == 1
-    assert reader.not_finite == 1
+    images = ImageFrames(path)
+    assert len(list(images)) == 1
+    assert images.not_finite == 1
 
 
 # Sequences.
@@ -200,18 +200,18 @@ def test_pattern(make: Make) -> None:
     for number in (9, 10, 11):
         make(f"frames/{number}.png", "rgb24", seed=number)
     location = make("frames/x.png", "rgb24").with_name("%d.png")
-    reader = ImageReader(location, Fraction(24000, 1001))
-    assert [path.name for path in reader.paths] == ["9.png", "10.png", "11.png"]
-    assert (reader.count, reader.single, reader.notes) == (3, False, [])
-    assert reader.rate == 1 / reader.time_base == Fraction(24000, 1001)
-    frames = list(reader)
+    images = ImageFrames(location, Fraction(24000, 1001))
+    assert [path.name for path in images.paths] == ["9.png", "10.png", "11.png"]
+    assert (images.count, images.single, images.notes) == (3, False, [])
+    assert images.rate == 1 / images.time_base == Fraction(24000, 1001)
+    frames = list(images)
     assert [frame.pts for frame in frames] == [0, 1, 2]
-    assert {frame.time_base for frame in frames} == {reader.time_base}
-    for frame, path in zip(frames, reader.paths, strict=True):
+    assert {frame.time_base for frame in frames} == {images.time_base}
+    for frame, path in zip(frames, images.paths, strict=True):
         form, found = samples(frame)
         expected = decoded_by_ffmpeg(path, form, frame.width, frame.height)
         assert all(map(torch.equal, found, expected))
-    again = [frame.planes[0] for frame in reader]
+    again = [frame.planes[0] for frame in images]
     assert [bytes(p) for p in again] == [bytes(frame.planes[0]) for frame in frames]
 
 
@@ -270,23 +270,23 @@ def test_what_is_no_place_of_pictures(tmp_path: Path, name: str) -> None:
     location = Path(name) if name == "-" else tmp_path / name
     assert find_images(location) is None
     with pytest.raises(SourceError, match="no pictures"):
-        ImageReader(location)
+        ImageFrames(location)
 
 
 def test_rate_that_nobody_said_is_noted(make: Make) -> None:
     path = make("frames/1.png", "rgb24")
     shutil.copy(path, path.with_name("2.png"))
-    reader = ImageReader(path.parent)
-    assert reader.rate == 25
-    assert reader.notes == ["2 PNG pictures are taken as 25 a second (-r)"]
-    assert ImageReader(path).notes == []
+    images = ImageFrames(path.parent)
+    assert images.rate == 25
+    assert images.notes == ["2 PNG pictures are taken as 25 a second (-r)"]
+    assert ImageFrames(path).notes == []
 
 
 def test_other_sizes_are_handed_on(make: Make) -> None:
     make("frames/1.png", "rgb24")
     make("frames/2.png", "gray16be", size="30x20")
     location = make("frames/3.png", "rgba", size="32x20").parent
-    found = [(f.width, f.height, f.format.name) for f in ImageReader(location)]
+    found = [(f.width, f.height, f.format.name) for f in ImageFrames(location)]
     assert found == [(71, 50, "rgb24"), (30, 20, "gray16be"), (32, 20, "rgba")]
 
 
@@ -328,7 +328,7 @@ def test_cut_short(make: Make, name: str, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(SourceError, match=f"{path.name}: (cannot be decoded|is empty|no picture)"):
-        ImageReader(path)
+        ImageFrames(path)
 
 
 def test_exr_cut_short_in_every_kind_of_compression(make: Make) -> None:
@@ -336,7 +336,7 @@ def test_exr_cut_short_in_every_kind_of_compression(make: Make) -> None:
         path = make("a.exr", "grayf32le", "-compression", compression)
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(SourceError, match="cut short"):
-            ImageReader(path)
+            ImageFrames(path)
 
 
 @pytest.mark.parametrize("chunk", [b"IDAT", b"pHYs"])
@@ -346,19 +346,19 @@ def test_damage_inside_a_png_is_found(make: Make, chunk: bytes) -> None:
     data[data.index(chunk) + 8] ^= 0x10
     path.write_bytes(data)
     with pytest.raises(SourceError, match=r"a\.png: cannot be decoded"):
-        ImageReader(path)
+        ImageFrames(path)
 
 
 def test_damage_behind_the_first_picture_names_the_file(make: Make) -> None:
     make("frames/1.png", "rgb24")
     bad = make("frames/2.png", "rgb24")
     bad.write_bytes(b"a text file")
-    frames = iter(ImageReader(bad.parent))
+    frames = iter(ImageFrames(bad.parent))
     next(frames)
     with pytest.raises(SourceError, match=r"frames/2\.png: no picture"):
         next(frames)
     bad.unlink()
-    frames = iter(ImageReader(touch(bad.parent, "2.png")))
+    frames = iter(ImageFrames(touch(bad.parent, "2.png")))
     next(frames)
     bad.unlink()
     with pytest.raises(SourceError, match=r"2\.png: cannot be read: No such file"):

@@ -17,7 +17,7 @@ from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError, VsrError
 from vsr.frame import FieldOrder, Frame, Matrix, Range, Siting
-from vsr.sources import PyAVSource, SourceConfig, open_source
+from vsr.sources import SourceConfig, VideoSource, open_source
 
 vs = pytest.importorskip("vapoursynth", exc_type=ImportError)
 
@@ -42,7 +42,7 @@ def script(tmp_path: Path) -> Script:
     return write
 
 
-def read(path: Path, **options: object) -> tuple[PyAVSource, list[Frame]]:
+def read(path: Path, **options: object) -> tuple[VideoSource, list[Frame]]:
     with open_source(path, SourceConfig(**options)) as source:  # type: ignore[arg-type]
         return source, list(source)
 

@@ -5,7 +5,7 @@ Note [Where accounts are kept]
     kept in the index of its segment: a segment that is done again is judged again, and of frames
     that no finished segment holds nothing is to be told. What the source had to say is whole when
     it has been read to its end, for reading goes on in its middle only where nothing was wrong
-    before (:attr:`vsr.sources.PyAVSource.timing`); it is kept in the manifest, beside what the
+    before (:attr:`vsr.sources.VideoSource.timing`); it is kept in the manifest, beside what the
     encoders and the engine have said.
 """
 

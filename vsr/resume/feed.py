@@ -1,7 +1,7 @@
 """The frames of a source that are still to be done, each compared or counted.
 
 Note [Where reading begins again]
-    A source that says that it can go to a frame (:meth:`vsr.sources.PyAVSource.skip`) is asked for
+    A source that says that it can go to a frame (:meth:`vsr.sources.VideoSource.skip`) is asked for
     the last one before the first that is missing, and that one is compared with what it was: its
     time and its samples. Where that cannot be done, or comes out different, the source is read from
     its start, and every frame that is finished is compared by its time, the last of each segment by
@@ -21,7 +21,7 @@ from vsr.resume.gaps import fill_gaps, from_the_start
 from vsr.resume.manifest import End
 from vsr.resume.picture_files import FinishedPicture
 from vsr.sinks.framemd5 import digest
-from vsr.sources import PyAVSource
+from vsr.sources import VideoSource
 
 __all__ = ["Anchor", "Done", "Feed", "Handed"]
 
@@ -58,7 +58,7 @@ class Anchor:
     md5: str
     """Hash of the last frame of a segment, as the source gave it."""
     timing: list[int] | None
-    """What the source needs to begin with it (:attr:`vsr.sources.PyAVSource.timing`)."""
+    """What the source needs to begin with it (:attr:`vsr.sources.VideoSource.timing`)."""
 
 
 class Feed:
@@ -79,7 +79,7 @@ class Feed:
     """
 
     def __init__(
-        self, source: PyAVSource, done: dict[int, Done], segment_frames: int, end: End | None, *,
+        self, source: VideoSource, done: dict[int, Done], segment_frames: int, end: End | None, *,
         kept: Mapping[int, Mapping[int, FinishedPicture]] | None = None,
         together: Callable[[Frame], int] = lambda frame: 1,
     ) -> None:  # fmt: skip

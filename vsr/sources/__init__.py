@@ -5,11 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.sources.companion import Companion
-from vsr.sources.pyav import PyAVSource
 from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
+from vsr.sources.video import VideoSource
 
-__all__ = ["Companion", "PyAVSource", "SourceConfig", "SourceReport", "open_source"]
+__all__ = ["Companion", "SourceConfig", "SourceReport", "VideoSource", "open_source"]
 
 
 def open_source(
@@ -20,7 +20,7 @@ def open_source(
     end: Fraction | None = None,
     frames: int | None = None,
     threads: int | None = None,
-) -> PyAVSource:
+) -> VideoSource:
     """Open a media file, a pipe, pictures, or a VapourSynth script as a source of frames.
 
     A script is a program, and runs: do not open a ``.vpy`` of unknown origin.
@@ -49,4 +49,4 @@ def open_source(
         frames=config.frames if frames is None else frames,
         threads=config.threads if threads is None else threads,
     )
-    return PyAVSource(Path(path), config)
+    return VideoSource(Path(path), config)

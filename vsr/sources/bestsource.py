@@ -14,7 +14,7 @@ from vsr.errors import SourceError
 from vsr.sources import describe
 from vsr.sources.environment import make_environment
 from vsr.sources.opening import choose_stream, open_container
-from vsr.sources.script import Clip, Facts, check_constant, telling_line
+from vsr.sources.script import Clip, ContainerFacts, check_constant, telling_line
 
 __all__ = ["open_bestsource"]
 
@@ -95,7 +95,7 @@ class _Stream:
     """Where the file starts, in seconds, if it says."""
     start: Fraction | None
     """Where the stream does."""
-    facts: Facts
+    facts: ContainerFacts
     notes: list[str]
 
 
@@ -106,7 +106,7 @@ def _look(path: Path) -> _Stream:
         context = stream.codec_context
         matrix = context.coded_side_data.get("display_matrix")
         hdr, lost = describe.hdr_metadata(stream, VideoFrame(16, 16, "gray"))
-        facts = Facts(
+        facts = ContainerFacts(
             tags=describe.context_colour(stream), sar=describe.sample_aspect(stream),
             cropping=describe.cropping(stream), hdr=hdr,
             display_matrix=None if matrix is None else bytes(matrix),

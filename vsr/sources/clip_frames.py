@@ -17,7 +17,7 @@ from vsr.sources.filters import FilterChain, Geometry
 from vsr.sources.props import colour_of, field_order_of, read_props
 from vsr.sources.script import Clip, telling_line
 
-__all__ = ["ClipFrames", "Made"]
+__all__ = ["ClipFrame", "ClipFrames"]
 
 _AHEAD_BYTES = 512 << 20
 """Of frames that VapourSynth makes ahead of the reader, or that the reader holds."""
@@ -27,7 +27,7 @@ _SUBSAMPLINGS = {
 
 
 @dataclass(slots=True)
-class Made:
+class ClipFrame:
     """A frame of the clip, out of VapourSynth's memory."""
 
     frame: VideoFrame
@@ -70,7 +70,7 @@ class ClipFrames:
         """Let go of the filters."""
         self._flagging.clear()
 
-    def make(self, first: int) -> Generator[Made]:
+    def make(self, first: int) -> Generator[ClipFrame]:
         """Frames from number ``first`` on, some of them made ahead; close it to stop that.
 
         Raises:
@@ -82,7 +82,7 @@ class ClipFrames:
         try:
             while (frame := self._next(frames, index)) is not None:
                 props = read_props(frame.props)
-                yield Made(self._copy(frame, props), index, props)
+                yield ClipFrame(self._copy(frame, props), index, props)
                 index += 1
         finally:
             with self._clip.environment.use():

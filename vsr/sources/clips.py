@@ -1,4 +1,4 @@
-"""A VapourSynth clip, read as a file's video stream is: same methods, no other streams."""
+"""A VapourSynth clip, read as a media file's video stream is; it has no other streams."""
 
 from fractions import Fraction
 from itertools import islice
@@ -11,7 +11,7 @@ from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
-from vsr.sources.clip_frames import ClipFrames, Made
+from vsr.sources.clip_frames import ClipFrame, ClipFrames
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
@@ -27,7 +27,7 @@ _EXAMINED = 24
 
 
 class ClipReader:
-    """A clip's frames inside the trim, with the methods of ``FileReader``; to be read once.
+    """A clip's frames inside the trim; a :class:`vsr.sources.readers.Reader`, to be read once.
 
     The constructor makes the first frames, to see how long they last.
 
@@ -188,7 +188,7 @@ class ClipReader:
         self._go_to_start(seen, constant=self._constant, usual=usual)
 
     def _choose_clock(
-        self, seen: list[Made], rate: Fraction | None, usual: Fraction
+        self, seen: list[ClipFrame], rate: Fraction | None, usual: Fraction
     ) -> tuple[Clock, Fraction]:
         if rate is not None:
             return EvenClock(1 / rate), rate
@@ -205,7 +205,7 @@ class ClipReader:
         spots = [trial.place(made.index, duration_of(made.props))[0] for made in seen]
         return DurationClock(time_base, usual), nominal_rate(spots, time_base, claims)
 
-    def _go_to_start(self, seen: list[Made], *, constant: bool, usual: Fraction) -> None:
+    def _go_to_start(self, seen: list[ClipFrame], *, constant: bool, usual: Fraction) -> None:
         """Leave the first frame at or after the start as the coming one.
 
         Frames of a constant rate are counted, and those of a file are listed; else all durations
@@ -254,20 +254,20 @@ class ClipReader:
         made = next(self._frames, None)
         return None if made is None else self._timed(made)
 
-    def _timed(self, made: Made) -> TimedFrame:
+    def _timed(self, made: ClipFrame) -> TimedFrame:
         self.coded_sar = sample_aspect_of(made.props)
         pts, repaired = self._clock.place(made.index, duration_of(made.props))
         return TimedFrame(made.frame, pts, repaired)
 
 
-def _usual_duration(node: Any, seen: list[Made]) -> Fraction | None:  # noqa: ANN401
+def _usual_duration(node: Any, seen: list[ClipFrame]) -> Fraction | None:  # noqa: ANN401
     """What a frame lasts that does not say, None if nothing says."""
     if rate := rate_of(node.fps):
         return 1 / rate
     return next((d for made in seen if (d := duration_of(made.props)) is not None), None)
 
 
-def _is_constant(node: Any, seen: list[Made]) -> bool:  # noqa: ANN401
+def _is_constant(node: Any, seen: list[ClipFrame]) -> bool:  # noqa: ANN401
     """Whether the clip claims a constant rate and its first frames agree."""
     rate = rate_of(node.fps)
     return rate is not None and all(duration_of(m.props) in (None, 1 / rate) for m in seen)

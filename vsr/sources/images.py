@@ -23,7 +23,7 @@ from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
 
-__all__ = ["ImageList", "ImageReader", "find_images"]
+__all__ = ["ImageFrames", "ImageList", "find_images"]
 
 DEFAULT_RATE = Fraction(25)
 """Frames a second of a sequence whose rate nobody said, FFmpeg's own default."""
@@ -164,7 +164,7 @@ def _missing(folder: Path, hole: Hole) -> SourceError:
     )
 
 
-class ImageReader:
+class ImageFrames:
     """The pictures of a location as decoded frames, in order; may be iterated more than once.
 
     Frames come as FFmpeg's decoders make them, in the size and pixel format of each file. Their

@@ -1,4 +1,4 @@
-"""A sequence of picture files, read as a file's video stream is: same methods, no other streams."""
+"""A sequence of picture files, read as a media file's video stream is; it has no other streams."""
 
 from fractions import Fraction
 from math import ceil
@@ -9,7 +9,7 @@ from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
-from vsr.sources.images import ImageReader
+from vsr.sources.images import ImageFrames
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
@@ -18,7 +18,7 @@ __all__ = ["PictureReader"]
 
 
 class PictureReader:
-    """Pictures as timed frames, inside the trim, with the methods of ``FileReader``.
+    """Pictures as timed frames, inside the trim; a :class:`vsr.sources.readers.Reader`.
 
     Args:
         images: the pictures.
@@ -37,7 +37,7 @@ class PictureReader:
     has_side_data = False
 
     def __init__(
-        self, images: ImageReader, name: str, *, start: Fraction, end: Fraction | None
+        self, images: ImageFrames, name: str, *, start: Fraction, end: Fraction | None
     ) -> None:
         self._images, self.name, self.notes = images, name, images.notes
         self.rate, self.time_base = images.rate, images.time_base

@@ -17,10 +17,10 @@ from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import accelerator, layout_name, why_not
-from vsr.sources.images import ImageReader, find_images
+from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.lookahead import TimedFrame
+from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
-from vsr.sources.reader import FileReader
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 
@@ -193,7 +193,7 @@ def open_reader(path: Path, config: SourceConfig) -> Reader:
         ConfigError: options do not fit the kind of input.
     """
     reader = _choose_reader(path, config)
-    if config.gpu is not None and not (isinstance(reader, FileReader) and path != PIPE):
+    if config.gpu is not None and not (isinstance(reader, MediaReader) and path != PIPE):
         reader.notes.append("decoded in main memory, not on the GPU: only media files can be")
     return reader
 
@@ -208,36 +208,36 @@ def _choose_reader(path: Path, config: SourceConfig) -> Reader:
     if is_script:
         return _open_script(path, config, start)
     if images is not None:
-        reader = ImageReader(path, config.input.rate)
-        return PictureReader(reader, str(path), start=start, end=config.end)
+        frames = ImageFrames(path, config.input.rate)
+        return PictureReader(frames, str(path), start=start, end=config.end)
     if config.decoder == "bestsource":
         return _open_bestsource(path, config, start)
     if config.gpu is None or path == PIPE:
-        return _open_file(path, config, start)
+        return _open_media(path, config, start)
     return _open_on_gpu(path, config, start, config.gpu)
 
 
-def _open_file(
+def _open_media(
     path: Path, config: SourceConfig, start: Fraction, gpu: int | None = None
-) -> FileReader:
-    return FileReader(
+) -> MediaReader:
+    return MediaReader(
         path, config.input, start=start, end=config.end, hold=config.frames is not None,
         threads=config.threads if gpu is None else 1,
         hwaccel=None if gpu is None else accelerator(gpu),
     )  # fmt: skip
 
 
-def _open_on_gpu(path: Path, config: SourceConfig, start: Fraction, gpu: int) -> FileReader:
+def _open_on_gpu(path: Path, config: SourceConfig, start: Fraction, gpu: int) -> MediaReader:
     """A reader of what CUDA device ``gpu`` decodes; if it cannot, of the same in main memory."""
     reason: str | None = f"FFmpeg cannot use CUDA device {gpu}"
     with suppress(SourceError):  # one that is not about the GPU comes again
-        reader = _open_file(path, config, start, gpu)
+        reader = _open_media(path, config, start, gpu)
         first = reader.peek(1, 1)[0].frame
         if (reason := why_not(first, reader.codec)) is None:
             reader.notes.append(f"decoded on the GPU, in {layout_name(first)}")
             return reader
         reader.close()
-    reader = _open_file(path, config, start)
+    reader = _open_media(path, config, start)
     reader.notes.append(f"decoded in main memory, not on the GPU: {reason}")
     return reader
 

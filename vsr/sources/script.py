@@ -19,11 +19,11 @@ from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
 from vsr.sources.environment import Environment, make_environment
 
-__all__ = ["Clip", "Facts", "check_constant", "run_script", "telling_line"]
+__all__ = ["Clip", "ContainerFacts", "check_constant", "run_script", "telling_line"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ContainerFacts:
     """What the container of a clip says, where it has one."""
 
     begin: Fraction = Fraction(0)
@@ -49,7 +49,7 @@ class Clip:
     times: tuple[int | None, ...] | None = None
     """When each frame is shown, in ``time_base`` units; None: frames say how long they last."""
     time_base: Fraction | None = None
-    facts: Facts = field(default_factory=Facts)
+    facts: ContainerFacts = field(default_factory=ContainerFacts)
     """What a container says beside the frames."""
     _namespace: dict[str, Any] = field(default_factory=dict)
 

@@ -24,7 +24,7 @@ from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline, nominal_rate
 
-__all__ = ["FileReader"]
+__all__ = ["MediaReader"]
 
 _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
@@ -34,10 +34,11 @@ _TOLERANCE = Fraction(1, 4)
 """Seconds (but at least two frames) that a file may be shorter than its header says."""
 
 
-class FileReader:
+class MediaReader:
     """Decodes the best video stream of a file or a pipe; to be read once.
 
-    The constructor decodes the first frame, and the first one wanted if that is another.
+    A :class:`vsr.sources.readers.Reader`. The constructor decodes the first frame, and the first
+    one wanted if that is another.
 
     Args:
         path: the file, or :data:`vsr.config.PIPE`.

@@ -24,14 +24,14 @@ from vsr.frame import FieldOrder, Frame, VideoInfo
 from vsr.sources.companion import Companion
 from vsr.sources.hardware import download
 from vsr.sources.lookahead import TimedFrame
+from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import luma_of, planes_of
-from vsr.sources.reader import FileReader
 from vsr.sources.readers import SourceConfig, expected_length, open_companion, open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.stage import FilteredPicture, PictureStage
 
-__all__ = ["PyAVSource"]
+__all__ = ["VideoSource"]
 
 logger = logging.getLogger(__name__)
 _PREVIEW_BYTES = 64 << 20
@@ -39,7 +39,7 @@ _LEAP = 10
 """Seconds from one frame to the next, as FFmpeg's -dts_delta_threshold."""
 
 
-class PyAVSource:
+class VideoSource:
     """A media file, a pipe, pictures or a script as an iterable of frames, to be iterated once.
 
     The constructor opens the input and decodes its first frames. Everything may then move to
@@ -85,7 +85,7 @@ class PyAVSource:
             self.close()
             raise
 
-        self._may_leap = isinstance(self._reader, FileReader) and bool(
+        self._may_leap = isinstance(self._reader, MediaReader) and bool(
             self.container.format.flags & cast(int, Flags.ts_discont.value)
         )
         self.tags, self.fields = self._stage.tags, self._stage.fields
@@ -103,29 +103,29 @@ class PyAVSource:
         Raises:
             TypeError: the input is pictures or a script, which have none.
         """
-        return self._file.container
+        return self._media.container
 
     @property
     def stream(self) -> VideoStream:
         """The video stream that is decoded."""
-        return self._file.stream
+        return self._media.stream
 
     @property
-    def _file(self) -> FileReader:
-        if not isinstance(self._reader, FileReader):
+    def _media(self) -> MediaReader:
+        if not isinstance(self._reader, MediaReader):
             raise TypeError(f"{self.name}: pictures and scripts have no container and no streams")
         return self._reader
 
     @property
     def others(self) -> StreamSource | None:
         """Where the other streams come from: this source or a file beside it; None if nowhere."""
-        own = self if isinstance(self._reader, FileReader) else None
+        own = self if isinstance(self._reader, MediaReader) else None
         return self._companion or own
 
     @property
     def kind(self) -> str:
         """What the input is, in a word or by FFmpeg's name of the format."""
-        if isinstance(self._reader, FileReader):
+        if isinstance(self._reader, MediaReader):
             return str(self._reader.container.format.name)
         if isinstance(self._reader, PictureReader):
             return "pictures"
@@ -166,7 +166,7 @@ class PyAVSource:
     @property
     def bit_rate(self) -> int | None:
         """Bits a second of the video as far as the file says; None of what is no file."""
-        if not isinstance(self._reader, FileReader):
+        if not isinstance(self._reader, MediaReader):
             return None
         # MPEG's headers state the largest rate, a container the mean of all streams.
         said = (self._reader.stream.codec_context.bit_rate, self._reader.container.bit_rate)
@@ -265,7 +265,7 @@ class PyAVSource:
 
     @property
     def _has_streams(self) -> bool:
-        return isinstance(self._reader, FileReader) and len(self._reader.container.streams) > 1
+        return isinstance(self._reader, MediaReader) and len(self._reader.container.streams) > 1
 
     def _describe(self) -> VideoInfo:
         """The stream, from its first frame and the first that comes out of the filters."""

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from vsr.config import InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Frame, Matrix, Range, pixel_format
-from vsr.sources import PyAVSource, SourceConfig, open_source
+from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.ffv1 import SliceChecker
 from vsr.sources.planes import convert, native_format, planes_of
 
@@ -450,7 +450,7 @@ def test_start_behind_the_end(clip: Clip) -> None:
 # The other streams
 
 
-def relayed(source: PyAVSource) -> list[Fraction]:
+def relayed(source: VideoSource) -> list[Fraction]:
     found = [p.pts for p in source.packets]
     return [Fraction(pts * 1, 1000) for pts in found if pts is not None]
 
@@ -711,7 +711,7 @@ def test_closing_is_safe_at_any_time(clip: Clip) -> None:
         iter(open_source_closed(path))
 
 
-def open_source_closed(path: Path) -> PyAVSource:
+def open_source_closed(path: Path) -> VideoSource:
     source = open_source(path)
     source.close()
     return source
