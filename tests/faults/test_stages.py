@@ -11,7 +11,7 @@ import pytest
 
 from vsr.engine import Engine
 from vsr.resume.coding import SegmentCoder
-from vsr.sinks.pyav import PyAVSink
+from vsr.sinks.media import MediaSink
 from vsr.sources.decoder import Decoder
 
 WHEN = 30  # of 60 frames
@@ -53,7 +53,7 @@ def test_a_stage_that_raises(film, monkeypatch, kind, name, error, words):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Decoder, "decode"), (Engine, "collect"), (PyAVSink, "write")]
+    ("kind", "name"), [(Decoder, "decode"), (Engine, "collect"), (MediaSink, "write")]
 )
 def test_a_stage_that_raises_in_a_run_in_one_go(film, monkeypatch, kind, name):
     film.target.write_bytes(b"precious")

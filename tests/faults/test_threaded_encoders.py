@@ -13,7 +13,7 @@ import torch
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
 from vsr.frame import Colour, Frame, VideoInfo, pixel_format
-from vsr.sinks import PyAVSink
+from vsr.sinks import MediaSink
 
 folder, codec, size = sys.argv[1], sys.argv[2], (1280, 720)
 shape = {"width": size[0], "height": size[1], "colour": Colour(), "time_base": Fraction(1, 25)}
@@ -23,7 +23,7 @@ encoding = choose_encoding(path, info, *size, EncoderConfig(codec=codec))
 form = encoding.format
 sizes = [form.component_shape(index, *size) for index in range(len(form.components))]
 for _ in range(10):
-    sink = PyAVSink(path, encoding, info, source=None, overwrite=True)
+    sink = MediaSink(path, encoding, info, source=None, overwrite=True)
     for pts in range(4):
         planes = tuple(torch.full(size, 16 + pts, dtype=form.dtype) for size in sizes)
         sink.write(Frame(planes=planes, format=form, pts=pts, duration=1, **shape))

@@ -19,7 +19,7 @@ from av.stream import Disposition
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
 from vsr.frame import Colour, Frame, Range, Siting, VideoInfo, pixel_format
-from vsr.sinks import PyAVSink
+from vsr.sinks import MediaSink
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
 
@@ -130,18 +130,18 @@ class StandIn:
 
 
 @pytest.fixture
-def remux() -> Iterator[Callable[..., PyAVSink]]:
+def remux() -> Iterator[Callable[..., MediaSink]]:
     """Encode a file's video anew, copy the rest; returns the sink."""
     opened = []
 
-    def run(path: Path, output: Path, *, config: EncoderConfig | None = None, **kw) -> PyAVSink:
+    def run(path: Path, output: Path, *, config: EncoderConfig | None = None, **kw) -> MediaSink:
         source = StandIn(path, **kw)
         opened.append(source)
         quick = EncoderConfig(preset=None if output.suffix == ".webm" else "ultrafast")
         config = config or quick
         encoding = choose_encoding(output, source.info, 64, 48, config)
         info = replace(source.info, format=encoding.format, colour=encoding.colour)
-        with PyAVSink(output, encoding, info, source=source, overwrite=True) as sink:
+        with MediaSink(output, encoding, info, source=source, overwrite=True) as sink:
             for frame in source:
                 sink.write(frame)
         return sink
@@ -181,17 +181,17 @@ def probe(path: Path) -> SimpleNamespace:
 QUICK = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12"}
 
 
-def open_sink(path, info, *, codec=None, source=None, overwrite=False, **config) -> PyAVSink:
+def open_sink(path, info, *, codec=None, source=None, overwrite=False, **config) -> MediaSink:
     if codec in QUICK:
         config.setdefault("preset", QUICK[codec])
     encoding = choose_encoding(
         path, info, info.width, info.height, EncoderConfig(codec=codec, **config)
     )
     info = replace(info, format=encoding.format, colour=encoding.colour)
-    return PyAVSink(path, encoding, info, source=source, overwrite=overwrite)
+    return MediaSink(path, encoding, info, source=source, overwrite=overwrite)
 
 
-def write(path, info, times, **kw) -> PyAVSink:
+def write(path, info, times, **kw) -> MediaSink:
     """Write a frame for every (pts, duration)."""
     with open_sink(path, info, **kw) as sink:
         shown = replace(info, format=sink._encoding.format)

@@ -11,7 +11,7 @@ import pytest
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
 from vsr.encoding.streams import output_chapters
-from vsr.sinks import PyAVSink
+from vsr.sinks import MediaSink
 
 
 def texts(path: Path, kind: str) -> list[bytes]:
@@ -234,7 +234,7 @@ def test_timecode_at_a_rate_without_timecode_is_dropped(tools, tmp_path, media):
     info = tools.info(rate=Fraction(17))
     path = tmp_path / "out.mov"
     encoding = choose_encoding(path, info, 64, 48, EncoderConfig(preset="ultrafast"))
-    with PyAVSink(path, encoding, info, source=source, overwrite=False) as sink:
+    with MediaSink(path, encoding, info, source=source, overwrite=False) as sink:
         sink.write(tools.frame(info, 0))
     source.close()
     assert [note for note in sink.notes if "timecode is dropped" in note]

@@ -10,13 +10,13 @@ from vsr.frame import VideoInfo
 from vsr.sinks.destination import open_destination
 from vsr.sinks.framemd5 import FrameMd5Sink
 from vsr.sinks.images import ImageSink
+from vsr.sinks.media import MediaSink
 from vsr.sinks.null import NullSink
-from vsr.sinks.pyav import PyAVSink
 from vsr.sinks.sink import Sink
 from vsr.sinks.y4m import Y4MSink
 from vsr.stdout import Stdout
 
-__all__ = ["FrameMd5Sink", "ImageSink", "NullSink", "PyAVSink", "Sink", "Y4MSink", "open_sink"]
+__all__ = ["FrameMd5Sink", "ImageSink", "MediaSink", "NullSink", "Sink", "Y4MSink", "open_sink"]
 
 
 def open_sink(
@@ -47,4 +47,4 @@ def open_sink(
     if encoding.muxer == Y4M:
         destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         return Y4MSink(destination, encoding, info, source=source)
-    return PyAVSink(path, encoding, info, source=source, overwrite=overwrite, stdout=stdout)
+    return MediaSink(path, encoding, info, source=source, overwrite=overwrite, stdout=stdout)

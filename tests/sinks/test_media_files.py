@@ -133,7 +133,7 @@ def test_full_disk_while_writing(tmp_path, tools, suffix):
         tools.write(path, info, tools.schedule([40] * 50), codec="ffv1")
     assert str(error.value).count("\n") == 0
     names = {(Path(entry.path).name, entry.name) for entry in error.traceback}
-    assert ("pyav.py", "write") in names  # not only at the end
+    assert ("media.py", "write") in names  # not only at the end
     assert list(tmp_path.iterdir()) == []
 
 

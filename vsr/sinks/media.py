@@ -11,10 +11,10 @@ from vsr.sinks.pictures import PictureMaker
 from vsr.sinks.sink import SinkContext, check_frame
 from vsr.stdout import Stdout
 
-__all__ = ["PyAVSink"]
+__all__ = ["MediaSink"]
 
 
-class PyAVSink(SinkContext):
+class MediaSink(SinkContext):
     """A media file that appears under its name only when it is complete, or a stream in a pipe.
 
     Until then it is a hidden file in the same folder. Every pts and duration is kept; VFR needs no
