@@ -33,7 +33,7 @@ def say(capsys, *arguments):
         else:
             title = line
             sections[title] = []
-    assert list(sections) == ["Input", "Work", "Output", "Dropped", "Time"]
+    assert list(sections) == ["Input", "Work", "Output", "Lost or changed", "Time"]
     return sections
 
 
@@ -51,7 +51,7 @@ def test_nothing_is_written(make_clip, tmp_path, capsys, monkeypatch):
     assert list(folder.iterdir()) == list(scratch.iterdir()) == []
     assert f"beside it: {folder}/out.mkv.framemd5" in said["Output"]
     assert f"beside it: {folder}/out.mkv.json" in said["Output"]
-    assert said["Dropped"] == ["nothing"]
+    assert said["Lost or changed"] == ["nothing"]
     assert the(said["Time"], "expected").startswith("expected: 12 frames, about ")
 
 
@@ -152,7 +152,7 @@ def test_a_pipe_has_no_known_length(make_clip, tmp_path):
 @pytest.mark.parametrize(
     ("name", "arguments", "section", "words"),
     [
-        ("generated/rich.mkv", ["o.mp4"], "Dropped", "stream 3 (ass, ger) is dropped: mp4"),
+        ("generated/rich.mkv", ["o.mp4"], "Lost or changed", "stream 3 (ass, ger) is dropped: mp4"),
         ("generated/rich.mkv", ["o.mkv"], "Input", "stream 2: audio ac3 (fra), 44100 Hz, mono"),
         ("generated/rich.mkv", ["o.mkv"], "Input", "chapters: 2"),
         ("generated/rich.mkv", ["o.mkv", "-ss=1", "-to=2"], "Input", "chapters: 2, 1 of them in"),

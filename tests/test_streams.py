@@ -12,6 +12,7 @@ from vsr.encoding.streams import cover_picture, output_chapters, plan_route
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
 PCM = bytes(4096)
+SOUND = ("pcm_s16le", "pcm_mulaw", "adpcm_ima_wav", "flac", "aac", "libopus", "ac3", "wmav2")
 
 
 def make_input(path, *kinds) -> av.container.InputContainer:
@@ -32,8 +33,8 @@ def make_input(path, *kinds) -> av.container.InputContainer:
 
 
 def add_stream(out, kind):
-    if kind in ("pcm_s16le", "flac", "aac", "libopus", "ac3"):
-        return out.add_stream(kind, rate=48000)
+    if kind in SOUND:
+        return out.add_stream(kind, rate=48000, bit_rate=128_000)
     return out.add_mux_stream(kind, time_base=Fraction(1, 1000))
 
 
@@ -47,31 +48,48 @@ def source_of(container, start=Fraction(0)):
     )
 
 
-# What each container does with a stream: C copy, w wrap anew, - drop, in the order of MUXERS.
+# What each container does, in the order of MUXERS: C copy, w wrap anew, e encode anew, - drop.
 @pytest.mark.parametrize(
     ("kind", "suffix", "fates"),
     [
-        ("aac", "mkv", "C-CCCCC"),
-        ("ac3", "mkv", "C-CCCCC"),
-        ("libopus", "mkv", "CCC--CC"),
-        ("flac", "mkv", "C-C-CC-"),
-        ("pcm_s16le", "mkv", "C-CCCC-"),
+        ("aac", "mkv", "CeCCCCC"),
+        ("ac3", "mkv", "CeCCCCC"),
+        ("libopus", "mkv", "CCCeeCC"),
+        ("flac", "mkv", "CeCeCCe"),
+        ("pcm_s16le", "mkv", "CeCCCCe"),
+        ("wmav2", "asf", "eeeeCee"),
+        ("adpcm_ima_wav", "avi", "eeeeCee"),
+        ("pcm_mulaw", "avi", "eeeCCCe"),
         ("subrip", "mkv", "C-ww---"),
         ("mov_text", "mp4", "w-CC---"),
         ("webvtt", "mkv", "CC-----"),
     ],
 )
 def test_fate_of_a_stream(tmp_path, kind, suffix, fates):
-    names = {"copy": "C", "convert": "w", "drop": "-"}
+    names = {"copy": "C", "convert": "w", "encode": "e", "drop": "-"}
     with make_input(tmp_path / f"in.{suffix}", kind) as container:
         stream = container.streams[1]
         routes = [plan_route(source_of(container), stream, muxer) for muxer in MUXERS]
     assert "".join(names[route.how] for route in routes) == fates
     for route, muxer in zip(routes, MUXERS, strict=True):
-        assert bool(route.note) == (route.how == "drop")
+        assert bool(route.note) == (route.how in ("drop", "encode"))
         if route.note:
             assert f"{muxer} cannot hold it" in route.note
-            assert "(mkv can)" in route.note
+            assert ("(mkv can)" in route.note) == (fates[0] in "Cw")
+
+
+def test_what_sound_becomes(tmp_path):
+    names = dict(
+        zip(MUXERS, ("flac", "opus", "alac", "alac", "pcm_s24le", "flac", "aac"), strict=True)
+    )
+    for kind, suffix in (("wmav2", "asf"), ("libopus", "mkv"), ("flac", "mkv")):
+        with make_input(tmp_path / f"in.{suffix}", kind) as container:
+            for muxer in MUXERS:
+                route = plan_route(source_of(container), container.streams[1], muxer)
+                if route.how == "encode":
+                    assert f"becomes {names[muxer]}" in route.note
+                    lossy = "which loses a little" in route.note
+                    assert lossy == (muxer in ("webm", "mpegts"))
 
 
 def test_further_video_is_copied(tmp_path):

@@ -33,8 +33,8 @@ _SECONDS = (3.0, 10.0)
 """How long the sample lasts: at least, if the film is long enough; at most, if it is slow."""
 
 _FATES = {
-    "upscale": "upscaled", "copy": "copied", "convert": "wrapped anew", "attach": "attached",
-    "drop": "dropped",
+    "upscale": "upscaled", "copy": "copied", "convert": "wrapped anew", "encode": "encoded anew",
+    "attach": "attached", "drop": "dropped",
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def dry_run(config: UpscaleConfig, *, should_stop: Callable[[], bool] = lambda: 
             "Input": _input(plan, sample),
             "Work": _work(plan),
             "Output": _output(plan),
-            "Dropped": _dropped(plan, sample),
+            "Lost or changed": _lost(plan, sample),
             "Time": _time(plan, sample, speed, before),
         }
         return [line for title, lines in sections.items() for line in _section(title, lines)]
@@ -222,7 +222,7 @@ def _output(plan: Plan) -> Iterator[str]:
     yield f"the same in flags: {shlex.join(['vsr-upscale', *command_line(spelt_out(plan))])}"
 
 
-def _dropped(plan: Plan, sample: Report) -> Iterator[str]:
+def _lost(plan: Plan, sample: Report) -> Iterator[str]:
     reasons = [entry.reason for entry in list_streams(plan) if entry.reason]
     lines = list(dict.fromkeys([*reasons, *sample.losses]))
     yield from lines or ["nothing"]

@@ -1,27 +1,32 @@
 """The other streams: what is copied beside the picture, how, and what has to stay behind.
 
-Audio, subtitles, attachments, cover art and further video are copied packet by packet, never
-decoded. Which of them the output can hold is found by trying: FFmpeg writes a header with that one
-stream into memory. What cannot be carried is one line in :attr:`Route.note`. The packets are moved
-by :mod:`vsr.sinks.copier`.
+Audio, subtitles, attachments, cover art and further video are copied packet by packet. Which of
+them the output can hold is found by trying: FFmpeg writes a header with that one stream into
+memory. Sound that it cannot hold is encoded anew (:mod:`vsr.encoding.sound`). That, and what cannot
+be carried, is one line in :attr:`Route.note`. The packets are moved by :mod:`vsr.sinks.copier`.
 """
 
 import io
 import math
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import av
 import av.logging
-from av.container import InputContainer
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.rational import AVRational
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
+
+from vsr.encoding.sound import SoundCodec, add_sound, known_layout, sound_codecs
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # exists in PyAV's stubs only
@@ -30,6 +35,7 @@ __all__ = [
     "Handling",
     "Route",
     "StreamSource",
+    "add_copy",
     "codec_of",
     "cover_picture",
     "is_cover_art",
@@ -52,13 +58,22 @@ _MPEGTS_CODECS = {
     "truehd", "opus", "dvb_subtitle", "dvb_teletext",
 }  # fmt: skip
 
+# NUT keeps no size of blocks, without which these are not decoded.
+_NOT_IN_NUT = (
+    "wmav1", "wmav2", "wmapro", "wmalossless", "cook", "sipr", "atrac3", "atrac3p", "adpcm_ms",
+    "adpcm_ima_wav", "adpcm_yamaha", "gsm_ms",
+)  # fmt: skip
+
+_SILENCE = 960
+"""Bytes that are whole samples of 1 to 6, 8, 10 and 12 channels, of whatever depth."""
+
 _COVER_TYPES = {
     "mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"),
     "bmp": ("cover.bmp", "image/bmp"), "gif": ("cover.gif", "image/gif"),
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
 
-Handling = Literal["copy", "convert", "attach", "drop"]
+Handling = Literal["copy", "convert", "encode", "attach", "drop"]
 
 
 class StreamSource(Protocol):
@@ -94,9 +109,12 @@ class Route:
     """What becomes of one stream."""
 
     how: Handling
-    """``convert``: plain text subtitles, wrapped anew; ``attach``: cover art as an attachment."""
+    """``convert``: plain text subtitles, wrapped anew; ``encode``: sound, decoded and encoded anew;
+    ``attach``: cover art as an attachment."""
     note: str = ""
-    """Why it stays behind; empty if it does not, or if its content travels otherwise."""
+    """Why it stays behind or is encoded anew; empty if neither, or if it travels otherwise."""
+    codec: SoundCodec | None = None
+    """What sound is encoded as."""
 
 
 def plan_route(
@@ -118,14 +136,30 @@ def plan_route(
     how = _handling(muxer, stream)
     if how != "drop":
         return Route(how=how)
+    if isinstance(stream, AudioStream) and (codec := _encodes(muxer, stream)):
+        return Route(how="encode", note=_encoding_note(muxer, stream, codec), codec=codec)
+    return Route(how="drop", note=f"{name_of(stream)} is dropped: {_refusal(muxer, stream)}")
+
+
+def _refusal(muxer: str, stream: Stream) -> str:
     if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
-        reason = (
+        return (
             "PyAV does not write it to matroska (ffmpeg may: ffmpeg -i OUTPUT -i INPUT -map 0 "
             f"-map 1:{stream.index} -c copy BOTH.mkv)"
         )
-        return Route(how="drop", note=f"{name_of(stream)} is dropped: {reason}")
     hint = "" if _handling("matroska", stream) == "drop" else " (mkv can)"
-    return Route(how="drop", note=f"{name_of(stream)} is dropped: {muxer} cannot hold it{hint}")
+    return f"{muxer} cannot hold it{hint}"
+
+
+def add_copy(container: OutputContainer, stream: Stream) -> Stream:
+    """Add a stream that packets of ``stream`` can be copied into."""
+    output = container.add_stream_from_template(stream, opaque=True)
+    if isinstance(stream, AudioStream) and codec_of(stream).startswith("pcm_"):
+        assert isinstance(output, AudioStream)
+        layout = known_layout(stream.codec_context.layout)
+        if layout is not None:  # MP4 wants to know, Matroska and AVI do not say
+            output.codec_context.layout = layout
+    return output
 
 
 def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes] | None:
@@ -216,6 +250,22 @@ def _handling(muxer: str, stream: Stream) -> Handling:
     return "convert" if (muxer, codec) in _CONVERSIONS else "drop"
 
 
+def _encodes(muxer: str, stream: AudioStream) -> SoundCodec | None:
+    """What ``stream`` can be encoded as for ``muxer``; None if it cannot."""
+    for codec in sound_codecs(muxer, stream):
+        if _opens(muxer, partial(add_sound, source=stream, codec=codec)):
+            return codec
+    return None
+
+
+def _encoding_note(muxer: str, stream: AudioStream, codec: SoundCodec) -> str:
+    name = av.Codec(codec.encoder, "w").canonical_name
+    if codec.bit_rate is not None:
+        name = f"{name} of {codec.bit_rate // 1000} kbit/s, which loses a little"
+    hint = " (mkv can)" if _handling("matroska", stream) == "copy" else ""
+    return f"{name_of(stream)} becomes {name}: {muxer} cannot hold it as it is{hint}"
+
+
 def _data_route(source: StreamSource, stream: Stream) -> Route:
     if "timecode" in stream.metadata:  # travels as metadata of the picture
         return Route(how="drop")
@@ -232,11 +282,27 @@ def _takes(muxer: str, stream: Stream) -> bool:
         return False
     if muxer == "mpegts":
         return codec_of(stream) in _MPEGTS_CODECS
+    if muxer == "nut" and codec_of(stream) in _NOT_IN_NUT:
+        return False
+    return _opens(muxer, partial(_try_copy, stream=stream))
+
+
+def _try_copy(container: OutputContainer, stream: Stream) -> None:
+    output = add_copy(container, stream)
+    if codec_of(stream).startswith("pcm_"):  # what MP4 cannot say of channels it finds at the end
+        packet: Packet[Any] = Packet(bytes(_SILENCE))
+        packet.stream, packet.pts, packet.dts = output, 0, 0
+        container.mux_one(packet)
+
+
+def _opens(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
+    """Whether ``muxer`` writes a header for what ``add`` adds."""
     container = av.open(io.BytesIO(), "w", format=muxer)
     try:
         with av.logging.Capture():  # a refusal is an answer, not an error to show
-            container.add_stream_from_template(stream, opaque=True)
+            add(container)
             container.start_encoding()
+            container.close()  # MP4 and MOV describe their streams at the end
     except (av.FFmpegError, ValueError):
         return False
     finally:

@@ -13,12 +13,15 @@ from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.format import Flags as FormatFlags
 from av.packet import Packet
+from av.rational import AVRational
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
+from vsr.encoding.sound import SoundCodec, add_sound
 from vsr.encoding.streams import (
     StreamSource,
+    add_copy,
     codec_of,
     cover_picture,
     is_cover_art,
@@ -35,6 +38,7 @@ from vsr.sinks.labels import (
     metadata_flags,
     stream_metadata,
 )
+from vsr.sinks.sound import SoundEncoder
 
 __all__ = ["StreamCopier"]
 
@@ -62,7 +66,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 @dataclass(slots=True, kw_only=True)
 class Track:
-    """A copied stream: where its packets go and what its clock has shown so far."""
+    """A stream beside the picture: where its packets go and what its clock has shown so far."""
 
     name: str
     output: Stream
@@ -76,17 +80,21 @@ class Track:
     """Cover art: one packet, shown all the time."""
     strict: bool
     """The muxer wants every dts above the last, not only at or above it."""
+    sound: SoundEncoder | None = None
+    """What encodes the packets anew; None where they are copied."""
+    base: AVRational | None = None
+    """Of the clock below, where it is not the output's: sound is decoded with its own."""
     filter: BitStreamFilterContext | None = None
     converted: bool = False
     """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
     unstyled: int = 0
     """Subtitles that have lost italics, colours or places by that."""
     jump: int = 0
-    """Added since the source's clock fell back, in the output's time base."""
+    """Added since the source's clock fell back, in the clock's time base, as what follows."""
     next_dts: int | None = None
-    """Lowest dts that the muxer takes, in the output's time base."""
+    """Lowest dts that the muxer takes."""
     end: int = 0
-    """Where the last packet ended, in the output's time base."""
+    """Where the last packet ended."""
     repaired: int = 0
     cut: int = 0
 
@@ -100,10 +108,18 @@ class Track:
         base = packet.time_base
         for one in self.filter.filter(packet) if self.filter else [packet]:
             one.time_base = base  # filters forget it
-            one.stream = self.output
-            one.rescale_ts(self.output.time_base)
+            one.rescale_ts(self.base or self.output.time_base)
             self._repair(one)
-            container.mux_one(one)
+            if self.sound is not None:
+                container.mux(list(self.sound.encode(one)))
+            else:
+                one.stream = self.output
+                container.mux_one(one)
+
+    def finish(self, container: OutputContainer) -> None:
+        """Write what an encoder still holds."""
+        if self.sound is not None:
+            container.mux(list(self.sound.finish()))
 
     def _shift(self, packet: "Packet[Any]") -> bool:
         """Count from the start of the output; False if the packet lies before it."""
@@ -135,7 +151,7 @@ class Track:
         given = self.end if found is None else found
         dts = given + self.jump
         if self.next_dts is not None and dts < self.next_dts:
-            fall = (self.next_dts - dts) * to_fraction(self.output.time_base)
+            fall = (self.next_dts - dts) * to_fraction(self.base or self.output.time_base)
             if fall > Fraction(1, 2) and self.output.type != "subtitle":
                 self.jump += max(self.end, self.next_dts) - dts
             dts = max(given + self.jump, self.next_dts)
@@ -242,6 +258,10 @@ class StreamCopier:
         """Write what is left and report what was repaired."""
         self.mux(container)
         for track in self._tracks.values():
+            track.finish(container)
+            if track.sound is not None and (damaged := track.sound.damaged):
+                several = "1 packet" if damaged == 1 else f"{damaged} packets"
+                self._warn(f"{track.name}: {several} could not be decoded")
             if track.repaired:
                 self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
             if track.unstyled:
@@ -265,10 +285,14 @@ class StreamCopier:
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(self._source, stream, self._muxer, fragmented=self._fragmented)
         if route.how == "copy":
-            self._follow(container, stream, container.add_stream_from_template(stream, opaque=True))
+            self._follow(container, stream, add_copy(container, stream))
         elif route.how == "convert":
             assert isinstance(stream, SubtitleStream)
             self._add_converted(container, stream)
+        elif route.codec is not None:
+            assert isinstance(stream, AudioStream)
+            self._warn(route.note)
+            self._add_encoded(container, stream, route.codec)
         elif route.how == "attach" and (picture := cover_picture(self._source, stream)):
             container.add_attachment(*picture)
         elif route.how == "attach":
@@ -308,6 +332,14 @@ class StreamCopier:
         track = self._follow(container, stream, output)
         track.filter = BitStreamFilterContext(wrapping, stream)
         track.converted = True
+
+    def _add_encoded(
+        self, container: OutputContainer, stream: AudioStream, codec: SoundCodec
+    ) -> None:
+        output = add_sound(container, stream, codec)
+        track = self._follow(container, stream, output)
+        track.sound, track.base = SoundEncoder(stream, output), stream.time_base
+        track.strict = False
 
     def _label(self, stream: Stream, output: Stream) -> None:
         """Give ``output`` the metadata and dispositions of ``stream``; note what cannot stay."""

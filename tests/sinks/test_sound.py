@@ -1,0 +1,169 @@
+"""Sound that a container cannot hold is heard all the same: at its times, as good as can be."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+RATE = 48000
+ROUNDING = 2.0**-23  # of 24 bits
+
+
+def tone(seconds: float, *, channels: int = 1, start: float = 0) -> np.ndarray:
+    """(channels, samples) in -1 to 1: a tone for each channel, at phases that ``start`` sets."""
+    time = start + np.arange(round(seconds * RATE)) / RATE
+    pitches = 300 + 200 * np.arange(channels)
+    waves = 0.5 * np.sin(2 * np.pi * pitches[:, None] * time)
+    return waves.astype(np.float32)
+
+
+def write_sound(path, codec, parts, *, layout="mono", **options) -> None:
+    """A film of a second and more with sound of ``parts``: (first second, samples) each."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        sound = out.add_stream(codec, rate=RATE, layout=layout, **options)
+        sound.time_base = Fraction(1, RATE)
+        out.start_encoding()
+        write_pictures(out, video)
+        for first, samples in parts:
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", layout)
+            frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
+            frame.pts = round(first * RATE)
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+
+
+def write_pictures(out, video) -> None:
+    for pts in range(60):
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = pts
+        out.mux(video.encode(picture))
+    out.mux(video.encode(None))
+
+
+def heard(path) -> tuple[float, np.ndarray]:
+    """Where the sound starts, and its samples, (channels, samples) in -1 to 1."""
+    with av.open(str(path)) as container:
+        context = container.streams.audio[0].codec_context
+        form = av.AudioResampler("fltp", context.layout, RATE)
+        frames = [part for frame in container.decode(audio=0) for part in form.resample(frame)]
+        frames += form.resample(None)
+    start = frames[0].time
+    assert start is not None
+    return start, np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "mov", "nut"])
+def test_nothing_is_lost_where_a_container_has_such_a_codec(remux, tools, tmp_path, suffix):
+    write_sound(tmp_path / "in.asf", "wmav2", [(0, tone(2))], bit_rate=96_000)
+    output = tmp_path / f"out.{suffix}"
+    sink = remux(tmp_path / "in.asf", output)
+    codec = "alac" if suffix in ("mp4", "mov") else "flac"
+    assert f"audio stream 1 (wmav2) becomes {codec}: " in sink.notes[0]
+    assert [s["codec_name"] for s in tools.probe(output).audio] == [codec]
+    (start, before), (new_start, after) = heard(tmp_path / "in.asf"), heard(output)
+    assert new_start == pytest.approx(start, abs=0.002)
+    assert before.shape == after.shape
+    assert np.abs(before - after).max() <= 1.01 * ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "least"), [("webm", "opus", 0.99), ("ts", "aac", 0.99)]
+)
+def test_else_a_little_is(remux, tools, tmp_path, suffix, codec, least):
+    write_sound(tmp_path / "in.mkv", "pcm_s16le", [(0.5, tone(1.5, channels=2))], layout="stereo")
+    sink = remux(tmp_path / "in.mkv", tmp_path / f"out.{suffix}")
+    assert "which loses a little" in sink.notes[0]
+    found = tools.probe(tmp_path / f"out.{suffix}")
+    assert [s["codec_name"] for s in found.audio] == [codec]
+    start, after = heard(tmp_path / f"out.{suffix}")
+    begin = round((0.5 - start + found.video[0]["pts"][0]) * RATE) if suffix == "ts" else 0
+    _, before = heard(tmp_path / "in.mkv")
+    after = after[:, begin : begin + before.shape[1]]
+    length = after.shape[1]
+    for old, new in zip(before, after, strict=True):
+        assert np.corrcoef(old[4000 : length - 4000], new[4000 : length - 4000])[0, 1] > least
+
+
+def test_a_gap_is_silence(remux, tmp_path):
+    write_sound(tmp_path / "in.nut", "pcm_mulaw", [(0, tone(0.8)), (1.5, tone(0.5))])
+    remux(tmp_path / "in.nut", tmp_path / "out.mkv")
+    start, after = heard(tmp_path / "out.mkv")
+    assert start == 0
+    assert after.shape[1] == 2 * RATE
+    loud = np.abs(after[0]) > 0.2
+    assert not loud[round(0.8 * RATE) : round(1.5 * RATE)].any()
+    assert loud[: round(0.8 * RATE)].mean() == pytest.approx(
+        loud[round(1.5 * RATE) :].mean(), abs=0.01
+    )
+
+
+def test_a_clock_that_falls_back_does_not_silence_the_rest(remux, tools, tmp_path):
+    parts = [(tenth / 10, tone(0.1, start=tenth / 10)) for tenth in range(20)]
+    write_sound(tmp_path / "in.nut", "pcm_mulaw", parts)
+
+    def fall(packet):
+        second = round(1 / packet.time_base)
+        if packet.stream.type == "audio" and packet.pts >= second:
+            packet.pts -= second
+            packet.dts = packet.pts
+
+    sink = remux(tmp_path / "in.nut", tmp_path / "out.mkv", alter=fall)
+    _, before = heard(tmp_path / "in.nut")
+    _, after = heard(tmp_path / "out.mkv")
+    assert np.array_equal(before, after)
+    assert any("timestamps were repaired" in note for note in sink.notes)
+
+
+def test_channels_may_change_on_the_way(remux, tmp_path):
+    """As in a broadcast, from stereo to mono."""
+    with av.open(str(tmp_path / "in.ts"), "w") as out:
+        video = out.add_stream("mpeg2video", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        stereo = out.add_stream("ac3", rate=RATE, layout="stereo")
+        out.start_encoding()
+        write_pictures(out, video)
+        mono = av.CodecContext.create("ac3", "w")
+        mono.sample_rate, mono.layout, mono.format = RATE, "mono", "fltp"
+        mono.time_base = Fraction(1, RATE)
+        for context, channels, first in ((stereo.codec_context, 2, 0), (mono, 1, 1)):
+            layout = "stereo" if channels == 2 else "mono"
+            frame = av.AudioFrame.from_ndarray(tone(1, channels=channels), "fltp", layout)
+            frame.sample_rate, frame.pts = RATE, first * RATE
+            frame.time_base = Fraction(1, RATE)
+            for packet in [*context.encode(frame), *context.encode(None)]:
+                packet.stream, packet.time_base = stereo, Fraction(1, RATE)
+                out.mux(packet)
+    remux(tmp_path / "in.ts", tmp_path / "out.webm")
+    _, after = heard(tmp_path / "out.webm")
+    assert after.shape[0] == 2
+    assert after.shape[1] == pytest.approx(2 * RATE, abs=4000)
+    early, late = after[:, 8000:40000], after[:, 60000:90000]
+    assert abs(np.corrcoef(early)[0, 1]) < 0.1  # two tones
+    assert np.corrcoef(late)[0, 1] > 0.99  # one, on both sides
+
+
+def test_damaged_packets_are_told(remux, tmp_path):
+    write_sound(tmp_path / "in.asf", "wmav2", [(0, tone(2))], bit_rate=96_000)
+    seen = []
+
+    def wreck(packet):
+        seen.append(packet)
+        if len(seen) == 10:
+            packet.update(b"\xff" * packet.size)
+
+    sink = remux(tmp_path / "in.asf", tmp_path / "out.mkv", alter=wreck)
+    assert "audio stream 1 (wmav2): 1 packet could not be decoded" in sink.notes
+
+
+@pytest.mark.parametrize("layout", ["stereo", "5.1"])
+def test_mp4_learns_what_matroska_does_not_say_of_channels(remux, tools, tmp_path, layout):
+    channels = av.AudioLayout(layout).nb_channels
+    parts = [(0, tone(1, channels=channels))]
+    write_sound(tmp_path / "in.mkv", "pcm_s24le", parts, layout=layout)
+    sink = remux(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    assert sink.notes == []
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "pcm_s24le"
+        assert container.streams.audio[0].codec_context.layout.name == layout
+    assert np.array_equal(heard(tmp_path / "in.mkv")[1], heard(tmp_path / "out.mp4")[1])
