@@ -330,6 +330,32 @@ def test_damage_costs_the_same_frames_with_any_number_of_threads(
     assert found[1][-1] >= 22 * 40  # the end is reached
 
 
+def test_damage_makes_no_frames_where_packets_have_no_times(clip: Clip, tmp_path: Path) -> None:
+    path = clip("a.mkv", "libx264", options={"g": "8", "bf": "2"})
+    with av.open(str(path)) as source, av.open(str(tmp_path / "b.h264"), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(source.demux(video=0)):
+            data = bytearray(bytes(packet))
+            if index == 13:
+                nal = max(data.rfind(b"\0\0\1") + 3, 4)  # Matroska has lengths in place of it
+                data[nal + 1 : nal + 9] = b"\xff" * 8
+            if packet.size:
+                copy: Packet = Packet(bytes(data))  # type: ignore[type-arg]
+                copy.stream, copy.is_keyframe = stream, packet.is_keyframe
+                out.mux_one(copy)
+    expected = None
+    for threads in (1, 2, 4):
+        with open_source(tmp_path / "b.h264", threads=threads) as source:
+            found = [digest(frame) for frame in source]
+        assert 12 <= len(found) <= 24
+        assert found == (expected or found)
+        expected = found
+
+
+def digest(frame: Frame) -> int:
+    return hash(tuple(plane.numpy().tobytes() for plane in frame.planes))
+
+
 def test_vp9_goes_on_behind_a_damaged_packet(clip: Clip, tmp_path: Path) -> None:
     # Packets with a hidden frame: after an error in one, PyAV alone refuses all that follow.
     options = {"g": "16", "lag-in-frames": "12", "auto-alt-ref": "1", "cpu-used": "5"}

@@ -6,10 +6,11 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.codec.context import ThreadType
+from av.codec.context import Flags, ThreadType
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -52,6 +53,7 @@ class Decoder:
         self.errors = 0
         self._stream = stream
         self._context = stream.codec_context
+        self._context.flags |= Flags.copy_opaque  # frames say which packet they come from
         self._context.thread_type = ThreadType.AUTO
         self._context.thread_count = threads or min(_MAX_THREADS, os.cpu_count() or 1)
         self._reopen = reopen
@@ -65,7 +67,7 @@ class Decoder:
         self.errors = 0
         self._sent = self._received = self._kept = 0
         self._splitter = self._new_splitter()
-        self._last_key: int | None = None
+        self._last: int | None = None
         self._damaged: deque[int] = deque(maxlen=64)
         self._tail: deque[Packet[Stream]] = deque()
         self._tail_bytes = 0
@@ -108,12 +110,13 @@ class Decoder:
     def _decode_tail(self, flush: Packet[Stream]) -> Iterator[tuple[VideoFrame, bool]]:
         context = self._reopen()
         context.thread_count = 1
-        passed, errors = self._last_key is None, self.errors
+        context.flags |= Flags.copy_opaque
+        passed, errors = self._received == 0, self.errors
         for packet in [*self._tail, flush]:
             for frame in self._try(context, packet):
                 if passed:
                     yield self._hand_out(frame)
-                passed = passed or _key(frame) == self._last_key
+                passed = passed or _origin(frame) == self._last
             if not passed:
                 self.errors = errors  # those were counted the first time
 
@@ -148,7 +151,7 @@ class Decoder:
 
     def _hand_out(self, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         self._received += 1
-        self._last_key = _key(frame)
+        self._last = _origin(frame)
         return frame, frame.is_corrupt or frame.pts in self._damaged
 
     def _new_splitter(self) -> BitStreamFilterContext | None:
@@ -158,6 +161,7 @@ class Decoder:
 
     def _remember(self, packet: Packet[Stream]) -> None:
         checker, pts = self._checker, packet.pts
+        packet.opaque = self._kept
         if checker is not None and pts is not None and checker.is_damaged(bytes(packet)):
             self._damaged.append(pts)
         if packet.is_keyframe:
@@ -176,5 +180,6 @@ class Decoder:
             self._tail_bytes -= self._tail.popleft().size
 
 
-def _key(frame: VideoFrame) -> int | None:
-    return frame.pts if frame.pts is not None else frame.dts
+def _origin(frame: VideoFrame) -> int | None:
+    """The number of the packet that ``frame`` comes from; its time may be missing."""
+    return cast("int | None", frame.opaque)
