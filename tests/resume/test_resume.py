@@ -19,11 +19,12 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
 from vsr.pipeline import upscale
-from vsr.resume import locked, opening, verify
+from vsr.resume import join, locked, opening, verify
 from vsr.resume.coding import SegmentCoder
 from vsr.resume.join import decoding_times
 from vsr.resume.manifest import MANIFEST, Manifest, seal
 from vsr.resume.segments import SegmentWriter
+from vsr.resume.work import WorkFolder
 from vsr.sources import open_source
 
 FRAMES, SEGMENT = 44, 10  # of the clip; of a segment of 0.4 s
@@ -427,6 +428,39 @@ def test_an_input_that_breaks_off_leaves_what_came_before(tmp_path):
         upscale(config_for(source, tmp_path / "out.mkv"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.y4m", "out.partial.mkv"]
     assert packets(tmp_path / "out.partial.mkv").count("packet,0") == 24
+
+
+def test_a_part_that_cannot_be_joined_leaves_whole_segments(tmp_path, monkeypatch):
+    source = tmp_path / "in.y4m"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", 25, source)
+    os.truncate(source, source.stat().st_size - 100)
+    config = config_for(source, tmp_path / "out.mkv")
+
+    def fail(path: Path, expected: verify.Expected) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(join, "verify", fail)
+        with pytest.raises(SinkError, match=r"No space left on device \(20 frames are finished"):
+            upscale(config)
+    with pytest.raises(TruncatedError, match=r"24 frames, is in .*out\.partial\.mkv"):
+        upscale(replace(config, resume=True))
+    assert packets(tmp_path / "out.partial.mkv").count("packet,0") == 24
+
+
+def test_killed_before_the_end_is_noted_behind_the_last_segment(
+    whole, clips, tmp_path, monkeypatch
+):
+    def die(*arguments: object) -> None:
+        raise RuntimeError("killed")
+
+    config = config_for(clips["cfr"], tmp_path / "out.mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkFolder, "conclude", die)
+        with pytest.raises(SinkError, match="killed"):
+            upscale(config)
+    assert upscale(replace(config, resume=True)).before == FRAMES // SEGMENT * SEGMENT
+    assert_equal(whole, output_of(config))
 
 
 # The parts.

@@ -169,8 +169,19 @@ class Manifest:
             source=None if source is None else unpack_report(source),
             notes=_lines(content.pop("notes")), engine=_lines(content.pop("engine")),
         )  # fmt: skip
+        manifest._forget_last_if_short()
         manifest._check()
         return manifest
+
+    def _forget_last_if_short(self) -> None:
+        """Without the film's end, nobody knows that a short segment is all there was to come.
+
+        It is entered before the end is, and where an input broke off.
+        """
+        if self.end is None and self.segments:
+            last = self.segments[max(self.segments)]
+            if last.frames < self.segment_frames:
+                del self.segments[last.number]
 
     def _check(self) -> None:
         if self.time_base <= 0:

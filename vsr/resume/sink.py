@@ -173,12 +173,18 @@ class SegmentSink(SinkContext):
         Raises:
             SinkError: writing failed.
         """
-        if self._writer is not None:
+        broken_off = None if self._writer is None else self._writer.index.number
+        if broken_off is not None:
             self._finish_segment()
         if not self._is_gapless():
             self.abort()
             return None
-        self._publish(self._joiner.join_partial())
+        try:
+            self._publish(self._joiner.join_partial())
+        except BaseException:
+            if broken_off is not None:
+                self._work.forget(broken_off)
+            raise
         return self._result
 
     def abort(self) -> None:

@@ -176,6 +176,12 @@ class WorkFolder:
         )  # fmt: skip
         self.save()
 
+    def forget(self, number: int) -> None:
+        """Take back a segment, which a run that goes on makes again."""
+        self.manifest.segments.pop(number, None)
+        with suppress(OSError):  # a short segment is not believed without the film's end
+            self.save()
+
     def conclude(self, end: End, report: SourceReport) -> None:
         """Note where the film ends, and what there is to say of its source.
 
