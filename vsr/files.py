@@ -7,12 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "hidden_name", "written_whole"]
+__all__ = ["file_sha256", "hidden_name", "name_beside", "shortened", "written_whole"]
+
+_LONGEST = 255
+"""Bytes of a name, on the file systems of today."""
 
 
 def hidden_name(path: Path) -> Path:
     """A name beside ``path`` that is hidden and nobody else's, for what is to become ``path``."""
     return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+
+
+def name_beside(path: Path, ending: str) -> Path:
+    """``path`` with ``ending`` behind it, which a name that is nearly too long is cut for."""
+    return path.with_name(shortened(path.name, _LONGEST - len(os.fsencode(ending))) + ending)
+
+
+def shortened(name: str, limit: int) -> str:
+    """``name`` if it has up to ``limit`` bytes, else its beginning, and a hash of all of it."""
+    data = os.fsencode(name)
+    if len(data) <= limit:
+        return name
+    mark = hashlib.sha256(data).hexdigest()[:8]
+    return f"{data[: limit - len(mark) - 1].decode('utf-8', 'ignore')}~{mark}"
 
 
 @contextmanager

@@ -463,6 +463,18 @@ def test_killed_before_the_end_is_noted_behind_the_last_segment(
     assert_equal(whole, output_of(config))
 
 
+@pytest.mark.parametrize("name", ["東" * 83 + ".mkv", "x" * 251 + ".mkv"])
+def test_the_longest_names(whole, clips, tmp_path, name):
+    home = tmp_path / ("映" * 80)
+    home.mkdir()
+    config = config_for(clips["cfr"], home / name, record=True, framemd5=True)
+    stop_after(config, 25)
+    report = upscale(replace(config, resume=True))
+    assert report.output == home / name
+    assert_equal(whole, home / name)
+    assert {path.suffix for path in home.iterdir()} == {".mkv", ".json", ".framemd5"}
+
+
 # The parts.
 
 

@@ -1,6 +1,8 @@
 """Pictures as files, read back by ffmpeg."""
 
+import errno
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -245,6 +247,43 @@ def test_failure_leaves_what_was_there(tmp_path: Path, open_sink: OpenSink) -> N
         sink.write(make_frame("gbrp16le", 1))
     assert left_in(tmp_path) == ["1.png"]
     assert (tmp_path / "1.png").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_cannot_be_given_leaves_what_was_there(
+    tmp_path: Path, open_sink: OpenSink, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    rename = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if target == tmp_path / "3.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    for number in (1, 3):
+        (tmp_path / f"{number}.png").write_bytes(b"old")
+    sink = open_sink(tmp_path / "%d.png", overwrite=True)
+    write(sink, count=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        if not links:  # as on FAT
+            patch.setattr(os, "link", fail_to_link)
+        with pytest.raises(SinkError, match="Input/output error"):
+            sink.finish()
+    sink.abort()
+    assert left_in(tmp_path) == ["1.png", "3.png"]
+    assert (tmp_path / "3.png").read_bytes() == b"old"
+    assert ((tmp_path / "1.png").read_bytes() == b"old") == links
+
+
+def fail_to_link(source: Path, target: Path) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_folder_in_the_way_of_a_picture(tmp_path: Path, open_sink: OpenSink) -> None:
+    (tmp_path / "2.png").mkdir()
+    with pytest.raises(SinkError, match=r"2\.png: is a directory"):
+        open_sink(tmp_path / "%d.png", overwrite=True)
 
 
 def test_pictures_that_appear_meanwhile(tmp_path: Path, open_sink: OpenSink) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
+from vsr.files import name_beside, shortened
 
 __all__ = [
     "TARGETS",
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 _MUXERS = {"mkv": "matroska", "mp4": "mp4", "m4v": "mp4", "mov": "mov", "webm": "webm"}
+_SHORT = 100
+"""Bytes of one of two names within a name."""
 _NAMES = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
 
 
@@ -95,12 +98,12 @@ def resolve(config: UpscaleConfig) -> UpscaleConfig:
 
 def record_path(output: Path) -> Path:
     """Where the record of ``output`` lies: ``out.mkv.json``."""
-    return output.with_name(f"{output.name}.json")
+    return name_beside(output, ".json")
 
 
 def framemd5_path(output: Path) -> Path:
     """Where the hashes of the frames of ``output`` lie: ``out.mkv.framemd5``."""
-    return output.with_name(f"{output.name}.framemd5")
+    return name_beside(output, ".framemd5")
 
 
 def work_path(output: Path) -> Path:
@@ -111,10 +114,10 @@ def work_path(output: Path) -> Path:
     """
     resolved = output.resolve()
     folder = resolved.parent
-    beside = folder.with_name(f"{folder.name}.{resolved.name}.parts")
+    beside = name_beside(folder, f".{shortened(resolved.name, _SHORT)}.parts")
     if "%" in resolved.name and (beside.is_dir() or not folder.is_dir()):
         return beside
-    return resolved.with_name(f"{resolved.name}.parts")
+    return name_beside(resolved, ".parts")
 
 
 def lock_path(output: Path) -> Path:
@@ -125,8 +128,9 @@ def lock_path(output: Path) -> Path:
     """
     resolved = output.resolve()
     home = resolved if resolved.is_dir() else resolved.parent
-    inside = home / f".{resolved.name[:200]}.lock"
-    beside = home.parent / f".{home.name[:100]}.{resolved.name[:100]}.lock"
+    inside = home / f".{shortened(resolved.name, 2 * _SHORT)}.lock"
+    names = f"{shortened(home.name, _SHORT)}.{shortened(resolved.name, _SHORT)}"
+    beside = home.parent / f".{names}.lock"
     if resolved.is_dir():
         beside = resolved.parent / inside.name
     return beside if beside.exists() or not home.is_dir() else inside

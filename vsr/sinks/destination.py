@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 from vsr.config import PIPE
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.files import hidden_name
+from vsr.files import hidden_name, name_beside
 from vsr.stdout import ReaderGone, Stdout
 
 __all__ = ["Destination", "FileDestination", "PipeDestination", "Writable", "open_destination"]
@@ -216,5 +216,6 @@ def _create_hidden(folder: Path, target: Path, path: Path) -> Path:
 
 def _partial_name(target: Path) -> Path:
     """``out.partial.mp4``, or with a number if there is one already."""
-    names = (f"{target.stem}.partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
-    return next(p for name in names if not (p := target.with_name(name)).exists())
+    endings = (f".partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
+    stem = target.with_name(target.stem)
+    return next(p for ending in endings if not (p := name_beside(stem, ending)).exists())

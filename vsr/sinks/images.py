@@ -23,7 +23,7 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import hidden_name
+from vsr.files import hidden_name, name_beside
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.sinks.orientation import Orientation
 from vsr.sinks.packing import pack
@@ -278,8 +278,8 @@ class Staging:
         Raises:
             SinkError: pictures have appeared meanwhile; these are kept under another name, or where
                 they were made if that lasts.
-            OSError: a file could not be renamed; those already renamed are deleted, or stay if it
-                can be gone on with.
+            OSError: a file could not be renamed; what was there before is there again, or those
+                already renamed stay if it can be gone on with.
         """
         if self._present() and not self._overwrite:
             if self._lasting:
@@ -289,25 +289,45 @@ class Staging:
         if self._whole and not self._target.exists():
             self.folder.rename(self._target)
             return []
-        done: list[Path] = []
-        try:
+        if self._lasting:
             for path in sorted(self.folder.iterdir()):
-                done.append(self._target / path.name)
-                os.replace(path, done[-1])
-        except OSError:
-            if self._lasting:
+                os.replace(path, self._target / path.name)
+        else:
+            try:
+                self._replace_all()
+            except OSError:
+                self.discard()
                 raise
-            for path in done:
-                path.unlink(missing_ok=True)
-            self.discard()
-            raise
         self.discard()
         return [name for name in self._present() if (self._stills.number(name) or 0) > count]
 
+    def _replace_all(self) -> None:
+        """Give all pictures their names, or none: what those have replaced is there again then."""
+        names, done = sorted(os.listdir(self.folder)), list[tuple[Path, Path, bool]]()
+        replaced = self.folder / "replaced"
+        replaced.mkdir()
+        try:
+            for name in names:
+                path, before = self._target / name, replaced / name
+                is_new = not path.exists()
+                with suppress(OSError):  # there are file systems without links, and new pictures
+                    os.link(path, before)
+                os.replace(self.folder / name, path)
+                done.append((path, before, is_new))
+        except OSError:
+            for path, before, is_new in done:
+                with suppress(OSError):
+                    if is_new:
+                        path.unlink()
+                    else:
+                        os.replace(before, path)
+            raise
+
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
-        names = (f"{self._name()}.partial{number}" for number in ("", *range(2, 10_000)))
-        place = next(p for name in names if not (p := self._beside / name).exists())
+        endings = (f".partial{number}" for number in ("", *range(2, 10_000)))
+        name = self._beside / self._name()
+        place = next(p for ending in endings if not (p := name_beside(name, ending)).exists())
         self.folder.rename(place)
         return place
 
@@ -331,6 +351,9 @@ class Staging:
             raise SinkError(f"{folder}: is not a directory")
         if not self._overwrite and (present := self._present()):
             raise SinkError(f"{folder / present[0]}: already exists; -y replaces it")
+        for name in self._present():
+            if (self._target / name).is_dir():
+                raise SinkError(f"{folder / name}: is a directory")
 
     def _present(self) -> list[str]:
         """Files that are there under names of these pictures, by number."""
