@@ -1,5 +1,6 @@
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,21 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_a_container_s_cache_of_files_is_not_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib, read = 1 << 30, Path.read_text
+    files = {
+        "/proc/meminfo": f"MemAvailable: {64 * gib // 1024} kB\n",
+        "/sys/fs/cgroup/memory.max": str(8 * gib),
+        "/sys/fs/cgroup/memory.current": str(8 * gib - 1),
+        "/sys/fs/cgroup/memory.stat": f"anon {2 * gib}\nactive_file {5 * gib}\n",
+    }
+    monkeypatch.setattr(Path, "read_text", lambda path: files.get(str(path)) or read(path))
+    assert devices._free_host_memory() == pytest.approx(5 * gib, abs=1)
+    files["/sys/fs/cgroup/memory.stat"] = "anon 8589934592\n"
+    files["/sys/fs/cgroup/memory.current"] = str(9 * gib)
+    assert devices._free_host_memory() == 0
 
 
 @pytest.mark.usefixtures("no_gpu")

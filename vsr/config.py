@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vsr.errors import ConfigError
+from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
 
 __all__ = [
@@ -89,6 +90,9 @@ class InputConfig:
             raise ConfigError(f"rate must be above 0, not {float(self.rate):g}")
         if self.sar is not None and self.sar <= 0:
             raise ConfigError(f"the sample aspect ratio must be above 0, not {self.sar}")
+        for name in ("rate", "sar"):  # 29.97002997 is more exact than FFmpeg can be
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, bounded(Fraction(value)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,10 @@ def describe(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
+_GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")
+"""What a container's memory counts as used and the kernel frees when it is wanted: mostly files."""
+
+
 def fits(device: torch.device, network: Network, height: int, width: int, itemsize: int) -> bool:
     """Whether memory allows a picture, or several with as many times the ``itemsize``, as a whole.
 
@@ -152,7 +156,10 @@ def _free_host_memory() -> float:
     try:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())
-        return min(free, limit - int((group / "memory.current").read_text()))
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used -= sum(int(stat.get(name, 0)) for name in _GIVEN_BACK)
+        return max(0.0, min(free, limit - used))
     except (OSError, ValueError):
         return free
 

@@ -298,8 +298,10 @@ def _move_frames(
                 if work is not None:
                     engine.watch.number = work.coming
                 frame = _collect(engine, pending, upscaling)
+                written = sink.frames
                 sink.write(frame)
-                report.count(frame)
+                if sink.frames > written:  # of a group, some may have been finished before
+                    report.count(frame)
                 if on_progress is not None:
                     stages = stage_times(boundaries, time.perf_counter() - started, engine.busy)
                     on_progress(_progress(report.frames, source.info.frames, frame, speed, stages))

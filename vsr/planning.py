@@ -269,7 +269,11 @@ def _make_engine(
     lanes = _choose_lanes(device, network, source)
     with share_of_cores(lanes):
         runtimes = [make_runtime(network, device, dtype, config.runtime) for _ in range(lanes)]
-    return Engine(network, target, device=device, dtype=dtype, tile=config.tile, runtimes=runtimes)
+    engine = Engine(
+        network, target, device=device, dtype=dtype, tile=config.tile, runtimes=runtimes
+    )
+    engine.settle_tile(source.shape)
+    return engine
 
 
 def _choose_lanes(device: torch.device, network: Network, source: VideoInfo) -> int:

@@ -16,6 +16,7 @@ import pytest
 from av.packet import Packet
 
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.engine import rendering
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
 from vsr.pipeline import upscale
@@ -235,6 +236,15 @@ def test_changed_settings_are_named(begun):
     with pytest.raises(ConfigError, match="network was identity x1, is"):
         upscale(replace(begun, resume=True, model="lanczos", scale=2))
     upscale(replace(begun, resume=True))
+
+
+def test_a_tile_that_memory_asks_for_is_a_setting(clips, tmp_path, monkeypatch):
+    """Tiles of a network with attention are close to the whole picture, not equal to it."""
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", model="sst", scale=2)
+    stop_after(config, SEGMENT + 1)
+    monkeypatch.setattr(rendering, "default_tile", lambda *arguments: 32)
+    with pytest.raises(ConfigError, match="tile was whole frames, is 32"):
+        upscale(replace(config, resume=True))
 
 
 def test_a_changed_input_is_named(clips, tmp_path):

@@ -149,6 +149,15 @@ def test_full_disk_at_the_end(tmp_path, tools, suffix):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_full_disk_at_the_end_of_raw_frames(tmp_path, tools):
+    info = tools.info()
+    with tools.open(tmp_path / "out.y4m", info) as sink:
+        sink.write(tools.frame(info, 0))
+        with file_size_limit(4096), pytest.raises(SinkError, match="File too large"):
+            sink.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_really_full_disk(tmp_path, tools):
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(tmp_path)]

@@ -16,6 +16,7 @@ from PIL import Image, ImageCms
 
 from vsr.errors import SourceError
 from vsr.frame import Matrix, PixelFormat, Range
+from vsr.sources import open_source
 from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.planes import convert, native_format, planes_of
 
@@ -191,6 +192,22 @@ def test_no_number_and_infinity_are_counted(make: Make) -> None:
     images = ImageFrames(path)
     assert len(list(images)) == 1
     assert images.not_finite == 1
+
+
+def test_what_is_no_number_is_told_before_the_end(make: Make) -> None:
+    """A run that is gone on with must not skip what the first one has told of."""
+    for number in range(3):
+        path = make(f"{number}.exr", "grayf32le", "-compression", "none")
+        if number == 1:
+            data = bytearray(path.read_bytes())
+            data[-8:-4] = np.array([np.nan], "<f4").tobytes()
+            path.write_bytes(data)
+    with open_source(path.parent / "%d.exr") as source:
+        frames = iter(source)
+        next(frames)
+        next(frames)
+        assert source.timing is None
+        assert source.report.lines()[0].startswith("1 picture of 2 with samples that are no num")
 
 
 # Sequences.

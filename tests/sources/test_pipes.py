@@ -56,6 +56,25 @@ def feed(ffmpeg, monkeypatch):
         process.wait()
 
 
+def test_what_lies_before_the_start_is_not_kept(ffmpeg, clip, feed):
+    """An hour of sound would fill the memory."""
+    feed("-i", clip, "-map", 0, "-c", "copy", "-f", "matroska")
+    with open_source(Path("-"), start=Fraction(2, 5)) as source:
+        kept = source._reader.relay.early_times()
+    assert kept
+    assert not [time for time in kept if Fraction(1, 10) < time < Fraction(2, 5)]
+
+
+def test_a_subtitle_that_is_shown_at_the_start_stays(ffmpeg, clip, feed, tmp_path):
+    feed("-i", clip, "-map", 0, "-c", "copy", "-f", "matroska")
+    output = tmp_path / "out.mkv"
+    assert main(["-", str(output), "-ss", "0.2", "--model", "identity"]) == 0
+    with av.open(str(output)) as container:
+        (found,) = (p for p in container.demux(subtitles=0) if p.size)
+    assert (found.pts, bytes(found)) == (0, b"Hello")
+    assert found.duration == pytest.approx(100, abs=22)  # the sound begins that much earlier
+
+
 @pytest.fixture
 def give(monkeypatch, tmp_path):
     """Make ``data`` standard input."""

@@ -366,6 +366,30 @@ def test_vp9_goes_on_behind_a_damaged_packet(clip: Clip, tmp_path: Path) -> None
     assert times[-16:] == list(range(32 * 40, 48 * 40, 40))
 
 
+@pytest.mark.parametrize("written", ["FFmpeg", "mkvmerge"])
+def test_matroska_that_starts_late(written: str, clip: Clip, tmp_path: Path) -> None:
+    path = tmp_path / "late.mkv"
+    with av.open(str(clip("a.mkv", "ffv1"))) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        if written == "mkvmerge":  # whose DURATION is a length; FFmpeg's own is put in its place
+            stream.metadata["_STATISTICS_TAGS"] = "BPS DURATION NUMBER_OF_FRAMES"
+        for packet in source.demux(video=0):
+            if packet.size:
+                assert packet.pts is not None
+                packet.pts, packet.stream = packet.pts + 5000, stream
+                packet.dts = packet.pts
+                out.mux_one(packet)
+    if written == "mkvmerge":
+        data = path.read_bytes()
+        assert data.count(b"00:00:06.000000000") == 1
+        path.write_bytes(data.replace(b"00:00:06.000000000", b"00:00:01.000000000"))
+    with open_source(path) as source:
+        assert source.info.frames == 25
+        assert source.info.duration == pytest.approx(1, abs=0.001)
+        assert len(list(source)) == 25
+        assert source.report.lines() == []
+
+
 # Files that are no good
 
 

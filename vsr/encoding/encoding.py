@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
+from vsr.rationals import bounded
 
 __all__ = ["Encoding", "add_video", "configure", "encoder_time_base"]
 
@@ -59,7 +60,7 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
     """
     stream = container.add_stream(
         encoding.codec,
-        rate=info.rate.limit_denominator(2**30),
+        rate=bounded(info.rate),
         options=dict(encoding.options),
         time_base=encoder_time_base(encoding, info),
         width=info.width,

@@ -105,6 +105,11 @@ class Engine:
         """Pictures that are rendered at a time on a CPU."""
         return len(self._renderers)
 
+    def settle_tile(self, shape: tuple[int, int]) -> None:
+        """Choose a tile now, unless there is one, if frames of a shape do not fit as a whole."""
+        for renderer in self._renderers:
+            renderer.settle_tile(shape, 1)
+
     @property
     def tile(self) -> int | None:
         """Longest side of a tile, if pictures are tiled."""

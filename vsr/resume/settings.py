@@ -39,7 +39,7 @@ _SHOWN = 3
 _FREE = {
     "input", "output", "muxer", "target", "overwrite", "resume", "restart", "segment_seconds",
     "record", "decode_threads", "encoder", "model", "weights", "scale", "size", "square", "device",
-    "precision", "runtime", "audio_from", "framemd5",
+    "precision", "runtime", "audio_from", "framemd5", "tile",
 }  # fmt: skip
 
 
@@ -62,6 +62,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
         "device": choose_device(config.device).type,
         "precision": str(plan.engine.dtype).removeprefix("torch."),
         "runtime": plan.engine.runtime,
+        "tile": _tile(plan),
         "filters in use": plan.source.filters,
         "container": encoding.muxer,
         "encoder": encoding.codec,
@@ -71,6 +72,12 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     }
     found |= {f"output {name}": value for name, value in _facts(plan)}
     return found
+
+
+def _tile(plan: Plan) -> str:
+    """Of a network that sees all of a picture, the tile that memory asks for changes the result."""
+    tile = plan.engine.tile if plan.network.grid > 1 else plan.config.tile
+    return "whole frames" if tile is None else str(tile)
 
 
 def _options(config: UpscaleConfig) -> Iterator[tuple[str, str]]:

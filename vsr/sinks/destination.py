@@ -125,15 +125,24 @@ class FileDestination:
 
     def discard(self) -> None:
         """Delete the file; harmless after :meth:`publish`."""
-        with suppress(OSError):
+        with suppress(SinkError):
             self._close()
-        with suppress(OSError):
-            self._file.unlink()
+        self._delete()
 
     def _close(self) -> None:
-        if self._stream is not None:
+        """Write what is left; the file is deleted if that fails."""
+        if self._stream is None:
+            return
+        try:
             with self.errors(listen=False):
                 self._stream.close()
+        except SinkError:
+            self._delete()
+            raise
+
+    def _delete(self) -> None:
+        with suppress(OSError):
+            self._file.unlink()
 
     def _rename(self, target: Path) -> Path:
         try:

@@ -19,6 +19,7 @@ from vsr.encoding.formats import stored_as
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
+from vsr.rationals import bounded
 from vsr.sinks.memory import defined_memory
 from vsr.sinks.side_data import template
 
@@ -129,7 +130,7 @@ def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
     context.width, context.height = info.width, info.height
     context.pix_fmt = stored_as(encoding.codec, encoding.format)
     context.time_base = encoder_time_base(encoding, info)
-    context.framerate = info.rate.limit_denominator(2**30)
+    context.framerate = bounded(info.rate)
     context.bit_rate, context.bit_rate_tolerance = 0, 128_000
     context.options = dict(encoding.options)
     configure(context, encoding, info)

@@ -12,6 +12,7 @@ from vsr.encoding import Encoding
 from vsr.encoding.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.frame import FieldOrder, Frame, Range, VideoInfo
+from vsr.rationals import bounded
 from vsr.sinks.destination import Destination
 from vsr.sinks.sink import SinkContext, check_frame
 
@@ -19,7 +20,6 @@ __all__ = ["Y4MSink", "y4m_header"]
 
 logger = logging.getLogger(__name__)
 
-_LARGEST = (1 << 31) - 1  # number that readers take
 _INTERLACING = {
     FieldOrder.UNKNOWN: "?", FieldOrder.PROGRESSIVE: "p", FieldOrder.TT: "t", FieldOrder.TB: "t",
     FieldOrder.BB: "b", FieldOrder.BT: "b",
@@ -145,8 +145,7 @@ def y4m_header(encoding: Encoding, info: VideoInfo) -> str:
     chroma = Y4M_CHROMA[name]
     if name == "yuv420p":
         chroma = Y4M_SITINGS.get(encoding.colour.siting, chroma)
-    rate = _limited(info.rate)
-    sar = _limited(info.sar) if info.sar is not None else None
+    rate, sar = bounded(info.rate), info.sar and bounded(info.sar)
     subsampling = Y4M_SUBSAMPLING.get(chroma, f" XYSCSS={chroma.upper()}")
     fields = [
         "YUV4MPEG2", f"W{info.width}", f"H{info.height}", f"F{rate.numerator}:{rate.denominator}",
@@ -155,7 +154,3 @@ def y4m_header(encoding: Encoding, info: VideoInfo) -> str:
         f"C{chroma}{subsampling}{_RANGES.get(encoding.colour.range, '')}",
     ]  # fmt: skip
     return " ".join(fields) + "\n"
-
-
-def _limited(value: Fraction) -> Fraction:
-    return value.limit_denominator(_LARGEST) if value.denominator > _LARGEST else value

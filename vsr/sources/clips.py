@@ -45,7 +45,7 @@ class ClipReader:
     """
 
     has_side_data = False
-    decode_errors = 0
+    decode_errors = not_finite = 0
     broken: str | None = None
 
     def __init__(

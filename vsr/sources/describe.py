@@ -123,7 +123,10 @@ def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
     time_base = to_fraction(stream.time_base)
     if stream.duration and time_base:
         return ((stream.start_time or 0) + stream.duration) * time_base - begin
-    return _duration_tag(stream.metadata.get("DURATION", ""))
+    end = _duration_tag(stream.metadata.get("DURATION", ""))
+    if end is None or "_STATISTICS_TAGS" in stream.metadata:  # mkvmerge's is how long it lasts
+        return end
+    return end - begin  # FFmpeg's is when it ends, counted from 0
 
 
 def header_length(container: InputContainer, begin: Fraction) -> Fraction | None:

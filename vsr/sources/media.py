@@ -131,6 +131,8 @@ class MediaReader:
         """What the container wants cut: top, bottom, left, right, in pixels."""
         return describe.cropping(self.stream)
 
+    not_finite = 0
+
     @property
     def decode_errors(self) -> int:
         """Packets that the decoder refused so far."""

@@ -58,6 +58,11 @@ class PictureReader:
         return self._lookahead.take(self._read)
 
     @property
+    def not_finite(self) -> int:
+        """Pictures so far with samples that are no numbers."""
+        return self._images.not_finite
+
+    @property
     def timing(self) -> list[int] | None:
         """Pictures come evenly."""
         return []
@@ -101,8 +106,7 @@ class PictureReader:
         return 1
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
-        """Count what was odd about the pictures."""
-        report.not_finite = self._images.not_finite
+        """Nothing is known at the end only."""
 
     def close(self) -> None:
         """Files are closed as soon as they are read."""

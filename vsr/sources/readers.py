@@ -109,6 +109,10 @@ class Reader(Protocol):
         """Packets that the decoder refused so far."""
 
     @property
+    def not_finite(self) -> int:
+        """Pictures so far with samples that are no numbers."""
+
+    @property
     def broken(self) -> str | None:
         """How the input ends in the middle of a frame, once it has been read to its end."""
 

@@ -75,7 +75,8 @@ class PacketRelay:
     def offer(self, packet: Packet[Stream]) -> None:
         """Take a packet of any stream but the video's, empty ones excepted."""
         if not self._started:
-            self._early.append(packet)
+            if not self._is_before(packet):  # a pipe is read up to the trim's start
+                self._early.append(packet)
             return
         if packet.stream_index not in self.wanted:
             return
@@ -118,14 +119,21 @@ class PacketRelay:
         return not settled and time < self._stop + patience
 
     def _pass_on(self, packet: Packet[Stream]) -> None:
+        if self._is_before(packet):
+            return
         time = packet_time(packet)
-        if time is not None and not _is_picture(packet):
-            if self._first is not None and time < self._first:
-                return
-            if self._stop is not None and time >= self._stop:
-                self._past.add(packet.stream_index)
-                return
-        self.packets.append(packet)
+        ended = self._stop is not None and time is not None and time >= self._stop
+        if ended and not _is_picture(packet):
+            self._past.add(packet.stream_index)
+        else:
+            self.packets.append(packet)
+
+    def _is_before(self, packet: Packet[Stream]) -> bool:
+        """Whether ``packet`` lies before the trim; a subtitle that is still shown then does not."""
+        if self._first is None or _is_picture(packet):
+            return False
+        time = packet_end(packet) if packet.stream.type == "subtitle" else packet_time(packet)
+        return time is not None and time < self._first
 
 
 def _is_picture(packet: Packet[Stream]) -> bool:

@@ -367,6 +367,7 @@ class VideoSource:
         report.frames += 1
         self._watch_shape()
         report.decode_errors = self._reader.decode_errors
+        report.not_finite = self._reader.not_finite
 
     def _watch_shape(self) -> None:
         """Notice an aspect ratio that changes in mid-stream."""
