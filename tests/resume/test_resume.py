@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from av.packet import Packet
 
@@ -427,6 +428,9 @@ def test_stopped_before_a_segment_is_finished(clips, tmp_path):
     report = upscale(config, should_stop=lambda: next(count) >= 7)
     assert report.kept is None
     assert report.output == tmp_path / "out.partial.mkv"
+    with av.open(str(report.output)) as container:
+        ends = [packet.pts / 1000 for packet in container.demux(audio=0) if packet.size]
+    assert ends[-1] < 7 / 25  # not all of the film's
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mkv"]
 
 

@@ -167,6 +167,30 @@ def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):
     assert sum("before the start were cut" in note for note in sink.notes) == 4
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "nut"])
+def test_further_video_with_b_frames_keeps_its_times(remux, tools, tmp_path, suffix):
+    """Of Matroska, FFmpeg has no dts for the first packets."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        for codec in ("mpeg4", "libx264"):
+            out.add_stream(codec, rate=25, width=64, height=48, pix_fmt="yuv420p")
+        first, second = out.streams.video
+        for stream in (first, second):
+            for pts in range(20):
+                picture = av.VideoFrame(64, 48, "yuv420p")
+                picture.planes[0].update(bytes([12 * pts]) * picture.planes[0].buffer_size)
+                picture.pts = pts
+                out.mux(stream.encode(picture))
+            out.mux(stream.encode(None))
+    sink = remux(tmp_path / "in.mkv", tmp_path / f"out.{suffix}")
+    before, after = tools.probe(tmp_path / "in.mkv"), tools.probe(tmp_path / f"out.{suffix}")
+    assert not any("repaired" in note for note in sink.notes)
+    shift = after.video[0]["pts"][0] - before.video[0]["pts"][0]  # NUT has no dts below 0
+    assert after.video[1]["pts"] == pytest.approx(
+        [time + shift for time in before.video[1]["pts"]], abs=0.001
+    )
+    assert after.video[1]["hashes"] == before.video[1]["hashes"] or suffix == "nut"
+
+
 def test_subtitle_that_is_on_screen_at_the_start_stays(rich, remux, tools, tmp_path):
     remux(rich, tmp_path / "out.mkv", start_time=Fraction(3, 10))
     after = tools.probe(tmp_path / "out.mkv")

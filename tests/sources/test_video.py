@@ -366,6 +366,27 @@ def test_vp9_goes_on_behind_a_damaged_packet(clip: Clip, tmp_path: Path) -> None
     assert times[-16:] == list(range(32 * 40, 48 * 40, 40))
 
 
+def test_raw_streams_come_at_the_rate_that_they_say(clip: Clip, tmp_path: Path) -> None:
+    ffmpeg = ["ffmpeg", "-v", "error", "-i", str(clip("a.mkv", "ffv1")), "-r", "50", "-c:v"]
+    path = tmp_path / "raw.h264"
+    subprocess.run([*ffmpeg, "libx264", "-bf", "2", str(path)], check=True)
+    with open_source(path) as source:
+        assert source.info.rate == 50
+        assert {frame.duration * frame.time_base for frame in source} == {Fraction(1, 50)}
+        assert f"{path}: has no times: 50 frames a second (-r says otherwise)" in source.notes
+
+
+def test_the_last_picture_of_uneven_matroska_ends_with_it(clip: Clip, tmp_path: Path) -> None:
+    path = clip("a.mkv", "ffv1", times=[0, 1, 2, 6, 9, 13, 17])
+    data = path.read_bytes()
+    end = b"00:00:00.720000000"  # of the last frame, by its own duration
+    assert data.count(end) == 1
+    path.write_bytes(data.replace(end, b"00:00:00.690000000"))
+    with open_source(path) as source:
+        frames = list(source)
+    assert (frames[-1].pts + frames[-1].duration) * frames[-1].time_base == Fraction(69, 100)
+
+
 @pytest.mark.parametrize("written", ["FFmpeg", "mkvmerge"])
 def test_matroska_that_starts_late(written: str, clip: Clip, tmp_path: Path) -> None:
     path = tmp_path / "late.mkv"

@@ -231,7 +231,7 @@ class SegmentJoiner:
     def _finish_others(self, others: Companion | None) -> None:
         manifest = self._work.manifest
         if others is not None:
-            stopped = manifest.end is not None and manifest.end.stopped
+            stopped = manifest.end is None or manifest.end.stopped  # a part has no end
             others.finish(self._entries()[-1].end * manifest.time_base, stopped=stopped)
 
     def _place(self, output: MediaOutput) -> int:

@@ -3,8 +3,9 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, cast
 
 import av
@@ -89,6 +90,8 @@ class Track:
     """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
     unstyled: int = 0
     """Subtitles that have lost italics, colours or places by that."""
+    dateless: "list[Packet[Any]]" = field(default_factory=list)
+    """The first packets, while none has a dts."""
     jump: int = 0
     """Added since the source's clock fell back, in the clock's time base, as what follows."""
     next_dts: int | None = None
@@ -102,6 +105,17 @@ class Track:
         """Shift, filter, repair and mux one packet of the source."""
         if packet.size <= self.gap or not self._shift(packet):
             return
+        if self.next_dts is None and packet.dts is None and self.output.type == "video":
+            self.dateless.append(packet)
+            return
+        if self.dateless:
+            self._date(packet)
+            for earlier in self.dateless:
+                self._mux(container, earlier)
+            self.dateless.clear()
+        self._mux(container, packet)
+
+    def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:
         if self.converted:
             packet, styled = _as_plain_text(packet, codec_of(packet.stream))
             self.unstyled += styled
@@ -116,8 +130,22 @@ class Track:
                 one.stream = self.output
                 container.mux_one(one)
 
+    def _date(self, first: "Packet[Any]") -> None:
+        """Give packets without a dts one each, ahead of that of the ``first`` that has one.
+
+        Matroska has no dts. FFmpeg makes them up from the times of B-frames, but for as many as
+        the decoder holds back.
+        """
+        assert first.dts is not None
+        shown = sorted(p.pts for p in (*self.dateless, first) if p.pts is not None)
+        step = min((b - a for a, b in pairwise(shown)), default=1)
+        for ahead, packet in enumerate(reversed(self.dateless), 1):
+            packet.dts = first.dts - ahead * step
+
     def finish(self, container: OutputContainer) -> None:
-        """Write what an encoder still holds."""
+        """Write what is still held."""
+        for packet in self.dateless:
+            self._mux(container, packet)
         if self.sound is not None:
             container.mux(list(self.sound.finish()))
 

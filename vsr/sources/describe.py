@@ -46,7 +46,8 @@ def to_fraction(value: AVRational | None) -> Fraction | None:
 
 def claimed_rates(stream: VideoStream) -> list[Fraction]:
     """Frame rates that the container claims or FFmpeg guesses, the most trusted first."""
-    claims = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    # Of raw H.264 the average is what FFmpeg assumes, 25.
+    claims = (stream.guessed_rate, stream.average_rate, stream.base_rate)
     return [rate for claim in claims if (rate := to_fraction(claim))]
 
 

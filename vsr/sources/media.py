@@ -244,6 +244,9 @@ class MediaReader:
             self.rate = self._config.rate
         else:
             self.rate = nominal_rate(times, self._demuxer.time_base, claims)
+            if not times and self._config.raw_format is None:
+                given = f"{float(self.rate):.6g} frames a second"
+                self.notes.append(f"{self.name}: has no times: {given} (-r says otherwise)")
         self.time_base = 1 / self.rate if self._paced else self._demuxer.time_base
         self._restart_decoding()
         if (first := self._read()) is None:
@@ -272,8 +275,17 @@ class MediaReader:
         self._decoded = self._decode()
 
     def last_duration(self) -> int:
-        """Duration of the last frame of the stream, in units of ``time_base``."""
-        return self._timeline.last_duration()
+        """Duration of the last frame of the stream, in units of ``time_base``.
+
+        Durations in Matroska are often all alike where times are not; but it says where the picture
+        ends.
+        """
+        usual = self._timeline.last_duration()
+        end = None if self.stream.duration else describe.stream_end(self.stream, self.begin)
+        if end is None or self._paced:
+            return usual
+        rest = round((self.begin + end) / self.time_base) - self._timeline.last
+        return rest if 0 < rest < usual else usual
 
     def _why_nothing(self) -> str:
         if self._decoder.errors:

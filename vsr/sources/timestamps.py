@@ -52,6 +52,11 @@ class Timeline:
         self._agreed = 0
 
     @property
+    def last(self) -> int:
+        """The timestamp of the latest frame; 0 before the first."""
+        return self._last or 0
+
+    @property
     def step(self) -> int:
         """Median spacing of the last frames, at least 1."""
         return median_low(self._spacings) if self._spacings else self._step
