@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame, RenderTarget, slots
 from vsr.engine.graphs import Graphs
-from vsr.engine.slots import Layout, Ring
+from vsr.engine.slots import Layout, Ring, Slot
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import classical
 
@@ -156,6 +156,26 @@ def test_slots_that_were_not_collected_are_left_alone(ring: Ring, make_frame: Fr
     pending = [engine.submit_batch([frame])[0] for frame in frames]
     assert len({id(one.place[0]) for one in pending if one.place}) == 6
     assert_same([engine.collect(one) for one in pending], run(engine_for(None), frames, 0))
+
+
+def test_handing_a_slot_back_is_the_last_thing(
+    ring: Ring, make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that enqueues may take and fill it before collecting goes on."""
+    engine, frame = engine_for(ring), make_frame("yuv420p", 32, 24)
+
+    def hand_back(slot: Slot, waiting: int) -> None:
+        vars(slot)["waiting"] = waiting
+        if not waiting and "_downloads" in vars(slot):
+            slot._downloads = [mark]
+
+    mark = garbage(1)
+    waiting = property(lambda slot: vars(slot)["waiting"], hand_back)
+    monkeypatch.setattr(Slot, "waiting", waiting, raising=False)
+    (pending,) = engine.submit_batch([frame])
+    assert_same([engine.collect(pending)], run(engine_for(None), [frame], 0))
+    assert pending.place is not None
+    assert pending.place[0]._downloads == [mark]
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,10 @@ class Slot:
         if self.waiting == len(self.outputs):
             self._ring.busy += self._started.elapsed_time(self._computed) / 1e3
         planes = self._result.views(self._downloads[index])
-        self.waiting -= 1
-        if not self.waiting:
+        if self.waiting == 1:
             self._downloads = []
+        # Nothing after this: at 0 the thread that enqueues may take the slot, and fill it anew.
+        self.waiting -= 1
         return planes
 
 
