@@ -33,7 +33,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,8 +98,9 @@ class Measures:
     """Mean of the source."""
 
 
-MEASURES = len(Measures.__slots__)
-"""Numbers that are measured of a picture."""
+_NAMES = Measures.__slots__
+MEASURES = len(_NAMES)
+"""Numbers that are measured of a picture; in a tensor, in the order of the fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def measure(source: Tensor, result: Tensor) -> Tensor:
         result: (N, C, H', W') of any float type, what was made of it.
 
     Returns:
-        (N, MEASURES) float32: :class:`Measures`.
+        (N, MEASURES) float32: the fields of :class:`Measures`, in their order.
     """
     before, after = _averages(source, result)
     # Pictures of floating-point numbers go beyond white, and may differ by as much more there.
@@ -132,11 +133,14 @@ def measure(source: Tensor, result: Tensor) -> Tensor:
     difference = (seen - before).abs() / white - _allowance(source, before)
     difference = difference.clamp_(min=0.0) + (after - after)  # of infinity, too, no number
     structure = (before - before.mean((-1, -2), keepdim=True)).abs() / white
-    found = (
-        difference.flatten(1).amax(1), difference.flatten(1).mean(1), structure.flatten(1).mean(1),
-        after.flatten(1).amax(1), before.flatten(1).mean(1),
-    )  # fmt: skip
-    return torch.stack(found, 1)
+    found = {
+        "worst": difference.flatten(1).amax(1),
+        "mean": difference.flatten(1).mean(1),
+        "structure": structure.flatten(1).mean(1),
+        "brightest": after.flatten(1).amax(1),
+        "source": before.flatten(1).mean(1),
+    }
+    return torch.stack([found[name] for name in _NAMES], 1)
 
 
 def _averages(source: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,8 +292,22 @@ class Health:
             self.incidents.append(incident)
 
 
-Rendered = tuple[Tensor, ...]
-"""Planes of a frame, and (pictures, MEASURES) of the pictures that they were made from, last."""
+class Rendered(NamedTuple):
+    """What was made of a frame."""
+
+    planes: tuple[Tensor, ...]
+    measures: Tensor
+    """(pictures, MEASURES), of the picture that the planes were made from, and of its alpha."""
+
+    @classmethod
+    def of(cls, tensors: tuple[Tensor, ...]) -> "Rendered":
+        """What :attr:`tensors` was."""
+        return cls(tensors[:-1], tensors[-1])
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it side by side, as it lies in one piece of memory."""
+        return (*self.planes, self.measures)
 
 
 class Watch:
@@ -314,7 +332,7 @@ class Watch:
         self.latest: Incident | None = None
         """What was wrong with the latest frame."""
 
-    def check(self, frame: Frame, rendered: Rendered) -> Rendered:
+    def check(self, frame: Frame, rendered: Rendered) -> tuple[Tensor, ...]:
         """The planes to deliver of what was made of ``frame``."""
         number = self.number
         self.number += 1
@@ -322,7 +340,7 @@ class Watch:
         self.health.checked += 1
         fault = self._find_fault(rendered)
         if fault is None:
-            return rendered[:-1]
+            return rendered.planes
         best, repaired = self._repair(frame, rendered, fault)
         self.latest = incident = Incident(
             frame=number, pts=frame.pts, time=frame.pts * frame.time_base, fault=fault,
@@ -330,7 +348,7 @@ class Watch:
         )  # fmt: skip
         self.health.note(incident)
         self.tell(incident)
-        return best[:-1]
+        return best.planes
 
     def pass_on(self, planes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The planes of a frame that repeats one which was looked at."""
@@ -350,7 +368,7 @@ class Watch:
         return (second if fault == "not finite" else first), False
 
     def _find_fault(self, rendered: Rendered) -> Fault | None:
-        for row in rendered[-1].tolist():
+        for row in rendered.measures.tolist():
             measures = Measures(*row)
             fault = judge(measures, Limits())
             if fault in ("black", "different"):

@@ -206,8 +206,7 @@ class Engine:
     def _on_host(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
         rendered = renderer.render(frames, [frame.planes for frame in frames])
         return [
-            PendingFrame(frame, rendered=planes)
-            for frame, planes in zip(frames, rendered, strict=True)
+            PendingFrame(frame, rendered=done) for frame, done in zip(frames, rendered, strict=True)
         ]
 
     @torch.inference_mode()
@@ -222,8 +221,8 @@ class Engine:
     def _fill(self, slot: Slot, frames: Sequence[Frame]) -> None:
         """What is done on the device for a batch, and captured there."""
         rendered = self._renderer.render(frames, slot.inputs)
-        for planes, kept in zip(rendered, slot.outputs, strict=True):
-            copy_planes(planes, kept)
+        for done, kept in zip(rendered, slot.outputs, strict=True):
+            copy_planes(done.tensors, kept)
 
     def _finished(self, frame: Frame, planes: tuple[Tensor, ...]) -> Frame:
         return Frame(
@@ -267,4 +266,4 @@ def _await(pending: PendingFrame) -> Rendered | None:
     if pending.place is None:
         return pending.rendered
     slot, index = pending.place
-    return slot.collect(index)
+    return Rendered.of(slot.collect(index))

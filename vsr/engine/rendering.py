@@ -95,7 +95,8 @@ class Renderer:
         ]
         empty = torch.empty(1, dtype=target.format.dtype)
         planes = target.format.planes(tuple(empty.expand(shape) for shape in shapes))
-        return Layout.of([*planes, torch.empty(1 + target.format.alpha, MEASURES)])
+        rendered = Rendered(planes, torch.empty(1 + target.format.alpha, MEASURES))
+        return Layout.of(rendered.tensors)
 
     def settle_tile(self, shape: tuple[int, int], count: int) -> None:
         """Choose a tile, unless there is one, if ``count`` whole frames of a shape do not fit."""
@@ -158,7 +159,7 @@ class Renderer:
         if self._target.format.alpha:
             alpha, of_alpha = self._alpha(frame, planes)
             out, found = (*out, alpha), torch.cat([found, found if of_alpha is None else of_alpha])
-        return (*self._target.format.planes(out), found)
+        return Rendered(self._target.format.planes(out), found)
 
     def _converter(self, frame: Frame) -> ToRgb:
         return self._to_rgb(frame.format, frame.colour, frame.shape)
