@@ -295,9 +295,8 @@ def _move_frames(
             closing(_until_cut(done, sink, report)) as results,  # or a signal is lost in its end
         ):
             for pending in results:
-                if work is not None:
-                    engine.watch.number = work.coming
-                frame = _collect(engine, pending, upscaling)
+                number = None if work is None else work.coming
+                frame = _collect(engine, pending, upscaling, number)
                 written = sink.frames
                 sink.write(frame)
                 if sink.frames > written:  # of a group, some may have been finished before
@@ -326,11 +325,13 @@ def _timed(report: Report, boundaries: list[Boundary], engine: Engine) -> Iterat
         report.stages = stage_times(boundaries, report.seconds, engine.busy)
 
 
-def _collect(engine: Engine, pending: PendingFrame, boundary: Boundary) -> Frame:
+def _collect(
+    engine: Engine, pending: PendingFrame, boundary: Boundary, number: int | None
+) -> Frame:
     """The next result; the time until a GPU has it is time that this thread waits for input."""
     started = time.perf_counter()
     try:
-        return engine.collect(pending)
+        return engine.collect(pending, number=number)
     finally:
         boundary.blocked_get += time.perf_counter() - started
 

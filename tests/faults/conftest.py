@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import pytest
@@ -257,8 +258,8 @@ def at_frame(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
     def arrange(number: int, action: Callable[[], object]) -> None:
         collect, calls = Engine.collect, iter(range(1, 10_000))
 
-        def collecting(self: Engine, pending: PendingFrame) -> Frame:
-            frame = collect(self, pending)
+        def collecting(self: Engine, pending: PendingFrame, **named: Any) -> Frame:
+            frame = collect(self, pending, **named)
             if next(calls) == number:
                 action()
             return frame

@@ -22,10 +22,10 @@ def failing(monkeypatch, kind, name, error):
     """Let ``kind.name`` raise ``error`` when it is called for that time."""
     real, calls = getattr(kind, name), iter(range(1, 10_000))
 
-    def fail(self, *arguments):
+    def fail(self, *arguments, **named):
         if next(calls) == WHEN:
             raise error
-        return real(self, *arguments)
+        return real(self, *arguments, **named)
 
     monkeypatch.setattr(kind, name, fail)
 

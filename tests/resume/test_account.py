@@ -154,12 +154,12 @@ def test_the_number_of_a_frame_is_that_in_the_film(clip, overflowing, home, monk
     config = config_for(clip, home / "out.mkv", weights=overflowing, precision="fp16")
     work = stop_after(config, 22)
     (work / "000000.seg").unlink()
-    numbers: list[int] = []
+    numbers: list[int | None] = []
     collect = Engine.collect
 
-    def spy(self: Engine, pending: Any, into: Any = None) -> Any:
-        numbers.append(self.watch.number)
-        return collect(self, pending, into)
+    def spy(self: Engine, pending: Any, into: Any = None, *, number: int | None = None) -> Any:
+        numbers.append(number)
+        return collect(self, pending, into, number=number)
 
     monkeypatch.setattr(Engine, "collect", spy)
     upscale(replace(config, resume=True))

@@ -11,6 +11,7 @@ Note [Small pictures go together]
     those that it goes with.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from vsr.networks import Network
 from vsr.runtimes import EagerRuntime
 
 __all__ = ["IN_FLIGHT", "Engine", "PendingFrame"]
+
+logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
 """Batches that may wait between ``submit`` and ``collect``."""
@@ -73,12 +76,12 @@ class Engine:
             graphs: on a GPU, capture what is done for a batch, and replay it.
         """
         self._network, self._target, self._device = network, target, device
-        own = runtimes or [EagerRuntime(network, device, dtype)]
-        self._renderers = [Renderer(network, target, device, runtime, tile) for runtime in own]
         self.warnings: list[str] = []
         """What was changed on the way, because memory ran out."""
-        for renderer in self._renderers:
-            renderer.warnings = self.warnings
+        self._renderers = [
+            Renderer(network, target, device, runtime, tile, self._warn)
+            for runtime in runtimes or [EagerRuntime(network, device, dtype)]
+        ]
         self._renderer = self._renderers[0]
         self._outputs = self._renderer.layout
         self._singly = False
@@ -150,7 +153,10 @@ class Engine:
         """
         return self._submit(frames, self._renderer)
 
-    def collect(self, pending: PendingFrame, into: Sequence[Tensor] | None = None) -> Frame:
+    def collect(
+        self, pending: PendingFrame, into: Sequence[Tensor] | None = None, *,
+        number: int | None = None,
+    ) -> Frame:  # fmt: skip
         """Wait for one result of :meth:`submit`; call once for each, in order.
 
         At most ``IN_FLIGHT`` batches late, or more memory is taken for those that wait.
@@ -159,7 +165,10 @@ class Engine:
             pending: what ``submit`` gave.
             into: planes to write the result to, of the target's shapes and type; the frame's
                 planes are then these.
+            number: by which an incident names the frame; None is the one after the last.
         """
+        if number is not None:
+            self.watch.number = number
         frame, rendered = pending.frame, _await(pending)
         if rendered is not None:
             planes = self.watch.check(frame, rendered)
@@ -177,30 +186,33 @@ class Engine:
 
     def _submit(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
         renderer.settle_tile(frames[0].shape, len(frames))
-        if self._singly:
-            return [pending for frame in frames for pending in self._start([frame], renderer)]
-        return self._start(frames, renderer)
+        if len(frames) > 1 and not self._singly:
+            try:
+                return self._start(frames, renderer)
+            except (RuntimeError, MemoryError) as error:
+                if not _ran_out(error):
+                    raise
+            self._warn(f"out of memory with {len(frames)} frames at a time: now they go singly")
+            self._singly = True
+            return_freed_memory(self._device)  # not before the error let go of what it refers to
+        return [self._start_one(frame, renderer) for frame in frames]
+
+    def _start_one(self, frame: Frame, renderer: Renderer) -> PendingFrame:
+        try:
+            (pending,) = self._start([frame], renderer)
+        except (RuntimeError, MemoryError) as error:
+            if not _ran_out(error):
+                raise
+            raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
+                f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
+                f"to {self._target.width}x{self._target.height} do not fit"
+            ) from error
+        return pending
 
     def _start(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
-        try:
-            if self._ring is None:
-                return self._on_host(frames, renderer)
-            return [*self._on_gpu(frames, self._ring)]
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
-                raise
-            if len(frames) == 1:
-                frame = frames[0]
-                raise OutOfMemoryError(  # of the conversions around the network: tiles do not help
-                    f"out of memory on {self._device}: pictures of {frame.width}x{frame.height} "
-                    f"to {self._target.width}x{self._target.height} do not fit"
-                ) from error
-            self._renderer.warn(
-                f"out of memory with {len(frames)} frames at a time: now they go singly"
-            )
-        self._singly = True
-        return_freed_memory(self._device)  # not before the error let go of what it refers to
-        return [pending for frame in frames for pending in self._start([frame], renderer)]
+        if self._ring is None:
+            return self._on_host(frames, renderer)
+        return self._on_gpu(frames, self._ring)
 
     @torch.inference_mode()
     def _on_host(self, frames: Sequence[Frame], renderer: Renderer) -> list[PendingFrame]:
@@ -223,6 +235,10 @@ class Engine:
         rendered = self._renderer.render(frames, slot.inputs)
         for done, kept in zip(rendered, slot.outputs, strict=True):
             copy_planes(done.tensors, kept)
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logger.warning(text)
 
     def _finished(self, frame: Frame, planes: tuple[Tensor, ...]) -> Frame:
         return Frame(
@@ -259,6 +275,11 @@ class Engine:
             ),
             1,
         )
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Whether memory ran out; not where ``error`` is our own, which says that nothing helps."""
+    return is_out_of_memory(error) and not isinstance(error, OutOfMemoryError)
 
 
 def _await(pending: PendingFrame) -> Rendered | None:

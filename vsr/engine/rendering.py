@@ -10,8 +10,7 @@ Note [Beyond white]
     nothing, on a CPU, not at all. A fused end leaves it out.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,8 +32,6 @@ from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
 
 __all__ = ["RenderTarget", "Renderer"]
-
-logger = logging.getLogger(__name__)
 
 _SMALLEST_TILE = 32
 
@@ -61,17 +58,18 @@ class Renderer:
 
     def __init__(
         self, network: Network, target: RenderTarget, device: torch.device, runtime: EagerRuntime,
-        tile: int | None,
+        tile: int | None, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """Prepare everything that does not depend on a frame; for the arguments see the engine."""
+        """Prepare everything that does not depend on a frame; for the arguments see the engine.
+
+        ``warn`` is told what is changed on the way, because memory ran out.
+        """
         self._network, self._target, self._device = network, target, device
-        self._runtime = runtime
+        self._runtime, self._warn = runtime, warn
         self.dtype = runtime.dtype
         """Precision of the network's body."""
         self.tile = tile
         """Longest side of a tile, if pictures are tiled."""
-        self.warnings: list[str] = []
-        """What was changed on the way, because memory ran out."""
         self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
         self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
         self._noise = lru_cache(maxsize=2)(self._make_noise)
@@ -106,11 +104,6 @@ class Renderer:
     def fits(self, shape: tuple[int, int], count: int) -> bool:
         """Whether memory is there for ``count`` whole frames of a shape at a time."""
         return fits(self._device, self._network, *shape, count * self.dtype.itemsize)
-
-    def warn(self, text: str) -> None:
-        """Say that something was changed on the way."""
-        self.warnings.append(text)
-        logger.warning(text)
 
     def render(
         self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
@@ -218,7 +211,7 @@ class Renderer:
                 f"out of memory on {self._device} even with tiles of {longest} pixels"
             ) from error
         self.tile = max(smallest, -(-longest // 2))
-        self.warn(f"out of memory: frames are now split into tiles of {self.tile} pixels")
+        self._warn(f"out of memory: frames are now split into tiles of {self.tile} pixels")
 
     def _make_noise(self, height: int, width: int) -> Tensor:
         assert self._network.noise is not None
