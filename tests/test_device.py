@@ -94,11 +94,12 @@ def test_pictures_that_do_not_fit_are_tiled(
         module=torch.nn.Identity(), name="x", scale=1, halo=halo, grid=grid, values_per_pixel=1000
     )
     monkeypatch.setattr(devices, "_free_host_memory", lambda: 2 * 2000 * 360 * 300)
-    assert default_tile(CPU, network, 360, 300, 2) is None
-    assert default_tile(CPU, network, 360, 301, 2) == tile
-    assert default_tile(CPU, network, 360, 300, 4) is not None
+    assert default_tile(CPU, network, (360, 300), itemsize=2) is None
+    assert default_tile(CPU, network, (360, 301), itemsize=2) == tile
+    assert default_tile(CPU, network, (360, 300), itemsize=4) is not None
+    assert default_tile(CPU, network, (360, 300), itemsize=2, count=2) is not None
     monkeypatch.setattr(devices, "_free_host_memory", lambda: 0.0)
-    assert default_tile(CPU, network, 16, 16, 2) == max(grid, 64)  # never nothing
+    assert default_tile(CPU, network, (16, 16), itemsize=2) == max(grid, 64)  # never nothing
 
 
 def test_free_memory_is_what_the_machine_has() -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "fits",
     "is_out_of_memory",
     "keep_freed_memory",
+    "memory_needed",
     "return_freed_memory",
 ]
 
@@ -32,6 +33,8 @@ _DTYPES: dict[Precision, torch.dtype] = {
 }
 _STEP = 64  # tiles are multiples of this, so that a little more or less memory changes nothing
 _UNKNOWN_MEMORY = 4e9
+_GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")
+"""What a container's memory counts as used and the kernel frees when it is wanted: mostly files."""
 _NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plain RuntimeError
     "can't allocate memory",
     "could not create a primitive",  # oneDNN, which does not say why
@@ -89,50 +92,51 @@ def describe(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
-_GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")
-"""What a container's memory counts as used and the kernel frees when it is wanted: mostly files."""
-
-
-def fits(device: torch.device, network: Network, height: int, width: int, itemsize: int) -> bool:
-    """Whether memory allows a picture, or several with as many times the ``itemsize``, as a whole.
+def memory_needed(
+    network: Network, shape: tuple[int, int], *, itemsize: int, count: int = 1
+) -> float:
+    """Bytes that a network takes for whole pictures at a time.
 
     Args:
-        device: where the network runs.
         network: what runs.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+        shape: (height, width) of a picture.
         itemsize: bytes of a number in the network's body.
+        count: how many pictures there are.
     """
-    needed = height * width * network.values_per_pixel * itemsize
+    return math.prod(shape) * network.values_per_pixel * itemsize * count
+
+
+def fits(
+    device: torch.device, network: Network, shape: tuple[int, int], *, itemsize: int,
+    count: int = 1,
+) -> bool:  # fmt: skip
+    """Whether memory allows whole pictures; see :func:`memory_needed`."""
+    needed = memory_needed(network, shape, itemsize=itemsize, count=count)
     return bool(needed <= _free_memory(device))
 
 
 def default_tile(
-    device: torch.device, network: Network, height: int, width: int, itemsize: int
-) -> int | None:
-    """The tile for a picture when none was asked for: None, the whole frame, if memory allows.
+    device: torch.device, network: Network, shape: tuple[int, int], *, itemsize: int,
+    count: int = 1,
+) -> int | None:  # fmt: skip
+    """The tile for pictures when none was asked for: None, the whole frame, if memory allows.
 
     Estimated before the first frame. A CPU process that asks for too much is killed by the kernel
-    rather than told; a GPU says when it runs out, and the tile is halved then.
-
-    Args:
-        device: where the network runs.
-        network: what runs.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
-        itemsize: bytes of a number in the network's body.
+    rather than told; a GPU says when it runs out, and the tile is halved then. For the arguments
+    see :func:`memory_needed`.
     """
-    per_pixel = network.values_per_pixel * itemsize
+    needed = memory_needed(network, shape, itemsize=itemsize, count=count)
     free = _free_memory(device)
-    if height * width * per_pixel <= free:
+    if needed <= free:
         return None
-    side = math.isqrt(int(free / per_pixel))
+    side = math.isqrt(int(free * math.prod(shape) / needed))
     margin = network.halo if network.grid > 1 else 2 * network.halo
     step = max(network.grid, _STEP)
     tile = max(step, (side - margin) // step * step)
+    height, width = shape
     logger.info(
         "frames of %dx%d need about %.1f GB at once, %.1f GB may be used: tiles of %d",
-        width, height, height * width * per_pixel / 1e9, free / 1e9, tile,
+        width, height, needed / 1e9, free / 1e9, tile,
     )  # fmt: skip
     return tile
 

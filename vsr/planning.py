@@ -279,8 +279,8 @@ def _make_engine(
 def _choose_lanes(device: torch.device, network: Network, source: VideoInfo) -> int:
     """Pictures that a CPU renders at a time; see note [Two pictures at a time] of the engine."""
     alone = device.type != "cpu" or torch.get_num_threads() == 1 or source.frames == 1
-    both = 2 * torch.float32.itemsize  # our kernels', whatever was asked for
-    return 1 if alone or not fits(device, network, source.height, source.width, both) else 2
+    size = torch.float32.itemsize  # our kernels', whatever was asked for
+    return 1 if alone or not fits(device, network, source.shape, itemsize=size, count=2) else 2
 
 
 def _describe_run(

@@ -103,7 +103,8 @@ class Renderer:
 
     def fits(self, shape: tuple[int, int], count: int) -> bool:
         """Whether memory is there for ``count`` whole frames of a shape at a time."""
-        return fits(self._device, self._network, *shape, count * self.dtype.itemsize)
+        size = self.dtype.itemsize
+        return fits(self._device, self._network, shape, itemsize=size, count=count)
 
     def render(
         self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
@@ -228,7 +229,8 @@ class Renderer:
         return FusedEnd(deliver, self._network.scale, target.format, target.colour, target.shape)
 
     def _choose_tile(self, shape: tuple[int, int], count: int) -> int | None:
-        return default_tile(self._device, self._network, *shape, count * self.dtype.itemsize)
+        size = self.dtype.itemsize
+        return default_tile(self._device, self._network, shape, itemsize=size, count=count)
 
     def _is_capturing(self) -> bool:
         """Whether a graph is being captured, which must not be answered by another."""
