@@ -23,6 +23,7 @@ from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
+from vsr.sinks.destination import check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import find_images
@@ -133,25 +134,14 @@ def _check_paths(config: UpscaleConfig) -> None:
 
 def _check_output(config: UpscaleConfig, output: Path) -> None:
     """Whether a media file can appear as ``output``."""
-    if output.is_dir():
-        raise SinkError(f"{output}: is a directory")
     if output.is_symlink() and not output.exists():
         raise SinkError(f"{output}: is a link that leads nowhere")
-    if output.exists() and not output.is_file():
-        raise SinkError(f"{output}: is not a regular file")
-    if not output.resolve().parent.is_dir():
-        raise SinkError(f"{output}: there is no directory {output.parent}")
+    check_target(output, overwrite=True)  # whether it may be replaced is asked last
     for read in (config.input, config.audio_from):
         if read is not None and read.exists() and output.exists() and read.samefile(output):
             raise ConfigError(f"{output}: input and output are the same file")
-    _check_work(config, output)
-
-
-def _check_work(config: UpscaleConfig, output: Path) -> None:
-    """Whether an earlier run has left the output, or work for it."""
     _check_leftovers(config, output)
-    if output.exists() and not config.overwrite and not _goes_on(output, config):
-        raise SinkError(f"{output}: already exists; -y replaces it")
+    check_target(output, overwrite=config.overwrite or _goes_on(output, config))
 
 
 def _check_leftovers(config: UpscaleConfig, output: Path) -> None:

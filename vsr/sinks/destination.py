@@ -11,7 +11,14 @@ from vsr.ffmpeg import explain
 from vsr.files import hidden_name, name_beside
 from vsr.stdout import ReaderGone, Stdout
 
-__all__ = ["Destination", "FileDestination", "PipeDestination", "Writable", "open_destination"]
+__all__ = [
+    "Destination",
+    "FileDestination",
+    "PipeDestination",
+    "Writable",
+    "check_target",
+    "open_destination",
+]
 
 
 class Writable(Protocol):
@@ -83,7 +90,7 @@ class FileDestination:
     def __init__(self, path: Path, *, overwrite: bool, folder: Path | None = None) -> None:
         self._path = path
         self._overwrite = overwrite
-        self._target = _check_target(path, overwrite)
+        self._target = check_target(path, overwrite=overwrite)
         self._file = _create_hidden(folder or self._target.parent, self._target, path)
         self._stream: BinaryIO | None = None
 
@@ -200,8 +207,16 @@ class PipeDestination:
         self._discarded = True
 
 
-def _check_target(path: Path, overwrite: bool) -> Path:
-    """Where ``path`` leads, links followed: a link stays one and its target is replaced."""
+def check_target(path: Path, *, overwrite: bool) -> Path:
+    """Where ``path`` leads, links followed: a link stays one and its target is replaced.
+
+    Args:
+        path: the name of an output.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        SinkError: no file can appear there.
+    """
     target = path.resolve()
     if target.exists() and not target.is_file():
         what = "a directory" if target.is_dir() else "not a regular file"
