@@ -97,6 +97,15 @@ def test_a_pixel_format_of_ones_own_takes_its_profile():
     assert found.encoder.options == {"vendor": "apl0"}
 
 
+@pytest.mark.parametrize(
+    ("target", "name"), [("edit", "a.qt"), ("edit", "A.QT"), ("web", "a.m4v"), ("hevc", "a.mov")]
+)
+def test_every_extension_of_a_container_will_do(target, name):
+    found = resolve(config(target, name))
+    assert found.encoder.codec == TARGETS[target].encoder.codec
+    assert found.encoder.muxer_options == TARGETS[target].mp4
+
+
 def test_web_is_square_unless_a_size_is_given():
     assert resolve(config("web", "a.mp4")).square
     assert not resolve(config("web", "a.mp4", size=(640, 480))).square

@@ -22,6 +22,8 @@ __all__ = [
     "Y4M_SUBSAMPLING",
     "choose_muxer",
     "default_codec",
+    "extension_of",
+    "muxer_of",
     "muxer_options",
     "raw_formats",
 ]
@@ -29,7 +31,7 @@ __all__ = [
 Y4M = "yuv4mpegpipe"
 """FFmpeg's name of YUV4MPEG2."""
 
-_EXTENSIONS = {
+_EXTENSIONS = {  # of each format the usual one first
     "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "mkv": "matroska", "webm": "webm",
     "avi": "avi", "nut": "nut", "ts": "mpegts", "m2ts": "mpegts", "mts": "mpegts", "y4m": Y4M,
 }  # fmt: skip
@@ -101,10 +103,24 @@ def choose_muxer(path: Path, name: str | None) -> str:
     return name or _by_extension(path)
 
 
+def muxer_of(path: Path) -> str | None:
+    """FFmpeg's name of the format that the extension of ``path`` stands for; None if of none."""
+    return _EXTENSIONS.get(_extension(path))
+
+
+def extension_of(muxer: str) -> str:
+    """The usual extension of files that FFmpeg's ``muxer`` writes, without the dot."""
+    return next(extension for extension, known in _EXTENSIONS.items() if known == muxer)
+
+
+def _extension(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
+
+
 def _by_extension(path: Path) -> str:
-    extension = path.suffix.lower().removeprefix(".")
-    if muxer := _EXTENSIONS.get(extension):
+    if muxer := muxer_of(path):
         return muxer
+    extension = _extension(path)
     what = f"extension .{extension}" if extension else "file without extension"
     raise ConfigError(f"unknown output {what}: use one of {', '.join(_EXTENSIONS)}")
 

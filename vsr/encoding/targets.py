@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.encoding.muxers import extension_of, muxer_of
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 from vsr.files import name_beside, shortened
@@ -22,7 +23,6 @@ __all__ = [
     "work_path",
 ]
 
-_MUXERS = {"mkv": "matroska", "mp4": "mp4", "m4v": "mp4", "mov": "mov", "webm": "webm"}
 _SHORT = 100
 """Bytes of one of two names within a name."""
 _NAMES = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
@@ -88,7 +88,7 @@ def resolve(config: UpscaleConfig) -> UpscaleConfig:
     if config.target is None:
         return _with_companions(config, wanted=False)
     target = _find(config.target)
-    muxer = config.muxer or _MUXERS.get(config.output.suffix[1:].lower()) if config.output else None
+    muxer = config.muxer or muxer_of(config.output) if config.output else None
     if config.output is not None and muxer not in target.muxers:
         raise ConfigError(_wrong_container(config.target, target, config.output, config.muxer))
     encoder = _encoder(target, config.encoder, muxer)
@@ -163,11 +163,10 @@ def _encoder(target: EncodingTarget, given: EncoderConfig, muxer: str | None) ->
 def _wrong_container(name: str, target: EncodingTarget, output: Path, muxer: str | None) -> str:
     usual = target.muxers[0]
     wanted = " or ".join(_NAMES[known] for known in target.muxers)
-    extension = next(key for key, value in _MUXERS.items() if value == usual)
     if muxer or output == PIPE:
         remedy = f"say -f {usual}" + (f" (not {muxer})" if muxer else "")
     else:
-        remedy = f"name the output .{extension} (not {output})"
+        remedy = f"name the output .{extension_of(usual)} (not {output})"
     return f"target {name} is {target.summary} in {wanted}: {remedy}"
 
 
