@@ -1,4 +1,4 @@
-"""The border to FFmpeg: its messages, its errors in one line, its encoders by name, its tags."""
+"""The border to FFmpeg: its messages, its errors in one line, its encoders, tags and rationals."""
 
 import difflib
 import errno
@@ -6,18 +6,29 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from functools import lru_cache
 
 import av
 import av.logging
 from av.codec import Codec, codecs_available
+from av.rational import AVRational
 from av.video.frame import VideoFrame
 
 from vsr.errors import ConfigError, VsrError
 from vsr.frame import Colour
 from vsr.stdout import ReaderGone
 
-__all__ = ["Message", "explain", "find_encoder", "listening", "near_matches", "write_tags"]
+__all__ = [
+    "Message",
+    "explain",
+    "find_encoder",
+    "fraction",
+    "known_fraction",
+    "listening",
+    "near_matches",
+    "write_tags",
+]
 
 Message = tuple[int, str, str]
 """Level, speaker and text of what FFmpeg says."""
@@ -133,6 +144,18 @@ def near_matches(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about the unknown ``word``: what may have been meant, or nothing."""
     matches = difflib.get_close_matches(word, known, n=3)
     return f": did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def fraction(value: AVRational) -> Fraction:
+    """A rational of FFmpeg's, where it is known to be a number."""
+    return Fraction(value.numerator, value.denominator)
+
+
+def known_fraction(value: AVRational | None) -> Fraction | None:
+    """A rational of FFmpeg's; None where it means "unknown" (0/1, 0/0, 1/0)."""
+    if value is None or not value.num or not value.den:
+        return None
+    return Fraction(value.num, value.den)
 
 
 def write_tags(picture: VideoFrame, colour: Colour) -> None:

@@ -18,8 +18,8 @@ from vsr.encoding.streams import (
     codec_of,
     is_cover_art,
     plan_route,
-    to_fraction,
 )
+from vsr.ffmpeg import fraction
 from vsr.files import file_sha256
 from vsr.frame import Colour, VideoInfo
 from vsr.index import find_model, locate
@@ -151,7 +151,7 @@ def _details(stream: Stream) -> list[str]:
         details.append(stream.metadata["filename"])
     lasting = stream.type != "attachment" and not is_cover_art(stream)
     if lasting and stream.duration and stream.time_base:
-        details.append(f"{float(stream.duration * to_fraction(stream.time_base)):.3f} s")
+        details.append(f"{float(stream.duration * fraction(stream.time_base)):.3f} s")
     return details
 
 

@@ -11,7 +11,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from vsr.encoding.streams import is_cover_art, to_fraction
+from vsr.encoding.streams import is_cover_art
+from vsr.ffmpeg import fraction
 from vsr.report import FrameTimes
 
 __all__ = ["Displacement", "Timing", "measure_displacement", "read_timing"]
@@ -47,7 +48,7 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
         for packet in container.demux():
             if not packet.size or packet.pts is None:
                 continue
-            base, index = to_fraction(packet.time_base), packet.stream.index
+            base, index = fraction(packet.time_base), packet.stream.index
             begin, end = packet.pts * base - start, _end(packet) * base - start
             if picture is not None and index == picture.index:
                 timing.pts.append(begin)

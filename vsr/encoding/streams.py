@@ -22,11 +22,11 @@ import av.logging
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.rational import AVRational
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding.sound import SoundCodec, add_sound, known_layout, sound_codecs
+from vsr.ffmpeg import fraction
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # exists in PyAV's stubs only
@@ -43,7 +43,6 @@ __all__ = [
     "name_of",
     "output_chapters",
     "plan_route",
-    "to_fraction",
 ]
 
 _MP4_COVERS = ("mjpeg", "png", "bmp")
@@ -186,7 +185,7 @@ def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Ch
     """
     chapters: list[Chapter] = []
     for chapter in source.container.chapters():
-        base = to_fraction(chapter["time_base"])
+        base = fraction(chapter["time_base"])
         offset = round(source.start_time / base)
         start, end = max(chapter["start"] - offset, 0), chapter["end"] - offset
         if end <= 0 or (duration is not None and start * base >= duration):
@@ -200,11 +199,6 @@ def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Ch
 def is_cover_art(stream: Stream) -> bool:
     """Whether ``stream`` is a picture attached to the file rather than video."""
     return bool(stream.disposition & Disposition.attached_pic)
-
-
-def to_fraction(value: AVRational) -> Fraction:
-    """PyAV's rational as Python's."""
-    return Fraction(value.numerator, value.denominator)
 
 
 def codec_of(stream: Stream) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import av
 from av.packet import Packet
 
-from vsr.encoding.streams import is_cover_art, to_fraction
+from vsr.encoding.streams import is_cover_art
 from vsr.errors import SinkError
-from vsr.ffmpeg import explain
+from vsr.ffmpeg import explain, fraction
 
 __all__ = ["Expected", "verify"]
 
@@ -52,7 +52,7 @@ def verify(path: Path, expected: Expected) -> None:
         pictures = [s for s in container.streams.video if not is_cover_art(s)]
         stream = pictures[expected.place]
         times = _read(container.demux(stream))
-        problem = _problem(times, to_fraction(stream.time_base), expected)
+        problem = _problem(times, fraction(stream.time_base), expected)
     if problem:
         raise SinkError(f"{expected.name}: the finished file is wrong: {problem}")
 

@@ -29,8 +29,8 @@ from vsr.encoding.streams import (
     name_of,
     output_chapters,
     plan_route,
-    to_fraction,
 )
+from vsr.ffmpeg import fraction
 from vsr.sinks.labels import (
     holds_timecode,
     kept_metadata,
@@ -179,7 +179,7 @@ class Track:
         given = self.end if found is None else found
         dts = given + self.jump
         if self.next_dts is not None and dts < self.next_dts:
-            fall = (self.next_dts - dts) * to_fraction(self.base or self.output.time_base)
+            fall = (self.next_dts - dts) * fraction(self.base or self.output.time_base)
             if fall > Fraction(1, 2) and self.output.type != "subtitle":
                 self.jump += max(self.end, self.next_dts) - dts
             dts = max(given + self.jump, self.next_dts)
@@ -331,7 +331,7 @@ class StreamCopier:
     def _follow(self, container: OutputContainer, stream: Stream, output: Stream) -> Track:
         """Describe ``output`` like ``stream`` and ask the source for its packets."""
         self._label(stream, output)
-        base = to_fraction(stream.time_base)
+        base = fraction(stream.time_base)
         track = Track(
             name=name_of(stream),
             output=output,
@@ -393,7 +393,7 @@ class StreamCopier:
         for stream in self._source.container.streams.data:
             if "timecode" in stream.metadata:
                 video.metadata.setdefault("timecode", stream.metadata["timecode"])
-        rate = to_fraction(video.codec_context.framerate)
+        rate = fraction(video.codec_context.framerate)
         if not holds_timecode(self._muxer, rate):
             container.metadata.pop("timecode", None)
             if video.metadata.pop("timecode", None):

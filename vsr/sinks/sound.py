@@ -12,7 +12,7 @@ from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.packet import Packet
 
-from vsr.encoding.streams import to_fraction
+from vsr.ffmpeg import fraction
 
 __all__ = ["SoundEncoder"]
 
@@ -93,7 +93,7 @@ class SoundEncoder:
         for frame in frames:
             if frame is not None:
                 if frame.pts is not None and frame.time_base is not None:
-                    frame.pts = round(frame.pts * to_fraction(frame.time_base) / unit)
+                    frame.pts = round(frame.pts * fraction(frame.time_base) / unit)
                 frame.time_base = unit
                 yield frame
 

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 
 from vsr.config import InputConfig
 from vsr.errors import SourceError
+from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
 from vsr.sources.environment import make_environment
 from vsr.sources.opening import choose_stream, open_container
@@ -111,7 +112,7 @@ def _look(path: Path) -> _Stream:
             cropping=describe.cropping(stream), hdr=hdr,
             display_matrix=None if matrix is None else bytes(matrix),
         )  # fmt: skip
-        base, start = describe.to_fraction(stream.time_base), stream.start_time
+        base, start = known_fraction(stream.time_base), stream.start_time
         return _Stream(
             index=stream.index, codec=str(context.codec.canonical_name),
             size=(context.width, context.height), begin=describe.container_start(container),

@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
-from vsr.sources.describe import container_start, header_length, stream_end, to_fraction
+from vsr.ffmpeg import known_fraction
+from vsr.sources.describe import container_start, header_length, stream_end
 from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
 from vsr.sources.relay import packet_end
 
@@ -65,7 +66,7 @@ class Demuxer:
             self.container.close()
             raise
         self._index = self.stream.index
-        self.time_base = to_fraction(self.stream.time_base) or Fraction(1, 90_000)
+        self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
         self._restart()
 
     @property

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
-from av.rational import AVRational
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vsr.ffmpeg import known_fraction
 from vsr.frame import Colour, FieldOrder, Range, Siting
 from vsr.sources.side_data import hdr_metadata, of_frame
 
@@ -27,7 +27,6 @@ __all__ = [
     "header_length",
     "sample_aspect",
     "stream_end",
-    "to_fraction",
 ]
 
 _UNSPECIFIED = 2
@@ -37,18 +36,11 @@ _COUNTS_FROM_ZERO = ("matroska", "flv")
 """Formats whose header gives the end, not the distance from the first timestamp to the end."""
 
 
-def to_fraction(value: AVRational | None) -> Fraction | None:
-    """A rational of FFmpeg's; None where it means "unknown" (0/1, 0/0, 1/0)."""
-    if value is None or not value.num or not value.den:
-        return None
-    return Fraction(value.num, value.den)
-
-
 def claimed_rates(stream: VideoStream) -> list[Fraction]:
     """Frame rates that the container claims or FFmpeg guesses, the most trusted first."""
     # Of raw H.264 the average is what FFmpeg assumes, 25.
     claims = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    return [rate for claim in claims if (rate := to_fraction(claim))]
+    return [rate for claim in claims if (rate := known_fraction(claim))]
 
 
 def container_start(container: InputContainer) -> Fraction | None:
@@ -93,7 +85,7 @@ def display_matrix(stream: VideoStream, frame: VideoFrame | None) -> bytes | Non
 def sample_aspect(stream: VideoStream) -> Fraction | None:
     """Pixel aspect ratio: the container's, which an editor may have corrected, else the codec's."""
     context = stream.codec_context
-    return to_fraction(stream.sample_aspect_ratio) or to_fraction(context.sample_aspect_ratio)
+    return known_fraction(stream.sample_aspect_ratio) or known_fraction(context.sample_aspect_ratio)
 
 
 def cropping(stream: VideoStream) -> tuple[int, int, int, int]:
@@ -121,7 +113,7 @@ def field_order(stream: VideoStream, frame: VideoFrame) -> FieldOrder:
 
 def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
     """Where the video ends by the container's header, in seconds after ``begin``."""
-    time_base = to_fraction(stream.time_base)
+    time_base = known_fraction(stream.time_base)
     if stream.duration and time_base:
         return ((stream.start_time or 0) + stream.duration) * time_base - begin
     end = _duration_tag(stream.metadata.get("DURATION", ""))

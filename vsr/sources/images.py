@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 
 from vsr.config import PIPE
 from vsr.errors import SourceError
-from vsr.ffmpeg import explain
+from vsr.ffmpeg import explain, known_fraction
 from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, natural_key
 from vsr.sources import describe, exr, png
@@ -268,7 +268,7 @@ def _decode(path: Path) -> _Decoded:
         frames = context.decode(Packet(data)) + context.decode(None)
     if not frames or (codec == "exr" and not exr.is_complete(data)):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
-    sar = describe.to_fraction(context.sample_aspect_ratio)
+    sar = known_fraction(context.sample_aspect_ratio)
     profiled = profiled or SideDataType.ICC_PROFILE in frames[0].side_data
     return _Decoded(frame=frames[0], codec=codec, sar=sar, profiled=profiled)
 

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from vsr.config import InputConfig
 from vsr.errors import SourceError
+from vsr.ffmpeg import known_fraction
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
@@ -124,7 +125,7 @@ class MediaReader:
     @property
     def coded_sar(self) -> Fraction | None:
         """Sample aspect ratio of the codec's latest frame, None if unknown."""
-        return describe.to_fraction(self.stream.codec_context.sample_aspect_ratio)
+        return known_fraction(self.stream.codec_context.sample_aspect_ratio)
 
     @property
     def cropping(self) -> tuple[int, int, int, int]:
