@@ -26,7 +26,7 @@ from vsr.engine.batching import in_groups
 from vsr.engine.graphs import Graphs
 from vsr.engine.lanes import in_lanes
 from vsr.engine.rendering import Renderer, RenderTarget
-from vsr.engine.slots import Ring, Slot, copy_planes, kind_of
+from vsr.engine.slots import Ring, Slot, copy_into, kind_of
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Frame
 from vsr.health import Rendered, Watch
@@ -177,7 +177,7 @@ class Engine:
         else:
             planes = self.watch.pass_on(self._latest)
         self._latest = planes
-        return self._finished(frame, planes if into is None else copy_planes(planes, into))
+        return self._finished(frame, planes if into is None else copy_into(into, planes))
 
     def _submit_group(self, lane: int, group: Sequence[Frame]) -> list[PendingFrame]:
         fresh = [frame for frame in group if not frame.repeats]
@@ -234,7 +234,7 @@ class Engine:
         """What is done on the device for a batch, and captured there."""
         rendered = self._renderer.render(frames, slot.inputs)
         for done, kept in zip(rendered, slot.outputs, strict=True):
-            copy_planes(done.tensors, kept)
+            copy_into(kept, done.tensors)
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from vsr.frame import Frame
 
-__all__ = ["Layout", "Ring", "Slot", "copy_planes", "kind_of"]
+__all__ = ["Layout", "Ring", "Slot", "copy_into", "kind_of"]
 
 _ALIGNMENT = 256
 """Bytes; what kernels of any width, and copies, like planes to begin at."""
@@ -102,13 +102,13 @@ class Slot:
         self._frames = frames
         for frame, staged in zip(frames, self._staged, strict=True):
             if not _on_device(frame):
-                copy_planes(frame.planes, staged)
+                copy_into(staged, frame.planes)
         with torch.cuda.stream(self._ring.uploading):
             if not all(map(_on_device, frames)):
                 self._input.copy_(self._staging, non_blocking=True)
             for frame, arrived in zip(frames, self.inputs, strict=True):
                 if _on_device(frame):
-                    copy_planes(frame.planes, arrived)
+                    copy_into(arrived, frame.planes)
             self._uploaded.record()
         stream = torch.cuda.current_stream(self._ring.device)
         stream.wait_event(self._uploaded)
@@ -185,9 +185,9 @@ def kind_of(frames: Sequence[Frame]) -> Hashable:
     )
 
 
-def copy_planes(planes: Sequence[Tensor], into: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Copy ``planes`` into those of ``into``, which are returned."""
-    return tuple(target.copy_(plane) for target, plane in zip(into, planes, strict=True))
+def copy_into(targets: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Copy ``tensors`` into ``targets``, which are returned."""
+    return tuple(target.copy_(one) for target, one in zip(targets, tensors, strict=True))
 
 
 def _on_device(frame: Frame) -> bool:

@@ -27,7 +27,7 @@ from av.packet import Packet
 from vsr.encoding.stills import Stills
 from vsr.errors import DamagedSegmentError
 from vsr.resume.disk import find_damage, sync_file, sync_folder
-from vsr.resume.segments import Index, Made, SegmentWriter
+from vsr.resume.segments import Index, Provenance, SegmentWriter
 
 __all__ = ["FOLDER", "LOG", "FinishedPicture", "PictureFiles", "PictureWriter", "pictures_of"]
 
@@ -49,7 +49,7 @@ class FinishedPicture:
     size: int
     """Bytes of its file."""
     sha256: str
-    made: Made
+    made: Provenance
 
     def line(self) -> str:
         """Its line in a log."""
@@ -70,18 +70,18 @@ class FinishedPicture:
             raise ValueError("it is no picture")
         if not isinstance(values["made"], dict):
             raise ValueError("it is no picture")  # noqa: TRY004 - as all else here
-        return cls(**{**values, "made": Made(**values["made"])})
+        return cls(**{**values, "made": Provenance(**values["made"])})
 
 
 def pictures_of(index: Index) -> dict[int, FinishedPicture]:
     """What the index of a finished segment says of its pictures, by place."""
     rows = zip(index.pts, index.durations, index.packets, index.sha256, strict=True)
-    made = {place: Made(repeats=True) for place in index.repeats}
-    made |= {place: Made(fault=fault, repaired=ok) for place, fault, ok in index.incidents}
+    made = {place: Provenance(repeats=True) for place in index.repeats}
+    made |= {place: Provenance(fault=fault, repaired=ok) for place, fault, ok in index.incidents}
     return {
         place: FinishedPicture(
             place=place, pts=pts, duration=lasting, size=packet[1], sha256=sha256,
-            made=made.get(place, Made()),
+            made=made.get(place, Provenance()),
         )
         for place, (pts, lasting, packet, sha256) in enumerate(rows)
     }  # fmt: skip
@@ -183,7 +183,7 @@ class PictureWriter:
         self.size = 0
         self._files, self._uneven, self._step = files, uneven, step
         self._done = files.kept.setdefault(index.number, {})
-        self._entered: deque[tuple[int, int, int, Made]] = deque()
+        self._entered: deque[tuple[int, int, int, Provenance]] = deque()
         self._log = files.log(index.number).open("a", encoding="utf-8")
         self._unsynced: list[Path] = []
         self._synced = time.monotonic()
@@ -193,7 +193,7 @@ class PictureWriter:
         """How many pictures are finished, or with the encoder."""
         return len(self._done) + len(self._entered)
 
-    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Provenance) -> None:
         """Picture ``place`` of the segment is given to the encoder."""
         self._entered.append((place, pts, duration, made))
 

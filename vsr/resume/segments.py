@@ -28,7 +28,7 @@ from vsr.resume.disk import sync_folder
 
 __all__ = [
     "Index",
-    "Made",
+    "Provenance",
     "SegmentWriter",
     "Writer",
     "file_name",
@@ -47,7 +47,7 @@ def file_name(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Provenance:
     """How a frame came about."""
 
     repeats: bool = False
@@ -86,7 +86,7 @@ class Index:
     incidents: list[tuple[int, Fault, bool]] = field(default_factory=list)
     """Of frames that could not be right: place, what was wrong, whether it was made right."""
 
-    def note(self, place: int, made: Made) -> None:
+    def note(self, place: int, made: Provenance) -> None:
         """Keep how the frame at ``place`` came about."""
         if made.repeats:
             self.repeats.append(place)
@@ -123,7 +123,7 @@ class Writer(Protocol):
     def frames(self) -> int:
         """How many of the segment's frames need no more to be handed in."""
 
-    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Provenance) -> None:
         """Frame ``place`` of the segment, counted from 0, is given to the encoder.
 
         It is shown at ``pts``, in units of the source's time base.
@@ -164,7 +164,7 @@ class SegmentWriter:
         """How many frames were entered."""
         return len(self.index.pts)
 
-    def enter(self, place: int, pts: int, duration: int, made: Made) -> None:
+    def enter(self, place: int, pts: int, duration: int, made: Provenance) -> None:
         """The next frame is shown at ``pts``; it is number ``place`` of the segment."""
         assert place == len(self.index.pts)
         self.index.pts.append(pts)

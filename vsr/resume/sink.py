@@ -20,7 +20,7 @@ from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
 from vsr.resume.join import Joiner
 from vsr.resume.manifest import End
-from vsr.resume.segments import Index, Made, Writer
+from vsr.resume.segments import Index, Provenance, Writer
 from vsr.resume.work import WorkFolder
 from vsr.sinks.clock import EncoderClock
 from vsr.sinks.framemd5 import FrameHashes, digest
@@ -231,10 +231,10 @@ class SegmentSink(SinkContext):
         self._marked += 1
         self.reused += made.repeats
 
-    def _made(self, frame: Frame) -> Made:
+    def _made(self, frame: Frame) -> Provenance:
         if (incident := self._job.incident()) is None:
-            return Made(repeats=frame.repeats)
-        return Made(fault=incident.fault, repaired=incident.repaired)
+            return Provenance(repeats=frame.repeats)
+        return Provenance(fault=incident.fault, repaired=incident.repaired)
 
     def _put(self, packets: "list[Packet[Any]]") -> None:
         assert self._writer is not None

@@ -100,7 +100,7 @@ class WorkFolder:
         Returns:
             A line for each that has to be done again.
         """
-        lines, watch = [], _Watch(len(self.manifest.segments))
+        lines, progress = [], _CheckProgress(len(self.manifest.segments))
         self._tidy()
         for entry in list(self.manifest.segments.values()):
             try:
@@ -109,7 +109,7 @@ class WorkFolder:
                 del self.manifest.segments[entry.number]
                 last = entry.first + entry.frames - 1
                 lines.append(f"frames {entry.first} to {last} are done again: {error}")
-            watch.tick()
+            progress.tick()
         if lines:
             if not self.frame_by_frame:  # pictures that have their names are found under them
                 self.manifest.published = None
@@ -253,7 +253,7 @@ class WorkFolder:
         remove_work(self.path, manifest_last=self.manifest.finished)
 
 
-class _Watch:
+class _CheckProgress:
     """Says how far a long check is, ten seconds apart at least, and ten times at most.
 
     Args:
