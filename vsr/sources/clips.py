@@ -103,13 +103,13 @@ class ClipReader:
         if self._start or summed:
             return False
         self._lookahead.clear()
-        self._restart(number, self._usual)
+        self._restart(number)
         return True
 
     def rewind(self) -> None:
         """Begin again at the start of the trim."""
         self._lookahead.clear()
-        self._restart(0, self._usual)
+        self._restart(0)
         while self._start and (timed := self._read()) is not None:
             if timed.pts * self.time_base >= self._origin + self._start:
                 self._lookahead.append(timed)
@@ -172,40 +172,36 @@ class ClipReader:
         if "_Alpha" in self._first:
             self.notes.append("alpha is dropped: the frames of a clip have it as a property")
         self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
-        usual = _usual_duration(node, seen)
-        if usual is None:
-            usual = 1 / FALLBACK_RATE
-            if rate is None:
-                self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
-        self._clock, self.rate = self._choose_clock(seen, rate, usual)
+        self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)
+        if usual is None and rate is None:
+            self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
+        self._usual = 1 / FALLBACK_RATE if usual is None else usual
+        self._clock, self.rate = self._choose_clock(seen, rate)
         self.time_base = self._clock.time_base
         self._origin = Fraction(0) if rate is not None else self._begin
         average = (rate_of(node.fps) if rate is None else None) or self.rate
         self.length: Fraction | None = self.count / average
         self.start_time = self._begin + self._start
         self.shift = round((self._origin + self._start) / self.time_base)
-        self._constant, self._usual = _is_constant(node, seen), usual
-        self._go_to_start(seen, constant=self._constant, usual=usual)
+        self._go_to_start(seen)
 
-    def _choose_clock(
-        self, seen: list[ClipFrame], rate: Fraction | None, usual: Fraction
-    ) -> tuple[Clock, Fraction]:
+    def _choose_clock(self, seen: list[ClipFrame], rate: Fraction | None) -> tuple[Clock, Fraction]:
         if rate is not None:
             return EvenClock(1 / rate), rate
         clip, claimed = self._clip, rate_of(self._clip.node.fps)
         claims = [claimed] if claimed else []
         if clip.times is not None and clip.time_base is not None:
-            step = max(1, round(usual / clip.time_base))
+            step = max(1, round(self._usual / clip.time_base))
             times = [time for time in clip.times[:_EXAMINED] if time is not None]
             nominal = nominal_rate(times, clip.time_base, claims)
             return ListClock(clip.times, clip.time_base, step), nominal
-        durations = [duration_of(made.props) or usual for made in seen]
+        durations = [duration_of(made.props) or self._usual for made in seen]
         time_base = fitting_time_base(durations)
-        trial = DurationClock(time_base, usual)
+        trial = DurationClock(time_base, self._usual)
         spots = [trial.place(made.index, duration_of(made.props))[0] for made in seen]
-        return DurationClock(time_base, usual), nominal_rate(spots, time_base, claims)
+        return DurationClock(time_base, self._usual), nominal_rate(spots, time_base, claims)
 
-    def _go_to_start(self, seen: list[ClipFrame], *, constant: bool, usual: Fraction) -> None:
+    def _go_to_start(self, seen: list[ClipFrame]) -> None:
         """Leave the first frame at or after the start as the coming one.
 
         Frames of a constant rate are counted, and those of a file are listed; else all durations
@@ -215,9 +211,9 @@ class ClipReader:
             self._lookahead.extend(self._timed(made) for made in seen)
             return
         target = ceil((self._origin + self._start) / self.time_base)
-        index = self._index_at(target, constant=constant, usual=usual)
+        index = self._index_at(target)
         if index >= len(seen):
-            self._restart(index, usual)
+            self._restart(index)
             seen = []
         self._lookahead.extend(self._timed(made) for made in seen)
         while self._lookahead and self._lookahead[0].pts < target:
@@ -230,7 +226,7 @@ class ClipReader:
                 f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
             )
 
-    def _index_at(self, target: int, *, constant: bool, usual: Fraction) -> int:
+    def _index_at(self, target: int) -> int:
         """A frame to begin with so that none at or after ``target`` is left out."""
         if isinstance(self._clock, EvenClock):
             return target
@@ -238,13 +234,13 @@ class ClipReader:
             times = enumerate(self._clip.times)
             found = (index for index, time in times if time is not None and time >= target)
             return next(found, self.count)
-        return ceil(self._start / usual) if constant else 0
+        return ceil(self._start / self._usual) if self._constant else 0
 
-    def _restart(self, index: int, usual: Fraction) -> None:
+    def _restart(self, index: int) -> None:
         self._frames.close()
         self._frames = self._source.make(index)
         if isinstance(self._clock, DurationClock):
-            self._clock = DurationClock(self.time_base, usual, index * usual)
+            self._clock = DurationClock(self.time_base, self._usual, index * self._usual)
         elif isinstance(self._clock, ListClock):
             self._clock.begin_again()
 
