@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from vsr.resume.lock import lock_path
+from vsr.encoding.targets import lock_path
 
 
 @pytest.fixture

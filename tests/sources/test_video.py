@@ -531,7 +531,7 @@ def test_packets_of_wanted_streams_arrive_whole(clip: Clip) -> None:
     with av.open(str(path)) as container:
         expected = [bytes(p) for p in container.demux(audio=0) if p.size]
     with open_source(path) as source:
-        source.relay = {1}
+        source.relay.add(1)
         list(source)
         assert [bytes(p) for p in source.packets] == expected
         assert len(expected) == 25
@@ -546,11 +546,11 @@ def test_nothing_is_relayed_unless_asked(clip: Clip) -> None:
 def test_packets_stop_with_the_video(clip: Clip) -> None:
     path = clip(tone=True)
     with open_source(path, frames=5) as source:
-        source.relay = {1}
+        source.relay.add(1)
         list(source)
         assert relayed(source) == [Fraction(i, 25) for i in range(5)]
     with open_source(path, start=Fraction(1, 5), end=Fraction(2, 5)) as source:
-        source.relay = {1}
+        source.relay.add(1)
         list(source)
         assert relayed(source) == [Fraction(i, 25) for i in range(5, 10)]
 
@@ -752,7 +752,7 @@ def test_tags_of_the_stream_are_used_and_the_rest_is_guessed(clip: Clip) -> None
 def test_iterating_on_another_thread(clip: Clip) -> None:
     found: list[int] = []
     with open_source(clip(tone=True)) as source:
-        source.relay = {1}
+        source.relay.add(1)
         worker = threading.Thread(target=lambda: found.extend(f.pts for f in source))
         worker.start()
         worker.join(timeout=20)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
 from vsr.encoding.stills import find_stills
-from vsr.encoding.targets import work_path
+from vsr.encoding.targets import lock_path, work_path
 from vsr.errors import SinkError
 from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import for_segments
-from vsr.resume.lock import leave_note, lock_path, locked, read_note
+from vsr.resume.lock import leave_note, locked, read_note
 from vsr.resume.manifest import MANIFEST, Manifest
 from vsr.resume.opening import check_settings
 from vsr.resume.work import WorkFolder, remove_work

@@ -19,7 +19,7 @@ from vsr.errors import SinkError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["leave_note", "lock_path", "locked", "read_note"]
+__all__ = ["leave_note", "locked", "read_note"]
 
 _LINE = 21
 """Bytes of the first line."""

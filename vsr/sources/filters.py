@@ -127,11 +127,8 @@ class FilterChain:
         with explain(f"filter {self._text} failed", SourceError, listen=False):
             self._graph.vpush(frame)
         while True:
-            try:
-                with explain(f"filter {self._text} failed", SourceError, listen=False):
-                    picture = self._pull()
-            except EOFError:
-                return
+            with explain(f"filter {self._text} failed", SourceError, listen=False):
+                picture = self._pull()
             if picture is None:
                 return
             yield picture

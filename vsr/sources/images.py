@@ -1,7 +1,7 @@
 """Pictures as frames: a single one, a numbered sequence, a folder, or what a glob finds."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -213,10 +213,6 @@ class ImageFrames:
             self.notes.append(
                 "the ICC profile of the pictures is dropped: colours are not converted"
             )
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        for index in range(self.count):
-            yield self.read(index)
 
     def read(self, index: int) -> VideoFrame:
         """Decode picture ``index``, counted from 0.

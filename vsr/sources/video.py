@@ -148,12 +148,8 @@ class VideoSource:
 
     @property
     def relay(self) -> set[int]:
-        """Indices of the other streams whose packets are wanted; to be set before iterating."""
+        """Indices of the other streams whose packets are wanted; filled before iterating."""
         return self._reader.relay.wanted
-
-    @relay.setter
-    def relay(self, indices: set[int]) -> None:
-        self._reader.relay.wanted = set(indices)
 
     @property
     def packets(self) -> deque[Packet[Stream]]:
