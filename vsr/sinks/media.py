@@ -51,13 +51,18 @@ class MediaSink(SinkContext):
         self._encoding = encoding
         self._info = info
         self._result: Path | None = None
-        self._closed = self._finished = False
+        self._finished = False
         self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         self._output = MediaOutput(self._destination, encoding, info, source=source)
         self._pictures = PictureMaker(
             encoding, self._output.clock, captions=self._output.encoder.writes_captions,
             warn=self._output.warn,
         )  # fmt: skip
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been finished or aborted by hand."""
+        return self._output.closed
 
     @property
     def notes(self) -> list[str]:
@@ -74,7 +79,7 @@ class MediaSink(SinkContext):
             ReaderGone: nobody reads the pipe.
             ValueError: the frame is not what was announced, or comes after a later one.
         """
-        if self._output.closed:
+        if self.is_closed:
             raise ValueError("the sink has been closed")
         check_frame(frame, self._encoding.format, self._info)
         picture = self._pictures.make(frame)
@@ -109,11 +114,10 @@ class MediaSink(SinkContext):
 
     def abort(self) -> None:
         """Delete what has been written; harmless after :meth:`finish`."""
-        self._closed = True
         self._output.abort()
 
     def _complete(self) -> None:
-        if self._output.closed:
+        if self.is_closed:
             raise ValueError("the sink has been closed")
         try:
             with self._destination.errors():
@@ -122,4 +126,4 @@ class MediaSink(SinkContext):
         except BaseException:
             self.abort()
             raise
-        self._closed = self._finished = True
+        self._finished = True

@@ -57,7 +57,11 @@ class SinkContext:
     """What a ``with`` statement does to a sink: finish it, or abort it on an error."""
 
     _closed = False
-    """Whether it has been finished or aborted by hand."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been finished or aborted by hand."""
+        return self._closed
 
     def finish(self) -> object:
         """Complete the output."""
@@ -86,7 +90,7 @@ class SinkContext:
     ) -> None:
         if error is not None:
             self.abort()
-        elif not self._closed:
+        elif not self.is_closed:
             self.finish()
 
 
