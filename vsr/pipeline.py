@@ -1,7 +1,8 @@
 """The stages of a run, their threads and queues.
 
 Three threads work on a run: one decodes, one enqueues work for the device, and the caller's
-encodes. They meet at two bounded queues, each made by one call of :func:`prefetch`.
+encodes. They meet at two bounded queues, each made by one call of :func:`prefetch`. On a CPU the
+second hands the work on to lanes, a thread each (:mod:`vsr.engine.lanes`).
 """
 
 import logging
@@ -292,7 +293,9 @@ def _move_frames(
         with (
             closing(prefetch(frames, depth=ahead, boundary=decoding)) as decoded,
             closing(prefetch(engine.submit(decoded), depth=in_flight, boundary=upscaling)) as done,
-            closing(_until_cut(done, sink, report)) as results,  # or a signal is lost in its end
+            # Closed by hand, too: Python swallows a KeyboardInterrupt that comes while a generator
+            # is merely collected.
+            closing(_until_cut(done, sink, report)) as results,
         ):
             for pending in results:
                 number = None if work is None else work.coming

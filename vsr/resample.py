@@ -27,8 +27,8 @@ __all__ = ["Kernel", "Resampler", "least_squares_inverse", "resize", "resize_mat
 Kernel = Literal["bicubic", "lanczos"]
 _BLOCK = 32
 """Outputs computed by one matrix product: wide enough for GEMM, narrow enough to stay banded."""
-_BLOCK_ON_GPU = 64
-"""There, starting a product takes longer than the zeros in it."""
+_BLOCK_AT_ONCE = 64
+"""The same on a GPU, where starting a product takes longer than the zeros in it."""
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,8 +111,9 @@ class Resampler:
         ``at_once`` is what is faster there, unless it is given; see note [All blocks at once].
         """
         outputs, inputs = matrix.shape
-        on_gpu = torch.device(device).type != "cpu" if at_once is None else at_once
-        size = min(_BLOCK_ON_GPU if on_gpu else _BLOCK, outputs)
+        if at_once is None:
+            at_once = torch.device(device).type != "cpu"
+        size = min(_BLOCK_AT_ONCE if at_once else _BLOCK, outputs)
         spans = []
         for first in range(0, outputs, size):
             used = np.flatnonzero(np.any(matrix[first : first + size] != 0, axis=0))
@@ -123,7 +124,7 @@ class Resampler:
         for block, start in enumerate(starts):
             rows = matrix[block * size : (block + 1) * size, start : start + width]
             weights[block, : len(rows)] = rows
-        places = torch.tensor(starts)[:, None] + torch.arange(width) if on_gpu else None
+        places = torch.tensor(starts)[:, None] + torch.arange(width) if at_once else None
         return cls(
             starts, torch.from_numpy(weights).to(device), outputs, inputs,
             None if places is None else places.to(device),
