@@ -521,6 +521,13 @@ def test_start_behind_the_end(clip: Clip) -> None:
 # The other streams
 
 
+@pytest.mark.parametrize("filters", [None, "hflip"])
+def test_a_part_between_two_frames_is_empty(clip: Clip, filters: str | None) -> None:
+    config = SourceConfig(start=Fraction(1, 100), end=Fraction(2, 100), filters=filters)
+    with pytest.raises(SourceError, match="no frame lies between the start and the end"):
+        VideoSource(clip(), config)
+
+
 def relayed(source: VideoSource) -> list[Fraction]:
     found = [p.pts for p in source.packets]
     return [Fraction(pts * 1, 1000) for pts in found if pts is not None]

@@ -70,7 +70,7 @@ class PictureStage:
     Raises:
         ConfigError: the frames are interlaced and nothing was chosen to be done, or a filter is
             refused.
-        SourceError: no frame comes out of the filters.
+        SourceError: no frame lies in the trim, or none comes out of the filters.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class PictureStage:
             self._set_up_chain(steps)
         pictures = self._run()
         if (picture := next(pictures, None)) is None:
-            raise SourceError(f"{reader.name}: no frame comes out of the filters {self.filters}")
+            raise SourceError(f"{reader.name}: {self._why_nothing()}")
         self.format = self._native if self._chain is None else self._native_format(picture.frame)
         self.first_picture = frame = picture.frame
         self.shape = replace(self.shape, width=frame.width, height=frame.height)
@@ -223,6 +223,11 @@ class PictureStage:
         if format.name != (name := layout_name(frame)):
             self._note(f"pixel format {name} is converted to {format.name}")
         return format
+
+    def _why_nothing(self) -> str:
+        if self._taken:
+            return f"no frame comes out of the filters {self.filters}"
+        return "no frame lies between the start and the end"
 
     # Pictures.
 
