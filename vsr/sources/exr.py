@@ -42,8 +42,10 @@ def _end_of_header(data: bytes) -> int:
 
 def _chunks(data: bytes, table: int) -> list[int]:
     """The places in the table, which ends where the first chunk begins."""
-    places: list[int] = []
-    while table < min(places, default=len(data)):
-        places += struct.unpack_from("<Q", data, table)
+    places, first = list[int](), len(data)
+    while table < first:
+        (place,) = struct.unpack_from("<Q", data, table)
+        places.append(place)
+        first = min(first, place)
         table += 8
     return places
