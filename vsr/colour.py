@@ -198,7 +198,6 @@ def _axes(format: PixelFormat, siting: Siting) -> tuple[_Siting, _Siting]:
     return _Siting(rows, (rows - 1) * siting.vertical), _Siting(columns, across)
 
 
-@lru_cache(maxsize=64)
 def _enlarging(luma: int, axis: _Siting) -> NDArray[np.float64]:
     count = -(-luma // axis.factor)
     positions = (np.arange(luma) - axis.offset) / axis.factor
