@@ -237,7 +237,7 @@ def test_first_note_sums_up_the_choice():
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("a.xyz", {}, r"unknown output extension \.xyz: use one of mp4, .*mkv"),
+        ("a.xyz", {}, r"unknown output extension \.xyz: use one of mp4, .*mkv.*png"),
         ("a", {}, "file without extension"),
         ("a.mp4", {"codec": "libx246"}, "unknown encoder libx246: did you mean .*libx264"),
         ("a.mp4", {"codec": "aac"}, "aac encodes audio, not video"),

@@ -175,7 +175,9 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
         if model.scale in (scale, 0):
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
-    raise ConfigError(f"model {name!r} has no scale {float(scale):g}; it has {scales}")
+    raise ConfigError(
+        f"model {name!r} has no scale {float(scale):g}; it has {scales} (--size WxH leads anywhere)"
+    )
 
 
 def _what_is_meant(name: str) -> str:

@@ -284,8 +284,11 @@ def _describe_run(
     scale = f" x{network.scale}" if network.scale else ""
     enlarged = (info.width * network.scale, info.height * network.scale)
     resized = ", resized" if network.scale and enlarged != (planned.width, planned.height) else ""
+    name = network.name
+    if config.weights is None and config.model != name:
+        name = f"{config.model} ({name})"
     return (
-        f"{network.name}{scale} on {device}{runtime} in {precision}{tiles}{lanes}: "
+        f"{name}{scale} on {device}{runtime} in {precision}{tiles}{lanes}: "
         f"{info.width}x{info.height} {info.format.name} to "
         f"{planned.width}x{planned.height} {planned.format.name}{resized}"
     )

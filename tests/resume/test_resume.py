@@ -429,8 +429,8 @@ def test_stopped_before_a_segment_is_finished(clips, tmp_path):
     assert report.kept is None
     assert report.output == tmp_path / "out.partial.mkv"
     with av.open(str(report.output)) as container:
-        ends = [packet.pts / 1000 for packet in container.demux(audio=0) if packet.size]
-    assert ends[-1] < 7 / 25  # not all of the film's
+        heard = [packet.pts for packet in container.demux(audio=0) if packet.pts is not None]
+    assert max(heard) < 280  # ms: not all of the film's
     assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mkv"]
 
 

@@ -256,6 +256,14 @@ def test_timecode_survives_without_its_track(remux, tools, tmp_path, media):
         assert tags["timecode"] == "01:00:00:00"
 
 
+def test_timecode_counts_from_the_first_frame_of_a_part(remux, tools, tmp_path, media):
+    source = media("generated/tc.mov")
+    remux(source, tmp_path / "out.mov", start_time=Fraction(1, 2))
+    (before,) = {s["tags"]["timecode"] for s in tools.probe(source).video}
+    (after,) = {s["tags"]["timecode"] for s in tools.probe(tmp_path / "out.mov").video}
+    assert (before, after) == ("01:00:00:00", "01:00:00:13")  # at the stand-in's 25
+
+
 def test_timecode_at_a_rate_without_timecode_is_dropped(tools, tmp_path, media):
     source = tools.stand_in(media("generated/tc.mov"))
     info = tools.info(rate=Fraction(17))

@@ -107,16 +107,15 @@ def _dry_run(config: UpscaleConfig) -> int:
 def _conclude(report: "Report", options: argparse.Namespace) -> int:
     if options.stats:
         print_stats(report)
+    frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
     if report.interrupted:
         kept = f"; they are in {report.output}" if report.output else ""
         if report.kept is not None:
             kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
-        frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
         print(f"interrupted after {frames}{kept}", file=sys.stderr)
         return INTERRUPTED
     if report.reader_gone:
-        gone = f"the reader of standard output has gone after {report.frames} frames"
-        print(gone, file=sys.stderr)
+        print(f"the reader of standard output has gone after {frames}", file=sys.stderr)
     return DONE
 
 

@@ -122,7 +122,10 @@ def _by_extension(path: Path) -> str:
         return muxer
     extension = _extension(path)
     what = f"extension .{extension}" if extension else "file without extension"
-    raise ConfigError(f"unknown output {what}: use one of {', '.join(_EXTENSIONS)}")
+    raise ConfigError(
+        f"unknown output {what}: use one of {', '.join(_EXTENSIONS)}, those of pictures (png, tif, "
+        "exr, …), or say the format with -f"
+    )
 
 
 def _meant(name: str) -> str:

@@ -207,7 +207,8 @@ def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     check_settings(plan, folder)
     if changed := changes(manifest.versions, versions := versions_of(plan)):
         logger.warning("pictures may differ in the last bit from here on: %s", changed)
-    logger.info("checking %d finished segments", len(manifest.segments))
+    if count := len(manifest.segments):
+        logger.info("checking %d finished segment%s", count, "" if count == 1 else "s")
     manifest.versions = versions
     manifest.sittings += 1
     try:

@@ -145,7 +145,8 @@ class SegmentSink(SinkContext):
                 self._work.conclude(end, self._job.source)
             self._check_complete(end)
             self._job.check_input()
-            logger.info("joining %d segments", len(self._work.manifest.segments))
+            if (count := len(self._work.manifest.segments)) > 1:
+                logger.info("joining %d segments", count)
             overwrite = self._job.overwrite or self._work.has_published()
             self._publish(self._joiner.join(overwrite=overwrite))
         return self._result

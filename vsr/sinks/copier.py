@@ -1,6 +1,7 @@
 """Moves the packets of the other streams from a source into an output container."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from vsr.sinks.labels import (
     stream_metadata,
 )
 from vsr.sinks.sound import SoundEncoder
+from vsr.sinks.timecode import later_timecode
 
 __all__ = ["StreamCopier"]
 
@@ -398,6 +400,18 @@ class StreamCopier:
             container.metadata.pop("timecode", None)
             if video.metadata.pop("timecode", None):
                 self._warn(f"timecode is dropped: there is none at {float(rate):g} frames/s")
+        for labelled in (container, video):
+            self._advance_timecode(labelled.metadata, rate)
+
+    def _advance_timecode(self, metadata: dict[str, str], rate: Fraction) -> None:
+        """Count the frames in that lie before the first one of the output."""
+        begin = Fraction(self._source.container.start_time or 0, av.time_base)
+        skipped = (self._source.start_time - begin) * rate
+        if skipped <= 0 or not (timecode := metadata.get("timecode")):
+            return
+        frames = math.ceil(skipped - Fraction(1, 100))  # times may be rounded
+        if (later := later_timecode(timecode, frames, rate)) is not None:
+            metadata["timecode"] = later
 
 
 def _allowance(stream: Stream) -> Fraction:
