@@ -528,7 +528,7 @@ def test_a_scale_that_is_not_offered() -> None:
         load_network("toy", scale=3)
     with pytest.raises(ConfigError, match=r"no scale 2; it has 4 "):
         load_network("toy-x4", scale=2)
-    with pytest.raises(ConfigError, match=r"no scale 9; it has 2, 3, 4$"):
+    with pytest.raises(ConfigError, match=r"no scale 9; it has 2, 3, 4 "):
         load_network("lanczos", scale=9)
 
 
