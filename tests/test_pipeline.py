@@ -273,3 +273,23 @@ def test_progress_is_a_path_of_growing_frames(make_clip, tmp_path):
     assert seen[0].total == 12
     assert seen[-1].eta == 0
     assert seen[-1].position == Fraction(11, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored"), [("a.mp4", (120, 80)), ("a.mkv", (120, 80)), ("a.ts", (80, 120))]
+)
+def test_the_size_that_is_asked_for_is_the_one_that_is_seen(tmp_path, name, stored):
+    """Of a phone's video, which lies on its side; MPEG-TS has no rotation."""
+    source = tmp_path / "phone.mp4"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25, width=60, height=40, pix_fmt="yuv420p")
+        stream.set_display_matrix((0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30))
+        picture = av.VideoFrame(60, 40, "yuv420p")
+        picture.pts = 0
+        out.mux([*stream.encode(picture), *stream.encode(None)])
+    upscale(UpscaleConfig(input=source, output=tmp_path / name, model="lanczos", size=(80, 120)))
+    with av.open(str(tmp_path / name)) as container:
+        video = container.streams.video[0].codec_context
+        assert (video.width, video.height) == stored
+        if name != "a.ts":
+            assert video.sample_aspect_ratio in (None, 1)

@@ -92,6 +92,13 @@ def test_what_sound_becomes(tmp_path):
                     assert lossy == (muxer in ("webm", "mpegts"))
 
 
+def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):
+    with make_input(tmp_path / "in.mkv", "hdmv_pgs_subtitle") as container:
+        source, stream = source_of(container), container.streams[1]
+        assert plan_route(source, stream, "mpegts").how == "drop"
+        assert plan_route(source, stream, "mpegts", blu_ray=True).how == "copy"
+
+
 def test_further_video_is_copied(tmp_path):
     with av.open(str(tmp_path / "in.mkv"), "w") as out:
         for _ in range(2):

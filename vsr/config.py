@@ -201,7 +201,8 @@ class UpscaleConfig:
     """Enlargement; None takes the smallest that the model offers above 1. Only a network that
     renders at any scale takes a fraction."""
     size: tuple[int, int] | None = None
-    """Final (width, height): a last Lanczos resize after the network, unless it renders any."""
+    """Final (width, height) as it is seen, of a phone's video on its side after turning: a last
+    Lanczos resize after the network, unless it renders any."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     precision: Precision = "auto"

@@ -122,7 +122,10 @@ def _route_of(plan: Plan, source: StreamSource, stream: Stream) -> StreamEntry:
         return _entry(stream, "upscale")
     if plan.config.output is None:
         return _entry(stream, "drop", "everything is discarded")
-    route = plan_route(source, stream, plan.encoding.muxer, fragmented=plan.encoding.fragmented)
+    encoding = plan.encoding
+    route = plan_route(
+        source, stream, encoding.muxer, fragmented=encoding.fragmented, blu_ray=encoding.blu_ray
+    )
     return _entry(stream, route.how, route.note)
 
 

@@ -15,6 +15,7 @@ from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, est
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import framemd5_path, lock_path, record_path, resolve, work_path
 from vsr.engine import Engine, RenderTarget, share_of_cores
@@ -24,6 +25,7 @@ from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
 from vsr.sinks.destination import check_target
+from vsr.sinks.orientation import Orientation
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import find_images
@@ -202,23 +204,43 @@ def _choose_model(config: UpscaleConfig, source: VideoSource) -> Choice:
         noise=estimate_noise(source.preview(LOOKED_AT)),
     )
     wanted: float | None = None
-    if config.size is not None:
-        wanted = scale_to_reach(config.size, info.width, info.height)
+    if (size := _stored_size(config, info)) is not None:
+        wanted = scale_to_reach(size, info.width, info.height)
     return choose_model(facts, config.scale, reaching=wanted)
 
 
 def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
     """The smallest scale of the model that reaches the wanted size, else its largest."""
-    assert config.size is not None
-    wanted = scale_to_reach(config.size, info.width, info.height)
+    size = _stored_size(config, info)
+    assert size is not None
+    wanted = scale_to_reach(size, info.width, info.height)
     return load_network(config.model, scale=scale_reaching(config.model, wanted))
+
+
+def _stored_size(config: UpscaleConfig, info: VideoInfo) -> tuple[int, int] | None:
+    """The (width, height) that is asked for, before the picture is turned to be seen.
+
+    People say how large it is to be seen; where the rotation gets lost, both are the same.
+    """
+    if config.size is None or info.display_matrix is None:
+        return config.size
+    turn = Orientation.parse(info.display_matrix)
+    width, height = config.size
+    return turn.size(width, height) if turn and _holds_rotation(config) else (width, height)
+
+
+def _holds_rotation(config: UpscaleConfig) -> bool:
+    """Whether pictures are seen as the input's are: turned, or told to be."""
+    if config.output is None or _stills(config) is not None:
+        return True
+    return choose_muxer(config.output, config.muxer) in HOLD_ROTATION
 
 
 def _plan_output(
     config: UpscaleConfig, info: VideoInfo, network: Network
 ) -> tuple[Encoding, VideoInfo]:
     """How the result of ``network`` is coded, and the facts about the output."""
-    width, height = config.size or enlarged_size(
+    width, height = _stored_size(config, info) or enlarged_size(
         info.width, info.height, network.scale, config.scale
     )
     if config.square:  # goes with no size of the user's

@@ -151,7 +151,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--size", type=parse_size, metavar="WxH",
-        help="exact final size, by a last Lanczos resize unless the model takes any",
+        help="exact final size as it is seen, by a last Lanczos resize unless the model takes any",
     )  # fmt: skip
 
 

@@ -24,7 +24,14 @@ from av.codec import Codec
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding.encoding import Encoding, add_video
 from vsr.encoding.formats import nearest_format, output_colour, planar_formats, requested_format
-from vsr.encoding.muxers import AVOIDED, Y4M, choose_muxer, default_codec, muxer_options
+from vsr.encoding.muxers import (
+    AVOIDED,
+    Y4M,
+    choose_muxer,
+    default_codec,
+    is_blu_ray,
+    muxer_options,
+)
 from vsr.encoding.notes import losses, summary
 from vsr.encoding.options import choose_options
 from vsr.encoding.scheduling import usual_scheduling
@@ -64,6 +71,8 @@ def choose_encoding(
     piped = path == PIPE
     muxer = choose_muxer(path, muxer)
     container_options = muxer_options(muxer, config.muxer_options, piped=piped)
+    if muxer == "mpegts" and is_blu_ray(path):
+        container_options = {"mpegts_m2ts_mode": "1", **container_options}
     encoder = find_encoder(
         config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
     )

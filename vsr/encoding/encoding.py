@@ -36,6 +36,11 @@ class Encoding:
     """One line for every automatic choice and every loss."""
 
     @property
+    def blu_ray(self) -> bool:
+        """Whether it is a transport stream of Blu-ray's kind."""
+        return self.muxer_options.get("mpegts_m2ts_mode") == "1"
+
+    @property
     def fragmented(self) -> bool:
         """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
         return "frag" in self.muxer_options.get("movflags", "")

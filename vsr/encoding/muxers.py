@@ -15,6 +15,7 @@ from vsr.tags import Siting
 
 __all__ = [
     "AVOIDED",
+    "HOLD_ROTATION",
     "PIPED",
     "Y4M",
     "Y4M_CHROMA",
@@ -23,6 +24,7 @@ __all__ = [
     "choose_muxer",
     "default_codec",
     "extension_of",
+    "is_blu_ray",
     "muxer_of",
     "muxer_options",
     "raw_formats",
@@ -35,6 +37,8 @@ _EXTENSIONS = {  # of each format the usual one first
     "mp4": "mp4", "m4v": "mp4", "mov": "mov", "qt": "mov", "mkv": "matroska", "webm": "webm",
     "avi": "avi", "nut": "nut", "ts": "mpegts", "m2ts": "mpegts", "mts": "mpegts", "y4m": Y4M,
 }  # fmt: skip
+HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
+"""Muxers that can say how the picture is to be turned."""
 _MUXERS = tuple(dict.fromkeys(_EXTENSIONS.values()))
 PIPED = (Y4M, "nut", "matroska", "mpegts", "mp4", "mov", "webm")
 """Muxers that need not go back in what they have written."""
@@ -171,6 +175,11 @@ def raw_formats(muxer: str, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in _NOT_RAW_IN_NUT]
     holds = Y4M_CHROMA if muxer == Y4M else _RAW.get(muxer, ())
     return [name for name in names if name in holds]
+
+
+def is_blu_ray(path: Path) -> bool:
+    """Whether ``path`` is named as streams of Blu-ray and AVCHD are, in packets of 192 bytes."""
+    return path.suffix.lower() in (".m2ts", ".mts")
 
 
 def muxer_options(muxer: str, given: dict[str, str], *, piped: bool) -> dict[str, str]:

@@ -117,8 +117,9 @@ class Route:
 
 
 def plan_route(
-    source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False
-) -> Route:
+    source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False,
+    blu_ray: bool = False,
+) -> Route:  # fmt: skip
     """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``.
 
     Args:
@@ -126,13 +127,15 @@ def plan_route(
         stream: the stream.
         muxer: FFmpeg's name of the container.
         fragmented: whether it is MP4 or MOV in fragments, as a pipe needs it.
+        blu_ray: whether it is MPEG-TS of Blu-ray's kind, which has subtitles as on discs.
     """
     if stream.type == "data":
         return _data_route(source, stream)
     if fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
         note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
-    how = _handling(muxer, stream)
+    on_disc = blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
+    how: Handling = "copy" if on_disc else _handling(muxer, stream)
     if how != "drop":
         return Route(how=how)
     if isinstance(stream, AudioStream) and (codec := _encodes(muxer, stream)):

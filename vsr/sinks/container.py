@@ -14,6 +14,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding, encoder_time_base
+from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
@@ -29,7 +30,6 @@ __all__ = ["MediaOutput"]
 logger = logging.getLogger(__name__)
 
 _BUFFER_BYTES = 1 << 18  # written to a pipe at once
-_HOLD_ROTATION = ("mp4", "mov", "matroska", "webm")
 
 
 class MediaOutput:
@@ -74,8 +74,7 @@ class MediaOutput:
         self._first_dts: int | None = None
         self._copier: StreamCopier | None = None
         if source is not None:
-            fragmented = encoding.fragmented
-            self._copier = StreamCopier(source, encoding.muxer, fragmented=fragmented)
+            self._copier = StreamCopier(source, encoding)
         self._patched: PatchedOutput | None = None
         try:
             with destination.errors():
@@ -174,7 +173,7 @@ class MediaOutput:
         self.encoder = open_encoder(self._container, self._encoding, self._info)
         stream = self.encoder.stream
         matrix = self._info.display_matrix
-        if matrix is not None and self._encoding.muxer in _HOLD_ROTATION:
+        if matrix is not None and self._encoding.muxer in HOLD_ROTATION:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
         elif matrix is not None:
             self.warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")

@@ -20,6 +20,7 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
+from vsr.encoding import Encoding
 from vsr.encoding.sound import SoundCodec, add_sound
 from vsr.encoding.streams import (
     StreamSource,
@@ -221,12 +222,12 @@ class StreamCopier:
     again and again, and :meth:`finish` at the end.
     """
 
-    def __init__(self, source: StreamSource, muxer: str, *, fragmented: bool = False) -> None:
+    def __init__(self, source: StreamSource, encoding: Encoding) -> None:
         self.notes: list[str] = []
         """One line for everything that cannot be carried or had to be repaired."""
-        self._fragmented = fragmented
+        self._encoding = encoding
         self._source = source
-        self._muxer = muxer
+        self._muxer = encoding.muxer
         self._tracks: dict[int, Track] = {}
         self._lost_tags: list[str] = []
         self._lost_dispositions: list[str] = []
@@ -313,7 +314,10 @@ class StreamCopier:
         logger.warning("%s", note)
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
-        route = plan_route(self._source, stream, self._muxer, fragmented=self._fragmented)
+        route = plan_route(
+            self._source, stream, self._muxer, fragmented=self._encoding.fragmented,
+            blu_ray=self._encoding.blu_ray,
+        )  # fmt: skip
         if route.how == "copy":
             self._follow(container, stream, add_copy(container, stream))
         elif route.how == "convert":
