@@ -243,7 +243,7 @@ def test_a_tile_that_memory_asks_for_is_a_setting(clips, tmp_path, monkeypatch):
     """Tiles of a network with attention are close to the whole picture, not equal to it."""
     config = config_for(clips["cfr"], tmp_path / "out.mkv", model="sst", scale=2)
     stop_after(config, SEGMENT + 1)
-    monkeypatch.setattr(rendering, "default_tile", lambda *arguments: 32)
+    monkeypatch.setattr(rendering, "default_tile", lambda *arguments, **more: 32)
     with pytest.raises(ConfigError, match="tile was whole frames, is 32"):
         upscale(replace(config, resume=True))
 
