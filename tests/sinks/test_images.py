@@ -219,6 +219,25 @@ def test_a_new_folder_appears_whole(tmp_path: Path, open_sink: OpenSink) -> None
     assert sink.notes == []
 
 
+@pytest.mark.parametrize("tags", [(1, 1), (5, 6), (6, 6), (1, 8), (9, 16), (1, 13)])
+def test_tags_that_dpx_has_words_for(
+    tmp_path: Path, open_sink: OpenSink, tags: tuple[int, int]
+) -> None:
+    primaries, transfer = tags
+    colour = replace(RGB, primaries=primaries, transfer=transfer)
+    encoding = choose_still_encoding(
+        tmp_path / "a.dpx", make_info("gbrp10le", colour=colour), *SIZE, EncoderConfig()
+    )
+    with open_sink(tmp_path / "a.dpx", "gbrp10le", colour=colour) as sink:
+        sink.write(replace(make_frame("gbrp10le", 0), colour=colour))
+    with av.open(str(tmp_path / "a.dpx")) as container:
+        frame = next(container.decode(video=0))
+        found = (frame.color_primaries, frame.color_trc)
+    lost = [note for note in encoding.notes if "colour tags are lost" in note]
+    assert ("primaries" in str(lost)) == (found[0] != primaries)
+    assert ("transfer" in str(lost)) == (found[1] != transfer)
+
+
 def test_existing_folder_by_its_name(tmp_path: Path, open_sink: OpenSink) -> None:
     (tmp_path / "notes.txt").touch()
     with open_sink(tmp_path) as sink:

@@ -59,6 +59,8 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "exr": {"compression": "zip1"},
 }
 _HOLD_TAGS = ("png",)
+_HELD_TAGS = {"dpx": {"primaries": (1, 5, 6), "transfer": (1, 6, 8)}}
+"""Of H.273's numbers those that a codec has words for, and FFmpeg writes."""
 _LINEAR = 8
 _UNSPECIFIED = (0, 2)
 
@@ -262,18 +264,19 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
 
 def _untold(codec: str, info: VideoInfo) -> list[str]:
     """What the reader of a picture is not told of its colour, one line each."""
-    colour, notes = info.colour, []
+    colour, notes, held = info.colour, [], _HELD_TAGS.get(codec, {})
     words = [
         f"{what} {word_for(known, number)}"
         for what, known, number in (
             ("primaries", PRIMARIES, colour.primaries), ("transfer", TRANSFERS, colour.transfer),
         )
-        if number not in _UNSPECIFIED
+        if number not in (*_UNSPECIFIED, *held.get(what, ()))
     ]  # fmt: skip
     if codec == "exr" and colour.transfer != _LINEAR:
         notes.append("samples are stored as they are: programs take those in exr for linear light")
     if codec not in _HOLD_TAGS and words and not (codec == "exr" and words == ["transfer linear"]):
-        notes.append(f"colour tags are lost: {codec} pictures have none ({', '.join(words)})")
+        which = "do not know" if held else "have none"
+        notes.append(f"colour tags are lost: {codec} pictures {which} ({', '.join(words)})")
     if info.hdr is not None:
         notes.append(f"HDR metadata is dropped: {codec} pictures cannot hold it")
     return notes
