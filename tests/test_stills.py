@@ -171,9 +171,12 @@ def test_every_loss_is_said() -> None:
     assert "yuv420p becomes rgb24" in notes("a.png", info("yuv420p"))
     assert "gbrp10le is stored as rgb48le" in notes("a.tif", info("gbrp10le"))
     assert "range becomes full" in notes("a.png", info("gray"))
-    assert "dpx pictures have none (primaries bt709, transfer bt709)" in notes(
-        "a.dpx", info("yuv420p")
+    assert "tiff pictures have none (primaries bt709, transfer bt709)" in notes(
+        "a.tif", info("yuv420p")
     )
+    assert "colour tags" not in notes("a.dpx", info("yuv420p"))
+    wide = Colour(matrix=Matrix.RGB, range=Range.FULL, primaries=9, transfer=8)
+    assert "dpx pictures do not know (primaries bt2020)" in notes("a.dpx", info("gbrp12le", wide))
     assert "colour tags" not in notes("a.png", info("yuv420p"))
     assert "programs take those in exr for linear light" in notes("a.exr", info("yuv420p"))
     bright = HdrMetadata(light=ContentLight(max_cll=1000, max_fall=400))

@@ -141,8 +141,12 @@ def choose_stream(container: InputContainer, name: str) -> tuple[VideoStream, li
         chosen = max(decodable, key=lambda s: s.width * s.height)
     if len(found) == 1:
         return chosen, []
-    size = f"{chosen.width}x{chosen.height}"
-    return chosen, [f"{len(found)} video streams: number {chosen.index} ({size}) is processed"]
+    other = next(stream.index for stream in found if stream is not chosen)
+    note = (
+        f"{len(found)} video streams: number {chosen.index} ({chosen.width}x{chosen.height}) is "
+        f"processed (another: ffmpeg -i INPUT -map 0:{other} -map 0:a? -c copy ONE.mkv, and that)"
+    )
+    return chosen, [note]
 
 
 def _has_decoder(stream: VideoStream) -> bool:
