@@ -58,7 +58,7 @@ def source_of(container, start=Fraction(0)):
         ("flac", "mkv", "CeCeCCe"),
         ("pcm_s16le", "mkv", "CeCCCCe"),
         ("wmav2", "asf", "eeeeCee"),
-        ("adpcm_ima_wav", "avi", "eeeeCee"),
+        ("adpcm_ima_wav", "avi", "eeeeCCe"),
         ("pcm_mulaw", "avi", "eeeCCCe"),
         ("subrip", "mkv", "C-ww---"),
         ("mov_text", "mp4", "w-CC---"),

@@ -248,7 +248,7 @@ class UpscaleConfig:
 
     def __post_init__(self) -> None:
         self._make_paths()
-        if self.output is not None and self.output == Path(self.output.anchor or PIPE) != PIPE:
+        if self.output is not None and str(self.output) == self.output.anchor != "":
             raise ConfigError(f"{self.output}: is a directory")
         if self.scale is not None and self.scale < 1:
             raise ConfigError(f"scale must be 1 or more, not {float(self.scale):g}")

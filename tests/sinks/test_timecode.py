@@ -35,3 +35,7 @@ def test_every_timecode_of_a_day(rate: Fraction, dropped: int) -> None:
 @pytest.mark.parametrize("text", ["", "01:00:00", "01:00:00:25", "01:60:00:00", "a:b:c:d"])
 def test_what_is_no_timecode(text: str) -> None:
     assert later_timecode(text, 1, Fraction(25)) is None
+
+
+def test_numbers_are_dropped_at_30_and_60_alone() -> None:
+    assert later_timecode("01:00:00;00", 1, Fraction(24000, 1001)) is None

@@ -57,14 +57,11 @@ _MPEGTS_CODECS = {
     "truehd", "opus", "dvb_subtitle", "dvb_teletext",
 }  # fmt: skip
 
-# NUT keeps no size of blocks, without which these are not decoded.
+# NUT keeps neither sizes of blocks nor bits of coded samples, which these decoders ask for. Tried
+# with wmav1, wmav2 and g726; FFmpeg has no encoders of the others to try with.
 _NOT_IN_NUT = (
-    "wmav1", "wmav2", "wmapro", "wmalossless", "cook", "sipr", "atrac3", "atrac3p", "adpcm_ms",
-    "adpcm_ima_wav", "adpcm_yamaha", "gsm_ms",
+    "wmav1", "wmav2", "wmapro", "wmalossless", "g726", "cook", "sipr", "atrac3", "atrac3p",
 )  # fmt: skip
-
-_SILENCE = 960
-"""Bytes that are whole samples of 1 to 6, 8, 10 and 12 channels, of whatever depth."""
 
 _COVER_TYPES = {
     "mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"),
@@ -286,8 +283,9 @@ def _takes(muxer: str, stream: Stream) -> bool:
 
 def _try_copy(container: OutputContainer, stream: Stream) -> None:
     output = add_copy(container, stream)
-    if codec_of(stream).startswith("pcm_"):  # what MP4 cannot say of channels it finds at the end
-        packet: Packet[Any] = Packet(bytes(_SILENCE))
+    # What MP4 cannot say of channels it finds at the end. 24 bytes are whole samples of 1 to 8.
+    if isinstance(stream, AudioStream) and codec_of(stream).startswith("pcm_"):
+        packet: Packet[Any] = Packet(bytes(24 * stream.codec_context.layout.nb_channels))
         packet.stream, packet.pts, packet.dts = output, 0, 0
         container.mux_one(packet)
 

@@ -409,13 +409,19 @@ class StreamCopier:
 
     def _advance_timecode(self, metadata: dict[str, str], rate: Fraction) -> None:
         """Count the frames in that lie before the first one of the output."""
+        video = self._source.stream
+        assert video is not None
         begin = Fraction(self._source.container.start_time or 0, av.time_base)
+        if video.start_time is not None and video.time_base:  # sound may begin earlier
+            begin = video.start_time * fraction(video.time_base)
         skipped = (self._source.start_time - begin) * rate
         if skipped <= 0 or not (timecode := metadata.get("timecode")):
             return
         frames = math.ceil(skipped - Fraction(1, 100))  # times may be rounded
         if (later := later_timecode(timecode, frames, rate)) is not None:
             metadata["timecode"] = later
+        else:
+            self._warn(f"timecode {timecode} stays that of the input's first frame")
 
 
 def _allowance(stream: Stream) -> Fraction:

@@ -25,7 +25,7 @@ def later_timecode(timecode: str, frames: int, rate: Fraction) -> str | None:
     base, separator = round(rate), match[4]
     dropped = 0 if separator == ":" else base // 15
     hours, minutes, seconds, frame = (int(match[part]) for part in (1, 2, 3, 5))
-    if max(minutes, seconds) > 59 or frame >= base:
+    if max(minutes, seconds) > 59 or frame >= base or (dropped and base not in (30, 60)):
         return None
     minute = 60 * hours + minutes
     number = (60 * minute + seconds) * base + frame - dropped * (minute - minute // 10)

@@ -278,11 +278,12 @@ class MediaReader:
     def last_duration(self) -> int:
         """Duration of the last frame of the stream, in units of ``time_base``.
 
-        Durations in Matroska are often all alike where times are not; but it says where the picture
-        ends.
+        Durations in Matroska are often all alike where times are not; but FFmpeg says there where
+        the picture ends. mkvmerge says how long it lasts, which may not be counted from ``begin``.
         """
         usual = self._timeline.last_duration()
-        end = None if self.stream.duration else describe.stream_end(self.stream, self.begin)
+        own = not self.stream.duration and "_STATISTICS_TAGS" not in self.stream.metadata
+        end = describe.stream_end(self.stream, self.begin) if own else None
         if end is None or self._paced:
             return usual
         rest = round((self.begin + end) / self.time_base) - self._timeline.last
