@@ -1,21 +1,16 @@
-"""Moves the packets of the other streams from a source into an output container."""
+"""Adds the other streams of a source to an output container, and moves their packets there."""
 
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import av
 from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.format import Flags as FormatFlags
-from av.packet import Packet
-from av.rational import AVRational
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
@@ -43,6 +38,7 @@ from vsr.sinks.labels import (
 )
 from vsr.sinks.sound import SoundEncoder
 from vsr.sinks.timecode import later_timecode
+from vsr.sinks.track import Track
 
 __all__ = ["StreamCopier"]
 
@@ -66,153 +62,6 @@ Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10
 [Events]
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
-
-
-@dataclass(slots=True, kw_only=True)
-class Track:
-    """A stream beside the picture: where its packets go and what its clock has shown so far."""
-
-    name: str
-    output: Stream
-    offset: int
-    """Subtracted from timestamps, in the source stream's time base."""
-    earliest: int
-    """Packets that start before this are cut, in the source stream's time base."""
-    gap: int
-    """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
-    timeless: bool
-    """Cover art: one packet, shown all the time."""
-    strict: bool
-    """The muxer wants every dts above the last, not only at or above it."""
-    sound: SoundEncoder | None = None
-    """What encodes the packets anew; None where they are copied."""
-    base: AVRational | None = None
-    """Of the clock below, where it is not the output's: sound is decoded with its own."""
-    filter: BitStreamFilterContext | None = None
-    converted: bool = False
-    """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
-    unstyled: int = 0
-    """Subtitles that have lost italics, colours or places by that."""
-    dateless: "list[Packet[Any]]" = field(default_factory=list)
-    """The first packets, while none has a dts."""
-    jump: int = 0
-    """Added since the source's clock fell back, in the clock's time base, as what follows."""
-    next_dts: int | None = None
-    """Lowest dts that the muxer takes."""
-    end: int = 0
-    """Where the last packet ended."""
-    repaired: int = 0
-    cut: int = 0
-
-    def write(self, container: OutputContainer, packet: "Packet[Any]") -> None:
-        """Shift, filter, repair and mux one packet of the source."""
-        if packet.size <= self.gap or not self._shift(packet):
-            return
-        if self.next_dts is None and packet.dts is None and self.output.type == "video":
-            self.dateless.append(packet)
-            return
-        if self.dateless:
-            self._date(packet)
-            for earlier in self.dateless:
-                self._mux(container, earlier)
-            self.dateless.clear()
-        self._mux(container, packet)
-
-    def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:
-        if self.converted:
-            packet, styled = _as_plain_text(packet, codec_of(packet.stream))
-            self.unstyled += styled
-        base = packet.time_base
-        for one in self.filter.filter(packet) if self.filter else [packet]:
-            one.time_base = base  # filters forget it
-            one.rescale_ts(self.base or self.output.time_base)
-            self._repair(one)
-            if self.sound is not None:
-                container.mux(list(self.sound.encode(one)))
-            else:
-                one.stream = self.output
-                container.mux_one(one)
-
-    def _date(self, first: "Packet[Any]") -> None:
-        """Give packets without a dts one each, ahead of that of the ``first`` that has one.
-
-        Matroska has no dts. FFmpeg makes them up from the times of B-frames, but for as many as
-        the decoder holds back.
-        """
-        assert first.dts is not None
-        shown = sorted(p.pts for p in (*self.dateless, first) if p.pts is not None)
-        step = min((b - a for a, b in pairwise(shown)), default=1)
-        for ahead, packet in enumerate(reversed(self.dateless), 1):
-            packet.dts = first.dts - ahead * step
-
-    def finish(self, container: OutputContainer) -> None:
-        """Write what is still held."""
-        for packet in self.dateless:
-            self._mux(container, packet)
-        if self.sound is not None:
-            container.mux(list(self.sound.finish()))
-
-    def _shift(self, packet: "Packet[Any]") -> bool:
-        """Count from the start of the output; False if the packet lies before it."""
-        if self.timeless:
-            packet.pts = packet.dts = 0
-            return True
-        if packet.dts is not None:
-            packet.dts -= self.offset
-        if packet.pts is not None:
-            packet.pts -= self.offset
-        start = packet.pts if packet.pts is not None else packet.dts
-        if start is None or start >= self.earliest:
-            return True
-        end = start + (packet.duration or 0)
-        if self.output.type == "subtitle" and end > 0:  # already shown when the output starts
-            packet.pts = packet.dts = 0
-            packet.duration = end
-            return True
-        self.cut += 1
-        return False
-
-    def _repair(self, packet: "Packet[Any]") -> None:
-        """Make the dts rise as the muxer demands.
-
-        Where the clock falls back by more than half a second, everything after continues where the
-        last packet ended; smaller stumbles are levelled out one by one.
-        """
-        found = packet.dts if packet.dts is not None else packet.pts
-        given = self.end if found is None else found
-        dts = given + self.jump
-        if self.next_dts is not None and dts < self.next_dts:
-            fall = (self.next_dts - dts) * fraction(self.base or self.output.time_base)
-            if fall > Fraction(1, 2) and self.output.type != "subtitle":
-                self.jump += max(self.end, self.next_dts) - dts
-            dts = max(given + self.jump, self.next_dts)
-        self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
-        pts = packet.pts if packet.pts is not None else given
-        packet.pts, packet.dts = max(pts + self.jump, dts), dts
-        self.next_dts = dts + self.strict
-        self.end = dts + (packet.duration or 0)
-
-
-_STYLE = re.compile(rb"</?(?:[ibus]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
-"""What SubRip says of style: HTML's tags, and Advanced SubStation's ``{\\an8}``."""
-
-
-def _as_plain_text(packet: "Packet[Any]", codec: str) -> tuple["Packet[Any]", bool]:
-    """A subtitle without its style, and whether it had any.
-
-    A player shows SubRip's tags as they stand where it expects plain text. In mov_text, style lies
-    behind the text, whose length comes first, and stays behind when that is unwrapped.
-    """
-    data = bytes(packet)
-    if codec == "mov_text":
-        return packet, len(data) > 2 + int.from_bytes(data[:2], "big")
-    text = _STYLE.sub(b"", data)
-    if text == data:
-        return packet, False
-    plain: Packet[Any] = Packet(text)
-    plain.pts, plain.dts, plain.duration = packet.pts, packet.dts, packet.duration
-    plain.time_base = packet.time_base
-    return plain, True
 
 
 class StreamCopier:
