@@ -330,6 +330,19 @@ def test_each_kind_of_batch_has_its_own(ring: Ring, make_frame: FrameMaker) -> N
     assert [graph.times for graph in graphs.captured] == [2, 2]
 
 
+def test_many_kinds_run_without(ring: Ring, make_frame: FrameMaker) -> None:
+    # Constants that the first graphs read may have left the caches by then.
+    graphs = FakeGraphs()
+    engine = engine_for(ring, graphs=graphs)
+    few = [make_frame("yuv420p", 32, 16 + 2 * index) for index in range(8) for _ in range(16)]
+    run(engine, few, 0)
+    assert [graph.times for graph in graphs.captured] == [1] * 8
+    again = [make_frame("yuv420p", 32, height) for height in (34, 16) for _ in range(16)]
+    found = run(engine, again, 0)
+    assert_same(found, run(engine_for(None), again, 0))
+    assert [graph.times for graph in graphs.captured] == [1] * 8
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("operation not permitted\nwhen stream is capturing"), RuntimeError()]
 )

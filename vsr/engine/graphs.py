@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _WARM_UPS = 3
 """Batches of a kind before its first graph; a kernel may be tuned in more than one of them."""
+_KINDS = 8
+"""Kinds of batches with graphs: as many as the smallest cache of constants holds geometries."""
 _capturing = threading.Lock()
 """PyTorch captures one graph at a time in a process."""
 
@@ -57,7 +59,12 @@ class Graphs:
             kind: what makes two pieces of work alike but for their memory.
             work: must wait for nothing, and do the same each time.
         """
-        if holder.graph is None and self._enabled and self._runs[kind] >= _WARM_UPS:
+        runs = self._runs.setdefault(kind, 0)
+        if len(self._runs) > _KINDS:
+            self._enabled = False  # see note [Few kinds]
+        if not self._enabled:
+            holder.graph = None
+        elif holder.graph is None and runs >= _WARM_UPS:
             holder.graph = self._capture(work)
         if holder.graph is not None:
             holder.graph.replay()
