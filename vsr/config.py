@@ -80,6 +80,9 @@ class InputConfig:
     """Sample (pixel) aspect ratio."""
     field_order: FieldOrder | None = None
     """Which field of a frame is shown first, or that frames have none."""
+    video_stream: int | None = None
+    """Which of several video streams is upscaled, counted from 0 and without covers; None leaves
+    the choice to FFmpeg."""
 
     def __post_init__(self) -> None:
         if (self.raw_format is None) != (self.raw_size is None):
@@ -90,6 +93,8 @@ class InputConfig:
             raise ConfigError(f"rate must be above 0, not {float(self.rate):g}")
         if self.sar is not None and self.sar <= 0:
             raise ConfigError(f"the sample aspect ratio must be above 0, not {self.sar}")
+        if self.video_stream is not None and self.video_stream < 0:
+            raise ConfigError(f"--video-stream must be 0 or more, not {self.video_stream}")
         for name in ("rate", "sar"):  # 29.97002997 is more exact than FFmpeg can be
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, bounded(Fraction(value)))

@@ -47,6 +47,7 @@ def _input(source: InputConfig) -> Iterator[str]:
             yield from (option, word_for(words, value))
     sar = source.sar
     yield from _pairs({"-r": source.rate, "-sar": sar and f"{sar.numerator}:{sar.denominator}"})
+    yield from _pairs({"--video-stream": source.video_stream})
 
 
 def _reading(config: UpscaleConfig) -> Iterator[str]:

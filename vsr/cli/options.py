@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_rendering(upscaling)
     _add_pictures(parser.add_argument_group("ahead of the network"))
     _add_input(parser.add_argument_group("what the input does not say of itself, or says wrongly"))
-    _add_reading(parser.add_argument_group("scripts, and what goes beside the picture"))
+    _add_reading(parser.add_argument_group("which streams, and scripts"))
     _add_range(parser.add_argument_group("part of the input"))
     _add_encoding(parser.add_argument_group("encoding"))
     _add_reporting(parser.add_argument_group("reporting"))
@@ -234,6 +234,10 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output-index", type=int, metavar="N", default=0, help="which output of the script"
     )
+    group.add_argument(
+        "--video-stream", type=int, metavar="N",
+        help="which of several video streams is upscaled, from 0, as ffmpeg's V:N",
+    )  # fmt: skip
     group.add_argument(
         "--audio-from", metavar="FILE",
         help="copy sound, subtitles, chapters, attachments and metadata from FILE",

@@ -22,7 +22,8 @@ def other_streams(plan: Plan) -> OtherStreams:
     def open_again() -> Companion | None:
         if others is None:
             return None
-        again = Companion(config.audio_from or config.input)
+        video = None if config.audio_from else config.source.video_stream
+        again = Companion(config.audio_from or config.input, video)
         if isinstance(others, Companion):
             start = others.start_time - again.begin
         else:  # the input itself, of which the source knows better where it begins

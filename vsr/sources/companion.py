@@ -38,6 +38,7 @@ class Companion:
 
     Args:
         path: the file.
+        video: the number of that video, if the pictures come from this file.
 
     Attributes:
         container: the open file.
@@ -52,12 +53,12 @@ class Companion:
         ConfigError: it is standard input, which the pictures may need.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, video: int | None = None) -> None:
         if path == PIPE:
             raise ConfigError("--audio-from takes a file: standard input is for pictures")
         self.container: InputContainer = open_container(path, InputConfig())
         self.name, self.notes = str(path), list[str]()
-        self.stream: VideoStream | None = self._find_video()
+        self.stream: VideoStream | None = self._find_video(video)
         self.begin = describe.container_start(self.container) or Fraction(0)
         self.start_time, self.cut_short = self.begin, False
         self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
@@ -136,9 +137,9 @@ class Companion:
             self._closed = True
             self.container.close()
 
-    def _find_video(self) -> VideoStream | None:
+    def _find_video(self, wanted: int | None) -> VideoStream | None:
         try:
-            return choose_stream(self.container, self.name)[0]
+            return choose_stream(self.container, self.name, wanted)[0]
         except SourceError:
             return None
 

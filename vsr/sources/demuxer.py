@@ -61,7 +61,7 @@ class Demuxer:
         self._stdin = open_stdin() if path == PIPE else None
         self.container: InputContainer = open_container(path, config, self._stdin, hwaccel)
         try:
-            self.stream, self.notes = choose_stream(self.container, self.name)
+            self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
         except SourceError:
             self.container.close()
             raise

@@ -36,7 +36,7 @@ _TOLERANCE = Fraction(1, 4)
 
 
 class MediaReader:
-    """Decodes the best video stream of a file or a pipe; to be read once.
+    """Decodes a video stream of a file or a pipe; to be read once.
 
     A :class:`vsr.sources.readers.Reader`. The constructor decodes the first frame, and the first
     one wanted if that is another.

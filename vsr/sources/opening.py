@@ -122,29 +122,40 @@ def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:
     return "rawvideo", options
 
 
-def choose_stream(container: InputContainer, name: str) -> tuple[VideoStream, list[str]]:
-    """The video stream to process, and a line if there was a choice; ``name`` is the input's.
+def choose_stream(
+    container: InputContainer, name: str, wanted: int | None = None
+) -> tuple[VideoStream, list[str]]:
+    """The video stream to process, and a line if there was a choice.
+
+    Args:
+        container: the open input.
+        name: of the input, in a message.
+        wanted: its number among the streams of video that are no covers; None takes FFmpeg's best.
 
     Raises:
-        SourceError: there is no video stream, or no decoder for it.
+        SourceError: there is no such video stream, or no decoder for it.
     """
     found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not found:
         covers = ", only cover art" if container.streams.video else ""
         raise SourceError(f"{name}: holds no video stream{covers}")
-    decodable = [stream for stream in found if _has_decoder(stream)]
+    if wanted is not None and wanted >= len(found):
+        count = "one video stream" if len(found) == 1 else f"{len(found)} video streams"
+        raise SourceError(f"{name}: holds {count}, and --video-stream counts from 0")
+    candidates = found if wanted is None else [found[wanted]]
+    decodable = [stream for stream in candidates if _has_decoder(stream)]
     if not decodable:
         raise SourceError(f"{name}: its video is in a format that FFmpeg has no decoder for")
     best = container.streams.best("video")
     chosen = next((s for s in decodable if best is not None and s.index == best.index), None)
     if chosen is None:
         chosen = max(decodable, key=lambda s: s.width * s.height)
-    if len(found) == 1:
+    if len(found) == 1 or wanted is not None:
         return chosen, []
-    other = next(stream.index for stream in found if stream is not chosen)
+    sizes = ", ".join(f"{index}: {s.width}x{s.height}" for index, s in enumerate(found))
     note = (
-        f"{len(found)} video streams: number {chosen.index} ({chosen.width}x{chosen.height}) is "
-        f"processed (another: ffmpeg -i INPUT -map 0:{other} -map 0:a? -c copy ONE.mkv, and that)"
+        f"{len(found)} video streams ({sizes}): number {found.index(chosen)} is upscaled; "
+        "--video-stream chooses another"
     )
     return chosen, [note]
 

@@ -209,6 +209,8 @@ def _choose_reader(path: Path, config: SourceConfig) -> Reader:
     is_file = not raw and images is None and path != PIPE
     is_script = is_file and config.script.is_script(path)
     _check_options(path, config, is_script=is_script, is_media=is_file and not is_script)
+    if config.input.video_stream is not None and (is_script or images is not None):
+        raise ConfigError(f"{path}: --video-stream is for media files")
     if is_script:
         return _open_script(path, config, start)
     if images is not None:
@@ -250,7 +252,9 @@ def open_companion(path: Path, config: SourceConfig) -> Companion | None:
     """The file whose other streams go beside ``path``; None if they are the input's own."""
     if config.audio_from is not None:
         return Companion(config.audio_from)
-    return Companion(path) if config.decoder == "bestsource" else None
+    if config.decoder == "bestsource":
+        return Companion(path, config.input.video_stream)
+    return None
 
 
 def _check_options(path: Path, config: SourceConfig, *, is_script: bool, is_media: bool) -> None:
@@ -284,7 +288,7 @@ def _open_bestsource(path: Path, config: SourceConfig, start: Fraction) -> Reade
     with _vapoursynth(path):
         from vsr.sources.bestsource import open_bestsource
         from vsr.sources.clips import ClipReader
+    clip = open_bestsource(path, config.input.video_stream)
     return ClipReader(
-        open_bestsource(path), str(path), rate=config.input.rate, start=start, end=config.end,
-        wanted=config.frames,
-    )  # fmt: skip
+        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames
+    )
