@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsr.numbering import Hole, Pattern, find_hole, natural_key
+from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,18 @@ def test_the_first_hole_is_found(found: list[str], hole: Hole | None) -> None:
 )
 def test_times_and_every_tenth_frame_are_no_holes(found: list[str]) -> None:
     assert find_hole(found) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("found", "number"),
+    [
+        (names("x2_%d.png", 99, 100, 101), 99),
+        (names("%04d.png", 0, 1), 0),
+        (names("%04d.png", 1, 2, 4), None),
+        ([*names("a%d.png", 1, 2), *names("b%d.png", 1, 2)], None),
+        ([*names("a%d.png", 1, 2), "cover.png"], None),
+        (["a.png"], None),
+    ],
+)  # fmt: skip
+def test_where_names_begin_to_count(found: list[str], number: int | None) -> None:
+    assert first_number(found) == number

@@ -106,10 +106,10 @@ def test_sequence_to_sequence(draw: Draw, tmp_path: Path) -> None:
         report = run(place, output, source=InputConfig(rate=Fraction(24)))
         assert report.frames == 5
         assert sorted(p.name for p in output.parent.iterdir()) == [
-            f"{number:06}.tif" for number in range(1, 6)
+            f"{number:06}.tif" for number in range(86, 91)
         ]
-        for number in range(1, 6):
-            before = samples(pattern.with_name(f"shot_{85 + number:03}.png")).view(">u2")
+        for number in range(86, 91):
+            before = samples(pattern.with_name(f"shot_{number:03}.png")).view(">u2")
             after = samples(output.with_name(f"{number:06}.tif")).view("<u2")
             assert np.array_equal(before, after)
 
@@ -131,10 +131,57 @@ def test_part_of_a_sequence(draw: Draw, tmp_path: Path) -> None:
     pattern = draw("in/%d.png", "rgb24", count=6)
     rate = InputConfig(rate=Fraction(10))
     run(pattern, tmp_path / "out" / "%d.png", source=rate, start=Fraction(2, 10), frames=3)
-    for number in (1, 2, 3):
-        expected = samples(pattern.with_name(f"{number + 2}.png"))
+    for number in (3, 4, 5):
+        expected = samples(pattern.with_name(f"{number}.png"))
         assert np.array_equal(samples(tmp_path / "out" / f"{number}.png"), expected)
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize("segment_seconds", [0, 0.1])
+def test_parts_of_a_sequence_go_into_one_folder(
+    draw: Draw, tmp_path: Path, segment_seconds: float
+) -> None:
+    pattern, output = draw("in/%d.png", "rgb24", count=6), tmp_path / "out" / "%d.png"
+    parts = ((None, Fraction(4, 25)), (Fraction(4, 25), None))
+    for start, end in parts:
+        report = run(pattern, output, start=start, end=end, segment_seconds=segment_seconds)
+        assert not report.warnings
+    for number in range(1, 7):
+        expected = samples(pattern.with_name(f"{number}.png"))
+        assert np.array_equal(samples(output.with_name(f"{number}.png")), expected)
+    with pytest.raises(SinkError, match=r"5\.png: already exists; -y replaces it"):
+        run(pattern, output, start=parts[1][0], segment_seconds=segment_seconds)
+
+
+def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> None:
+    pattern = draw("in/%d.png", "rgb24", "-start_number", "7", count=3)
+    cases: tuple[tuple[dict[str, Any], int], ...] = (
+        ({"encoder": EncoderConfig(muxer_options={"start_number": "0"})}, 0),
+        ({"filters": "hflip"}, 1),  # as any filter, which may drop pictures
+        ({"input": "glob"}, 7),
+    )
+    for settings, first in cases:
+        place = pattern.parent / "*.png" if settings.pop("input", None) else pattern
+        run(place, tmp_path / f"o{first}", muxer="image2", **settings)
+        assert sorted(p.name for p in (tmp_path / f"o{first}").iterdir()) == [
+            f"{number:06}.png" for number in range(first, first + 3)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("output", "number", "message"),
+    [
+        ("o.mkv", "5", "-start_number is for numbered pictures"),
+        ("o.png", "5", "-start_number is for numbered pictures"),
+        ("%d.png", "-5", "-start_number must be 0 or more, not -5"),
+    ],
+)
+def test_numbers_that_cannot_be(
+    draw: Draw, tmp_path: Path, output: str, number: str, message: str
+) -> None:
+    numbers = EncoderConfig(muxer_options={"start_number": number})
+    with pytest.raises(ConfigError, match=message):
+        run(draw("a.png", "rgb24"), tmp_path / output, encoder=numbers)
 
 
 def test_video_to_pictures_is_the_picture_of_the_engine(

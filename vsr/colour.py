@@ -54,7 +54,7 @@ _SILENT_IS_LIMITED = ("h264", "hevc", "vvc", "av1")
 def complete_colour(
     colour: Colour, *, width: int, height: int, format: PixelFormat, codec: str
 ) -> tuple[Colour, list[str]]:
-    """Fill in what ``colour`` leaves open by a fixed rule, and say so.
+    """Fill in what ``colour`` leaves open by a fixed rule.
 
     RGB and floating-point numbers are full range without a matrix. YUV without a matrix takes it
     from its primaries; without those, pictures of 720 lines or 1280 columns and more are BT.709,
@@ -70,7 +70,8 @@ def complete_colour(
         codec: FFmpeg's decoder name.
 
     Returns:
-        The complete colour and a line for each guess.
+        The complete colour, and a line where the matrix or the range is a guess. A wrong siting or
+        wrong primaries hardly show; the dry run and the record tell them from what was declared.
 
     Raises:
         UnsupportedFormatError: the stream names a matrix that is no linear map of R'G'B'.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Hole", "Pattern", "find_hole", "natural_key"]
+__all__ = ["Hole", "Pattern", "find_hole", "first_number", "natural_key"]
 
 _TOKEN = re.compile(r"%%|%([0-9]*)d")
 _DIGITS = re.compile(r"([0-9]+)")
@@ -83,6 +83,15 @@ def find_hole(names: Sequence[str]) -> tuple[Hole | None, bool]:
             if high > low + 1:
                 return Hole(pattern.name(low + 1), follower), consecutive
     return None, consecutive
+
+
+def first_number(names: Sequence[str]) -> int | None:
+    """Where ``names`` begin to count, if they are one numbering without holes."""
+    found = list(_numberings(names))
+    if len(found) != 1 or len(found[0]) != len(names):
+        return None
+    numbers = [number for number, _, _ in found[0]]
+    return numbers[0] if numbers == list(range(numbers[0], numbers[0] + len(numbers))) else None
 
 
 def _numberings(names: Iterable[str]) -> Iterator[list[tuple[int, Pattern, str]]]:

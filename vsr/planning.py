@@ -15,6 +15,7 @@ from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, est
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.encoding.encoding import START_NUMBER
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import framemd5_path, lock_path, record_path, resolve, work_path
@@ -64,6 +65,7 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     config = resolve(config)
     _check_paths(config)
     _check_companions(config)
+    _check_number(config)
     automatic = config.model == AUTO and config.weights is None
     network = None if automatic else _choose_network(config)
     source = stack.enter_context(open_source(config.input, _source_config(config)))
@@ -75,7 +77,7 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
         network = _choose_network(config)
     if network is None:
         network = _network_for_size(config, source.info)
-    encoding, info = _plan_output(config, source.info, network)
+    encoding, info = _plan_output(config, source.info, network, source.first_number or 1)
     engine = _make_engine(config, network, encoding, source.info, info)
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
@@ -184,6 +186,17 @@ def _check_companions(config: UpscaleConfig) -> None:
             raise SinkError(f"{path}: already exists; -y replaces it")
 
 
+def _check_number(config: UpscaleConfig) -> None:
+    given = config.encoder.muxer_options.get(START_NUMBER)
+    if given is None:
+        return
+    stills = _stills(config)
+    if stills is None or stills.pattern is None:
+        raise ConfigError("-start_number is for numbered pictures, e.g. out/%06d.png")
+    if not given.isdecimal():
+        raise ConfigError(f"-start_number must be 0 or more, not {given}")
+
+
 def _choose_network(config: UpscaleConfig) -> Network | None:
     """The network, or None if the picture's size has to be known first."""
     if config.weights is None and config.size is not None and config.scale is None:
@@ -237,9 +250,12 @@ def _holds_rotation(config: UpscaleConfig) -> bool:
 
 
 def _plan_output(
-    config: UpscaleConfig, info: VideoInfo, network: Network
+    config: UpscaleConfig, info: VideoInfo, network: Network, number: int
 ) -> tuple[Encoding, VideoInfo]:
-    """How the result of ``network`` is coded, and the facts about the output."""
+    """How the result of ``network`` is coded, and the facts about the output.
+
+    Pictures are numbered as asked for, or else from ``number`` on.
+    """
     width, height = _stored_size(config, info) or enlarged_size(
         info.width, info.height, network.scale, config.scale
     )
@@ -248,7 +264,8 @@ def _plan_output(
     if config.output is None:
         encoding = discarding(info, width, height, config.encoder)
     elif _stills(config) is not None:
-        encoding = choose_still_encoding(config.output, info, width, height, config.encoder)
+        first = int(config.encoder.muxer_options.get(START_NUMBER, number))
+        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, first)
     else:
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer

@@ -290,6 +290,10 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("-movflags", metavar="FLAGS", help="of mp4 and mov, e.g. +faststart")
     group.add_argument(
+        "-start_number", "--start-number", type=int, metavar="N",
+        help="of the first picture (default: as the input's pictures, else 1)",
+    )  # fmt: skip
+    group.add_argument(
         "--framemd5", action=argparse.BooleanOptionalAction, default=None,
         help="write the hash of every frame beside the output (on for --target archive)",
     )  # fmt: skip

@@ -13,7 +13,10 @@ from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
 
-__all__ = ["Encoding", "add_video", "configure", "encoder_time_base"]
+__all__ = ["START_NUMBER", "Encoding", "add_video", "configure", "encoder_time_base"]
+
+START_NUMBER = "start_number"
+"""The option of numbered pictures, as FFmpeg's muxer of pictures calls it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,11 @@ class Encoding:
     def blu_ray(self) -> bool:
         """Whether it is a transport stream of Blu-ray's kind."""
         return self.muxer_options.get("mpegts_m2ts_mode") == "1"
+
+    @property
+    def first_number(self) -> int:
+        """Of the first picture, where pictures are numbered."""
+        return int(self.muxer_options.get(START_NUMBER, 1))
 
     @property
     def fragmented(self) -> bool:

@@ -13,7 +13,7 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.config import PIPE, EncoderConfig
-from vsr.encoding.encoding import Encoding
+from vsr.encoding.encoding import START_NUMBER, Encoding
 from vsr.encoding.notes import sample_losses
 from vsr.encoding.options import check_options
 from vsr.errors import ConfigError
@@ -75,16 +75,19 @@ class Stills:
     name: str
     codec: str
     """FFmpeg's encoder."""
+    first: int = 1
+    """The number that the first picture's name carries."""
 
     def file(self, number: int) -> str:
         """The name of picture ``number``, counted from 1."""
-        return self.name if self.pattern is None else self.pattern.name(number)
+        return self.name if self.pattern is None else self.pattern.name(self.first - 1 + number)
 
     def number(self, name: str) -> int | None:
-        """Which picture the file ``name`` would be, None if it is none of these."""
+        """Which picture the file ``name`` would be, counted from 1; None if it is none of these."""
         if self.pattern is None:
             return 1 if name == self.name else None
-        return self.pattern.number(name)
+        carried = self.pattern.number(name)
+        return None if carried is None or carried < self.first else carried - self.first + 1
 
     def overlap(self, paths: Iterable[Path]) -> bool:
         """Whether any of the existing files ``paths`` would be written over."""
@@ -93,7 +96,9 @@ class Stills:
         return here in {folder.resolve() for folder in {path.parent for path in named}}
 
 
-def find_stills(path: Path, muxer: str | None, codec: str | None = None) -> Stills | None:
+def find_stills(
+    path: Path, muxer: str | None, codec: str | None = None, first: int = 1
+) -> Stills | None:
     """What the output ``path`` asks for; None if it is no picture.
 
     ``out.png`` is one picture, ``out/%06d.png`` one for each frame, and so is a folder: its
@@ -103,6 +108,7 @@ def find_stills(path: Path, muxer: str | None, codec: str | None = None) -> Stil
         path: the output.
         muxer: FFmpeg's name of the format that was asked for (``-f``).
         codec: the encoder that was asked for; a folder's pictures are PNG without one.
+        first: where numbers begin.
 
     Raises:
         ConfigError: pictures were asked for, of a kind that is not written.
@@ -114,10 +120,12 @@ def find_stills(path: Path, muxer: str | None, codec: str | None = None) -> Stil
     if path.is_dir() or (muxer == IMAGES and plain):
         codec = codec or "png"
         name = f"{_NUMBERS}.{_EXTENSIONS.get(codec, codec)}"
-        return Stills(folder=path, pattern=Pattern.parse(name), name=name, codec=codec)
+        return Stills(folder=path, pattern=Pattern.parse(name), name=name, codec=codec, first=first)
     if extension in _CODECS:
-        pattern = Pattern.parse(path.name)
-        return Stills(folder=path.parent, pattern=pattern, name=path.name, codec=_CODECS[extension])
+        return Stills(
+            folder=path.parent, pattern=Pattern.parse(path.name), name=path.name,
+            codec=_CODECS[extension], first=first,
+        )  # fmt: skip
     if extension in _NOT_WRITTEN:
         raise ConfigError(f"{path}: pictures are written as {', '.join(_CODECS)}")
     return None
@@ -129,7 +137,7 @@ def numbered(path: Path) -> str:
 
 
 def choose_still_encoding(
-    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig
+    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig, first: int = 1
 ) -> Encoding:
     """Choose how ``width`` x ``height`` pictures of the source ``info`` are written to ``path``.
 
@@ -139,6 +147,7 @@ def choose_still_encoding(
         width: width of the output in pixels.
         height: height of the output in pixels.
         config: what the user asked for; everything else is chosen.
+        first: where numbers begin.
 
     Raises:
         ConfigError: several frames for one picture, or a codec, pixel format or option that does
@@ -154,10 +163,11 @@ def choose_still_encoding(
             f"{path}: is one picture, and the input has {info.frames} frames: call the output "
             f"{numbered(path)}, or add --frames 1"
         )
+    numbers = {} if stills.pattern is None else {START_NUMBER: str(first)}
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
     encoding = Encoding(
         muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
-        options=_options(codec, info.format, config),
+        options=_options(codec, info.format, config), muxer_options=numbers,
     )  # fmt: skip
     encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
     with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
@@ -251,7 +261,8 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     source, form = info.format, encoding.format
     codec, stored = encoding.codec, coded_format(encoding)
     precision = " in half precision" if encoding.options.get("format") == "half" else ""
-    notes = [f"output: {codec} pictures, {stored}{precision}"]
+    numbers = f", numbered from {encoding.first_number}" if encoding.first_number != 1 else ""
+    notes = [f"output: {codec} pictures, {stored}{precision}{numbers}"]
     notes += sample_losses(source, form, stored, stored)
     if form.family != source.family:
         notes.append(f"{source.name} becomes {stored}")

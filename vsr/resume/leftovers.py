@@ -82,7 +82,9 @@ def find_finished(plan: Plan) -> Report | None:
         if output.is_file() and not (plan.config.overwrite or work_path(output).exists()):
             raise SinkError(f"{output}: already exists; -y replaces it")
         return None
-    stills = find_stills(output, plan.config.muxer, plan.config.encoder.codec)
+    stills = find_stills(
+        output, plan.config.muxer, plan.config.encoder.codec, plan.encoding.first_number
+    )
     if stills is not None:
         folder.shown_by = stills.folder / stills.file(1)
     if not folder.has_published():  # it has been moved away or replaced since

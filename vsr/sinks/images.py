@@ -64,7 +64,7 @@ class ImageSink(SinkContext):
         """Frames written so far."""
         self.notes: list[str] = []
         """One line for everything that was lost; complete after :meth:`finish`."""
-        stills = find_stills(path, IMAGES, encoding.codec)
+        stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
         self._stored = 0

@@ -18,7 +18,7 @@ from vsr.config import PIPE
 from vsr.errors import SourceError
 from vsr.ffmpeg import explain, known_fraction
 from vsr.frame import Colour, Matrix, Range, pixel_format
-from vsr.numbering import Hole, Pattern, find_hole, natural_key
+from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
@@ -55,6 +55,8 @@ class ImageList:
     """The file format they have in common, e.g. ``PNG``."""
     single: bool = False
     """One file by its own name, rather than a sequence that may happen to have one."""
+    first: int | None = None
+    """The number of the first, of pictures that are numbered one by one."""
     notes: tuple[str, ...] = ()
 
 
@@ -99,8 +101,9 @@ def _folder(location: Path) -> ImageList:
     if others := len(names) - len(pictures):
         ignored = f"{others} files in {location.name} that are no pictures are ignored"
         return ImageList(
-            location=location, paths=found.paths, kind=found.kind, notes=(ignored, *found.notes)
-        )
+            location=location, paths=found.paths, kind=found.kind, first=found.first,
+            notes=(ignored, *found.notes),
+        )  # fmt: skip
     return found
 
 
@@ -128,7 +131,7 @@ def _sequence(location: Path, pattern: Pattern) -> ImageList:
     kind = _kind(location.name)
     assert kind is not None
     paths = tuple(folder / pattern.name(number) for number in numbers)
-    return ImageList(location=location, paths=paths, kind=kind)
+    return ImageList(location=location, paths=paths, kind=kind, first=numbers[0])
 
 
 def _names(folder: Path) -> list[str]:
@@ -154,7 +157,7 @@ def _listed(location: Path, folder: Path, names: Iterable[str]) -> ImageList:
     unnumbered = "the names are not numbered one by one: pictures are taken in natural order"
     return ImageList(
         location=location, paths=tuple(folder / name for name in ordered), kind=kinds[0],
-        notes=() if consecutive else (unnumbered,),
+        first=first_number(ordered), notes=() if consecutive else (unnumbered,),
     )  # fmt: skip
 
 
@@ -178,6 +181,7 @@ class ImageFrames:
         rate: frames a second.
         time_base: seconds that a frame lasts.
         count: how many pictures there are.
+        number: the number of the first, if they are numbered one by one.
         paths: their files.
         single: whether ``location`` is one picture by its own name.
         codec: FFmpeg's name of the first picture's decoder.
@@ -199,6 +203,7 @@ class ImageFrames:
         if found is None:
             raise SourceError(f"{location}: no pictures")
         self.paths, self.count, self.single = found.paths, len(found.paths), found.single
+        self.number = found.first
         self.rate = rate or DEFAULT_RATE
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)

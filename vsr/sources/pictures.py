@@ -44,6 +44,7 @@ class PictureReader:
         self.codec, self.tags, self.sar = images.codec, images.tags, images.sar
         self.count, self.length = images.count, images.count * images.time_base
         self.single = images.single
+        self._first_number = images.number
         self.shift = ceil(start / self.time_base)
         self.start_time = self.shift * self.time_base
         self.relay = PacketRelay(dense=set())
@@ -56,6 +57,11 @@ class PictureReader:
     def next(self) -> TimedFrame | None:
         """The next picture; None at the end."""
         return self._lookahead.take(self._read)
+
+    @property
+    def number(self) -> int | None:
+        """Of the first picture wanted, if they are numbered one by one."""
+        return None if self._first_number is None else self._first_number + self.shift
 
     @property
     def not_finite(self) -> int:

@@ -137,6 +137,13 @@ class VideoSource:
         return isinstance(self._reader, PictureReader) and self._reader.single
 
     @property
+    def first_number(self) -> int | None:
+        """Of the first frame's file, of pictures numbered one by one that give a frame each."""
+        if not isinstance(self._reader, PictureReader) or self._stage.is_filtered:
+            return None
+        return self._reader.number
+
+    @property
     def start_time(self) -> Fraction:
         """Seconds that are subtracted from every timestamp."""
         return self._reader.start_time
