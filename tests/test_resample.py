@@ -125,6 +125,16 @@ def test_inverse_recovers_what_was_enlarged() -> None:
             np.testing.assert_allclose(product, np.eye(count), atol=1e-5)
 
 
+@pytest.mark.parametrize("luma", [127, 513, 769, 1923])
+@pytest.mark.parametrize(("factor", "offset"), [(2, 0.0), (2, 0.5), (2, 1.0), (4, 1.5)])
+def test_inverse_in_windows_is_that_of_the_whole(luma: int, factor: int, offset: float) -> None:
+    positions = (np.arange(luma) - offset) / factor
+    enlarging = resize_matrix(positions, -(-luma // factor), "bicubic")
+    whole = np.linalg.solve(enlarging.T @ enlarging, enlarging.T)
+    whole[np.abs(whole) < 1e-7] = 0
+    np.testing.assert_allclose(least_squares_inverse(enlarging), whole, rtol=0, atol=2e-7)
+
+
 def test_same_size_is_left_alone() -> None:
     picture = torch.rand(2, 8, 9)
     assert torch.equal(resize(picture, 8, 9), picture)

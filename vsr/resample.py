@@ -29,6 +29,8 @@ _BLOCK = 32
 """Outputs computed by one matrix product: wide enough for GEMM, narrow enough to stay banded."""
 _BLOCK_AT_ONCE = 64
 """The same on a GPU, where starting a product takes longer than the zeros in it."""
+_WINDOW, _MARGIN = 128, 64
+"""Samples that are solved for at a time, and beyond them on each side."""
 
 
 def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,10 +83,26 @@ def least_squares_inverse(
     """Pseudo-inverse of a tall interpolation matrix, with negligible entries set to zero.
 
     Reducing with this matrix yields the samples whose interpolation comes closest to the given
-    signal; a signal that was interpolated by ``matrix`` is recovered exactly.
+    signal; a signal that was interpolated by ``matrix`` is recovered exactly. As far from a sample
+    as a window reaches beyond it, nothing of it is left in double precision, so that windows can be
+    solved on their own; and but for the ends of an axis they are all the same one.
     """
-    inverse = np.linalg.solve(matrix.T @ matrix, matrix.T)
-    inverse[np.abs(inverse) < cutoff] = 0.0
+    count = matrix.shape[1]
+    inverse = np.zeros(matrix.shape[::-1])
+    solved: dict[tuple[bytes, int], NDArray[np.float64]] = {}
+    touched = matrix != 0
+    begins, ends = touched.argmax(axis=0), len(matrix) - touched[::-1].argmax(axis=0)
+    for first in range(0, count, _WINDOW):
+        last = min(first + _WINDOW, count)
+        left, right = max(0, first - _MARGIN), min(count, last + _MARGIN)
+        top, bottom = begins[left:right].min(), ends[left:right].max()
+        part = matrix[top:bottom, left:right]
+        key = part.tobytes(), part.shape[1]
+        if key not in solved:
+            found = np.linalg.solve(part.T @ part, part.T)
+            found[np.abs(found) < cutoff] = 0.0
+            solved[key] = found
+        inverse[first:last, top:bottom] = solved[key][first - left : last - left]
     return inverse
 
 
