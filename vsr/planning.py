@@ -15,10 +15,11 @@ from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, est
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
+from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.encoding.encoding import START_NUMBER
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
-from vsr.encoding.targets import framemd5_path, lock_path, record_path, resolve, work_path
+from vsr.encoding.targets import resolve
 from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo

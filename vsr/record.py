@@ -18,8 +18,8 @@ import torch
 
 import vsr
 from vsr.device import choose_device, describe
+from vsr.encoding.beside import framemd5_path, record_path
 from vsr.encoding.stills import IMAGES
-from vsr.encoding.targets import framemd5_path, record_path
 from vsr.errors import SinkError
 from vsr.files import written_whole
 from vsr.flags import command_line

@@ -11,20 +11,9 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.encoding.muxers import extension_of, muxer_of
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
-from vsr.files import name_beside, shortened
 
-__all__ = [
-    "TARGETS",
-    "EncodingTarget",
-    "framemd5_path",
-    "lock_path",
-    "record_path",
-    "resolve",
-    "work_path",
-]
+__all__ = ["TARGETS", "EncodingTarget", "resolve"]
 
-_SHORT = 100
-"""Bytes of one of two names within a name."""
 _NAMES = {"matroska": "Matroska", "mp4": "MP4", "mov": "MOV", "webm": "WebM"}
 
 
@@ -94,46 +83,6 @@ def resolve(config: UpscaleConfig) -> UpscaleConfig:
     encoder = _encoder(target, config.encoder, muxer)
     square = config.square or (target.square and config.size is None)
     return _with_companions(replace(config, encoder=encoder, square=square), wanted=target.beside)
-
-
-def record_path(output: Path) -> Path:
-    """Where the record of ``output`` lies: ``out.mkv.json``."""
-    return name_beside(output, ".json")
-
-
-def framemd5_path(output: Path) -> Path:
-    """Where the hashes of the frames of ``output`` lie: ``out.mkv.framemd5``."""
-    return name_beside(output, ".framemd5")
-
-
-def work_path(output: Path) -> Path:
-    """Where the finished segments of ``output`` lie until all are there: ``out.mkv.parts``.
-
-    It is beside the file itself where ``output`` is a link, so that the result can be renamed. Of
-    pictures in a folder that is made at the end, it is beside that folder.
-    """
-    resolved = output.resolve()
-    folder = resolved.parent
-    beside = name_beside(folder, f".{shortened(resolved.name, _SHORT)}.parts")
-    if "%" in resolved.name and (beside.is_dir() or not folder.is_dir()):
-        return beside
-    return name_beside(resolved, ".parts")
-
-
-def lock_path(output: Path) -> Path:
-    """The hidden file that carries the lock of ``output``; a link stands for what it leads to.
-
-    The folder of pictures may be made when they get their names; then it is beside that folder, and
-    stays there.
-    """
-    resolved = output.resolve()
-    home = resolved if resolved.is_dir() else resolved.parent
-    inside = home / f".{shortened(resolved.name, 2 * _SHORT)}.lock"
-    names = f"{shortened(home.name, _SHORT)}.{shortened(resolved.name, _SHORT)}"
-    beside = home.parent / f".{names}.lock"
-    if resolved.is_dir():
-        beside = resolved.parent / inside.name
-    return beside if beside.exists() or not home.is_dir() else inside
 
 
 def _find(name: str) -> EncodingTarget:

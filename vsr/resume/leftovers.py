@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
+from vsr.encoding.beside import lock_path, work_path
 from vsr.encoding.stills import find_stills
-from vsr.encoding.targets import lock_path, work_path
 from vsr.errors import SinkError
 from vsr.planning import Plan
 from vsr.report import Report

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vsr.encoding.targets import lock_path
+from vsr.encoding.beside import lock_path
 from vsr.errors import SinkError
 
 if sys.platform != "win32":

@@ -8,8 +8,8 @@ from math import ceil
 from pathlib import Path
 
 from vsr.config import PIPE
+from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
-from vsr.encoding.targets import work_path
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
 from vsr.report import Report

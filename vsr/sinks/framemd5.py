@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vsr.encoding.targets import framemd5_path
+from vsr.encoding.beside import framemd5_path
 from vsr.errors import SinkError
 from vsr.files import written_whole
 from vsr.frame import Frame, VideoInfo
