@@ -22,13 +22,11 @@ def other_streams(plan: Plan) -> OtherStreams:
     def open_again() -> Companion | None:
         if others is None:
             return None
-        video = None if config.audio_from else config.source.video_stream
-        again = Companion(config.audio_from or config.input, video)
         if isinstance(others, Companion):
-            start = others.start_time - again.begin
-        else:  # the input itself, of which the source knows better where it begins
-            start = config.start or Fraction(0)
-            again.begin = others.start_time - start
+            return others.again()
+        again = Companion(config.input, config.source.video_stream)
+        start = config.start or Fraction(0)
+        again.begin = others.start_time - start  # the source knows better where the input begins
         again.trim(start, config.end, cut_short=others.cut_short)
         return again
 

@@ -183,6 +183,7 @@ class ClipReader:
         self.length: Fraction | None = self.count / average
         self.start_time = self._begin + self._start
         self.shift = round((self._origin + self._start) / self.time_base)
+        self.lead = self._lead()
         self._go_to_start(seen)
 
     def _choose_clock(self, seen: list[ClipFrame], rate: Fraction | None) -> tuple[Clock, Fraction]:
@@ -225,6 +226,14 @@ class ClipReader:
             raise SourceError(
                 f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
             )
+
+    def _lead(self) -> Fraction:
+        """Seconds to the first frame: a script's clock begins with it."""
+        times, base = self._clip.times, self._clip.time_base
+        if not isinstance(self._clock, ListClock) or times is None or base is None:
+            return Fraction(0)
+        first = min((time for time in times if time is not None), default=None)
+        return Fraction(0) if first is None else first * base - self._origin
 
     def _index_at(self, target: int) -> int:
         """A frame to begin with so that none at or after ``target`` is left out."""

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
+from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
 from vsr.sources.opening import choose_stream, open_container
 from vsr.sources.relay import PacketRelay, packet_time
@@ -45,6 +46,7 @@ class Companion:
         stream: the video stream that the pictures stand for; None if there is none.
         notes: a line for what may surprise.
         begin: where the file starts, in seconds.
+        lead: seconds from there to the first picture of ``stream``; None if that is not known.
         start_time: seconds to subtract from all timestamps.
         cut_short: whether the pictures were asked to stop before their input ends.
 
@@ -54,12 +56,14 @@ class Companion:
     """
 
     def __init__(self, path: Path, video: int | None = None) -> None:
+        self._path, self._video = path, video
         if path == PIPE:
             raise ConfigError("--audio-from takes a file: standard input is for pictures")
         self.container: InputContainer = open_container(path, InputConfig())
         self.name, self.notes = str(path), list[str]()
         self.stream: VideoStream | None = self._find_video(video)
         self.begin = describe.container_start(self.container) or Fraction(0)
+        self.lead = self._find_lead()
         self.start_time, self.cut_short = self.begin, False
         self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
         self._demuxed: Iterator[Packet[Stream]] = iter(())
@@ -91,6 +95,14 @@ class Companion:
         self.start_time = self.begin + start
         self._end = None if end is None else self.begin + end
         self._relay.limit(first=self.start_time if start > 0 else None, stop=self._end, hold=True)
+
+    def again(self) -> Companion:
+        """The same file with the same trim, to be read once more."""
+        other = Companion(self._path, self._video)
+        other.begin = self.begin
+        end = None if self._end is None else self._end - self.begin
+        other.trim(self.start_time - self.begin, end, cut_short=self.cut_short)
+        return other
 
     def start(self) -> None:
         """The wanted streams are known from here on."""
@@ -142,6 +154,12 @@ class Companion:
             return choose_stream(self.container, self.name, wanted)[0]
         except SourceError:
             return None
+
+    def _find_lead(self) -> Fraction | None:
+        if self.stream is None or self.stream.start_time is None:
+            return None
+        time_base = known_fraction(self.stream.time_base)
+        return None if time_base is None else self.stream.start_time * time_base - self.begin
 
     def _take(self) -> Packet[Stream] | None:
         """Offer the next packet to the relay."""

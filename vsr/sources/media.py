@@ -57,6 +57,7 @@ class MediaReader:
         time_base: seconds per unit of the timestamps.
         rate: nominal frames per second.
         tags: colour as the container tags it.
+        lead: seconds from the start of the file to its first frame.
         start_time: seconds that are subtracted from every timestamp.
         shift: the same for the video, in units of ``time_base``.
 
@@ -256,6 +257,7 @@ class MediaReader:
         self.begin = self._begin_time(first)
         self.start_time = self.begin + self._start
         self._video_begin = Fraction(0) if self._paced else self.begin
+        self.lead = first.pts * self.time_base - self._video_begin
         self.shift = round((self._video_begin + self._start) / self.time_base)
         self.relay.limit(
             first=self.start_time if self._start > 0 else None,

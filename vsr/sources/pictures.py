@@ -30,6 +30,7 @@ class PictureReader:
         SourceError: there are no pictures at or after ``start``.
     """
 
+    lead = Fraction(0)
     cropping = (0, 0, 0, 0)
     coded_sar: Fraction | None = None
     decode_errors = 0

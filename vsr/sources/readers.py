@@ -67,6 +67,8 @@ class Reader(Protocol):
     """Seconds per unit of the timestamps."""
     rate: Fraction
     """Nominal frames per second."""
+    lead: Fraction
+    """Seconds from the start of the input to its first picture, wanted or not."""
     start_time: Fraction
     """Seconds that are subtracted from every timestamp."""
     shift: int

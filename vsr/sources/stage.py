@@ -45,7 +45,7 @@ class FilteredPicture:
 
     frame: VideoFrame
     pts: int
-    """Counted from the start of the trim."""
+    """Counted from the start of the trim, any delay included."""
     time_base: Fraction
     taken: list[TimedFrame]
 
@@ -58,6 +58,7 @@ class PictureStage:
         config: what is done to them.
         report: where frames that had to be converted are counted.
         note: takes a line for each decision.
+        delay: how much later the pictures come than by the reader's clock, in its time base.
 
     Attributes:
         first: the first decoded frame.
@@ -74,9 +75,11 @@ class PictureStage:
     """
 
     def __init__(
-        self, reader: Reader, config: SourceConfig, report: SourceReport, note: Note
-    ) -> None:
+        self, reader: Reader, config: SourceConfig, report: SourceReport, note: Note,
+        delay: int = 0,
+    ) -> None:  # fmt: skip
         self._reader, self._config, self._report, self._note = reader, config, report, note
+        self._shift = reader.shift - delay
         self._taken: list[TimedFrame] = []
         self._chain: FilterChain | None = None
         self.fields: Fields | None = None
@@ -232,11 +235,11 @@ class PictureStage:
     # Pictures.
 
     def _run(self) -> Iterator[FilteredPicture]:
-        """What comes out of the filters, counted from the start of the trim."""
+        """What comes out of the filters."""
         base = self._reader.time_base
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
-            pts = timed.pts - self._reader.shift
+            pts = timed.pts - self._shift
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)
             else:

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Self, cast
 
@@ -75,11 +76,15 @@ class VideoSource:
         self._coded_sar: Fraction | None = None
         self._started = self._closed = self.stopped = False
         self._companion: Companion | None = None
+        self._delay = 0
+        """By how much the pictures come later than by the reader's clock, in its time base."""
         self._reader = open_reader(path, self._config)
         try:
             self._companion = self._open_companion()
             self._note(*self._reader.notes)
-            self._stage = PictureStage(self._reader, self._config, self.report, self._note)
+            self._stage = PictureStage(
+                self._reader, self._config, self.report, self._note, self._delay
+            )
             self.info = self._describe()
         except BaseException:
             self.close()
@@ -234,7 +239,8 @@ class VideoSource:
         if self._stage.is_filtered:
             return False
         reader = self._reader
-        moved = reader.skip(number, pts + reader.shift) and self._coming_is(fits)
+        time = pts - self._delay + reader.shift
+        moved = reader.skip(number, time) and self._coming_is(fits)
         if moved:
             reader.resume_timing(timing)
             self.report.frames = self.report.read = number
@@ -247,7 +253,7 @@ class VideoSource:
         coming = self._reader.peek(2, _PREVIEW_BYTES)
         if not coming:
             return False
-        timed, shift = coming[0], self._reader.shift
+        timed, shift = coming[0], self._reader.shift - self._delay
         end = coming[1].pts if len(coming) > 1 else timed.pts + self._reader.last_duration()
         picture = FilteredPicture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
         return fits(self._frame(picture, end - timed.pts))
@@ -260,11 +266,39 @@ class VideoSource:
         companion = open_companion(self.path, config)
         if companion is not None:
             pictures = isinstance(self._reader, PictureReader)  # start at a whole one
-            start = self._reader.start_time if pictures else config.start
-            companion.trim(start or Fraction(0), config.end, cut_short=self.cut_short)
+            start = (self._reader.start_time if pictures else config.start) or Fraction(0)
+            if config.audio_from is not None:
+                self._delay = self._align(companion, start)
+            delay = self._delay * self._reader.time_base
+            end = None if config.end is None else config.end + delay
+            companion.trim(start, end, cut_short=self.cut_short)
             if config.audio_from is not None and self._has_streams:
                 self._note(f"other streams come from {companion.name}, not from the input")
         return companion
+
+    def _align(self, companion: Companion, start: Fraction) -> int:
+        """Let the first picture of the input stand for the first one of ``companion``.
+
+        In a file the picture may begin after the sound; of frames that have gone through a pipe, a
+        script or files of their own nobody can see that any more.
+
+        Returns:
+            The pictures' delay in units of their time base; if a part is wanted, or they are what
+            begins too late, the companion moves instead.
+        """
+        if companion.lead is None:
+            return 0
+        late, base = companion.lead - self._reader.lead, self._reader.time_base
+        if late <= 0 or start > 0:
+            companion.begin += late
+            return 0
+        delay = ceil(late / base)
+        companion.begin -= delay * base - late
+        self._note(
+            f"the first picture of {companion.name} comes {float(late):.3f} s after its start,"
+            " and so does ours"
+        )
+        return delay
 
     @property
     def _has_streams(self) -> bool:
@@ -342,7 +376,8 @@ class VideoSource:
         """Count a picture and make what is handed out."""
         self._count(picture.taken)
         end = (picture.pts + duration) * picture.time_base
-        self._ended, self._finished_at = end, end + self._reader.start_time
+        delay = self._delay * self._reader.time_base
+        self._ended, self._finished_at = end, end - delay + self._reader.start_time
         self._reader.relay.release(self._finished_at)
         if self._companion is not None:
             self._companion.advance(end)
