@@ -10,8 +10,8 @@ import pytest
 
 from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig
-from vsr.errors import ConfigError
-from vsr.frame import FieldOrder
+from vsr.errors import ConfigError, UnsupportedFormatError
+from vsr.frame import FieldOrder, Matrix
 from vsr.sources import SourceConfig, open_source
 from vsr.sources.fields import Fields, field_steps
 
@@ -269,6 +269,24 @@ def test_field_order_overrules_flags_and_motion(ffmpeg, tools, bottom_first):
     frames, _ = tools.read(source)
     vf = "setfield=tff,bwdif=send_frame:parity=auto"
     assert frames == ffmpeg.frames(bottom_first, "yuv420p", (720, 576), "-vf", vf)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize(("matrix", "kind"), [("ycgco", None), ("ictcp", UnsupportedFormatError)])
+def test_a_matrix_that_swscale_has_not(ffmpeg, pix_fmt, matrix, kind):
+    """Whether frames are combed is seen in their luma, whatever the matrix is."""
+    path = ffmpeg.from_film(
+        f"{matrix}-{pix_fmt}.mkv", "scale=320:240", "-pix_fmt", pix_fmt, "-c:v", "ffv1",
+        "-colorspace", matrix,
+    )  # fmt: skip
+    if kind is not None:
+        with pytest.raises(kind, match=r"colour matrix 14 \(H.273\) is not supported"):
+            opened(path)
+        return
+    with opened(path) as source:
+        assert source.fields.kind == "progressive"
+        assert source.info.colour.matrix == Matrix.YCGCO
+        assert len(list(source)) == 30
 
 
 def test_stated_as_progressive(bottom_first):

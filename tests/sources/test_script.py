@@ -330,6 +330,32 @@ def test_fields_stop_the_run_as_those_of_files_do(script, value: int, order: Fie
     assert times(frames) == [Fraction(number, 48) for number in range(16)]
 
 
+WOVEN = """
+    bars = [core.std.StackHorizontal([
+        core.std.BlankClip(width=16 + 16 * n, height=480, length=1, format=vs.GRAY8),
+        core.std.BlankClip(width=32, height=480, length=1, format=vs.GRAY8, color=235),
+        core.std.BlankClip(width=688 - 16 * n, height=480, length=1, format=vs.GRAY8)])
+        for n in range(40)]
+    fields = core.std.SeparateFields(core.std.Splice(bars), tff=True)
+    fields = core.std.SelectEvery(fields, 4, [0, 3])
+    clip = core.std.DoubleWeave(fields, tff=True)[::2]
+    clip = core.std.AssumeFPS(clip, fpsnum=25)
+    clip = core.std.RemoveFrameProps(clip, "_FieldBased")
+"""
+
+
+def test_a_script_is_believed_that_says_that_its_frames_are_whole(script) -> None:
+    with pytest.raises(ConfigError, match=r"s.vpy: is interlaced \(0 of 20 frames flagged"):
+        read(script(WOVEN), fields=FieldsConfig())
+    whole = WOVEN + "    clip = core.std.SetFrameProps(clip, _FieldBased=0)"
+    source, frames = read(script(whole), fields=FieldsConfig())
+    assert source.info.field_order == FieldOrder.PROGRESSIVE
+    assert len(frames) == 20
+    (note,) = [note for note in source.notes if note.startswith("fields: ")]
+    assert "the script says that its frames are whole (0 of 20" in note
+    assert "look combed" in note
+
+
 def test_filters_work_on_scripts(script) -> None:
     _, frames = read(script(), filters="crop=32:24,fps=12")
     assert [(f.width, f.height) for f in frames] == [(32, 24)] * 4

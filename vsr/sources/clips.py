@@ -66,6 +66,7 @@ class ClipReader:
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
         self.notes = list(clip.notes)
+        self.states_fields = clip.times is None  # a script says it, BestSource hands on flags
         self._frames = self._source.make(0)
         examined = self._source.holdable(_EXAMINED)
         try:

@@ -134,6 +134,7 @@ class MediaReader:
         return describe.cropping(self.stream)
 
     not_finite = 0
+    states_fields = False
 
     @property
     def decode_errors(self) -> int:

@@ -35,7 +35,7 @@ class PictureReader:
     coded_sar: Fraction | None = None
     decode_errors = 0
     broken: str | None = None
-    has_side_data = False
+    has_side_data = states_fields = False
 
     def __init__(
         self, images: ImageFrames, name: str, *, start: Fraction, end: Fraction | None

@@ -77,6 +77,8 @@ class Reader(Protocol):
     """Packets of the input's other streams."""
     tags: Colour
     """Colour as the container tags it."""
+    states_fields: bool
+    """Whether a field order comes from who made the frames, rather than from who coded them."""
 
     @property
     def codec(self) -> str:

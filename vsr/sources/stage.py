@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from vsr.config import FieldsConfig
 from vsr.errors import SourceError, UnsupportedFormatError
-from vsr.frame import Colour, PixelFormat
+from vsr.frame import Colour, FieldOrder, PixelFormat
 from vsr.sources.colours import FrameColours, contradiction
 from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
@@ -188,11 +188,21 @@ class PictureStage:
         frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
         alike = takewhile(lambda f: (f.width, f.height, layout_name(f)) == self._layout, frames)
         self.fields = examine([download(frame) for frame in alike], self._reader.rate)
-        steps, notes = field_steps(
-            self._reader.name, self.fields, self._config.input.field_order, config
-        )
+        stated = self._config.input.field_order
+        if stated is None and self._reader.states_fields:
+            stated = self._whole_by_word()
+        steps, notes = field_steps(self._reader.name, self.fields, stated, config)
         self._note(*notes)
         return steps
+
+    def _whole_by_word(self) -> FieldOrder | None:
+        """That frames are whole, if their maker says so; what was enlarged may look combed."""
+        if self._reader.field_order(self.first) != FieldOrder.PROGRESSIVE:
+            return None
+        if self.is_combed and self.fields is not None:
+            seen = self.fields.describe()
+            self._note(f"fields: the script says that its frames are whole ({seen})")
+        return FieldOrder.PROGRESSIVE
 
     def _cropping(self, *, combed: bool) -> list[Step]:
         """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
