@@ -4,12 +4,14 @@ Defaults live here and nowhere else; the command line reads them from these clas
 this module imports torch, so that ``--help`` stays instant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from vsr.checking import check_part, check_type, member, number, whole
 from vsr.errors import ConfigError
 from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
@@ -56,6 +58,21 @@ PIPE = Path("-")
 """As an input standard input, as an output standard output."""
 
 
+def _convert(config: object, how: Callable[[str, Any], object], *names: str) -> None:
+    """Replace those fields ``names`` of a frozen dataclass that are given by what they mean."""
+    for name in names:
+        if (value := getattr(config, name)) is not None:
+            object.__setattr__(config, name, how(name, value))
+
+
+def _whole_pair(name: str, value: Any) -> tuple[int, int]:  # noqa: ANN401
+    """(width, height)."""
+    sides = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    if len(sides) != 2:
+        raise ConfigError(f"{name} must be (width, height), not {value!r}")
+    return whole(name, sides[0]), whole(name, sides[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputConfig:
     """What the user knows better than the input; None means "as it says"."""
@@ -85,6 +102,11 @@ class InputConfig:
     the choice to FFmpeg."""
 
     def __post_init__(self) -> None:
+        _convert(self, number, "rate", "sar")
+        _convert(self, whole, "matrix", "primaries", "transfer", "video_stream")
+        _convert(self, _whole_pair, "raw_size")
+        for name, kind in (("range", Range), ("siting", Siting), ("field_order", FieldOrder)):
+            _convert(self, partial(member, kind=kind), name)
         if (self.raw_format is None) != (self.raw_size is None):
             raise ConfigError("raw video (-f rawvideo) needs both -video_size and -pixel_format")
         if self.raw_size is not None and min(self.raw_size) < 1:
@@ -95,9 +117,8 @@ class InputConfig:
             raise ConfigError(f"the sample aspect ratio must be above 0, not {self.sar}")
         if self.video_stream is not None and self.video_stream < 0:
             raise ConfigError(f"--video-stream must be 0 or more, not {self.video_stream}")
-        for name in ("rate", "sar"):  # 29.97002997 is more exact than FFmpeg can be
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, bounded(Fraction(value)))
+        # 29.97002997 is more exact than FFmpeg can be.
+        _convert(self, lambda _, value: bounded(value), "rate", "sar")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +273,7 @@ class UpscaleConfig:
     """Threads of the decoder; None means up to 4."""
 
     def __post_init__(self) -> None:
-        self._make_paths()
+        self._make_types()
         if self.output is not None and str(self.output) == self.output.anchor != "":
             raise ConfigError(f"{self.output}: is a directory")
         if self.scale is not None and self.scale < 1:
@@ -268,17 +289,23 @@ class UpscaleConfig:
                 f"--reuse-threshold must be from 0 to {_LARGEST_THRESHOLD}, "
                 f"not {self.reuse_threshold:g}"
             )
-        if self.frames is not None and self.frames < 1:
-            raise ConfigError(f"frames must be 1 or more, not {self.frames}")
         self._check_choices()
-        self._check_times()
+        check_part(self.start, self.end, self.frames)
         self._check_segments()
 
-    def _make_paths(self) -> None:
-        """Paths of text, as people write them."""
-        for name in ("input", "output", "audio_from", "weights"):
-            if isinstance(path := getattr(self, name), str):
-                object.__setattr__(self, name, Path(path))
+    def _make_types(self) -> None:
+        """Values as people write them: paths and fractions as text, numbers of NumPy."""
+        for name, kind in (
+            ("source", InputConfig), ("script", ScriptConfig), ("fields", FieldsConfig),
+            ("encoder", EncoderConfig),
+        ):  # fmt: skip
+            check_type(name, getattr(self, name), kind)
+        _convert(self, lambda _, path: Path(path), "input", "output", "audio_from", "weights")
+        _convert(self, number, "start", "end")
+        _convert(self, whole, "tile", "frames", "decode_threads")
+        _convert(self, _whole_pair, "size")
+        if not isinstance(self.scale, int):
+            _convert(self, number, "scale")
 
     def _check_choices(self) -> None:
         choices = {
@@ -299,9 +326,3 @@ class UpscaleConfig:
             raise ConfigError("--resume is for files: a pipe can be neither read nor written again")
         if self.segment_seconds < 0:
             raise ConfigError(f"--segment-seconds must be 0 or more, not {self.segment_seconds:g}")
-
-    def _check_times(self) -> None:
-        if self.start is not None and self.start < 0:
-            raise ConfigError(f"start must not be negative, not {float(self.start):g} s")
-        if self.end is not None and self.end <= (self.start or 0):
-            raise ConfigError("the end (-to) must lie after the start (-ss)")

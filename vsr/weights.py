@@ -208,8 +208,8 @@ def _reason(error: Exception) -> str:
 
 
 def load_network(
-    model: str | Path = "span", *, scale: Fraction | int | None = None, weights: Path | None = None,
-    variant: str | None = None,
+    model: str | Path = "span", *, scale: Fraction | int | None = None,
+    weights: str | Path | None = None, variant: str | None = None,
 ) -> Network:  # fmt: skip
     """Load a network by name, or from a checkpoint of your own.
 
@@ -229,7 +229,7 @@ def load_network(
     """
     hints = {"requested_variant": variant} if variant else {}
     if weights is not None or isinstance(model, Path):
-        return _load_file(weights or Path(model), scale, hints)
+        return _load_file(Path(weights or model), scale, hints)
     entry = find_model(model, scale)
     if entry.is_classical:
         return classical(entry.family, entry.scale)

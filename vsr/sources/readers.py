@@ -11,6 +11,7 @@ from typing import Protocol
 
 from av.video.frame import VideoFrame
 
+from vsr.checking import check_part, number
 from vsr.config import PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Colour, FieldOrder
@@ -54,6 +55,12 @@ class SourceConfig:
     """Threads of the decoder; None means one per processor, up to 4."""
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, number(name, value))
+        check_part(self.start, self.end, self.frames)
 
 
 class Reader(Protocol):

@@ -1,0 +1,91 @@
+"""Values that callers of the library hand in: as people write them, or a line of what is wrong."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vsr.config import EncoderConfig, InputConfig, UpscaleConfig
+from vsr.errors import ConfigError
+from vsr.sources import SourceConfig
+from vsr.tags import FieldOrder, Range, Siting
+from vsr.weights import load_network
+
+PATHS: dict[str, Any] = {"input": "in.mkv", "output": "out.mkv"}
+
+
+def test_values_as_people_write_them() -> None:
+    given: dict[str, Any] = {
+        "scale": "27/10", "start": "0.2", "end": np.float64(2.5), "frames": np.int64(3),
+        "tile": np.int32(64), "size": [np.int64(50), 40],
+    }  # fmt: skip
+    config = UpscaleConfig(**PATHS, **given)
+    assert (config.input, config.output) == (Path("in.mkv"), Path("out.mkv"))
+    assert config.scale == Fraction(27, 10)
+    assert (config.start, config.end) == (Fraction(1, 5), Fraction(5, 2))
+    assert (config.frames, config.tile, config.size) == (3, 64, (50, 40))
+    assert type(config.frames) is int
+    of_input: dict[str, Any] = {"rate": "30000/1001", "range": 2, "siting": 1}
+    source = InputConfig(**of_input)
+    assert source.rate == Fraction(30000, 1001)
+    assert (source.range, source.siting) == (Range.FULL, Siting.LEFT)
+    part: dict[str, Any] = {"start": "1.5"}
+    assert SourceConfig(**part).start == Fraction(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": (320.0, 180)}, "size must be a whole number, not 320.0"),
+        ({"size": (1, 2, 3)}, r"size must be \(width, height\), not \(1, 2, 3\)"),
+        ({"size": "640x360"}, r"size must be \(width, height\), not '640x360'"),
+        ({"tile": 64.0}, "tile must be a whole number, not 64.0"),
+        ({"scale": "two"}, "scale must be a number, not 'two'"),
+        ({"scale": float("nan")}, "scale must be a number, not nan"),
+        ({"start": "1:30"}, "start must be a number, not '1:30'"),
+        ({"end": "1/0"}, "end must be a number, not '1/0'"),
+        ({"encoder": {"crf": 18}}, "encoder must be of EncoderConfig, not {'crf': 18}"),
+    ],
+)
+def test_what_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        UpscaleConfig(**PATHS, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"range": "full"}, "range must be a vsr.tags.Range, not 'full'"),
+        ({"field_order": "tff"}, "field_order must be a vsr.tags.FieldOrder, not 'tff'"),
+        ({"matrix": "bt709"}, "matrix must be a whole number, not 'bt709'"),
+        ({"rate": "film"}, "rate must be a number, not 'film'"),
+    ],
+)
+def test_what_an_input_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        InputConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"frames": 0}, "frames must be 1 or more, not 0"),
+        ({"frames": -1}, "frames must be 1 or more, not -1"),
+        ({"start": Fraction(-1)}, "start must not be negative, not -1 s"),
+        ({"start": 2, "end": 1}, "must lie after the start"),
+    ],
+)
+def test_a_part_that_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SourceConfig(**given)
+    with pytest.raises(ConfigError, match=message):
+        UpscaleConfig(**PATHS, **given)
+
+
+def test_weights_may_be_given_as_text(root: Path) -> None:
+    path = root / "models/span-x2.safetensors"
+    assert load_network(weights=str(path)).scale == load_network(path).scale == 2
+    assert EncoderConfig(crf=18).crf == 18
+    assert InputConfig(field_order=FieldOrder.TT).field_order is FieldOrder.TT
