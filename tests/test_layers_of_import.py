@@ -32,7 +32,7 @@ ORDER = [
     ("converting", "kernels", "winograd", "health"),
     ("device", "runtimes", "reuse"),
     ("engine",),
-    ("progress", "planning"),
+    ("progress", "planning", "upscaler"),
     ("report",),
     ("inventory", "sync"),
     ("record", "resume"),

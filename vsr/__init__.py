@@ -1,10 +1,10 @@
 """Video super-resolution for ffmpeg pipelines.
 
 :func:`upscale` runs a whole job, as :class:`UpscaleConfig` and the configs in it ask for, tells its
-:class:`Progress` and returns a :class:`Report`; :func:`open_source` (:class:`SourceConfig`) and
-:func:`load_network` give its parts; :class:`VsrError` is the base of everything that goes wrong for
-a reason. They are imported when first used, so that ``import vsr`` and ``vsr-upscale --help`` do
-not wait for torch.
+:class:`Progress` and returns a :class:`Report`; :class:`Upscaler` enlarges pictures in memory;
+:func:`open_source` (:class:`SourceConfig`) and :func:`load_network` give the parts of both;
+:class:`VsrError` is the base of everything that goes wrong for a reason. They are imported when
+first used, so that ``import vsr`` and ``vsr-upscale --help`` do not wait for torch.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vsr.progress import Progress
     from vsr.report import Report
     from vsr.sources import SourceConfig, open_source
+    from vsr.upscaler import Upscaler
     from vsr.weights import load_network
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "ScriptConfig",
     "SourceConfig",
     "UpscaleConfig",
+    "Upscaler",
     "VsrError",
     "load_network",
     "open_source",
@@ -45,6 +47,7 @@ _HOMES = {
     "ScriptConfig": "vsr.config",
     "SourceConfig": "vsr.sources",
     "UpscaleConfig": "vsr.config",
+    "Upscaler": "vsr.upscaler",
     "VsrError": "vsr.errors",
     "load_network": "vsr.weights",
     "open_source": "vsr.sources",

@@ -1,0 +1,119 @@
+"""Arrays in, arrays out: against the network's own forward pass, in every type and layout."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import vsr
+from vsr.errors import ConfigError
+from vsr.upscaler import Upscaler
+from vsr.weights import load_network
+
+
+@pytest.fixture(scope="module")
+def span() -> Upscaler:
+    return Upscaler("span", precision="fp32", runtime="torch", device="cpu")
+
+
+def forward(picture: Tensor) -> Tensor:
+    """(3, H, W) through the network alone."""
+    with torch.inference_mode():
+        return load_network("span").module(picture[None])[0]  # type: ignore[no-any-return]
+
+
+def noise(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(1).random(shape, np.float32)
+
+
+def test_a_tensor_is_what_the_network_makes_of_it(span: Upscaler) -> None:
+    picture = torch.from_numpy(noise(3, 21, 30))
+    out = span(picture)
+    assert out.shape == (3, 42, 60)
+    torch.testing.assert_close(out, forward(picture), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_integers_are_rounded_and_limited(span: Upscaler, kind: Any, white: int) -> None:
+    picture = (noise(20, 33, 3) > 0.5).astype(kind) * kind(white)  # overshoots at every edge
+    out = span(picture)
+    assert (out.dtype, out.shape) == (kind, (40, 66, 3))
+    exact = forward(torch.from_numpy(picture / white).float().movedim(-1, 0)).movedim(0, -1)
+    wanted = (exact.double() * white).round().clamp(0, white).numpy()
+    assert np.abs(out.astype(float) - wanted).max() <= max(1, white / 20000)
+    assert exact.min() < -0.01
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_keep_their_type(span: Upscaler, kind: Any) -> None:
+    out = span(noise(8, 9, 3).astype(kind))
+    assert (out.dtype, out.shape) == (kind, (16, 18, 3))
+
+
+def test_layouts(span: Upscaler) -> None:
+    pictures = noise(2, 2, 16, 24, 3)
+    out = span(pictures)
+    assert out.shape == (2, 2, 32, 48, 3)
+    np.testing.assert_allclose(out[1, 0], span(pictures[1, 0]), atol=1e-6)
+    turned = span(pictures[0, 0][:, ::-1].transpose(1, 0, 2))  # neither contiguous nor forward
+    copied = span(np.ascontiguousarray(pictures[0, 0][:, ::-1].transpose(1, 0, 2)))
+    np.testing.assert_array_equal(turned, copied)
+    tensor = span(torch.from_numpy(pictures).movedim(-1, -3))
+    np.testing.assert_allclose(tensor.movedim(-3, -1).numpy(), out, atol=1e-6)
+
+
+def test_gray_and_alpha(span: Upscaler) -> None:
+    gray = noise(12, 18)
+    out = span(gray)
+    assert out.shape == (24, 36)
+    np.testing.assert_array_equal(span(gray[..., None])[..., 0], out)
+    colour = noise(12, 18, 3)
+    both = span(np.concatenate([colour, gray[..., None]], axis=-1))
+    np.testing.assert_array_equal(both[..., :3], span(colour))
+    np.testing.assert_array_equal(both[..., 3], out)
+
+
+def test_tiles_and_odd_sizes() -> None:
+    picture = noise(41, 67, 3)
+    whole = Upscaler("span-fast", precision="fp32", device="cpu", runtime="torch")
+    tiled = Upscaler("span-fast", precision="fp32", device="cpu", runtime="torch", tile=32)
+    assert whole(picture).shape == (82, 134, 3)
+    np.testing.assert_allclose(tiled(picture), whole(picture), atol=1e-4)
+
+
+def test_what_runs_by_itself_is_close() -> None:
+    picture = noise(40, 48, 3)
+    chosen = Upscaler("span", device="cpu")
+    assert np.abs(chosen(picture) - forward_last(picture)).mean() < 0.004
+
+
+def forward_last(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    out: NDArray[np.float32] = (
+        forward(torch.from_numpy(picture).movedim(-1, 0)).movedim(0, -1).numpy()
+    )
+    return out
+
+
+def test_it_is_the_librarys() -> None:
+    assert vsr.Upscaler is Upscaler
+    assert vsr.Upscaler("lanczos", scale=3)(noise(5, 4, 3)).shape == (15, 12, 3)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3,), (), (0, 5, 3), (5, 4, 2), (5, 4, 5)],
+)  # fmt: skip
+def test_what_is_no_picture_is_one_line(shape: tuple[int, ...]) -> None:
+    upscaler = Upscaler("lanczos", device="cpu")
+    with pytest.raises(ConfigError, match="a picture is an array"):
+        upscaler(np.zeros(shape, np.float32))
+
+
+def test_other_types_are_one_line() -> None:
+    upscaler = Upscaler("lanczos", device="cpu")
+    with pytest.raises(ConfigError, match="from 0 to 1, not int32"):
+        upscaler(np.zeros((4, 4, 3), np.int32))
+    with pytest.raises(ConfigError, match="tile must be a whole number"):
+        Upscaler("lanczos", tile=64.0)  # type: ignore[arg-type]

@@ -1,0 +1,161 @@
+"""Pictures as arrays, enlarged one after another: for programs that have frames of their own."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsr.checking import whole
+from vsr.config import Precision, Runtime
+from vsr.device import choose_device, choose_dtype
+from vsr.engine import RenderTarget
+from vsr.engine.rendering import Renderer
+from vsr.errors import ConfigError
+from vsr.frame import Colour, Matrix, Range, pixel_format
+from vsr.runtimes import make_runtime
+from vsr.sizes import enlarged_size
+from vsr.weights import load_network
+
+__all__ = ["Upscaler"]
+
+_LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
+"""White, of integers."""
+_LUMA = (0.299, 0.587, 0.114)
+"""BT.601, by which a gray picture becomes gray again."""
+_COLOUR = Colour(matrix=Matrix.RGB, range=Range.FULL)
+
+
+class Upscaler:
+    """Enlarges R'G'B' pictures; for one thread at a time.
+
+    What is too large for the memory is rendered in tiles, and values beyond black and white do not
+    reach networks that may never have seen any, as in ``vsr-upscale``.
+
+    Args:
+        model: a name from ``vsr-upscale --list-models``.
+        scale: the enlargement wanted; None takes the smallest that the model offers above 1.
+        weights: a checkpoint of your own instead of ``model``.
+        variant: which variant of its architecture that is, where nothing else tells.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of the network's body; see :class:`vsr.config.UpscaleConfig`.
+        runtime: what runs the network; see there.
+        tile: longest side of a tile in pixels; None: whole pictures, if they fit.
+
+    Attributes:
+        network: what enlarges.
+
+    Raises:
+        ConfigError: no such model, scale, device or runtime.
+        WeightsError: the weights cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first by keyword
+        self, model: str = "span", *, scale: Fraction | int | None = None,
+        weights: str | Path | None = None, variant: str | None = None, device: str = "auto",
+        precision: Precision = "auto", runtime: Runtime = "auto", tile: int | None = None,
+    ) -> None:  # fmt: skip
+        self.network = load_network(model, scale=scale, weights=weights, variant=variant)
+        self._scale, self._tile = scale, None if tile is None else whole("tile", tile)
+        self._device = choose_device(device)
+        dtype = choose_dtype(self._device, precision)
+        self._runtime = make_runtime(self.network, self._device, dtype, runtime)
+        self._renderers: dict[tuple[int, int], Renderer] = {}
+        self.warnings: list[str] = []
+        """What was changed on the way because memory ran out."""
+
+    @overload
+    def __call__(self, picture: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]: ...
+
+    def __call__(self, picture: Tensor | NDArray[Any]) -> Tensor | NDArray[Any]:
+        """Enlarge a picture, or several of one size.
+
+        Args:
+            picture: a tensor (..., C, H, W) on any device, or an array (..., H, W, C) or (H, W): R'
+                G' B', the same with alpha, or gray. Samples are uint8, uint16, or floating-point
+                numbers with black at 0 and white at 1.
+
+        Returns:
+            The same kind, of the same type, on the same device. Integers are rounded and limited,
+            floating-point numbers are neither.
+
+        Raises:
+            ConfigError: shape or type is another.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        if isinstance(picture, Tensor):
+            return self._enlarge(picture)
+        array = np.asarray(picture)
+        flat = array.ndim == 2
+        samples = torch.from_numpy(np.ascontiguousarray(array[..., None] if flat else array))
+        if samples.ndim < 3:
+            raise _unfit(picture.shape)
+        out = self._enlarge(samples.movedim(-1, -3)).movedim(-3, -1)
+        return (out[..., 0] if flat else out).contiguous().numpy()
+
+    @torch.inference_mode()
+    def _enlarge(self, pictures: Tensor) -> Tensor:
+        """(..., C, H, W), all at once to the device, one after another through the network."""
+        if pictures.ndim < 3 or pictures.shape[-3] not in (1, 3, 4) or 0 in pictures.shape:
+            raise _unfit(pictures.shape)
+        if pictures.dtype not in _LARGEST and not pictures.is_floating_point():
+            raise ConfigError(
+                "pictures are uint8, uint16, or floating-point numbers from 0 to 1, not "
+                + str(pictures.dtype).removeprefix("torch.")
+            )
+        white = _LARGEST.get(pictures.dtype)
+        done = []
+        for one in pictures.reshape(-1, *pictures.shape[-3:]):
+            samples = one.to(self._device).float()
+            out = self._channels(samples if white is None else samples / white)
+            if white is not None:
+                out = (out * white).round_().clamp_(0, white)
+            done.append(out.to(pictures.device, pictures.dtype))
+        return torch.stack(done).reshape(*pictures.shape[:-3], *done[0].shape)
+
+    def _channels(self, picture: Tensor) -> Tensor:
+        """(C, H, W) float32: gray and alpha go through the network as gray colours."""
+        colours = picture[:3] if len(picture) > 1 else picture.expand(3, -1, -1)
+        out = self._rgb(colours)
+        if len(picture) == 1:
+            return _gray(out)
+        if len(picture) == 4:
+            return torch.cat([out, _gray(self._rgb(picture[3:].expand(3, -1, -1)))])
+        return out
+
+    def _rgb(self, picture: Tensor) -> Tensor:
+        height, width = picture.shape[-2:]
+        renderer = self._renderers.get((height, width))
+        if renderer is None:
+            renderer = self._make_renderer(height, width)
+            self._renderers = {(height, width): renderer}  # of the latest size alone
+        return renderer.enlarge(picture[None].contiguous())[0]
+
+    def _make_renderer(self, height: int, width: int) -> Renderer:
+        size = enlarged_size(width, height, self.network.scale, self._scale)
+        target = RenderTarget(
+            width=size[0], height=size[1], format=pixel_format("gbrpf32le"), colour=_COLOUR
+        )
+        renderer = Renderer(
+            self.network, target, self._device, self._runtime, self._tile, self.warnings.append
+        )
+        renderer.settle_tile((height, width), 1)
+        return renderer
+
+
+def _gray(picture: Tensor) -> Tensor:
+    """Luma (1, H, W) of (3, H, W)."""
+    return torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
+
+
+def _unfit(shape: tuple[int, ...]) -> ConfigError:
+    return ConfigError(
+        "a picture is an array (H, W, channels) or (H, W), or a tensor (channels, H, W), of 1, 3 "
+        f"or 4 channels, not of shape {tuple(shape)}"
+    )
