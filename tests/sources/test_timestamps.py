@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -35,8 +36,49 @@ def test_without_a_usable_decoding_time_the_median_spacing_goes_on() -> None:
     pairs: list[tuple[int | None, int | None]] = [
         (0, 0), (40, 40), (80, 80), (None, None), (5, 5), (160, None), (None, 90),
     ]  # fmt: skip
-    assert place_all(timeline, pairs) == [0, 40, 80, 120, 160, 200, 240]
+    assert place_all(timeline, pairs) == [0, 40, 80, 120, 160, 180, 220]
     assert timeline.repaired == 4
+
+
+def following(timeline: Timeline, times: list[int]) -> list[int]:
+    pairs = zip(times, [*times[1:], None], strict=True)
+    return [timeline.place(pts, None, following=after)[0] for pts, after in pairs]
+
+
+def test_one_bad_timestamp_moves_no_other_frame() -> None:
+    even = list(range(0, 2000, 40))
+    for index, wrong in ((20, 760), (20, 755), (20, 2800), (20, 100), (49, 0)):
+        times = even.copy()
+        times[index] = wrong
+        timeline = Timeline(40)
+        found = following(timeline, times)
+        assert found[index] == even[index]
+        assert found == even
+        assert timeline.repaired == 1
+
+
+def test_pulldown_with_a_time_twice_goes_on_as_it_was() -> None:
+    film = [0, 50, 83, 133, 167, 217, 250, 300, 333, 383, 417, 467]
+    times = [*film[:6], film[5], *film[6:]]  # one more frame, where two recordings were joined
+    found = following(Timeline(42), times)
+    assert found[:6] + found[7:] == film
+    assert film[5] < found[6] < film[6]
+
+
+def test_a_clock_that_is_behind_is_caught_up_with() -> None:
+    times = [0, 40, 80, 80, 80, 80, *range(120, 1000, 40)]  # and nothing is known of what follows
+    timeline = Timeline(40)
+    found = [timeline.place(pts, None)[0] for pts in times]
+    assert found == sorted(set(found))
+    assert found[-1] == times[-1]
+
+
+def test_a_clock_that_was_set_anew_keeps_its_spacing() -> None:
+    times = [*range(0, 4000, 40), *range(0, 2000, 20)]
+    found = following(Timeline(40), times)
+    assert found[:100] == times[:100]
+    assert found[100] == 4000
+    assert [b - a for a, b in pairwise(found[100:])] == [20] * 99
 
 
 def test_repairs_do_not_shift_the_median() -> None:

@@ -20,6 +20,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
 from vsr.sources.opening import choose_stream, open_container
 from vsr.sources.relay import PacketRelay, packet_time
+from vsr.sources.splices import Splices
 
 __all__ = ["Companion"]
 
@@ -49,6 +50,7 @@ class Companion:
         lead: seconds from there to the first picture of ``stream``; None if that is not known.
         start_time: seconds to subtract from all timestamps.
         cut_short: whether the pictures were asked to stop before their input ends.
+        seeks: whether times lead to places; where recordings were joined, all has to be read.
 
     Raises:
         SourceError: the file is missing, or no media file.
@@ -70,6 +72,7 @@ class Companion:
         self._reached: Fraction | None = None
         self._end: Fraction | None = None
         self._closed = False
+        self.seeks = True
 
     @property
     def relay(self) -> set[int]:
@@ -106,7 +109,7 @@ class Companion:
 
     def start(self) -> None:
         """The wanted streams are known from here on."""
-        if self.start_time > self.begin and self.relay:
+        if self.seeks and self.start_time > self.begin and self.relay:
             try:
                 self.container.seek(int(self.start_time * av.time_base))
             except av.FFmpegError as error:
@@ -172,7 +175,7 @@ class Companion:
 
     def _read(self) -> Iterator[Packet[Stream]]:
         try:
-            for packet in self.container.demux():
+            for packet in Splices(self.container).mend(self.container.demux()):
                 if packet.size or packet.dts is not None:
                     yield packet
         except av.FFmpegError as error:

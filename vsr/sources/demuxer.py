@@ -23,6 +23,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.sources.describe import container_start, header_length, stream_end
 from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
 from vsr.sources.relay import packet_end
+from vsr.sources.splices import Splices
 
 __all__ = ["Demuxer"]
 
@@ -68,6 +69,11 @@ class Demuxer:
         self._index = self.stream.index
         self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
         self._restart()
+
+    @property
+    def joins(self) -> int:
+        """How often the clock has started again, and was counted on."""
+        return self._splices.joins
 
     @property
     def seekable(self) -> bool:
@@ -148,6 +154,7 @@ class Demuxer:
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
         self._demux: Iterator[Packet[Stream]] = self.container.demux()
+        self._splices = Splices(self.container)
         self._ended = False
         self.broken: str | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
@@ -157,7 +164,7 @@ class Demuxer:
     def _read(self) -> Iterator[Packet[Stream]]:
         while not self._ended:
             try:
-                for packet in self._demux:
+                for packet in self._splices.mend(self._demux):
                     if (packet.size or packet.dts is not None) and self._is_whole(packet):
                         self._watch(packet)
                         yield packet

@@ -1,7 +1,7 @@
 """Decoded frames with their place in time, looked at before they are taken."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,7 +9,18 @@ from av.video.frame import VideoFrame
 
 from vsr.sources.planes import frame_bytes
 
-__all__ = ["Lookahead", "TimedFrame"]
+__all__ = ["Lookahead", "TimedFrame", "with_next"]
+
+
+def with_next[T](items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
+    """Each of ``items`` and the one after it, None after the last."""
+    waiting: list[T] = []
+    for item in items:
+        if waiting:
+            yield waiting.pop(), item
+        waiting.append(item)
+    for item in waiting:
+        yield item, None
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
-from vsr.sources.lookahead import Lookahead, TimedFrame
+from vsr.sources.lookahead import Lookahead, TimedFrame, with_next
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline, nominal_rate
@@ -137,6 +137,11 @@ class MediaReader:
     states_fields = False
 
     @property
+    def joins(self) -> int:
+        """How often the clock has started again so far, and was counted on."""
+        return self._demuxer.joins
+
+    @property
     def decode_errors(self) -> int:
         """Packets that the decoder refused so far."""
         return self._decoder.errors
@@ -218,6 +223,12 @@ class MediaReader:
                 follow; None if the trim or the input ended.
         """
         report.decode_errors = self._decoder.errors
+        if self.joins:
+            times = "once" if self.joins == 1 else f"{self.joins} times"
+            self.notes.append(
+                f"the clock starts again {times}, as where recordings were joined: it is counted "
+                "on, for all streams alike"
+            )
         if stopped_at is not None or self._lookahead:
             self._read_on(stopped_at)
         else:
@@ -321,14 +332,22 @@ class MediaReader:
         by_time = self._demuxer.seekable and not self._paced
         if by_time and not any(self._land(self.start_time - back, target) for back in attempts):
             self._reopen()
-        while (timed := self._next()) is not None and timed.pts < target:
-            pass
+        timed = self._skip_to(target)
+        if timed is None and by_time:  # what the file calls the end may lie before a join
+            self._reopen()
+            timed = self._skip_to(target)
         if timed is None:
             raise SourceError(
                 f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
             )
         self._lookahead.append(timed)
         self._decoder.errors = 0  # those before the start are nobody's concern
+
+    def _skip_to(self, target: int) -> TimedFrame | None:
+        """The first frame at or after ``target``, None if there is none."""
+        while (timed := self._next()) is not None and timed.pts < target:
+            pass
+        return timed
 
     def _reopen(self) -> None:
         """Go back to the start of the file."""
@@ -358,6 +377,12 @@ class MediaReader:
         return next(self._decoded, None)
 
     def _decode(self) -> Iterator[TimedFrame]:
+        for (frame, damaged), coming in with_next(self._decode_packets()):
+            following = None if coming is None else coming[0].pts
+            pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration, following)
+            yield TimedFrame(frame, pts, repaired, damaged)
+
+    def _decode_packets(self) -> Iterator[tuple[VideoFrame, bool]]:
         number = 0
         for packet in self._packets:
             if not self._demuxer.is_video(packet):
@@ -367,8 +392,7 @@ class MediaReader:
                 if self._paced:
                     frame.pts, frame.duration = number, 1
                 number += 1
-                pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration)
-                yield TimedFrame(frame, pts, repaired, damaged)
+                yield frame, damaged
 
     def _is_past_end(self, timed: TimedFrame) -> bool:
         if self._end is None:

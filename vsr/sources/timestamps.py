@@ -30,13 +30,19 @@ _HIGHEST_CLAIM = 480
 """A rate above this, with no timestamps to support it, is a clock and not a frame rate."""
 _WINDOW = 127
 """Spacings that the running median looks back on."""
+_LEAP = 2
+"""Spacings from the last frame, from which the next frame decides whether a time is right."""
+_FAR = 10
+"""Spacings by which a clock is so far behind that it has been set anew."""
 
 
 class Timeline:
     """Gives every frame a timestamp after the one before, and the last one a duration.
 
-    A timestamp that is missing or not after the last is replaced by the decoding timestamp, if
-    that is after the last, else by the last plus the median spacing.
+    A timestamp that is missing, not after the last, or beyond that of the frame that follows and
+    far from the last, is replaced: by the decoding timestamp if that lies between its neighbours,
+    else by a time between them. So one bad timestamp moves no other frame. Where the clock has
+    fallen far behind, its spacing is kept; where little, it is caught up with.
 
     Args:
         step: spacing to assume before any has been seen.
@@ -47,6 +53,8 @@ class Timeline:
         self._step = max(1, step)
         self._last: int | None = None
         self._last_declared = 0
+        self._source: int | None = None
+        """The latest timestamp that was given, sound or not."""
         self._spacings: deque[int] = deque(maxlen=_WINDOW)
         self._compared = 0
         self._agreed = 0
@@ -71,23 +79,27 @@ class Timeline:
         self._compared, self._agreed = state[:2]
         self._spacings = deque(state[2:], maxlen=_WINDOW)
 
-    def place(self, pts: int | None, dts: int | None, declared: int = 0) -> tuple[int, bool]:
+    def place(
+        self, pts: int | None, dts: int | None, declared: int = 0, following: int | None = None
+    ) -> tuple[int, bool]:
         """The timestamp of the next frame.
 
         Args:
             pts: presentation timestamp of the decoder.
             dts: decoding timestamp of the packet that the frame came from.
             declared: duration that the decoder gives, 0 if none.
+            following: presentation timestamp of the frame after it, if it is known.
 
         Returns:
             The timestamp, and whether it had to be repaired.
         """
         last = self._last
-        sound = pts is not None and (last is None or pts > last)
-        placed = pts if pts is not None and sound else self._repair(dts)
+        sound = pts is not None and (last is None or last < pts) and not self._leaps(pts, following)
+        placed = pts if pts is not None and sound else self._repair(pts, dts, following)
         if last is not None and sound:
             self._observe(placed - last)
         self._last, self._last_declared = placed, declared
+        self._source = self._source if pts is None else pts
         self.repaired += not sound
         return placed, not sound
 
@@ -96,10 +108,28 @@ class Timeline:
         trusted = self._agreed * 10 >= self._compared * 9
         return self._last_declared if trusted and self._last_declared > 0 else self.step
 
-    def _repair(self, dts: int | None) -> int:
-        if self._last is None:
+    def _leaps(self, pts: int, following: int | None) -> bool:
+        """Whether ``pts`` is beyond the next frame's, which fits the last better."""
+        if self._last is None or following is None:
+            return False
+        return self._last < following <= pts and pts - self._last > _LEAP * self.step
+
+    def _repair(self, pts: int | None, dts: int | None, following: int | None) -> int:
+        last = self._last
+        if last is None:
             return dts if dts is not None else 0
-        return dts if dts is not None and dts > self._last else self._last + self.step
+        room = following - last if following is not None else 0
+        if dts is not None and last < dts and (room < 1 or dts - last < room):
+            return dts
+        return last + (min(self.step, room // 2) if room > 1 else self._pace(pts, last))
+
+    def _pace(self, pts: int | None, last: int) -> int:
+        """The spacing to ``last`` of a frame of whose follower nothing is known."""
+        if pts is None or self._source is None or pts <= self._source:
+            return self.step
+        if last - pts > _FAR * self.step:
+            return pts - self._source
+        return max(1, self.step // 2)
 
     def _observe(self, spacing: int) -> None:
         self._spacings.append(spacing)

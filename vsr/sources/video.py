@@ -172,6 +172,11 @@ class VideoSource:
         return self._reader.relay.packets
 
     @property
+    def joins(self) -> int:
+        """How often the clock of a media file has started again so far, and was counted on."""
+        return self._reader.joins if isinstance(self._reader, MediaReader) else 0
+
+    @property
     def bit_rate(self) -> int | None:
         """Bits a second of the video as far as the file says; None of what is no file."""
         if not isinstance(self._reader, MediaReader):
