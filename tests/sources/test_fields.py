@@ -12,7 +12,7 @@ from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import FieldOrder, Matrix
-from vsr.sources import SourceConfig, open_source
+from vsr.sources import SourceConfig, open_source, stage
 from vsr.sources.fields import Fields, field_steps
 
 LOOK = FieldsConfig()
@@ -260,6 +260,48 @@ def test_motion_overrules_wrong_flags(ffmpeg, tools, bottom_first):
     frames, _ = tools.read(source)
     vf = "bwdif=send_frame:parity=bff"
     assert frames == ffmpeg.frames(path, "yuv420p", (720, 576), "-vf", vf)
+
+
+@pytest.fixture
+def changing(ffmpeg, top_first, bottom_first, film, monkeypatch):
+    """Joined transport streams of whole frames, top and bottom fields first; 20 are looked at."""
+    monkeypatch.setattr(stage, "_EXAMINED_FRAMES", 20)
+    monkeypatch.setattr(stage, "_FEWEST_EXAMINED", 20)
+    sources = {"t": top_first, "b": bottom_first, "w": film}
+
+    def make(*kinds):
+        parts = []
+        for kind in kinds:
+            fields = () if kind == "w" else ("-flags", "+ilme+ildct", "-top", int(kind == "t"))
+            size = ("-vf", "scale=720:576,fps=25,setsar=1") if kind == "w" else ()
+            parts.append(ffmpeg.make(
+                f"{kind}.ts", "-i", sources[kind], *size, "-frames:v", 20, "-an", "-c:v",
+                "mpeg2video", "-b:v", "20M", "-bf", 0, *fields, "-r", 25,
+            ))  # fmt: skip
+        path = ffmpeg.folder / f"{''.join(kinds)}.ts"
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("kinds", ["tb", "bt", "tt"])
+def test_right_flags_are_followed_where_they_change(ffmpeg, tools, changing, kinds):
+    path = changing(*kinds)
+    source = opened(path, FieldsConfig(deinterlace="bwdif", field_rate=True))
+    assert "as the motion shows" in source.notes[0]
+    frames, _ = tools.read(source)
+    assert len(frames) == 80
+    assert frames == ffmpeg.frames(path, "yuv420p", (720, 576), "-vf", "bwdif=send_field")
+
+
+def test_fields_that_begin_later_are_said(changing):
+    with opened(changing("w", "t")) as source:
+        assert len(list(source)) == 40
+        (line,) = [note for note in source.notes if "flagged interlaced from" in note]
+        assert "from 0.80 s on" in line or "from 0.84 s on" in line
+    with opened(changing("w", "t"), FieldsConfig(progressive=True)) as source:
+        assert not any("flagged interlaced from" in note for _ in source for note in source.notes)
 
 
 def test_field_order_overrules_flags_and_motion(ffmpeg, tools, bottom_first):

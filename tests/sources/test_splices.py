@@ -82,6 +82,7 @@ def test_one_wrong_time_is_no_join(part, tmp_path) -> None:
         streams = [after.add_stream_from_template(stream) for stream in before.streams]
         for number, packet in enumerate(p for p in before.demux() if p.size):
             if packet.stream.type == "video" and 100 < number < 103:
+                assert packet.pts is not None
                 packet.pts += 180_000
             packet.stream = streams[packet.stream.index]
             after.mux(packet)

@@ -51,6 +51,8 @@ class Fields:
     """Pictures that are not combed, by their content; the rest is undecided."""
     repeated: int
     """Pictures in which a field is that of the picture before."""
+    flagged_top: int = 0
+    """Of those that are marked as interlaced, the frames with the top field first."""
 
     @property
     def combed(self) -> int:
@@ -75,6 +77,12 @@ class Fields:
         if self.top >= _MOSTLY * self.combed:
             return FieldOrder.TT
         return FieldOrder.BB if self.bottom >= _MOSTLY * self.combed else FieldOrder.UNKNOWN
+
+    @property
+    def flags_are_right(self) -> bool:
+        """Whether all frames are marked with the field order that the pictures show."""
+        first = {FieldOrder.TT: self.frames, FieldOrder.BB: 0}.get(self.order)
+        return self.flagged == self.frames and self.flagged_top == first
 
     def describe(self) -> str:
         """What was seen, in words."""
@@ -105,14 +113,21 @@ def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
     def count(name: str) -> int:
         return round(float(last.get(f"lavfi.idet.{name}", "0")))
 
+    flagged = sum(frame.interlaced_frame for frame in frames)
     return Fields(
         frames=len(frames),
         plausible=rate <= _HIGHEST_RATE and any(first.height in r for r in _INTERLACED_LINES),
-        flagged=sum(frame.interlaced_frame for frame in frames),
+        flagged=flagged, flagged_top=_count_top_first(frames, given) if flagged else 0,
         top=count("multiple.tff"), bottom=count("multiple.bff"),
         whole=count("multiple.progressive"),
         repeated=count("repeated.top") + count("repeated.bottom"),
     )  # fmt: skip
+
+
+def _count_top_first(frames: Sequence[VideoFrame], given: Geometry) -> int:
+    """Frames that are marked as interlaced with the top field first; PyAV does not tell."""
+    chain = FilterChain([("select", "eq(interlace_type,TOPFIRST)")], frames[0], given)
+    return sum(1 for frame in (*frames, None) for _ in chain.push(frame))
 
 
 def field_steps(
@@ -138,7 +153,11 @@ def field_steps(
             raise ConfigError(_refusal(name, kind, fields))
         return [], []
     order, how = _order(fields, tagged)
-    steps: list[Step] = [("setfield", "tff" if order.top_first else "bff")] if order else []
+    # Flags that are right may change with the recording, as it goes on.
+    trusted = tagged is None and fields.flags_are_right
+    steps: list[Step] = []
+    if order and not trusted:
+        steps.append(("setfield", "tff" if order.top_first else "bff"))
     notes = [f"fields: {fields.describe()}; {how}"]
     if config.ivtc:
         if fields.kind != "telecined":

@@ -29,6 +29,8 @@ __all__ = ["FilteredPicture", "PictureStage"]
 
 _EXAMINED_FRAMES = 100
 _EXAMINED_BYTES = 256 << 20
+_FLAGGED = 12
+"""Frames with flags of fields, after those that were examined, that are no accident."""
 _FEWEST_EXAMINED = 32
 """Even if fewer frames are wanted, so that a trial says what the whole run would."""
 
@@ -81,6 +83,7 @@ class PictureStage:
         self._reader, self._config, self._report, self._note = reader, config, report, note
         self._shift = reader.shift - delay
         self._taken: list[TimedFrame] = []
+        self._flagged_at: list[float] = []
         self._chain: FilterChain | None = None
         self.fields: Fields | None = None
         self.filters = ""
@@ -250,6 +253,8 @@ class PictureStage:
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
             pts = timed.pts - self._shift
+            if timed.frame.interlaced_frame:
+                self._watch_fields(float(pts * base))
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)
             else:
@@ -258,6 +263,30 @@ class PictureStage:
                 yield from self._out_of_chain(frame)
         if self._chain is not None:
             yield from self._out_of_chain(None)
+
+    @property
+    def _trusts_frames(self) -> bool:
+        """Whether the frames were found to be whole, and nobody has said so but they."""
+        config = self._config
+        return (
+            self.fields is not None
+            and not self.is_combed
+            and config.fields == FieldsConfig()
+            and config.input.field_order is None
+        )
+
+    def _watch_fields(self, seconds: float) -> None:
+        """Say once that what comes is no longer whole, and where that began."""
+        if len(self._flagged_at) == _FLAGGED or not self._trusts_frames:
+            return
+        self._flagged_at.append(seconds)
+        if len(self._flagged_at) == _FLAGGED:
+            self._note(
+                f"frames are flagged interlaced from {self._flagged_at[0]:.2f} s on, and were not"
+                " at the beginning: they are enlarged as they are; -ss and -to take a part,"
+                " --deinterlace and --progressive choose for all",
+                level=logging.WARNING,
+            )
 
     def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[FilteredPicture]:
         assert self._chain is not None
