@@ -81,6 +81,12 @@ def test_a_clock_that_was_set_anew_keeps_its_spacing() -> None:
     assert [b - a for a, b in pairwise(found[100:])] == [20] * 99
 
 
+def test_frames_without_times_last_as_long_as_they_say() -> None:
+    timeline = Timeline(40)  # a program stream of film for 60 fields a second
+    found = [timeline.place(None, None, lasting)[0] for lasting in (33, 50) * 3]
+    assert found == [0, 33, 83, 116, 166, 199]
+
+
 def test_repairs_do_not_shift_the_median() -> None:
     timeline = Timeline(1000)
     timeline.place(0, None)

@@ -143,7 +143,7 @@ class Demuxer:
         # Without a start time the "header" is FFmpeg's guess from the bit rate.
         if length is None or container_start(self.container) is None:
             return Fraction(0)
-        video = stream_end(self.stream, begin)
+        video = stream_end(self.stream, begin) if self.seen_video_end else None
         missing = length - (self.seen_end - begin)
         return missing if video is None else max(missing, video - (self.seen_video_end - begin))
 

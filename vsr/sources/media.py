@@ -379,7 +379,10 @@ class MediaReader:
     def _decode(self) -> Iterator[TimedFrame]:
         for (frame, damaged), coming in with_next(self._decode_packets()):
             following = None if coming is None else coming[0].pts
-            pts, repaired = self._timeline.place(frame.pts, frame.dts, frame.duration, following)
+            dts = frame.dts
+            if dts is None and not self._timeline.begun:  # a picture without times begins as all
+                dts = round((describe.container_start(self.container) or 0) / self.time_base)
+            pts, repaired = self._timeline.place(frame.pts, dts, frame.duration, following)
             yield TimedFrame(frame, pts, repaired, damaged)
 
     def _decode_packets(self) -> Iterator[tuple[VideoFrame, bool]]:

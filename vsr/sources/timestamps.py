@@ -41,8 +41,9 @@ class Timeline:
 
     A timestamp that is missing, not after the last, or beyond that of the frame that follows and
     far from the last, is replaced: by the decoding timestamp if that lies between its neighbours,
-    else by a time between them. So one bad timestamp moves no other frame. Where the clock has
-    fallen far behind, its spacing is kept; where little, it is caught up with.
+    else by a time between them, or by how long the last frame says that it is shown. So one bad
+    timestamp moves no other frame. Where the clock has fallen far behind, its spacing is kept;
+    where little, it is caught up with.
 
     Args:
         step: spacing to assume before any has been seen.
@@ -58,6 +59,11 @@ class Timeline:
         self._spacings: deque[int] = deque(maxlen=_WINDOW)
         self._compared = 0
         self._agreed = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame has been placed."""
+        return self._last is not None
 
     @property
     def last(self) -> int:
@@ -105,8 +111,13 @@ class Timeline:
 
     def last_duration(self) -> int:
         """Duration of the last frame: its own if such were right so far, else the median."""
-        trusted = self._agreed * 10 >= self._compared * 9
-        return self._last_declared if trusted and self._last_declared > 0 else self.step
+        declared = self._last_declared
+        return declared if declared > 0 and self._trusts_durations else self.step
+
+    @property
+    def _trusts_durations(self) -> bool:
+        """Whether what frames say of their duration was right so far."""
+        return self._agreed * 10 >= self._compared * 9
 
     def _leaps(self, pts: int, following: int | None) -> bool:
         """Whether ``pts`` is beyond the next frame's, which fits the last better."""
@@ -125,6 +136,8 @@ class Timeline:
 
     def _pace(self, pts: int | None, last: int) -> int:
         """The spacing to ``last`` of a frame of whose follower nothing is known."""
+        if pts is None and self._last_declared > 0 and self._trusts_durations:
+            return self._last_declared
         if pts is None or self._source is None or pts <= self._source:
             return self.step
         if last - pts > _FAR * self.step:
