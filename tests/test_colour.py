@@ -555,7 +555,7 @@ def test_range_is_full_where_the_format_or_codec_says_so() -> None:
     [
         ("gray", "rawvideo", Range.FULL), ("gray10le", "rawvideo", Range.FULL),
         ("gray", "ffvhuff", Range.FULL), ("gray", "h264", Range.LIMITED),
-        ("gray10le", "hevc", Range.LIMITED),
+        ("gray10le", "hevc", Range.LIMITED), ("gray", "vapoursynth", Range.LIMITED),
     ],
 )  # fmt: skip
 def test_gray_is_full_but_where_a_standard_says_otherwise(

@@ -22,7 +22,17 @@ from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
 from vsr.resample import Resampler, least_squares_inverse, resize_matrix
 
-__all__ = ["FromRgb", "ToRgb", "complete_colour", "convert_colour", "rgb_to_yuv_matrix"]
+__all__ = [
+    "VAPOURSYNTH",
+    "FromRgb",
+    "ToRgb",
+    "complete_colour",
+    "convert_colour",
+    "rgb_to_yuv_matrix",
+]
+
+VAPOURSYNTH = "vapoursynth"
+"""What stands for a codec where frames come from a VapourSynth clip."""
 
 # K_R and K_B of H.273 table 4.
 _LUMA_WEIGHTS = {
@@ -47,8 +57,8 @@ _LARGEST = 65504.0
 # What a stream leaves open.
 
 
-_SILENT_IS_LIMITED = ("h264", "hevc", "vvc", "av1")
-"""Bitstreams whose standard says so."""
+_SILENT_IS_LIMITED = ("h264", "hevc", "vvc", "av1", VAPOURSYNTH)
+"""Bitstreams whose standard says so, and VapourSynth, whose ``resize`` reads gray so."""
 
 
 def complete_colour(
@@ -60,14 +70,15 @@ def complete_colour(
     from its primaries; without those, pictures of 720 lines or 1280 columns and more are BT.709,
     smaller ones BT.601 (625-line primaries at 576 or 288 lines, else 525-line). Range is limited;
     chroma lies left, but in the centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full
-    range, as FFmpeg writes and reads it, but where a standard says what silence means.
+    range, as FFmpeg writes and reads it, but where a standard says what silence means, and in
+    VapourSynth.
 
     Args:
         colour: what the stream says.
         width: coded width in pixels.
         height: coded height in pixels.
         format: pixel format of the stream.
-        codec: FFmpeg's decoder name.
+        codec: FFmpeg's decoder name, or :data:`VAPOURSYNTH`.
 
     Returns:
         The complete colour, and a line where the matrix or the range is a guess. A wrong siting or

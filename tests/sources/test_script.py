@@ -270,6 +270,16 @@ def test_the_range_has_had_two_names(script, props: str, range_: Range) -> None:
     assert read(script(body))[0].info.colour.range == range_
 
 
+@pytest.mark.parametrize(("props", "range_"), [("", Range.LIMITED), ("_Range=1", Range.FULL)])
+@pytest.mark.parametrize("format", ["GRAY8", "GRAY16"])
+def test_gray_without_a_tag_is_limited_as_in_vapoursynth(script, format, props, range_) -> None:
+    body = f"clip = core.std.SetFrameProps(clip, {props})" if props else ""
+    source, frames = read(script(body, format=format))
+    assert source.info.colour.range == range_
+    assert all(frame.colour.range == range_ for frame in frames)
+    assert ("colour range not tagged: taken as limited" in source.notes) == (not props)
+
+
 @pytest.mark.parametrize(("props", "matrix"), [("", 9), (", _Matrix=1", 1)])
 def test_the_matrix_has_had_two_names(script, props: str, matrix: int) -> None:
     body = f"""

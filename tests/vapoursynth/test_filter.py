@@ -244,6 +244,40 @@ def test_another_format_holds_the_same_picture(form: int, to: int) -> None:
     assert largest_difference(*pairs) < tolerance
 
 
+def steps(form: int, **props: int) -> Node:
+    """All codes of 8 bits in blocks, the same in each plane, and no tags but ``props``."""
+    codes = np.arange(256).reshape(16, 16).repeat(2, 0).repeat(2, 1)
+    depth, floating = vs.core.get_video_format(form).bits_per_sample, form in FLOATING
+    plane = codes / 255 if floating else codes << (depth - 8)
+    planes = vs.core.get_video_format(form).num_planes
+    return clip_of([[plane] * planes], form, **props)
+
+
+GRAYS = [vs.GRAY8, vs.GRAY10, vs.GRAY16, vs.GRAYS]
+
+
+@pytest.mark.parametrize("to", GRAYS)
+@pytest.mark.parametrize("form", GRAYS)
+@pytest.mark.parametrize("props", [{}, {"_Range": 0}, {"_Range": 1}])
+def test_gray_is_read_as_vapoursynth_reads_it(form: int, to: int, props: dict[str, int]) -> None:
+    """Without a tag, of limited range; and that is written to the result."""
+    clip = steps(form, **props)
+    ours, theirs = fast(clip, "identity", format=to), clip.resize.Point(format=to)
+    tolerance = 1e-6 if to == vs.GRAYS else 1  # what lies between two codes
+    assert largest_difference(pictures_of(ours)[0], pictures_of(theirs)[0]) <= tolerance
+    assert ours.get_frame(0).props["_Range"] == props.get("_Range", 0)
+    assert ours.get_frame(0).props["_Range"] == theirs.get_frame(0).props["_Range"]
+
+
+def test_the_luma_plane_of_a_clip_is_gray_of_limited_range() -> None:
+    clip = clip_of([[np.full((32, 32), code) for code in (235, 128, 128)]], vs.YUV444P8)
+    luma = clip.std.ShufflePlanes(0, vs.GRAY)
+    said = said_while(lambda: pictures_of(fast(luma, format=vs.GRAYS)))
+    assert "vsr: colour range not tagged: taken as limited" in said
+    (white,) = pictures_of(fast(luma, format=vs.GRAYS))[0]
+    assert white == pytest.approx(1.0, abs=1e-6)
+
+
 def _unless_tagged(clip: Node) -> str | None:
     """The matrix that zimg wants to be told of gray and what says nothing."""
     tagged = "_Matrix" in clip.get_frame(0).props

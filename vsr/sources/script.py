@@ -14,6 +14,7 @@ from typing import Any
 
 import vapoursynth as vs  # type: ignore[import-untyped]
 
+from vsr.colour import VAPOURSYNTH
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
@@ -89,7 +90,7 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
         if environment.shared:
             notes.append("the script runs in the VapourSynth environment that is there already")
         return Clip(
-            node=node, environment=environment, codec="vapoursynth", notes=notes,
+            node=node, environment=environment, codec=VAPOURSYNTH, notes=notes,
             _namespace=namespace,
         )  # fmt: skip
     except BaseException:

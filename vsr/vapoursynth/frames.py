@@ -9,7 +9,7 @@ import torch
 import vapoursynth as vs  # type: ignore[import-untyped]
 from torch import Tensor
 
-from vsr.colour import complete_colour
+from vsr.colour import VAPOURSYNTH, complete_colour
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
@@ -88,10 +88,13 @@ def first_lumas(clip: VideoNode, form: PixelFormat, count: int) -> list[Tensor]:
 
 def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple[Colour, list[str]]:
     """The colour of a frame, and a line for each guess."""
-    if form.family == "gray" and form.floating:  # its tags say what whole numbers it came from
-        whole = replace(form, floating=False)
-        return complete_colour(given, width=width, height=height, format=whole, codec="")[0], []
-    return complete_colour(given, width=width, height=height, format=form, codec="")
+    floating_gray = form.family == "gray" and form.floating
+    if floating_gray:  # its tags say what whole numbers it came from
+        form = replace(form, floating=False)
+    colour, notes = complete_colour(
+        given, width=width, height=height, format=form, codec=VAPOURSYNTH
+    )
+    return colour, [] if floating_gray else notes
 
 
 def write_props(
@@ -110,13 +113,13 @@ def write_props(
 def _colour_props(source: PixelFormat, target: RenderTarget) -> dict[str, int | None]:
     """Tags of the colour that was used; None removes one, what is not named stays."""
     colour, form = target.colour, target.format
-    if source.family == form.family != "yuv":
+    if source.family == form.family == "rgb":
         return {}
-    siting = int(colour.siting) - 1 if colour.siting else None
-    tags: dict[str, int | None] = {
-        "_Matrix": int(colour.matrix), "_Range": int(colour.range == Range.FULL),
-        "_ChromaLocation": siting,
-    }  # fmt: skip
+    tags: dict[str, int | None] = {"_Range": int(colour.range == Range.FULL)}
+    if source.family == form.family == "gray":
+        return tags
+    tags["_Matrix"] = int(colour.matrix)
+    tags["_ChromaLocation"] = int(colour.siting) - 1 if colour.siting else None
     if colour.primaries not in (0, 2):
         tags["_Primaries"] = colour.primaries
     if colour.transfer not in (0, 2):

@@ -8,6 +8,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.cache import local_file
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
+from vsr.colour import VAPOURSYNTH
 from vsr.config import Dither, UpscaleConfig
 from vsr.device import describe
 from vsr.errors import ConfigError, UnsupportedFormatError
@@ -140,7 +141,7 @@ def _choose_model(config: UpscaleConfig, clip: VideoNode, form: PixelFormat) -> 
     if config.model != AUTO or config.weights is not None:
         return config
     noise = estimate_noise(first_lumas(clip, form, LOOKED_AT))
-    facts = SourceFacts(codec="vapoursynth", bits_per_pixel=None, noise=noise)
+    facts = SourceFacts(codec=VAPOURSYNTH, bits_per_pixel=None, noise=noise)
     size = config.size
     wanted = None if size is None else scale_to_reach(size, clip.width, clip.height)
     choice = choose_model(facts, config.scale, reaching=wanted)
