@@ -294,11 +294,12 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         frames: int = 12,
         rate: int = 24,
         audio: bool = True,
+        options: dict[str, str] | None = None,
     ) -> Path:
         path = folder / name
         with av.open(str(path), "w") as container:
-            options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-            video = container.add_stream(codec, rate=rate, options=options)
+            quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+            video = container.add_stream(codec, rate=rate, options=quiet | (options or {}))
             assert isinstance(video, av.VideoStream)
             video.width, video.height, video.pix_fmt = *size, pix_fmt
             sound = container.add_stream("aac", rate=48_000, layout="mono") if audio else None

@@ -95,9 +95,10 @@ def test_full_chroma_comes_back_exactly(
     assert_round_trip(make_frame(name, 301, 97, colour(matrix, range)), 0)
 
 
+@pytest.mark.parametrize("range", RANGES)
 @pytest.mark.parametrize("name", ["gbrp", "gbrp10le", "gbrp12le", "gbrp16le"])
-def test_rgb_comes_back_exactly(make_frame: FrameMaker, name: str) -> None:
-    assert_round_trip(make_frame(name, 301, 97, colour(Matrix.RGB, Range.FULL)), 0)
+def test_rgb_comes_back_exactly(make_frame: FrameMaker, name: str, range: Range) -> None:
+    assert_round_trip(make_frame(name, 301, 97, colour(Matrix.RGB, range)), 0)
 
 
 @pytest.mark.parametrize("range", RANGES)
@@ -167,18 +168,19 @@ def test_what_is_no_number_does_not_spread() -> None:
 
 @pytest.mark.parametrize(("name", "top"), [("gbrp", 255), ("gbrp10le", 1023), ("gbrp16le", 65535)])
 def test_codes_are_fractions_of_white_in_float(name: str, top: int) -> None:
+    full = colour(Matrix.RGB, Range.FULL)
     codes = torch.arange(top + 1, dtype=torch.int32).to(pixel_format(name).dtype)[None]
-    rgb = ToRgb(pixel_format(name), colour(), top + 1, 1, CPU)([codes] * 3)
+    rgb = ToRgb(pixel_format(name), full, top + 1, 1, CPU)([codes] * 3)
     exact = codes.double() / top
-    for channel in from_rgb(rgb, "gbrpf32le", colour()):
+    for channel in from_rgb(rgb, "gbrpf32le", full):
         torch.testing.assert_close(channel.double(), exact, rtol=1e-6, atol=0)
-    again = from_rgb(torch.stack(from_rgb(rgb, "gbrpf32le", colour()))[None], name, colour())
+    again = from_rgb(torch.stack(from_rgb(rgb, "gbrpf32le", full))[None], name, full)
     assert all(torch.equal(channel.int(), codes.int()) for channel in again)
 
 
 def test_floats_beyond_white_are_cut_by_integers() -> None:
     bright = ToRgb(pixel_format("grayf32le"), colour(), 2, 1, CPU)([torch.tensor([[7.5, -2.0]])])
-    for channel in from_rgb(bright, "gbrp16le", colour()):
+    for channel in from_rgb(bright, "gbrp16le", colour(Matrix.RGB, Range.FULL)):
         assert channel.tolist() == [[65535, 0]]
 
 
@@ -270,6 +272,8 @@ def test_codes_known_by_heart() -> None:
     assert code("gray", limited, (1, 1, 1)) == [235]
     assert code("gray", full, (0, 1, 0)) == [182]
     assert code("gbrp", colour(Matrix.RGB, Range.FULL), (1, 0.5, 0)) == [255, 128, 0]
+    assert code("gbrp", colour(Matrix.RGB), (1, 0.5, 0)) == [235, 126, 16]
+    assert code("gbrp10le", colour(Matrix.RGB), (1, 0.5, 0)) == [940, 502, 64]
 
 
 def test_gray_is_the_luma_alone() -> None:
@@ -575,11 +579,18 @@ def test_siting_follows_the_codec_and_the_matrix() -> None:
     assert guess(UNTAGGED, 64, 64, "yuv444p").siting == Siting.UNSPECIFIED
 
 
-def test_rgb_has_no_matrix() -> None:
+@pytest.mark.parametrize(
+    ("name", "said", "range"),
+    [
+        ("gbrp", Range.UNSPECIFIED, Range.FULL), ("gbrp", Range.LIMITED, Range.LIMITED),
+        ("gbrpf32le", Range.LIMITED, Range.FULL),
+    ],
+)  # fmt: skip
+def test_rgb_has_no_matrix(name: str, said: Range, range: Range) -> None:
     found, notes = complete_colour(
-        UNTAGGED, width=64, height=64, format=pixel_format("gbrp"), codec="png"
+        Colour(range=said), width=64, height=64, format=pixel_format(name), codec="png"
     )
-    assert (found.matrix, found.range, notes) == (Matrix.RGB, Range.FULL, [])
+    assert (found.matrix, found.range, notes) == (Matrix.RGB, range, [])
 
 
 def test_rgb_matrix_on_subsampled_video_is_a_mistake() -> None:

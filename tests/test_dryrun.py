@@ -63,6 +63,13 @@ def test_colour_says_who_said_it(make_clip, tmp_path, capsys):
     assert "siting left (declared)" in colour  # x264 writes where chroma lies
 
 
+def test_a_tag_that_is_not_believed_is_not_called_declared(make_clip, tmp_path, capsys):
+    tag = {"color_range": "tv"}
+    source = make_clip("in.mkv", codec="libx264rgb", pix_fmt="rgb24", options=tag)
+    colour = the(say(capsys, source, tmp_path / "o.mkv")["Input"], "colour")
+    assert "range pc (guessed)" in colour
+
+
 @pytest.mark.parametrize(
     ("target", "name"),
     [("archive", "o.mkv"), ("edit", "o.mov"), ("web", "o.mp4"), ("hevc", "o.mp4"),

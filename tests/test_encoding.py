@@ -200,6 +200,15 @@ def test_rgb_stays_rgb_without_loss():
     assert (colour.matrix, colour.range) == (Matrix.RGB, Range.FULL)
 
 
+def test_rgb_is_written_in_full_range():
+    limited = source("gbrp16le", range=Range.LIMITED)
+    kept = choose("a.mkv", limited)
+    assert (kept.colour.range, "range becomes full" in kept.notes) == (Range.FULL, True)
+    other = choose("a.mkv", limited, codec="libx265", pix_fmt="yuv444p10le")
+    assert other.colour.range == Range.LIMITED
+    assert not any(note.startswith("range") for note in other.notes)
+
+
 def test_range_follows_the_bitstream_that_has_only_one():
     encoding = choose("a.mov", source(range=Range.FULL), codec="prores_ks")
     assert encoding.colour.range == Range.LIMITED

@@ -171,6 +171,8 @@ def test_every_loss_is_said() -> None:
     assert "yuv420p becomes rgb24" in notes("a.png", info("yuv420p"))
     assert "gbrp10le is stored as rgb48le" in notes("a.tif", info("gbrp10le"))
     assert "range becomes full" in notes("a.png", info("gray"))
+    limited = Colour(matrix=Matrix.RGB, range=Range.LIMITED)
+    assert notes("a.png", info("rgb24", limited)) == "range becomes full"
     assert "tiff pictures have none (primaries bt709, transfer bt709)" in notes(
         "a.tif", info("yuv420p")
     )

@@ -66,12 +66,12 @@ def complete_colour(
 ) -> tuple[Colour, list[str]]:
     """Fill in what ``colour`` leaves open by a fixed rule.
 
-    RGB and floating-point numbers are full range without a matrix. YUV without a matrix takes it
-    from its primaries; without those, pictures of 720 lines or 1280 columns and more are BT.709,
-    smaller ones BT.601 (625-line primaries at 576 or 288 lines, else 525-line). Range is limited;
-    chroma lies left, but in the centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full
-    range, as FFmpeg writes and reads it, but where a standard says what silence means, and in
-    VapourSynth.
+    RGB and floating-point numbers have no matrix and are full range; RGB in whole numbers is
+    limited where it is said to be. YUV without a matrix takes it from its primaries; without those,
+    pictures of 720 lines or 1280 columns and more are BT.709, smaller ones BT.601 (625-line
+    primaries at 576 or 288 lines, else 525-line). Range is limited; chroma lies left, but in the
+    centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full range, as FFmpeg writes and
+    reads it, but where a standard says what silence means, and in VapourSynth.
 
     Args:
         colour: what the stream says.
@@ -88,7 +88,10 @@ def complete_colour(
         UnsupportedFormatError: the stream names a matrix that is no linear map of R'G'B'.
     """
     if format.family == "rgb" or (format.floating and format.family == "gray"):
-        return replace(colour, matrix=Matrix.RGB, range=Range.FULL), []
+        limited = colour.range == Range.LIMITED and not format.floating
+        return replace(
+            colour, matrix=Matrix.RGB, range=Range.LIMITED if limited else Range.FULL
+        ), []
     notes: list[str] = []
     matrix = colour.matrix
     if matrix == Matrix.UNSPECIFIED or (matrix == Matrix.RGB and format.chroma_w + format.chroma_h):
@@ -133,9 +136,13 @@ def _guess_siting(colour: Colour, format: PixelFormat, codec: str) -> Siting:
 
 
 def convert_colour(colour: Colour, source: PixelFormat, target: PixelFormat) -> Colour:
-    """What the complete ``colour`` of a ``source`` becomes where ``target`` is written."""
+    """What the complete ``colour`` of a ``source`` becomes where ``target`` is written.
+
+    Range stays, but RGB that was not RGB before is full, and what was RGB becomes limited YUV.
+    """
     if target.family == "rgb":
-        return replace(colour, matrix=Matrix.RGB, range=Range.FULL, siting=Siting.UNSPECIFIED)
+        given = colour.range if source.family == "rgb" else Range.FULL
+        return replace(colour, matrix=Matrix.RGB, range=given, siting=Siting.UNSPECIFIED)
     if source.family == "rgb":
         colour = replace(colour, matrix=Matrix.BT709, range=Range.LIMITED)
     elif colour.matrix == Matrix.RGB:
@@ -177,7 +184,8 @@ def _code_scale(format: PixelFormat, colour: Colour) -> tuple[NDArray[np.float64
     top = (1 << format.depth) - 1
     colour_difference = format.family == "yuv" and colour.matrix != Matrix.RGB
     middle = 128.0 * steps if colour_difference else 0.0
-    if colour.range == Range.FULL or format.family == "rgb":
+    silent_rgb = format.family == "rgb" and colour.range != Range.LIMITED
+    if colour.range == Range.FULL or silent_rgb:
         scale, offset = np.full(3, float(top)), np.array([0.0, middle, middle])
     else:
         # H.273 maps the codes of R, G and B to YCgCo, so chroma too has 219 steps, not 224.

@@ -169,13 +169,15 @@ def colour_tags(colour: Colour) -> dict[str, str]:
 
 def input_colour(plan: Plan) -> dict[str, Tag]:
     """The input's colour as it is read, tag by tag, and who said so."""
-    stated, declared = plan.config.source, plan.source.tags
-    found = {}
-    for name, value in colour_tags(plan.source.info.colour).items():
+    stated, declared, used = plan.config.source, plan.source.tags, plan.source.info.colour
+    filtered, found = bool(plan.source.filters), {}
+    for name, value in colour_tags(used).items():
         origin: Origin = "guessed"
+        tag = getattr(declared, name)
+        believed = filtered or tag == getattr(used, name)  # not the range of RGB in files
         if getattr(stated, name) is not None:
             origin = "given"
-        elif getattr(declared, name) not in (_UNSPECIFIED[name], None):
+        elif believed and tag not in (_UNSPECIFIED[name], None):
             origin = "declared"
         elif value == "unknown":
             origin = "unknown"

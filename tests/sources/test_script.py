@@ -280,6 +280,39 @@ def test_gray_without_a_tag_is_limited_as_in_vapoursynth(script, format, props, 
     assert ("colour range not tagged: taken as limited" in source.notes) == (not props)
 
 
+@pytest.mark.parametrize(
+    ("format", "props", "range_"),
+    [("RGB24", "_Range=0", Range.LIMITED), ("RGB48", "_Range=0", Range.LIMITED),
+     ("RGB24", "_Range=1", Range.FULL), ("RGB24", "", Range.FULL),
+     ("RGBS", "_Range=0", Range.FULL)],
+)  # fmt: skip
+def test_rgb_of_a_clip_is_taken_at_its_word(script, format, props, range_) -> None:
+    body = f"clip = core.std.SetFrameProps(clip, {props})" if props else ""
+    source, frames = read(script(body, format=format))
+    assert source.info.colour.range == frames[0].colour.range == range_
+    assert not any("range" in note for note in source.notes)
+    full = InputConfig(range=Range.FULL)
+    assert read(script(body, format=format), input=full)[0].info.colour.range == Range.FULL
+
+
+@pytest.mark.parametrize("name", ["o.mkv", "o.png"])
+def test_rgb_of_limited_range_is_written_as_full(script, tmp_path, command, name) -> None:
+    """Readers take RGB of files for full, whatever its tag."""
+    path = script(
+        "clip = core.std.BlankClip(clip, color=[235, 16, 126], length=1)\n"
+        "clip = core.std.SetFrameProps(clip, _Range=0)", format="RGB24"
+    )  # fmt: skip
+    codec = () if name == "o.png" else ("-c:v", "ffv1")
+    code, lines = command(path, tmp_path / name, "--model", "identity", *codec)
+    assert code == 0, lines
+    assert any("range becomes full" in line for line in lines)
+    source, (frame,) = read(tmp_path / name)
+    assert (source.info.colour.range, source.notes) == (Range.FULL, [])
+    top = (1 << source.info.format.depth) - 1
+    colour = [component.unique().tolist() for component in frame.components]
+    assert colour == [[top], [0], [pytest.approx(top * 110 / 219, abs=1)]]
+
+
 @pytest.mark.parametrize(("props", "matrix"), [("", 9), (", _Matrix=1", 1)])
 def test_the_matrix_has_had_two_names(script, props: str, matrix: int) -> None:
     body = f"""

@@ -753,6 +753,40 @@ def test_tags_of_the_stream_are_used_and_the_rest_is_guessed(clip: Clip) -> None
         assert any("not tagged" in note for note in source.notes)
 
 
+DOUBTED = "tagged limited range: RGB is taken as full, as FFmpeg does"
+
+
+def test_rgb_that_is_tagged_limited_is_taken_as_full_and_said(clip: Clip) -> None:
+    """x264 tags so what FFmpeg hands it, which is full."""
+    path = clip("a.mkv", "libx264rgb", "rgb24", options={"color_range": "tv", "crf": "0"})
+    with open_source(path) as source:
+        assert source.tags.range == Range.LIMITED
+        assert {frame.colour.range for frame in source} == {Range.FULL}
+        assert [note.partition(" (")[0] for note in source.notes] == [DOUBTED]
+    for stated in (Range.LIMITED, Range.FULL):
+        config = SourceConfig(input=InputConfig(range=stated))
+        with open_source(path, config) as source:
+            assert source.info.colour.range == next(iter(source)).colour.range == stated
+            assert source.notes == []
+
+
+@pytest.mark.parametrize("chain", ["hflip", "scale=32:24", "format=rgb24,crop=32:24"])
+def test_rgb_keeps_the_range_that_was_stated_through_filters(clip: Clip, chain: str) -> None:
+    path = clip("a.mkv", "libx264rgb", "rgb24")
+    for stated in (Range.LIMITED, Range.FULL):
+        config = SourceConfig(input=InputConfig(range=stated), filters=chain)
+        with open_source(path, config) as source:
+            assert {frame.colour.range for frame in source} == {stated}
+            assert source.notes == []
+
+
+def test_filters_that_misread_rgb_of_limited_range_are_said(clip: Clip) -> None:
+    path = clip("a.mkv", "libx264rgb", "rgb24")
+    config = SourceConfig(input=InputConfig(range=Range.LIMITED), filters="format=yuv444p")
+    with open_source(path, config) as source:
+        assert "the filters have taken RGB of limited range for full" in source.notes
+
+
 # Using it
 
 

@@ -31,7 +31,8 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
         notes.append(f"{source.name} is stored as {form.name}")
     else:
         notes += _chroma_notes(encoding, info)
-    if source.family != "rgb" and form.family != "rgb" and colour.range != info.colour.range:
+    alike = (source.family == "rgb") == (form.family == "rgb")
+    if alike and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
     return notes + _untold(encoding) + _hdr_notes(encoding, info)
 

@@ -268,7 +268,7 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
         notes.append(f"{source.name} becomes {stored}")
     elif form.depth > source.depth and not form.floating:
         notes.append(f"{source.name} is stored as {stored}")
-    if source.family == "gray" == form.family and info.colour.range == Range.LIMITED:
+    if source.family == form.family and info.colour.range == Range.LIMITED:
         notes.append("range becomes full")
     return notes + _untold(codec, info)
 

@@ -1,11 +1,18 @@
-"""How decoded frames are to be read: what the input says, overruled by the user, gaps filled."""
+"""How decoded frames are to be read: what the input says, overruled by the user, gaps filled.
+
+Note [RGB that says it is limited]
+    FFmpeg reads and writes RGB as full range, whatever it is tagged as, and its ``libx264rgb`` tags
+    as limited what is full. So the tag of a file is not believed, which is said; the user is, and a
+    VapourSynth clip, whose tag ``resize`` goes by. Filters of libavfilter leave the codes of RGB as
+    they are and may lose the tag: RGB that comes out is of the range that went in.
+"""
 
 from dataclasses import fields, replace
 from typing import Protocol
 
 from av.video.frame import VideoFrame
 
-from vsr.colour import complete_colour
+from vsr.colour import VAPOURSYNTH, complete_colour
 from vsr.config import InputConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
@@ -19,6 +26,10 @@ __all__ = ["FrameColours", "contradiction"]
 _UNSPECIFIED = {"range": (0,), "siting": (0,)}
 _SAME = {"matrix": {5, 6}, "transfer": {1, 6, 14, 15}}
 """Numbers of H.273 that mean the same."""
+_DOUBTED = (
+    "tagged limited range: RGB is taken as full, as FFmpeg does (-color_range tv says otherwise)"
+)
+_MISREAD = "the filters have taken RGB of limited range for full"
 
 
 class Tagged(Protocol):
@@ -59,6 +70,7 @@ class FrameColours:
             raise ConfigError(f"-colorspace rgb: {source.name} is {native.name}, which holds none")
         self._size = (first.width, first.height)
         self._known: dict[tuple[Colour, str], Colour] = {}
+        self._rgb_range = Range.FULL  # of what last went into filters
         self.guesses: list[str] = []
 
     def declared(self, frame: VideoFrame) -> Colour:
@@ -76,19 +88,40 @@ class FrameColours:
 
     def of(self, frame: VideoFrame) -> Colour:
         """How a decoded frame is to be read."""
-        return self._complete(self.declared(frame), self._native)
+        return self._complete(self._believed(self.declared(frame)), self._native)
 
     def of_filtered(self, frame: VideoFrame, format: PixelFormat) -> Colour:
         """How a frame that comes out of filters is to be read: by the tags that they leave on it.
 
         What the user says was about the frames that went in.
         """
-        return self._complete(self._source.colour(frame), format)
+        colour = self._source.colour(frame)
+        if format.family == "rgb":
+            colour = replace(colour, range=self._rgb_range)
+        elif self._rgb_range == Range.LIMITED:
+            self._say(_MISREAD)
+        return self._complete(colour, format)
 
     def tag(self, frame: VideoFrame) -> VideoFrame:
         """``frame`` with complete tags, for filters that look at them."""
-        write_tags(frame, self.of(frame))
+        colour = self.of(frame)
+        if self._native.family == "rgb":
+            self._rgb_range = colour.range
+        write_tags(frame, colour)
         return frame
+
+    def _believed(self, colour: Colour) -> Colour:
+        """``colour`` as far as it is to be trusted; see note [RGB that says it is limited]."""
+        format = self._native
+        doubted = format.family == "rgb" and not format.floating and colour.range == Range.LIMITED
+        if not doubted or self._stated.range is not None or self._source.codec == VAPOURSYNTH:
+            return colour
+        self._say(_DOUBTED)
+        return replace(colour, range=Range.FULL)
+
+    def _say(self, line: str) -> None:
+        if line not in self.guesses:
+            self.guesses.append(line)
 
     def _complete(self, colour: Colour, format: PixelFormat) -> Colour:
         key = (colour, format.name)

@@ -88,13 +88,13 @@ def first_lumas(clip: VideoNode, form: PixelFormat, count: int) -> list[Tensor]:
 
 def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple[Colour, list[str]]:
     """The colour of a frame, and a line for each guess."""
-    floating_gray = form.family == "gray" and form.floating
-    if floating_gray:  # its tags say what whole numbers it came from
+    no_codes = form.floating and form.family != "yuv"
+    if no_codes:  # their range says what whole numbers they came from, as zimg takes it
         form = replace(form, floating=False)
     colour, notes = complete_colour(
         given, width=width, height=height, format=form, codec=VAPOURSYNTH
     )
-    return colour, [] if floating_gray else notes
+    return colour, [] if no_codes else notes
 
 
 def write_props(
@@ -113,10 +113,8 @@ def write_props(
 def _colour_props(source: PixelFormat, target: RenderTarget) -> dict[str, int | None]:
     """Tags of the colour that was used; None removes one, what is not named stays."""
     colour, form = target.colour, target.format
-    if source.family == form.family == "rgb":
-        return {}
     tags: dict[str, int | None] = {"_Range": int(colour.range == Range.FULL)}
-    if source.family == form.family == "gray":
+    if source.family == form.family != "yuv":
         return tags
     tags["_Matrix"] = int(colour.matrix)
     tags["_ChromaLocation"] = int(colour.siting) - 1 if colour.siting else None

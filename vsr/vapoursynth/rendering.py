@@ -9,7 +9,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from vsr.colour import convert_colour
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
-from vsr.frame import Frame, Range
+from vsr.frame import Frame
 from vsr.sources.props import colour_of, field_order_of
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
 from vsr.vapoursynth.messages import tell, told, warn
@@ -53,8 +53,6 @@ class FilterRenderer:
         form = self._source
         given = colour_of(source.props, subsampled=bool(form.chroma_w or form.chroma_h))
         colour, notes = complete(given, form, source.width, source.height)
-        if form.family == "rgb" and given.range == Range.LIMITED and self._target.family != "rgb":
-            raise UnsupportedFormatError("RGB of limited range cannot become YUV or gray here")
         for note in notes:
             if note not in self._notes:
                 self._notes.add(note)
