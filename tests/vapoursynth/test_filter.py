@@ -2,7 +2,9 @@
 
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from vsr.frame import Frame, Range
 from vsr.pipeline import upscale as run_command
 from vsr.sources import open_source
 from vsr.vapoursynth import upscale
+from vsr.vapoursynth.messages import printing_aside
 from vsr.weights import load_network
 
 Node = Any
@@ -429,6 +432,18 @@ def test_nothing_hangs(threads: int, batch: int) -> None:
         [*PYTHON, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"{80 * 32}\n"), done.stderr
+
+
+def test_threads_that_read_scripts_leave_standard_output_as_it_was() -> None:
+    """The first of two is done before the second."""
+    before = sys.stdout
+    one, other = ExitStack(), ExitStack()
+    one.enter_context(printing_aside())
+    other.enter_context(printing_aside())
+    one.close()
+    assert sys.stdout is sys.stderr
+    other.close()
+    assert sys.stdout is before
 
 
 def test_weights_are_loaded_once() -> None:

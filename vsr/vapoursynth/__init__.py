@@ -9,14 +9,12 @@
     vsr.vapoursynth.upscale(clip, model="span").set_output()
 """
 
-import sys
-from contextlib import redirect_stdout
 from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import PIPE, Dither, Precision, Runtime, UpscaleConfig
 from vsr.vapoursynth.frames import VideoNode
-from vsr.vapoursynth.messages import told
+from vsr.vapoursynth.messages import printing_aside, told
 from vsr.vapoursynth.nodes import enlarged
 from vsr.vapoursynth.settings import (
     device_name,
@@ -69,7 +67,7 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
     Raises:
         vapoursynth.Error: one line that says what to change; about a frame, when it is asked for.
     """
-    with told(), redirect_stdout(sys.stderr):  # standard output belongs to vspipe
+    with told(), printing_aside():
         config = UpscaleConfig(
             input=PIPE, output=None, model=str(model), scale=exact_scale(scale),
             size=exact_size(size), weights=weights_file(weights), variant=variant,
