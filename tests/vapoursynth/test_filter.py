@@ -1,8 +1,11 @@
 """The VapourSynth filter, in process: pixels, properties, order, and what is refused."""
 
+import gc
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -16,13 +19,13 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-import vsr.vapoursynth.streams
 from tests.warm import PYTHON
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.frame import Frame, Range
+from vsr.networks import Network
 from vsr.pipeline import upscale as run_command
 from vsr.sources import open_source
-from vsr.vapoursynth import upscale
+from vsr.vapoursynth import streams, upscale
 from vsr.vapoursynth.messages import printing_aside
 from vsr.weights import load_network
 
@@ -434,6 +437,124 @@ def test_nothing_hangs(threads: int, batch: int) -> None:
     assert (done.returncode, done.stdout) == (0, f"{80 * 32}\n"), done.stderr
 
 
+def test_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By all filters that live, and by the next one after the last."""
+    loaded: list[str] = []
+
+    def load(name: str, **options: Any) -> Network:
+        loaded.append(f"{name} {options['scale']}")
+        return load_network(name, **options)
+
+    monkeypatch.setattr(streams, "load_network", load)
+    clip = texture(vs.YUV420P8)
+    fast(clip, "identity")
+    assert len(pools()) == 1
+    first = fast(clip, "span")
+    other = fast(clip, "span", scale=4, tile=64)
+    again = fast(texture(vs.RGBS, 80, 60), "span", batch_size=2)
+    padded = fast(clip, "span", scale=4, tile=64, tile_pad=40)
+    wanted = ["identity None", "span None", "span 4"]
+    assert loaded == wanted
+    assert len(pools()) == 3  # tiles with another pad are other streams
+    del first, again, other, padded
+    fast(clip, "span", scale=4, tile=64, tile_pad=40)
+    assert (loaded, len(pools())) == (wanted, 1)
+
+
+def pools() -> list[streams.Pool]:
+    """Those that live."""
+    gc.collect()
+    return list(streams._pools.values())
+
+
+def assert_threads_of(count: int) -> None:
+    """Soon there are only threads of so many pools."""
+    wanted, deadline = count * min(2, torch.get_num_threads()), time.monotonic() + 20
+    names = ["vsr-stream"]
+    while len(names) != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+        names = [t.name for t in threading.enumerate() if t.name.startswith("vsr-stream")]
+    assert len(names) == wanted
+
+
+def test_what_no_filter_uses_goes() -> None:
+    """As a previewer reads a script again and again, with other settings."""
+    clip = texture(vs.YUV420P8, 32, 24, count=2)
+    kept = fast(clip, "identity", tile=64)
+    pictures_of(kept)
+    (before,) = pools()
+    assert_threads_of(1)
+    for tile in range(16, 22):
+        found = fast(clip, "identity", tile=tile)
+        pictures_of(found)
+        assert len(pools()) == 2
+        del found
+    (latest,) = (pool for pool in pools() if pool is not before)
+    assert_threads_of(2)
+    fast(clip, "identity", tile=21)
+    assert latest in pools()
+    del latest, before
+    fast(clip, "identity", tile=16)
+    assert len(pools()) == 2
+    assert_threads_of(2)
+    pictures_of(kept)
+
+
+_ENVIRONMENTS = """
+import gc
+import threading
+import vapoursynth as vs
+
+class Policy(vs.EnvironmentPolicy):
+    def on_policy_registered(self, api):
+        self.api, self.here, self.alive = api, threading.local(), []
+    def on_policy_cleared(self):
+        pass
+    def get_current_environment(self):
+        return getattr(self.here, "environment", None)
+    def set_environment(self, environment):
+        before = self.get_current_environment()
+        self.here.environment = environment
+        return before
+    def is_alive(self, environment):
+        return environment in self.alive
+    def make(self):
+        self.alive.append(self.api.create_environment(0))
+        return self.alive[-1]
+    def destroy(self, environment):
+        self.alive.remove(environment)
+        self.api.destroy_environment(environment)
+
+policy = Policy()
+vs.register_policy(policy)
+from vsr.vapoursynth import streams, upscale
+from vsr.vapoursynth.messages import printing_aside
+
+def read(environment, tile):
+    with policy.api.wrap_environment(environment).use():
+        clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=32, height=24, length=9)
+        upscale(clip, "identity", tile=tile, batch_size=2).set_output()
+        return sum(frame.width for frame in vs.get_output(0).clip.frames())
+
+environments = [policy.make() for _ in range(4)]
+widths = [read(environment, 16 + index) for index, environment in enumerate(environments)]
+results = []
+threads = [
+    threading.Thread(target=lambda index=index: results.append(read(environments[index], 30)))
+    for index in range(4)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(sorted(widths + results), len(streams._pools))
+for index in (1, 3, 0):
+    policy.destroy(environments[index])
+gc.collect()
+print(len(streams._pools), read(environments[2], 17))
+"""
+
+
 def test_threads_that_read_scripts_leave_standard_output_as_it_was() -> None:
     """The first of two is done before the second."""
     before = sys.stdout
@@ -446,15 +567,11 @@ def test_threads_that_read_scripts_leave_standard_output_as_it_was() -> None:
     assert sys.stdout is before
 
 
-def test_weights_are_loaded_once() -> None:
-    streams = vsr.vapoursynth.streams
-    clip = texture(vs.YUV420P8)
-    fast(clip, "span")
-    before = streams._load.cache_info().misses, streams.pool_for.cache_info().misses
-    fast(texture(vs.RGBS, 80, 60), "span", batch_size=2)
-    assert (streams._load.cache_info().misses, streams.pool_for.cache_info().misses) == before
-    fast(clip, "span", scale=4)
-    assert streams._load.cache_info().misses == before[0] + 1
+def test_environments_may_go_in_any_order() -> None:
+    done = subprocess.run(
+        [*PYTHON, "-c", _ENVIRONMENTS], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{[9 * 32] * 8} 1\n1 {9 * 32}\n"), done.stderr
 
 
 def test_a_checkpoint_that_changed_is_loaded_anew(root: Path, tmp_path: Path) -> None:

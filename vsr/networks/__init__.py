@@ -98,7 +98,7 @@ ARCHITECTURES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Network:
     """A network that is ready to run, and what a runner needs to know of it."""
 

@@ -14,7 +14,7 @@ from vsr.sources.props import colour_of, field_order_of
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
 from vsr.vapoursynth.messages import tell, told, warn
 from vsr.vapoursynth.settings import FilterJob
-from vsr.vapoursynth.streams import pool_for, taken
+from vsr.vapoursynth.streams import pool_for
 
 __all__ = ["FilterRenderer"]
 
@@ -72,7 +72,7 @@ class FilterRenderer:
     ) -> list[VideoFrame]:
         made = [vs.core.create_video_frame(self._format, *self._size) for _ in sources]
         into = [planes_of(frame, target.format, frame.get_write_ptr) for frame in made]
-        with taken(self._pool) as stream:
+        with self._pool.taken() as stream:
             incidents = stream.render([frame for _, frame in sources], target, into)
         for incident in incidents:
             warn(incident.describe(f"frame {incident.pts}"))

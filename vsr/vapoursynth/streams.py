@@ -11,33 +11,42 @@ Note [Cores among streams]
     A network spreads over cores well, what surrounds it does not: reading a frame, resampling its
     chroma, the health check. So the cores of a CPU are dealt out to the streams, and while one is
     between two frames, the others compute.
+
+Note [What a filter leaves behind]
+    A previewer reads the same script over and over in one process, each time with other settings.
+    So streams live as long as a filter that uses them: filters hold their pool, the tables here do
+    not. Only the latest pool is kept without a filter, since the next script is mostly this one
+    again; it goes before another one is made, so that there is room for that.
 """
 
+import gc
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
+from weakref import WeakValueDictionary, finalize
 
 import torch
 from torch import Tensor
 
 from vsr.config import Runtime, UpscaleConfig
-from vsr.device import choose_device, choose_dtype, keep_freed_memory
+from vsr.device import choose_device, choose_dtype, keep_freed_memory, return_freed_memory
 from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError
 from vsr.frame import Frame
 from vsr.health import Incident
 from vsr.index import scale_reaching
 from vsr.networks import Network
-from vsr.runtimes import make_runtime
+from vsr.runtimes import EagerRuntime, make_runtime
 from vsr.sizes import scale_to_reach
 from vsr.weights import load_network
 
-__all__ = ["Pool", "Setup", "choose_network", "choose_setup", "pool_for", "taken"]
+__all__ = ["Pool", "Setup", "choose_network", "choose_setup", "pool_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +61,18 @@ class _Weights:
     variant: str | None
 
 
-@lru_cache(maxsize=8)
+_lock = threading.Lock()
+_networks: WeakValueDictionary[_Weights, Network] = WeakValueDictionary()
+
+
 def _load(weights: _Weights) -> Network:
-    return load_network(
-        weights.model, scale=weights.scale, weights=weights.path, variant=weights.variant
-    )
+    """The network that ``weights`` names; one that is in use is not loaded again."""
+    with _lock:
+        if (network := _networks.get(weights)) is None:
+            _networks[weights] = network = load_network(
+                weights.model, scale=weights.scale, weights=weights.path, variant=weights.variant
+            )
+        return network
 
 
 def choose_network(config: UpscaleConfig, width: int, height: int) -> Network:
@@ -77,6 +93,9 @@ class Setup:
     """Where and how a network runs; filters that agree in it share their streams."""
 
     network: Network
+    """As it was loaded, so that it is known while it is in use."""
+    halo: int
+    """Pixels around a tile."""
     device: torch.device
     dtype: torch.dtype
     runtime: Runtime
@@ -85,7 +104,8 @@ class Setup:
 
     def __hash__(self) -> int:
         module = id(self.network.module)
-        return hash((module, self.device, self.dtype, self.runtime, self.tile, self.streams))
+        tiling = self.tile, self.halo
+        return hash((module, self.device, self.dtype, self.runtime, tiling, self.streams))
 
 
 def choose_setup(
@@ -104,14 +124,13 @@ def choose_setup(
         DeviceError: there is no such device.
     """
     device = choose_device(config.device)
-    if tile_pad is not None:
-        if tile_pad < network.halo:
-            raise ConfigError(
-                f"tile_pad {tile_pad} would leave seams: {network.name} needs {network.halo}"
-            )
-        network = replace(network, halo=tile_pad)
+    halo = network.halo if tile_pad is None else tile_pad
+    if halo < network.halo:
+        raise ConfigError(
+            f"tile_pad {tile_pad} would leave seams: {network.name} needs {network.halo}"
+        )
     return Setup(
-        network=network, device=device, dtype=choose_dtype(device, config.precision),
+        network=network, halo=halo, device=device, dtype=choose_dtype(device, config.precision),
         runtime=config.runtime, tile=config.tile,
         streams=streams if device.type == "cuda" else min(streams, torch.get_num_threads()),
     )  # fmt: skip
@@ -120,7 +139,7 @@ def choose_setup(
 class _Stream:
     """A network on its device, and what surrounds it; does one thing at a time.
 
-    See note [A thread of its own].
+    Its thread ends with it. See note [A thread of its own].
 
     Args:
         setup: the network, where and how it runs.
@@ -128,12 +147,14 @@ class _Stream:
     """
 
     def __init__(self, setup: Setup, threads: int) -> None:
-        self._setup = setup
         self._thread = ThreadPoolExecutor(1, "vsr-stream", torch.set_num_threads, (threads,))
-        self._runtime = self._thread.submit(
-            make_runtime, setup.network, setup.device, setup.dtype, setup.runtime
+        finalize(self, self._thread.shutdown, wait=False).atexit = False
+        network = replace(setup.network, halo=setup.halo)
+        runtime = self._thread.submit(
+            make_runtime, network, setup.device, setup.dtype, setup.runtime
         ).result()
-        self._engine = lru_cache(maxsize=4)(self._make_engine)
+        # Not of a method, which would hold the stream.
+        self._engine = lru_cache(maxsize=4)(partial(_make_engine, setup, network, runtime))
 
     def render(
         self, frames: Sequence[Frame], target: RenderTarget, into: Sequence[Sequence[Tensor]]
@@ -154,34 +175,52 @@ class _Stream:
             engine.collect(pending, planes)
         return incidents
 
-    def _make_engine(self, target: RenderTarget) -> Engine:
-        setup = self._setup
-        return Engine(
-            setup.network, target, device=setup.device, dtype=setup.dtype, tile=setup.tile,
-            runtimes=[self._runtime],
-        )  # fmt: skip
+
+def _make_engine(
+    setup: Setup, network: Network, runtime: EagerRuntime, target: RenderTarget
+) -> Engine:
+    return Engine(
+        network, target, device=setup.device, dtype=setup.dtype, tile=setup.tile,
+        runtimes=[runtime],
+    )  # fmt: skip
 
 
-Pool = SimpleQueue[_Stream]
+class Pool:
+    """The streams of a setup."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._free: SimpleQueue[_Stream] = SimpleQueue()
+        with share_of_cores(setup.streams) as threads:
+            for _ in range(setup.streams):
+                self._free.put(_Stream(setup, threads))
+
+    @contextmanager
+    def taken(self) -> Iterator[_Stream]:
+        """A stream that nobody else has; waits for one."""
+        stream = self._free.get()
+        try:
+            yield stream
+        finally:
+            self._free.put(stream)
 
 
-@lru_cache(maxsize=8)
+_pools: WeakValueDictionary[Setup, Pool] = WeakValueDictionary()
+_latest: Pool | None = None
+
+
 def pool_for(setup: Setup) -> Pool:
-    """The streams of a setup, made when they are first asked for."""
-    if setup.device.type == "cpu":
-        keep_freed_memory()  # before the threads start, which settle in an arena then
-    pool: Pool = SimpleQueue()
-    with share_of_cores(setup.streams) as threads:
-        for _ in range(setup.streams):
-            pool.put(_Stream(setup, threads))
-    return pool
+    """The streams of a setup, made if no filter has them; see note [What a filter leaves behind].
 
-
-@contextmanager
-def taken(pool: Pool) -> Iterator[_Stream]:
-    """A stream that nobody else has; waits for one."""
-    stream = pool.get()
-    try:
-        yield stream
-    finally:
-        pool.put(stream)
+    They live as long as the result, the latest ones until other ones are asked for.
+    """
+    global _latest
+    with _lock:
+        if (pool := _pools.get(setup)) is None:
+            _latest = None
+            gc.collect()  # engines and runtimes refer to themselves
+            if setup.device.type == "cpu":
+                return_freed_memory(setup.device)
+                keep_freed_memory()  # before the threads start, which settle in an arena then
+            _pools[setup] = pool = Pool(setup)
+        _latest = pool
+        return pool
