@@ -218,6 +218,41 @@ def test_a_part_is_what_lies_between(script, body: str) -> None:
     assert len(few) == 2
 
 
+def numbered(body: str) -> str:
+    """Frames that hold their number as their luma."""
+    return f"""{body}
+def number(n, f):
+    import numpy as np
+    out = f.copy()
+    np.asarray(out[0])[:] = n
+    return out
+clip = core.std.ModifyFrame(clip, clip, number)
+"""
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    return [int(frame.components[0][0, 0]) for frame in frames]
+
+
+MIXED = [Fraction(*step) for step in ((1, 24), (1, 30), (1001, 24000), (1, 1000))] * 10
+LATE = [Fraction(1, 25)] * 30 + [Fraction(1, prime) for prime in (7919, 7907, 7901, 7883)] * 3
+
+
+@pytest.mark.parametrize("steps", [MIXED, LATE], ids=["mixed", "late"])
+def test_a_part_begins_and_ends_at_the_very_frame(script, steps: list[Fraction]) -> None:
+    """Whatever time base is chosen, and however few frames are wanted: sums are exact."""
+    body = VFR.replace(str([(d.numerator, d.denominator) for d in UNEVEN]),
+                       str([(d.numerator, d.denominator) for d in steps]))  # fmt: skip
+    path = script(numbered(body), length=len(steps))
+    starts = sums(steps)
+    for number in (1, 2, 3, 5, 23, 24, 31, 33, 35, 38, 39):
+        _, first = read(path, start=starts[number], frames=1)
+        assert numbers(first) == [number]
+        end = starts[number + 1] if number + 1 < len(steps) else None
+        _, alone = read(path, start=starts[number], end=end)
+        assert numbers(alone) == [number]
+
+
 def test_the_part_of_a_constant_clip_is_not_reached_by_way_of_all_before(script) -> None:
     body = """
     def one(n, f):

@@ -60,6 +60,7 @@ class ClipReader:
     ) -> None:
         self._clip, self.name, self.codec = clip, name, clip.codec
         self._start, self._end, self._begin = start, end, clip.facts.begin
+        self._stop: int | None = None  # the first frame at the end or after it, once it was seen
         self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
         self.coded_sar: Fraction | None = None
         self._lookahead = Lookahead()
@@ -69,8 +70,10 @@ class ClipReader:
         self.states_fields = clip.times is None  # a script says it, BestSource hands on flags
         self._frames = self._source.make(0)
         examined = self._source.holdable(_EXAMINED)
+        if wanted is not None and not start:  # else those that are wanted are not those seen
+            examined = min(examined, wanted + 1)
         try:
-            self._prepare(rate, examined if wanted is None else min(examined, wanted + 1))
+            self._prepare(rate, examined)
         except BaseException:
             self.close()
             raise
@@ -78,9 +81,7 @@ class ClipReader:
     def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the clip or of the trim."""
         timed = self._lookahead.take(self._read)
-        if timed is None or self._end is None:
-            return timed
-        if timed.pts * self.time_base < self._origin + self._end:
+        if timed is None or self._stop is None or timed.pts < self._stop:
             return timed
         self._lookahead.appendleft(timed)
         return None
@@ -112,7 +113,7 @@ class ClipReader:
         self._lookahead.clear()
         self._restart(0)
         while self._start and (timed := self._read()) is not None:
-            if timed.pts * self.time_base >= self._origin + self._start:
+            if self._has_begun:
                 self._lookahead.append(timed)
                 break
 
@@ -199,9 +200,12 @@ class ClipReader:
             return ListClock(clip.times, clip.time_base, step), nominal
         durations = [duration_of(made.props) or self._usual for made in seen]
         time_base = fitting_time_base(durations)
-        trial = DurationClock(time_base, self._usual)
+        trial = self._duration_clock(time_base)
         spots = [trial.place(made.index, duration_of(made.props))[0] for made in seen]
-        return DurationClock(time_base, self._usual), nominal_rate(spots, time_base, claims)
+        return self._duration_clock(time_base), nominal_rate(spots, time_base, claims)
+
+    def _duration_clock(self, time_base: Fraction, index: int = 0) -> DurationClock:
+        return DurationClock(time_base, self._usual, index * self._usual)
 
     def _go_to_start(self, seen: list[ClipFrame]) -> None:
         """Leave the first frame at or after the start as the coming one.
@@ -212,16 +216,15 @@ class ClipReader:
         if not self._start:
             self._lookahead.extend(self._timed(made) for made in seen)
             return
-        target = ceil((self._origin + self._start) / self.time_base)
-        index = self._index_at(target)
-        if index >= len(seen):
+        if (index := self._index_at_start()) >= len(seen):
             self._restart(index)
             seen = []
-        self._lookahead.extend(self._timed(made) for made in seen)
-        while self._lookahead and self._lookahead[0].pts < target:
-            self._lookahead.popleft()
+        for made in seen:
+            frame = self._timed(made)
+            if self._has_begun:
+                self._lookahead.append(frame)
         while not self._lookahead and (timed := self._read()) is not None:
-            if timed.pts >= target:
+            if self._has_begun:
                 self._lookahead.append(timed)
         if not self._lookahead:
             raise SourceError(
@@ -236,8 +239,14 @@ class ClipReader:
         first = min((time for time in times if time is not None), default=None)
         return Fraction(0) if first is None else first * base - self._origin
 
-    def _index_at(self, target: int) -> int:
-        """A frame to begin with so that none at or after ``target`` is left out."""
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the latest frame lies at the start or after it: exactly, whatever is rounded."""
+        return self._clock.time >= self._origin + self._start
+
+    def _index_at_start(self) -> int:
+        """A frame to begin with so that none at or after the start is left out."""
+        target = ceil((self._origin + self._start) / self.time_base)
         if isinstance(self._clock, EvenClock):
             return target
         if self._clip.times is not None:
@@ -250,7 +259,7 @@ class ClipReader:
         self._frames.close()
         self._frames = self._source.make(index)
         if isinstance(self._clock, DurationClock):
-            self._clock = DurationClock(self.time_base, self._usual, index * self._usual)
+            self._clock = self._duration_clock(self.time_base, index)
         elif isinstance(self._clock, ListClock):
             self._clock.begin_again()
 
@@ -263,6 +272,9 @@ class ClipReader:
     def _timed(self, made: ClipFrame) -> TimedFrame:
         self.coded_sar = sample_aspect_of(made.props)
         pts, repaired = self._clock.place(made.index, duration_of(made.props))
+        ended = self._end is not None and self._clock.time >= self._origin + self._end
+        if ended and self._stop is None:
+            self._stop = pts
         return TimedFrame(made.frame, pts, repaired)
 
 

@@ -34,6 +34,8 @@ class Clock(Protocol):
     """Seconds per unit."""
     rounded: int
     """Timestamps that are no whole number of units."""
+    time: Fraction
+    """When the latest frame is shown, in seconds and not rounded."""
 
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
         """The timestamp of frame ``index``, and whether it had to be repaired."""
@@ -46,12 +48,14 @@ class EvenClock:
     """Every frame lasts one unit."""
 
     rounded = 0
+    time = Fraction(0)
 
     def __init__(self, time_base: Fraction) -> None:
         self.time_base = time_base
 
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
         """The frame's number."""
+        self.time = index * self.time_base
         return index, False
 
     def last_duration(self) -> int:
@@ -69,7 +73,7 @@ class DurationClock:
     """
 
     def __init__(self, time_base: Fraction, usual: Fraction, begin: Fraction = Fraction(0)) -> None:
-        self.time_base, self.rounded = time_base, 0
+        self.time_base, self.rounded, self.time = time_base, 0, begin
         self._usual, self._next = usual, begin
         self._last = usual
         self._guessed = False
@@ -77,10 +81,11 @@ class DurationClock:
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
         """The sum of the durations before; repaired if the one just before was missing."""
         guessed, self._guessed = self._guessed, duration is None
-        time, self._last = self._next, duration or self._usual
+        self.time, self._last = self._next, duration or self._usual
         self._next += self._last
-        self.rounded += (time / self.time_base).denominator != 1
-        return round(time / self.time_base), guessed
+        units = self.time / self.time_base
+        self.rounded += units.denominator != 1
+        return round(units), guessed
 
     def last_duration(self) -> int:
         """The frame's own, at least 1."""
@@ -97,6 +102,7 @@ class ListClock:
     """
 
     rounded = 0
+    time = Fraction(0)
 
     def __init__(self, times: Sequence[int | None], time_base: Fraction, step: int) -> None:
         self.time_base, self._times = time_base, times
@@ -110,7 +116,9 @@ class ListClock:
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
         """The listed time."""
         declared = round(duration / self.time_base) if duration is not None else 0
-        return self.timeline.place(self._times[index], None, declared)
+        placed, repaired = self.timeline.place(self._times[index], None, declared)
+        self.time = placed * self.time_base
+        return placed, repaired
 
     def last_duration(self) -> int:
         """The frame's own if it says, else the median spacing."""
