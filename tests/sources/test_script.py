@@ -201,6 +201,25 @@ def test_frames_without_a_duration(script) -> None:
     assert times(again) == [Fraction(number, 12) for number in range(16)]
 
 
+FILM = "clip = core.std.AssumeFPS(clip, fpsnum=24000, fpsden=1001)\n"
+NO_RATE = "clip = core.std.Splice([clip[:20], core.std.AssumeFPS(clip, fpsnum=50)[:20]])\n"
+SILENT = 'clip = core.std.RemoveFrameProps(clip, ["_DurationNum", "_DurationDen"])\n'
+THIRDS = VFR.replace("(n, f):", "(n, f):\n    if n % 3:\n        return f")
+
+
+@pytest.mark.parametrize(
+    ("body", "repaired"),
+    [(SILENT, False), (FILM + SILENT, False), (NO_RATE + SILENT, False),
+     (NO_RATE + SILENT + THIRDS, True)],
+)  # fmt: skip
+def test_a_missing_duration_is_a_repair_where_it_was_not_to_be_expected(
+    script, body: str, repaired: bool
+) -> None:
+    source, frames = read(script(body, length=40))
+    assert len(frames) == 40
+    assert any("which was repaired" in line for line in source.report.lines()) == repaired
+
+
 @pytest.mark.parametrize("body", ["", VFR], ids=["constant", "variable"])
 def test_a_part_is_what_lies_between(script, body: str) -> None:
     path = script(body, length=40)

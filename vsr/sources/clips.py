@@ -178,6 +178,7 @@ class ClipReader:
         if usual is None and rate is None:
             self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
         self._usual = 1 / FALLBACK_RATE if usual is None else usual
+        self._expected = usual is None or rate_of(node.fps) is not None
         self._clock, self.rate = self._choose_clock(seen, rate)
         self.time_base = self._clock.time_base
         self._origin = Fraction(0) if rate is not None else self._begin
@@ -205,7 +206,8 @@ class ClipReader:
         return self._duration_clock(time_base), nominal_rate(spots, time_base, claims)
 
     def _duration_clock(self, time_base: Fraction, index: int = 0) -> DurationClock:
-        return DurationClock(time_base, self._usual, index * self._usual)
+        begin = index * self._usual
+        return DurationClock(time_base, self._usual, expected=self._expected, begin=begin)
 
     def _go_to_start(self, seen: list[ClipFrame]) -> None:
         """Leave the first frame at or after the start as the coming one.

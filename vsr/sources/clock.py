@@ -69,18 +69,21 @@ class DurationClock:
     Args:
         time_base: seconds per unit.
         usual: what to take for a frame that does not say how long it lasts.
+        expected: whether frames were known not to say it, so that nothing has to be repaired.
         begin: where the first frame that comes is shown, in seconds.
     """
 
-    def __init__(self, time_base: Fraction, usual: Fraction, begin: Fraction = Fraction(0)) -> None:
+    def __init__(
+        self, time_base: Fraction, usual: Fraction, *, expected: bool, begin: Fraction = Fraction(0)
+    ) -> None:
         self.time_base, self.rounded, self.time = time_base, 0, begin
-        self._usual, self._next = usual, begin
+        self._usual, self._expected, self._next = usual, expected, begin
         self._last = usual
         self._guessed = False
 
     def place(self, index: int, duration: Fraction | None) -> tuple[int, bool]:
-        """The sum of the durations before; repaired if the one just before was missing."""
-        guessed, self._guessed = self._guessed, duration is None
+        """The sum of the durations before; repaired if the one just before had to be guessed."""
+        guessed, self._guessed = self._guessed, duration is None and not self._expected
         self.time, self._last = self._next, duration or self._usual
         self._next += self._last
         units = self.time / self.time_base
