@@ -626,6 +626,68 @@ def test_scripts_live_beside_each_other_and_a_session(script, before: str) -> No
     assert (shared in done.stdout) == bool(before)
 
 
+FOREIGN = """
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+import vapoursynth as vs
+from vsr.errors import SourceError
+from vsr.sources import SourceConfig, open_source
+
+class Policy(vs.EnvironmentPolicy):
+    def on_policy_registered(self, api):
+        self.api, self.here, self.alive = api, threading.local(), []
+    def on_policy_cleared(self):
+        pass
+    def get_current_environment(self):
+        return getattr(self.here, "environment", None)
+    def set_environment(self, environment):
+        before = self.get_current_environment()
+        self.here.environment = environment
+        return before
+    def is_alive(self, environment):
+        return environment in self.alive
+
+policy = Policy()
+vs.register_policy(policy)
+path = Path(sys.argv[1])
+try:
+    open_source(path)
+except SourceError as error:
+    print(error)
+environment = policy.api.create_environment(0)
+policy.alive.append(environment)
+with policy.api.wrap_environment(environment).use():
+    source = open_source(path)
+
+def read():
+    source.skip(3, 0, [], lambda frame: True)
+    print(len(list(source)))
+
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+policy.alive.remove(environment)
+policy.api.destroy_environment(environment)
+source.close()
+"""
+
+
+def test_an_environment_of_another_program(script) -> None:
+    """There has to be one; what was opened in it is read on any thread, and closed after it."""
+    path = script(length=5)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FOREIGN, str(path)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    refusal, count = done.stdout.splitlines()
+    assert refusal.startswith(f"{path}: another program has set VapourSynth's environment policy")
+    assert refusal.endswith("no environment is active: open it inside of one")
+    assert count == "2"
+
+
 # BestSource.
 
 

@@ -40,7 +40,7 @@ def open_bestsource(path: Path, video: int | None = None) -> Clip:
     """
     seen = _look(path, video)
     logger.info("%s: BestSource decodes the file once to list its frames", path.name)
-    environment = make_environment()
+    environment = make_environment(path)
     try:
         with environment.use():
             found = _open(path, seen.index)

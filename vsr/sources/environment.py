@@ -9,10 +9,13 @@ import atexit
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import vapoursynth as vs  # type: ignore[import-untyped]
+
+from vsr.errors import SourceError
 
 __all__ = ["Environment", "make_environment"]
 
@@ -100,12 +103,14 @@ class Environment:
         self.shared = policy is None
         self._policy = policy
         self._data = policy.create() if policy is not None else None
+        self._present: Any = vs.get_current_environment() if policy is None else None
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """In this block, ``vapoursynth.core`` is this environment's."""
+        """In this block, ``vapoursynth.core`` is this environment's, whatever the thread."""
         if self._policy is None:
-            yield
+            with self._present.use() if self._present.alive else nullcontext():
+                yield
             return
         before = self._policy.set_environment(self._data)
         try:
@@ -144,12 +149,22 @@ _policy: _Policy | None = None
 _registering = threading.Lock()
 
 
-def make_environment() -> Environment:
-    """An environment for one script: its own where VapourSynth allows it, else the present one."""
+def make_environment(path: Path) -> Environment:
+    """An environment for the script ``path``: its own where that is allowed, else the present one.
+
+    Raises:
+        SourceError: there is none, and none of our own is allowed.
+    """
     global _policy
     with _registering:
         if _policy is None and not vs.has_policy():
             _policy = _Policy()
             vs.register_policy(_policy)
             atexit.register(_policy.close)
-    return Environment(_policy)
+    try:
+        return Environment(_policy)
+    except RuntimeError:  # of vapoursynth.get_current_environment
+        raise SourceError(
+            f"{path}: another program has set VapourSynth's environment policy in this process, "
+            "and no environment is active: open it inside of one"
+        ) from None

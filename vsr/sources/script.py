@@ -78,7 +78,7 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
         ConfigError: there is no output of that number, or it is sound.
         UnsupportedFormatError: the clip's size or format varies.
     """
-    environment = make_environment()
+    environment = make_environment(path)
     namespace: dict[str, Any] = {
         **arguments, "__name__": "__vapoursynth__", "__file__": str(path.resolve()),
     }  # fmt: skip
