@@ -95,12 +95,13 @@ def test_every_format_arrives_as_it_is(script, format: str, name: str, colour) -
         ("YUV444PS", "yuv444p16le", (0.5, 0.25, -0.25), (32128, 47104, 18432)),
         ("YUV420PH", "yuv420p16le", (1.0, 0.0, 0.5), (60160, 32768, 61440)),
         ("YUV422P11", "yuv422p12le", (2000, 3, 1024), (4000, 6, 2048)),
+        ("YUV440P9", "yuv440p10le", (500, 3, 256), (1000, 6, 512)),
     ],
 )
 def test_formats_that_ffmpeg_lacks_become_the_nearest(script, format, name, given, found) -> None:
     body = f"clip = core.std.BlankClip(clip, color={list(given)})"
-    if format == "YUV422P11":  # which has no name in VapourSynth, and no constant
-        odd = "core.query_video_format(vs.YUV, vs.INTEGER, 11, 1, 0).id"
+    if odd := {"YUV422P11": "11, 1, 0", "YUV440P9": "9, 0, 1"}.get(format):  # without a constant
+        odd = f"core.query_video_format(vs.YUV, vs.INTEGER, {odd}).id"
         body = f"clip = core.std.BlankClip(clip, format={odd}, color={list(given)})"
         format = "YUV422P8"
     source, frames = read(script(body, format=format))
@@ -112,8 +113,10 @@ def test_formats_that_ffmpeg_lacks_become_the_nearest(script, format, name, give
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [("vs.YUV, vs.INTEGER, 10, 2, 0", "YUV411P10"), ("vs.GRAY, vs.INTEGER, 32, 0, 0", "Gray32")],
-)
+    [("vs.YUV, vs.INTEGER, 10, 2, 0", "YUV411P10"), ("vs.YUV, vs.FLOAT, 32, 2, 2", "YUV410PS"),
+     ("vs.YUV, vs.INTEGER, 14, 0, 1", "YUV440P14"), ("vs.YUV, vs.FLOAT, 16, 0, 1", "YUV440PH"),
+     ("vs.YUV, vs.INTEGER, 8, 2, 1", "YUV"), ("vs.GRAY, vs.INTEGER, 32, 0, 0", "Gray32")],
+)  # fmt: skip
 def test_a_format_like_none_of_ffmpegs_is_refused(script, format: str, name: str) -> None:
     body = f"clip = core.std.BlankClip(clip, format=core.query_video_format({format}).id)"
     with pytest.raises(SourceError, match=f"s.vpy: FFmpeg has no format like {name}"):
