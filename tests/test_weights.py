@@ -538,7 +538,7 @@ def test_a_scale_that_is_not_offered() -> None:
     [
         ("tyo", r"'tyo'; did you mean toy\?"),
         ("waifu", "'waifu'; toy, identity, lanczos are here, and vsr-models list"),
-        ("2xMine.pth", "'2xMine.pth'; if it is a file: --weights 2xMine.pth"),
+        ("2xMine.pth", "'2xMine.pth'; if it is a file, give it as weights instead"),
     ],
 )
 def test_a_model_that_does_not_exist(name: str, words: str) -> None:

@@ -93,7 +93,7 @@ def choose_model(
     fitting = [model for model in known if model.scale == scale]
     if not fitting:
         there = ", ".join(map(str, scales)) or "none"
-        raise ConfigError(f"--model auto has no scale {float(scale or 0):g}; it has {there}")
+        raise ConfigError(f"model auto has no scale {float(scale or 0):g}; it has {there}")
     suiting = [model for model in fitting if model.purpose == purpose]
     model = (suiting or fitting)[0]
     missing = "" if suiting else f", but no {purpose} model ships at x{model.scale}"

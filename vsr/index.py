@@ -176,14 +176,14 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(
-        f"model {name!r} has no scale {float(scale):g}; it has {scales} (--size WxH leads anywhere)"
+        f"model {name!r} has no scale {float(scale):g}; it has {scales} (a size leads anywhere)"
     )
 
 
 def _what_is_meant(name: str) -> str:
     """Where someone who wrote ``name`` finds what they look for."""
     if PurePath(name).suffix.lower() in _CHECKPOINTS or Path(name).is_file():
-        return f"if it is a file: --weights {name}"
+        return "if it is a file, give it as weights instead"
     known = {word: None for model in list_models() for word in (model.family, model.name)}
     if close := get_close_matches(name, known):
         return f"did you mean {' or '.join(close)}? vsr-models list shows all"

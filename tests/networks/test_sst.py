@@ -284,16 +284,16 @@ def test_origins_are_asked_in_order(
     (record,) = caplog.records
     said, asked = record.getMessage(), metadata["requested_variant"]
     if words == "--variant":
-        assert said == f"variant {variant}, according to --variant"
+        assert said == f"variant {variant}, according to your choice"
     else:
-        assert said == f"variant {variant}, according to {words}; --variant {asked} is ignored"
+        assert said == f"variant {variant}, according to {words}; your choice of {asked} is ignored"
         assert record.levelno == logging.WARNING
 
 
 @pytest.mark.parametrize("variant", ["sst-light", "sst", "sst-l"])
 @pytest.mark.parametrize("hints", [{}, {"file_name": "model"}, {"requested_variant": "sst-xl+"}])
 def test_without_a_hint_the_user_is_asked(variant: str, hints: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="say which by --variant") as caught:
+    with pytest.raises(ConfigError, match="say which variant it is") as caught:
         build_network(empty_state(VARIANTS[variant]), hints, PATH)
     assert f"{PATH}: its shapes fit {variant} and {variant}+" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -648,7 +648,10 @@ def clip() -> Node:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": "nothing"}, "no model is called 'nothing'"),
-    ({"scale": 7}, "has no scale 7"),
+    ({"model": "span", "scale": 7}, "has no scale 7; it has 2, 4 (a size leads anywhere)"),
+    ({"model": "auto", "scale": 7}, "model auto has no scale 7"),
+    ({"model": "mine.pth"}, "called 'mine.pth'; if it is a file, give it as weights instead"),
+    ({"runtime": "triton", "device": "cpu"}, "runtime triton: the kernels are for CUDA"),
     ({"scale": "much"}, "scale must be a number"),
     ({"scale": 0.5}, "scale must be 1 or more"),
     ({"size": (101, 80)}, "101x80 is no size of YUV420P8"),
@@ -685,6 +688,7 @@ def test_settings_are_refused_at_once(clip: Node, options: dict[str, Any], messa
     assert message in text
     assert text.startswith("vsr: ")
     assert "\n" not in text
+    assert "--" not in text  # of the command line
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _ORIGINS = {
     "variant": "the index or the file's metadata",
     "file_name": "the file's name",
-    "requested_variant": "--variant",
+    "requested_variant": "your choice",
 }
 
 
@@ -58,11 +58,11 @@ def choose_variant(
             ignored = requested and not _is_called(chosen, requested)
             logger.log(
                 logging.WARNING if ignored else logging.INFO, "variant %s, according to %s%s",
-                chosen, words, f"; --variant {requested} is ignored" if ignored else "",
+                chosen, words, f"; your choice of {requested} is ignored" if ignored else "",
             )  # fmt: skip
             return chosen
     if default is None:
-        raise ConfigError(f"its shapes fit {' and '.join(candidates)}; say which by --variant")
+        raise ConfigError(f"its shapes fit {' and '.join(candidates)}; say which variant it is")
     return default
 
 

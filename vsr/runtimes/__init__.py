@@ -43,7 +43,7 @@ def make_runtime(
             return make(network, device, dtype, wanted == name)
         except _NotHereError as reason:
             if wanted == name:
-                raise ConfigError(f"--runtime {name}: {reason}") from reason
+                raise ConfigError(f"runtime {name}: {reason}") from reason
             logger.debug("not through %s: %s", name, reason)
     raise ConfigError(f"no runtime is called {wanted!r}")
 

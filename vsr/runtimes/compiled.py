@@ -34,5 +34,5 @@ class CompiledRuntime(EagerRuntime):
                 raise
             reason = str(error).strip().partition("\n")[0]
             raise ConfigError(
-                f"--runtime compile: torch.compile does not work here ({reason}); use another"
+                f"runtime compile: torch.compile does not work here ({reason}); use another"
             ) from error
