@@ -164,9 +164,10 @@ def chapters_source(*spans, start=Fraction(0), cut_short=False):
     ("start", "duration", "expected"),
     [
         (0, None, [(0, 1000), (1000, 2000), (2000, 3000)]),
+        (0, Fraction(3, 2), [(0, 1000), (1000, 2000), (2000, 3000)]),  # sound may go on
         (Fraction(1, 2), None, [(0, 500), (500, 1500), (1500, 2500)]),
         (1, None, [(0, 1000), (1000, 2000)]),
-        (Fraction(1, 2), Fraction(3, 2), [(0, 500), (500, 1500)]),
+        (Fraction(1, 2), Fraction(3, 2), [(0, 500), (500, 1500), (1500, 2500)]),
     ],
 )
 def test_chapters_count_from_the_start_of_the_output(start, duration, expected):

@@ -145,6 +145,27 @@ def test_segments_hold_what_one_go_holds(clips, tmp_path):
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.parametrize("segment", [0, 0.4])
+@pytest.mark.parametrize(("frames", "starts"), [(None, [0, 1000, 3000]), (20, [0])])
+def test_chapters_of_sound_that_goes_on_stay(clips, tmp_path, caplog, segment, frames, starts):
+    """They are left out, and that is said, only where the picture was asked to end early."""
+    listed, film = tmp_path / "chapters.txt", tmp_path / "film.mkv"
+    spans = [(0, 1000), (1000, 3000), (3000, 4000)]
+    chapters = "".join(
+        f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={begin}\nEND={end}\n" for begin, end in spans
+    )
+    listed.write_text(f";FFMETADATA1\n{chapters}")
+    sound = ("-f", "lavfi", "-i", "sine=frequency=440:duration=4", "-i", listed)
+    taken = ("-map", "0:v", "-map", "1:a", "-map_chapters", 2, "-c:v", "copy", "-c:a", "flac")
+    ffmpeg("-i", clips["cfr"], *sound, *taken, film)
+    output = tmp_path / "out.mkv"
+    upscale(config_for(film, output, segment_seconds=segment, frames=frames))
+    with av.open(str(output)) as container:
+        assert [chapter["start"] // 10**6 for chapter in container.chapters()] == starts
+    said = "2 chapters are left out: the output ends before" in caplog.text
+    assert said == (frames is not None)
+
+
 def test_hashes_and_record_of_all_runs(clips, tmp_path):
     one, two = tmp_path / "one.mkv", tmp_path / "two.mkv"
     beside = {"framemd5": True, "record": True, "encoder": EncoderConfig(codec="ffv1")}

@@ -181,17 +181,19 @@ def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes
 def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Chapter]":
     """The source's chapters, counted from the start of an output of ``duration`` seconds.
 
-    Where the input is cut short they end with it: MP4 is as long as its last chapter.
+    Where the input is cut short they end with it: MP4 is as long as its last chapter. Else sound
+    may go on after the picture, and chapters with it.
     """
+    limit = duration if source.cut_short else None
     chapters: list[Chapter] = []
     for chapter in source.container.chapters():
         base = fraction(chapter["time_base"])
         offset = round(source.start_time / base)
         start, end = max(chapter["start"] - offset, 0), chapter["end"] - offset
-        if end <= 0 or (duration is not None and start * base >= duration):
+        if end <= 0 or (limit is not None and start * base >= limit):
             continue
-        if duration is not None and source.cut_short:
-            end = min(end, math.ceil(duration / base))
+        if limit is not None:
+            end = min(end, math.ceil(limit / base))
         chapters.append({**chapter, "start": start, "end": end})
     return chapters
 

@@ -98,7 +98,8 @@ class StreamCopier:
         Args:
             container: the output; its header must not have been written.
             add_video: adds the picture's stream; called when it is its turn.
-            duration: length of the output in seconds, if known; later chapters are left out.
+            duration: length of the output in seconds, if known; where the input is cut short, later
+                chapters are left out.
 
         Returns:
             The picture's stream.
@@ -120,6 +121,9 @@ class StreamCopier:
             self._warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
         elif chapters:
             container.set_chapters(chapters)
+        if later := len(output_chapters(self._source, None)) - len(chapters):
+            several = "1 chapter is" if later == 1 else f"{later} chapters are"
+            self._warn(f"{several} left out: the output ends before")
         self._report_lost_labels()
         if self._muxer == "avi" and self._tracks:
             self._warn("avi has no timestamps: a late start is lost, and gaps in sound close")
