@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -292,6 +293,43 @@ def test_what_is_no_place_of_pictures(tmp_path: Path, name: str) -> None:
     assert find_images(location) is None
     with pytest.raises(SourceError, match="no pictures"):
         ImageFrames(location)
+
+
+ANIMATIONS = [("png", ["-f", "apng"]), ("webp", ["-c:v", "libwebp_anim", "-lossless", "1"])]
+
+
+def animate(path: Path, *options: str, frames: int = 3) -> Path:
+    source = f"testsrc2=s=64x48:r=10,trim=end_frame={frames}"
+    ffmpeg("-f", "lavfi", "-i", source, *options, "-update", "1", path)
+    return path
+
+
+@pytest.mark.parametrize(("extension", "options"), ANIMATIONS)
+def test_animations_are_read_as_video(tmp_path: Path, extension: str, options: list[str]) -> None:
+    path = animate(tmp_path / f"several.{extension}", *options)
+    assert find_images(path) is None
+    with open_source(path) as source:
+        assert [frame.pts * frame.time_base for frame in source] == [
+            0,
+            Fraction(1, 10),
+            Fraction(1, 5),
+        ]
+    with pytest.raises(SourceError, match=rf"several.{extension}: is an animation, not a picture"):
+        ImageFrames(path.parent)
+
+
+def test_an_animation_of_one_frame_is_a_picture(tmp_path: Path) -> None:
+    path = animate(tmp_path / "one.png", "-f", "apng", "-frames:v", "1")
+    path.write_bytes(one_of(path.read_bytes()))
+    assert ImageFrames(path).single
+
+
+def one_of(data: bytes) -> bytes:
+    """A PNG with a chunk that says that it is an animation of one frame."""
+    content = b"acTL" + struct.pack(">II", 1, 0)
+    chunk = struct.pack(">I", 8) + content + struct.pack(">I", zlib.crc32(content))
+    assert b"acTL" not in data
+    return data[:33] + chunk + data[33:]
 
 
 def test_rate_that_nobody_said_is_noted(make: Make) -> None:

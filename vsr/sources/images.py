@@ -39,6 +39,10 @@ _SIGNATURES = {
 # Without these, pictures that are damaged or cut short come out gray in part. TIFF takes none: it
 # would refuse tags that it does not know.
 _STRICT = {"mjpeg": "explode", "png": "crccheck+explode"}
+_HEAD = 4 << 20
+"""Bytes of a file that tell whether it is an animation: a PNG may begin with long texts."""
+_WEBP_ANIMATION = 2
+"""The flag in the chunk ``VP8X``, of which the first byte has all flags."""
 _GLOB = re.compile(r"[*?[]")
 _NO_VIDEO_SIGNAL = {8: "linear light", 9: "logarithmic", 10: "logarithmic"}
 """H.273 transfer characteristics of pictures that no display is made for."""
@@ -63,9 +67,10 @@ class ImageList:
 def find_images(location: Path) -> ImageList | None:
     """The pictures that ``location`` names; None if it is no place of pictures.
 
-    A file by its extension (png, tif, dpx, exr, jpg, bmp, webp); a folder that holds one kind of
-    them; else a pattern (``frames/%06d.png``) or a glob (``frames/*.tif``) in the last part of the
-    path. Whatever exists by that very name wins over a pattern.
+    A file by its extension (png, tif, dpx, exr, jpg, bmp, webp), unless it is an animation; a
+    folder that holds one kind of them; else a pattern (``frames/%06d.png``) or a glob
+    (``frames/*.tif``) in the last part of the path. Whatever exists by that very name wins over a
+    pattern.
 
     Raises:
         SourceError: a folder without pictures or of several kinds, a pattern that fits no file, or
@@ -87,9 +92,26 @@ def _kind(name: str) -> str | None:
 
 def _single(location: Path) -> ImageList | None:
     kind = _kind(location.name)
-    if kind is None:
-        return None
+    if kind is None or (location != PIPE and _is_animated(location)):
+        return None  # an animation has times, like any video
     return ImageList(location=location, paths=(location,), kind=kind, single=True)
+
+
+def _is_animated(path: Path) -> bool:
+    """Whether it is PNG or WebP of several frames; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _shows_several(file.read(_HEAD))
+    except OSError:
+        return False
+
+
+def _shows_several(data: bytes) -> bool:
+    """Whether a picture file that begins with ``data`` is an animation."""
+    if data.startswith(b"\x89PNG"):
+        return png.is_animated(data)
+    extended = data.startswith(b"RIFF") and data[8:16] == b"WEBPVP8X"
+    return extended and bool(data[20:21]) and bool(data[20] & _WEBP_ANIMATION)
 
 
 def _folder(location: Path) -> ImageList:
@@ -261,6 +283,8 @@ def _decode(path: Path) -> _Decoded:
     codec = next((c for mark, c in _SIGNATURES.items() if data.startswith(mark)), None)
     if codec is None:
         raise SourceError(f"{path}: {'no picture' if data else 'is empty'}")
+    if _shows_several(data):
+        raise SourceError(f"{path}: is an animation, not a picture: give it as the input by itself")
     data, profiled = png.without_profile(data) if codec == "png" else (data, False)
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)

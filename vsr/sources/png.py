@@ -1,15 +1,16 @@
-"""A PNG without its colour profile, which PyAV 19 cannot hand on without crashing.
+"""What chunks say of a PNG file: whether it is an animation, and its colour profile.
 
-The profile's name becomes metadata of FFmpeg's side data, and PyAV frees it once more than FFmpeg
-does as soon as anybody has looked at the frame's side data.
+PyAV 19 cannot hand a profile on without crashing: its name becomes metadata of FFmpeg's side data,
+and PyAV frees it once more than FFmpeg does as soon as anybody has looked at the frame's side data.
 
 Source: PNG (third edition), section 5: a signature of 8 bytes, then chunks of a length, a type,
 that many bytes, and a checksum.
 """
 
 import struct
+from collections.abc import Iterator
 
-__all__ = ["without_profile"]
+__all__ = ["is_animated", "without_profile"]
 
 _SIGNATURE = 8
 _FRAMING = 12
@@ -18,12 +19,24 @@ _FRAMING = 12
 
 def without_profile(data: bytes) -> tuple[bytes, bool]:
     """The PNG file ``data`` without its chunk ``iCCP``, and whether it had one."""
+    for kind, begin, end in _chunks(data):
+        if kind == b"iCCP":
+            return data[:begin] + data[end:], True
+    return data, False
+
+
+def is_animated(data: bytes) -> bool:
+    """Whether the PNG file ``data`` (its head is enough) has several frames, by its ``acTL``."""
+    begin = next((begin for kind, begin, _ in _chunks(data) if kind == b"acTL"), None)
+    return begin is not None and int.from_bytes(data[begin + 8 : begin + 12], "big") > 1
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type, begin and end of the chunks ahead of the picture's samples."""
     position = _SIGNATURE
     while position + _FRAMING <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"iCCP":
-            return data[:position] + data[position + _FRAMING + length :], True
-        if kind == b"IDAT":  # the profile would stand before it
-            break
+        if kind == b"IDAT":
+            return
+        yield kind, position, position + _FRAMING + length
         position += _FRAMING + length
-    return data, False
