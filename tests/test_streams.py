@@ -12,7 +12,17 @@ from vsr.encoding.streams import cover_picture, output_chapters, plan_route
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
 PCM = bytes(4096)
-SOUND = ("pcm_s16le", "pcm_mulaw", "adpcm_ima_wav", "flac", "aac", "libopus", "ac3", "wmav2")
+SOUND = (
+    "pcm_s16le",
+    "pcm_mulaw",
+    "adpcm_ima_wav",
+    "flac",
+    "aac",
+    "libopus",
+    "ac3",
+    "eac3",
+    "wmav2",
+)
 
 
 def make_input(path, *kinds) -> av.container.InputContainer:
@@ -55,7 +65,8 @@ def source_of(container, start=Fraction(0)):
         ("aac", "mkv", "CeCCCCC"),
         ("ac3", "mkv", "CeCCCCC"),
         ("libopus", "mkv", "CCCeeCC"),
-        ("flac", "mkv", "CeCeCCe"),
+        ("flac", "mkv", "CeCeeCe"),
+        ("eac3", "mkv", "CeCCeCC"),
         ("pcm_s16le", "mkv", "CeCCCCe"),
         ("wmav2", "asf", "eeeeCee"),
         ("adpcm_ima_wav", "avi", "eeeeCCe"),

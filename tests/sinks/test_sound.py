@@ -1,5 +1,6 @@
 """Sound that a container cannot hold is heard all the same: at its times, as good as can be."""
 
+import subprocess
 from fractions import Fraction
 
 import av
@@ -167,3 +168,17 @@ def test_mp4_learns_what_matroska_does_not_say_of_channels(remux, tools, tmp_pat
         assert container.streams.audio[0].codec_context.name == "pcm_s24le"
         assert container.streams.audio[0].codec_context.layout.name == layout
     assert np.array_equal(heard(tmp_path / "in.mkv")[1], heard(tmp_path / "out.mp4")[1])
+
+
+@pytest.mark.parametrize("codec", ["libvorbis", "dca", "eac3", "flac"])
+def test_sound_that_avi_has_no_clock_for_lasts_as_long(remux, tmp_path, codec):
+    clip, output = tmp_path / "in.mkv", tmp_path / "out.avi"
+    pictures = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=2", "-c:v", "ffv1"]
+    sound = ["-f", "lavfi", "-i", "sine=440:duration=2", "-c:a", codec, "-strict", "-2"]
+    command = ["ffmpeg", "-v", "error", *pictures[:4], *sound[:4], *pictures[4:], *sound[4:]]
+    subprocess.run([*command, "-ac", "2", str(clip)], check=True)
+    sink = remux(clip, output)
+    with av.open(str(output)) as container:
+        frames = list(container.decode(audio=0))
+    assert float(frames[-1].time or 0) == pytest.approx(2, abs=0.05)
+    assert any("becomes pcm_s24le: avi cannot hold it as it is" in note for note in sink.notes)

@@ -63,6 +63,10 @@ _NOT_IN_NUT = (
     "wmav1", "wmav2", "wmapro", "wmalossless", "g726", "cook", "sipr", "atrac3", "atrac3p",
 )  # fmt: skip
 
+# AVI counts sound in bytes or in packets of one length. FFmpeg's muxer takes these all the same,
+# and writes a clock that runs up to a hundred times too fast.
+_NOT_IN_AVI = ("vorbis", "dts", "eac3", "flac")
+
 _COVER_TYPES = {
     "mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"),
     "bmp": ("cover.bmp", "image/bmp"), "gif": ("cover.gif", "image/gif"),
@@ -278,7 +282,7 @@ def _takes(muxer: str, stream: Stream) -> bool:
         return False
     if muxer == "mpegts":
         return codec_of(stream) in _MPEGTS_CODECS
-    if muxer == "nut" and codec_of(stream) in _NOT_IN_NUT:
+    if codec_of(stream) in {"nut": _NOT_IN_NUT, "avi": _NOT_IN_AVI}.get(muxer, ()):
         return False
     return _opens(muxer, partial(_try_copy, stream=stream))
 
