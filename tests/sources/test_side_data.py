@@ -82,3 +82,21 @@ def test_dolby_vision_without_a_base_layer_is_a_warning():
         "Dolby Vision metadata (profile 5) is dropped, and this base layer is not made to be seen "
         "without it: colours will be wrong"
     ]
+
+
+@pytest.mark.parametrize(("codec", "extension"), [("libvpx-vp9", "webm"), ("libvpx", "mkv")])
+def test_alpha_that_the_decoder_does_not_see_is_named(ffmpeg, command, tmp_path, codec, extension):
+    drawn = "testsrc2=size=64x48:rate=10:duration=0.3,format=rgba,colorchannelmixer=aa=0.5"
+    coding = ("-c:v", codec, "-pix_fmt", "yuva420p", "-auto-alt-ref", 0)
+    path = ffmpeg.make(f"{codec}.{extension}", "-f", "lavfi", "-i", drawn, *coding)
+    assert "1" in [
+        v for key, v in ffmpeg.stream(path)["tags"].items() if key.lower() == "alpha_mode"
+    ]
+    out = tmp_path / "out.mkv"
+    code, lines = command(path, out)
+    assert code == 0
+    name = codec.removeprefix("lib").replace("vpx-", "").replace("vpx", "vp8")
+    (line,) = [line for line in lines if "alpha" in line]
+    assert line.endswith(f"alpha is dropped: the decoder of {name} does not see it")
+    tags = ffmpeg.stream(out).get("tags", {})
+    assert not any(key.lower() == "alpha_mode" for key in tags)

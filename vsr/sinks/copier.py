@@ -232,6 +232,10 @@ class StreamCopier:
         """Give ``output`` the metadata and dispositions of ``stream``; note what cannot stay."""
         source = self._source.container
         metadata = stream_metadata(stream.metadata, self._muxer)
+        replaced = self._source.stream
+        picture = replaced is not None and stream.index == replaced.index
+        if picture and not self._encoding.format.alpha:  # Matroska's mark of VP8 and VP9 with alpha
+            metadata = {key: v for key, v in metadata.items() if key.lower() != "alpha_mode"}
         output.metadata.update(metadata)
         output.disposition = stream.disposition
         if stream.type == "attachment" or is_cover_art(stream):

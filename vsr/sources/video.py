@@ -27,7 +27,7 @@ from vsr.sources.hardware import download
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
-from vsr.sources.planes import luma_of, planes_of
+from vsr.sources.planes import luma_of, native_format, planes_of
 from vsr.sources.readers import SourceConfig, expected_length, open_companion, open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.stage import FilteredPicture, PictureStage
@@ -315,7 +315,7 @@ class VideoSource:
         rate = shape.rate or reader.rate
         frames, duration = expected_length(reader, self._config, rate)
         hdr, lost = reader.hdr(stage.first)
-        self._note(*lost, level=logging.WARNING)
+        self._note(*lost, *self._unseen_alpha(), level=logging.WARNING)
         return VideoInfo(
             width=shape.width, height=shape.height, format=stage.format,
             colour=stage.colour_of(stage.first_picture),
@@ -323,6 +323,17 @@ class VideoSource:
             display_matrix=reader.display_matrix(stage.first), field_order=self._field_order(),
             hdr=hdr, codec=reader.codec,
         )  # fmt: skip
+
+    def _unseen_alpha(self) -> Iterator[str]:
+        """A line if the container says that there is alpha, and none was decoded.
+
+        VP8 and VP9 have it as a second picture beside the first, which FFmpeg's own decoders leave.
+        """
+        if not isinstance(self._reader, MediaReader):
+            return
+        tags = {key.lower(): value for key, value in self.stream.metadata.items()}
+        if tags.get("alpha_mode") == "1" and not native_format(self._stage.first).alpha:
+            yield f"alpha is dropped: the decoder of {self._reader.codec} does not see it"
 
     def _field_order(self) -> FieldOrder:
         """Of the frames that are handed on."""
