@@ -112,8 +112,10 @@ def test_colour(ffmpeg, tools, command, changing, tmp_path, reference, name, vf,
         assert tools.psnr(frames[12], reference[12]) < 45
 
 
-def test_aspect_ratio(changing):
-    with open_source(changing("shape", f"scale=160:120,setsar=4/3,{BT601}")) as source:
+@pytest.mark.parametrize("fields", [None, FieldsConfig()])  # to look for fields, 100 are decoded
+def test_aspect_ratio(changing, fields):
+    path = changing("shape", f"scale=160:120,setsar=4/3,{BT601}")
+    with open_source(path, SourceConfig(fields=fields)) as source:
         assert source.info.sar == 1
         assert len(list(source)) == 16
     (line,) = source.report.lines()

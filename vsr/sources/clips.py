@@ -62,7 +62,6 @@ class ClipReader:
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self._stop: int | None = None  # the first frame at the end or after it, once it was seen
         self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
-        self.coded_sar: Fraction | None = None
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
@@ -272,12 +271,11 @@ class ClipReader:
         return None if made is None else self._timed(made)
 
     def _timed(self, made: ClipFrame) -> TimedFrame:
-        self.coded_sar = sample_aspect_of(made.props)
         pts, repaired = self._clock.place(made.index, duration_of(made.props))
         ended = self._end is not None and self._clock.time >= self._origin + self._end
         if ended and self._stop is None:
             self._stop = pts
-        return TimedFrame(made.frame, pts, repaired)
+        return TimedFrame(made.frame, pts, repaired, sar=sample_aspect_of(made.props))
 
 
 def _usual_duration(node: Any, seen: list[ClipFrame]) -> Fraction | None:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 
 from av.video.frame import VideoFrame
@@ -31,6 +32,8 @@ class TimedFrame:
     pts: int
     repaired: bool = False
     damaged: bool = False
+    sar: Fraction | None = None
+    """Its own sample aspect ratio, None if unknown: a decoder that runs ahead tells of others."""
 
 
 Read = Callable[[], TimedFrame | None]

@@ -124,11 +124,6 @@ class MediaReader:
         return describe.sample_aspect(self.stream)
 
     @property
-    def coded_sar(self) -> Fraction | None:
-        """Sample aspect ratio of the codec's latest frame, None if unknown."""
-        return known_fraction(self.stream.codec_context.sample_aspect_ratio)
-
-    @property
     def cropping(self) -> tuple[int, int, int, int]:
         """What the container wants cut: top, bottom, left, right, in pixels."""
         return describe.cropping(self.stream)
@@ -377,15 +372,15 @@ class MediaReader:
         return next(self._decoded, None)
 
     def _decode(self) -> Iterator[TimedFrame]:
-        for (frame, damaged), coming in with_next(self._decode_packets()):
+        for (frame, damaged, sar), coming in with_next(self._decode_packets()):
             following = None if coming is None else coming[0].pts
             dts = frame.dts
             if dts is None and not self._timeline.begun:  # a picture without times begins as all
                 dts = round((describe.container_start(self.container) or 0) / self.time_base)
             pts, repaired = self._timeline.place(frame.pts, dts, frame.duration, following)
-            yield TimedFrame(frame, pts, repaired, damaged)
+            yield TimedFrame(frame, pts, repaired, damaged, sar)
 
-    def _decode_packets(self) -> Iterator[tuple[VideoFrame, bool]]:
+    def _decode_packets(self) -> Iterator[tuple[VideoFrame, bool, Fraction | None]]:
         number = 0
         for packet in self._packets:
             if not self._demuxer.is_video(packet):
@@ -395,7 +390,8 @@ class MediaReader:
                 if self._paced:
                     frame.pts, frame.duration = number, 1
                 number += 1
-                yield frame, damaged
+                sar = known_fraction(self.stream.codec_context.sample_aspect_ratio)
+                yield frame, damaged, sar
 
     def _is_past_end(self, timed: TimedFrame) -> bool:
         if self._end is None:

@@ -32,7 +32,6 @@ class PictureReader:
 
     lead = Fraction(0)
     cropping = (0, 0, 0, 0)
-    coded_sar: Fraction | None = None
     decode_errors = 0
     broken: str | None = None
     has_side_data = states_fields = False

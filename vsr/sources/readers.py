@@ -104,10 +104,6 @@ class Reader(Protocol):
         """Sample aspect ratio, None if unknown."""
 
     @property
-    def coded_sar(self) -> Fraction | None:
-        """Sample aspect ratio of the latest frame, None if unknown."""
-
-    @property
     def cropping(self) -> tuple[int, int, int, int]:
         """What is to be cut: top, bottom, left, right, in pixels."""
 

@@ -418,14 +418,14 @@ class VideoSource:
         report = self.report
         for timed in taken:
             report.note(repaired=timed.repaired, damaged=timed.damaged)
+            self._watch_shape(timed.sar)
         report.frames += 1
-        self._watch_shape()
         report.decode_errors = self._reader.decode_errors
         report.not_finite = self._reader.not_finite
 
-    def _watch_shape(self) -> None:
+    def _watch_shape(self, sar: Fraction | None) -> None:
         """Notice an aspect ratio that changes in mid-stream."""
-        before, sar = self._coded_sar, self._reader.coded_sar
+        before = self._coded_sar
         if before is not None and sar is not None and sar != before:
             self.report.reshaped = (before, sar)
         self._coded_sar = sar
