@@ -845,3 +845,14 @@ def test_a_matrix_that_the_pixels_cannot_have_is_refused(clip: Clip) -> None:
         open_source(clip("a.mkv", "ffv1"), stated)
     with open_source(clip("b.mkv", "ffv1", pix_fmt="yuv444p"), stated) as source:
         assert source.info.colour.matrix == Matrix.RGB
+
+
+def test_the_last_frame_of_avi_with_dropped_ones_is_no_longer_than_it_was(ffmpeg) -> None:
+    kept = ("-vf", "select='not(mod(n,3))'", "-vsync", "vfr", "-c:v", "mpeg4")
+    path = ffmpeg.make(
+        "dropped.avi", "-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25,trim=end_frame=28", *kept
+    )
+    with open_source(path) as source:
+        frames = list(source)
+    assert [frame.pts for frame in frames] == list(range(0, 28, 3))
+    assert [frame.duration for frame in frames] == [3] * 9 + [1]

@@ -289,9 +289,11 @@ class MediaReader:
 
         Durations in Matroska are often all alike where times are not; but FFmpeg says there where
         the picture ends. mkvmerge says how long it lasts, which may not be counted from ``begin``.
+        AVI counts the frames that were dropped, too, and so where the last one ends.
         """
         usual = self._timeline.last_duration()
-        own = not self.stream.duration and "_STATISTICS_TAGS" not in self.stream.metadata
+        counted = self.container.format.name == "avi" or not self.stream.duration
+        own = counted and "_STATISTICS_TAGS" not in self.stream.metadata
         end = describe.stream_end(self.stream, self.begin) if own else None
         if end is None or self._paced:
             return usual
