@@ -484,3 +484,19 @@ def test_ffmpeg_that_is_killed_leaves_what_came(ffmpeg, tmp_path, root, clip):
     got = ffmpeg.frames(tmp_path / name, "yuv420p", SIZE)
     assert got == whole[: len(got)]
     assert len(got) >= 7
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+def test_mp4_with_its_index_at_the_end_wants_to_be_a_file(ffmpeg, tmp_path, root, extension):
+    noise = "nullsrc=size=160x120:rate=25:duration=2,geq=random(1)*255:128:128"
+    coding = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "1")
+    path = ffmpeg.make(f"indexed.{extension}", "-f", "lavfi", "-i", noise, *coding)
+    assert path.stat().st_size > 1 << 19  # a short one is read whole, and its index with it
+    line = [*VSR, "-", str(tmp_path / "out.mkv"), "--model", "identity"]
+    done = subprocess.run(
+        line, input=path.read_bytes(), capture_output=True, cwd=root, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    (error,) = done.stderr.decode().splitlines()
+    assert error.startswith("vsr-upscale: error: standard input: its index stands behind the video")
+    assert "give it as a file" in error

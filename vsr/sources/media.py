@@ -307,6 +307,11 @@ class MediaReader:
             )
         if self._demuxer.broken:
             return self._demuxer.broken
+        if self.container.format.name.startswith("mov,") and not self._demuxer.seekable:
+            return (
+                "its index stands behind the video, which is over when that is known: give it as a"
+                " file, or make it with -movflags +faststart"
+            )
         return f"its {self.codec} video stream holds no frames"
 
     def _begin_time(self, first: TimedFrame) -> Fraction:
