@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 from array import array
@@ -16,7 +17,7 @@ import av
 import pytest
 from av.packet import Packet
 
-from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.config import PIPE, EncoderConfig, InputConfig, UpscaleConfig
 from vsr.engine import rendering
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
@@ -255,6 +256,11 @@ def test_changed_settings_are_named(begun):
         ConfigError, match=r"encoder option crf was 17, is 30; run as before, or --restart"
     ):
         upscale(changed)
+    stated = replace(begun, resume=True, source=InputConfig(matrix=1))
+    with pytest.raises(
+        ConfigError, match=r"output colour was matrix \w+, range tv.*, is matrix bt709"
+    ):
+        upscale(stated)
     with pytest.raises(ConfigError, match="network was identity x1, is"):
         upscale(replace(begun, resume=True, model="lanczos", scale=2))
     upscale(replace(begun, resume=True))
@@ -432,7 +438,10 @@ def test_a_disk_that_will_be_too_small_is_said(clips, tmp_path, caplog, monkeypa
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     upscale(replace(config, overwrite=True))
-    assert "GB short: segments and the finished file are there at once" in caplog.text
+    assert re.search(
+        r"will be about \d+\.\d [kM]B short: segments and the finished file are there at once",
+        caplog.text,
+    )
 
 
 def test_a_packet_that_the_encoder_swallows_is_missed(clips, tmp_path, monkeypatch):

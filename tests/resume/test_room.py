@@ -118,7 +118,7 @@ def test_a_disk_that_may_be_too_small(plan, tmp_path, disk, caplog, copies):
         disk(needed - 1)
         tell_of_room(planned, tmp_path, copies=copies)
     twice = ": segments and the finished file are there at once" if copies == 2 else ""
-    amount = f"{needed / 1e6:.1f} MB"
+    amount = f"{needed / 1e3:.1f} kB"
     assert said(caplog) == [
         f"the disk of {tmp_path} has {amount} free, and about {amount} may be needed, guessed from "
         f"the source{twice}"
@@ -141,4 +141,4 @@ def test_a_run_that_goes_on_says_nothing_of_it(plan, disk, caplog):
     caplog.clear()
     upscale(replace(config, resume=True))
     assert "guessed" not in caplog.text
-    assert "GB short" in caplog.text
+    assert "kB short" in caplog.text

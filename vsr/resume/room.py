@@ -7,7 +7,7 @@ from pathlib import Path
 from vsr.encoding.stills import IMAGES
 from vsr.planning import Plan
 
-__all__ = ["estimate_bytes", "tell_of_room"]
+__all__ = ["amount", "estimate_bytes", "tell_of_room"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def tell_of_room(plan: Plan, folder: Path, *, copies: int) -> None:
     if copies * size > free:
         logger.warning(
             "the disk of %s has %s free, and about %s may be needed, guessed from the source%s",
-            folder, _amount(free), _amount(copies * size), twice,
+            folder, amount(free), amount(copies * size), twice,
         )  # fmt: skip
 
 
@@ -67,5 +67,8 @@ def _raw_bits(plan: Plan) -> int:
     return form.depth * sum(rows * columns for rows, columns in shapes)
 
 
-def _amount(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+def amount(size: int) -> str:
+    """``size`` bytes in words: ``1.5 GB``."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -26,7 +26,7 @@ import torch
 import vsr
 from vsr.config import PIPE, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, describe
-from vsr.inventory import find_weights
+from vsr.inventory import colour_tags, find_weights
 from vsr.planning import Plan
 from vsr.sources.images import find_images
 
@@ -102,7 +102,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     info = plan.info
     yield "size", f"{info.width}x{info.height}"
     yield "pixel format", plan.encoding.format.name
-    yield "colour", str(plan.encoding.colour)
+    tags = colour_tags(plan.encoding.colour)
+    yield "colour", ", ".join(f"{name} {word}" for name, word in tags.items())
     yield "rate", str(info.rate)
     yield "time base", str(info.time_base)
     yield "aspect ratio", str(info.sar)

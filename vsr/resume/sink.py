@@ -20,6 +20,7 @@ from vsr.resume.coding import Coder
 from vsr.resume.feed import Anchor, Feed
 from vsr.resume.join import Joiner
 from vsr.resume.manifest import End
+from vsr.resume.room import amount
 from vsr.resume.segments import Index, Provenance, Writer
 from vsr.resume.work import WorkFolder
 from vsr.sinks.clock import EncoderClock
@@ -288,7 +289,7 @@ class SegmentSink(SinkContext):
         self._room_looked_at = True
         if missing := self._work.room_missing(self._job.expected):
             self._warn(
-                f"the disk of {self._work.path} will be about {missing / 1e9:.1f} GB short: "
+                f"the disk of {self._work.path} will be about {amount(missing)} short: "
                 "segments and the finished file are there at once"
             )
 
