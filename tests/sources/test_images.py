@@ -332,6 +332,15 @@ def one_of(data: bytes) -> bytes:
     return data[:33] + chunk + data[33:]
 
 
+def test_sequences_of_other_files_are_refused_by_their_kind(tmp_path: Path) -> None:
+    touch(tmp_path, "j001.jp2", "j002.jp2")
+    with pytest.raises(
+        SourceError, match=r"%03d.jp2: sequences of \.jp2 are not read, but of PNG,"
+    ):
+        find_images(tmp_path / "j%03d.jp2")
+    assert find_images(tmp_path / "other%03d.jp2") is None
+
+
 def test_rate_that_nobody_said_is_noted(make: Make) -> None:
     path = make("frames/1.png", "rgb24")
     shutil.copy(path, path.with_name("2.png"))

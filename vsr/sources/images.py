@@ -83,6 +83,11 @@ def find_images(location: Path) -> ImageList | None:
     pattern = Pattern.parse(location.name)
     if pattern is not None and _kind(location.name):
         return _sequence(location, pattern)
+    if pattern is not None and any(pattern.number(n) is not None for n in _beside(location)):
+        kinds = ", ".join(dict.fromkeys(_KINDS.values()))
+        raise SourceError(
+            f"{location}: sequences of {location.suffix} are not read, but of {kinds}"
+        )
     return _glob(location) if _GLOB.search(location.name) else None
 
 
@@ -143,7 +148,7 @@ def _glob(location: Path) -> ImageList | None:
 
 def _sequence(location: Path, pattern: Pattern) -> ImageList:
     folder = location.parent
-    names = _names(folder) if folder.is_dir() else []
+    names = _beside(location)
     numbers = sorted(n for name in names if (n := pattern.number(name)) is not None)
     if not numbers:
         raise SourceError(f"{location}: no picture has such a name")
@@ -154,6 +159,11 @@ def _sequence(location: Path, pattern: Pattern) -> ImageList:
     assert kind is not None
     paths = tuple(folder / pattern.name(number) for number in numbers)
     return ImageList(location=location, paths=paths, kind=kind, first=numbers[0])
+
+
+def _beside(location: Path) -> list[str]:
+    """The files in the folder of ``location``, which need not be there."""
+    return _names(location.parent) if location.parent.is_dir() else []
 
 
 def _names(folder: Path) -> list[str]:
