@@ -3,6 +3,7 @@
 from collections import deque
 from fractions import Fraction
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import pytest
@@ -101,6 +102,19 @@ def test_what_sound_becomes(tmp_path):
                     assert f"becomes {names[muxer]}" in route.note
                     lossy = "which loses a little" in route.note
                     assert lossy == (muxer in ("webm", "mpegts"))
+
+
+@pytest.mark.parametrize("muxer", MUXERS)
+def test_what_has_no_decoder_is_said_to_have_none(muxer):
+    stream: Any = SimpleNamespace(
+        type="subtitle", index=2, language="deu", codec_context=None, disposition=0, metadata={}
+    )
+    route = plan_route(source_of(SimpleNamespace(streams=SimpleNamespace(video=[None]))), stream,
+                       muxer)  # fmt: skip
+    assert route.note == (
+        "subtitle stream 2 (unknown codec, deu) is dropped:"
+        " PyAV has no decoder for it, and copies nothing that it has none for"
+    )
 
 
 def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):

@@ -145,6 +145,8 @@ def plan_route(
 
 
 def _refusal(muxer: str, stream: Stream) -> str:
+    if not codec_of(stream):  # DVB's teletext, mostly: whatever the container, PyAV has no name
+        return "PyAV has no decoder for it, and copies nothing that it has none for"
     if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
         return (
             "PyAV does not write it to matroska (ffmpeg may: ffmpeg -i OUTPUT -i INPUT -map 0 "
