@@ -152,12 +152,16 @@ def choose_stream(
         chosen = max(decodable, key=lambda s: s.width * s.height)
     if len(found) == 1 or wanted is not None:
         return chosen, []
-    sizes = ", ".join(f"{index}: {s.width}x{s.height}" for index, s in enumerate(found))
+    sizes = ", ".join(f"{index}: {_size(stream)}" for index, stream in enumerate(found))
     note = (
         f"{len(found)} video streams ({sizes}): number {found.index(chosen)} is upscaled; "
         "--video-stream chooses another"
     )
     return chosen, [note]
+
+
+def _size(stream: VideoStream) -> str:
+    return f"{stream.width}x{stream.height}" if _has_decoder(stream) else "unknown codec"
 
 
 def _has_decoder(stream: VideoStream) -> bool:
