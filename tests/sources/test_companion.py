@@ -92,9 +92,13 @@ def test_beside_a_pipe_it_is_as_if_the_file_had_been_read(
     assert all(ours[key] == pytest.approx(theirs[key], abs=0.0021) for key in common)
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-@pytest.mark.parametrize("part", [(), ("-ss", "0.4")], ids=["all", "part"])
-@pytest.mark.parametrize(("sound", "picture"), [(0, 0.64), (0.52, 0), (0.32, 0.32)])
+@pytest.mark.parametrize(
+    ("sound", "picture", "part", "suffix"),
+    [
+        (0, 0.64, (), "mkv"), (0, 0.64, (), "mp4"), (0, 0.64, ("-ss", "0.4"), "mkv"),
+        (0.52, 0, (), "mkv"), (0.52, 0, ("-ss", "0.4"), "mp4"), (0.32, 0.32, (), "mkv"),
+    ],
+)  # fmt: skip
 def test_pictures_without_times_begin_where_those_of_the_file_do(
     ffmpeg, command, tmp_path, sound, picture, part, suffix
 ) -> None:  # fmt: skip

@@ -285,7 +285,7 @@ def test_not_consecutive_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["film.mkv", "missing.png", "%d.mkv", "*.mp4", "nowhere/*.png", "-"]
+    "name", ["film.mkv", "missing.png", "%d.mp4", "*.mp4", "nowhere/*.png", "-"]
 )
 def test_what_is_no_place_of_pictures(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "film.mkv", "1.mkv", "a.mp4")

@@ -45,8 +45,10 @@ def packets(path: Path) -> list[tuple[tuple[int, int], str]]:
     return [(size, digest.hexdigest()) for size, digest in found.values()]
 
 
-@pytest.mark.parametrize("part", [(), ("-ss", "0.12", "--segment-seconds", "0.12")])
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("number", "part"),
+    [(0, ()), (2, ()), (2, ("-ss", "0.12", "--segment-seconds", "0.12"))],
+)
 def test_the_others_are_copied(
     several: Path, command: Command, tmp_path: Path, number: int, part: tuple[str, ...]
 ) -> None:
