@@ -70,6 +70,8 @@ def test_matroska_to_mp4(rich, remux, tools, tmp_path, suffix):
     assert after.tags["title"] == "Global"
     covers = [s for s in after.video if "attached_pic" in s["shown"]]
     assert len(covers) == (suffix == "mp4")
+    cannot = f" is dropped: {suffix} cannot hold it (mkv can)"
+    assert f"attachment stream 5 (font.ttf){cannot}" in sink.notes
     dropped = {note.split(" is dropped")[0] for note in sink.notes}
     wanted = {
         "subtitle stream 4 (ass, ger)", "attachment stream 5 (font.ttf)",

@@ -145,7 +145,8 @@ def plan_route(
 
 
 def _refusal(muxer: str, stream: Stream) -> str:
-    if not codec_of(stream):  # DVB's teletext, mostly: whatever the container, PyAV has no name
+    # DVB's teletext, mostly: whatever the container, PyAV has no name for it.
+    if not codec_of(stream) and stream.type != "attachment":
         return "PyAV has no decoder for it, and copies nothing that it has none for"
     if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
         return (
