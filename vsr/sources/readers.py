@@ -16,7 +16,6 @@ from vsr.config import PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
-from vsr.sources.companion import Companion
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.lookahead import TimedFrame
@@ -25,7 +24,7 @@ from vsr.sources.pictures import PictureReader
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
 
-__all__ = ["Reader", "SourceConfig", "expected_length", "open_companion", "open_reader"]
+__all__ = ["Reader", "SourceConfig", "expected_length", "open_reader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,15 +252,6 @@ def _open_on_gpu(path: Path, config: SourceConfig, start: Fraction, gpu: int) ->
     reader = _open_media(path, config, start)
     reader.notes.append(f"decoded in main memory, not on the GPU: {reason}")
     return reader
-
-
-def open_companion(path: Path, config: SourceConfig) -> Companion | None:
-    """The file whose other streams go beside ``path``; None if they are the input's own."""
-    if config.audio_from is not None:
-        return Companion(config.audio_from)
-    if config.decoder == "bestsource":
-        return Companion(path, config.input.video_stream)
-    return None
 
 
 def _check_options(path: Path, config: SourceConfig, *, is_script: bool, is_media: bool) -> None:

@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Self, cast
 
@@ -22,13 +21,13 @@ from torch import Tensor
 from vsr.encoding.streams import StreamSource
 from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
-from vsr.sources.companion import Companion
+from vsr.sources.alignment import Beside, open_beside
 from vsr.sources.hardware import download
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
 from vsr.sources.planes import luma_of, native_format, planes_of
-from vsr.sources.readers import SourceConfig, expected_length, open_companion, open_reader
+from vsr.sources.readers import SourceConfig, expected_length, open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.stage import FilteredPicture, PictureStage
 
@@ -75,15 +74,13 @@ class VideoSource:
         self.notes: list[str] = []
         self._coded_sar: Fraction | None = None
         self._started = self._closed = self.stopped = False
-        self._companion: Companion | None = None
-        self._delay = 0
-        """By how much the pictures come later than by the reader's clock, in its time base."""
+        self._beside = Beside()
         self._reader = open_reader(path, self._config)
         try:
-            self._companion = self._open_companion()
-            self._note(*self._reader.notes)
+            self._beside = open_beside(path, self._config, self._reader)
+            self._note(*self._beside.notes, *self._reader.notes)
             self._stage = PictureStage(
-                self._reader, self._config, self.report, self._note, self._delay
+                self._reader, self._config, self.report, self._note, self._beside.delay
             )
             self.info = self._describe()
         except BaseException:
@@ -125,7 +122,7 @@ class VideoSource:
     def others(self) -> StreamSource | None:
         """Where the other streams come from: this source or a file beside it; None if nowhere."""
         own = self if isinstance(self._reader, MediaReader) else None
-        return self._companion or own
+        return self._beside.companion or own
 
     @property
     def kind(self) -> str:
@@ -207,8 +204,8 @@ class VideoSource:
         if not self._closed:
             self._closed = True
             self._reader.close()
-            if self._companion is not None:
-                self._companion.close()
+            if self._beside.companion is not None:
+                self._beside.companion.close()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._started or self._closed:
@@ -244,7 +241,7 @@ class VideoSource:
         if self._stage.is_filtered:
             return False
         reader = self._reader
-        time = pts - self._delay + reader.shift
+        time = pts - self._beside.delay + reader.shift
         moved = reader.skip(number, time) and self._coming_is(fits)
         if moved:
             reader.resume_timing(timing)
@@ -258,56 +255,12 @@ class VideoSource:
         coming = self._reader.peek(2, _PREVIEW_BYTES)
         if not coming:
             return False
-        timed, shift = coming[0], self._reader.shift - self._delay
+        timed, shift = coming[0], self._reader.shift - self._beside.delay
         end = coming[1].pts if len(coming) > 1 else timed.pts + self._reader.last_duration()
         picture = FilteredPicture(timed.frame, timed.pts - shift, self._reader.time_base, [timed])
         return fits(self._frame(picture, end - timed.pts))
 
     # Before the first frame.
-
-    def _open_companion(self) -> Companion | None:
-        """The file whose other streams are copied, if that is not what the reader reads."""
-        config = self._config
-        companion = open_companion(self.path, config)
-        if companion is not None:
-            pictures = isinstance(self._reader, PictureReader)  # start at a whole one
-            start = (self._reader.start_time if pictures else config.start) or Fraction(0)
-            if config.audio_from is not None:
-                self._delay = self._align(companion, start)
-            delay = self._delay * self._reader.time_base
-            end = None if config.end is None else config.end + delay
-            companion.trim(start, end, cut_short=self.cut_short)
-            if config.audio_from is not None and self._has_streams:
-                self._note(f"other streams come from {companion.name}, not from the input")
-        return companion
-
-    def _align(self, companion: Companion, start: Fraction) -> int:
-        """Let the first picture of the input stand for the first one of ``companion``.
-
-        In a file the picture may begin after the sound; of frames that have gone through a pipe, a
-        script or files of their own nobody can see that any more.
-
-        Returns:
-            The pictures' delay in units of their time base; if a part is wanted, or they are what
-            begins too late, the companion moves instead.
-        """
-        if companion.lead is None:
-            return 0
-        late, base = companion.lead - self._reader.lead, self._reader.time_base
-        if late <= 0 or start > 0:
-            companion.begin += late
-            return 0
-        delay = ceil(late / base)
-        companion.begin -= delay * base - late
-        self._note(
-            f"the first picture of {companion.name} comes {float(late):.3f} s after its start,"
-            " and so does ours"
-        )
-        return delay
-
-    @property
-    def _has_streams(self) -> bool:
-        return isinstance(self._reader, MediaReader) and len(self._reader.container.streams) > 1
 
     def _describe(self) -> VideoInfo:
         """The stream, from its first frame and the first that comes out of the filters."""
@@ -358,8 +311,8 @@ class VideoSource:
 
     def _run(self) -> Iterator[Frame]:
         self._reader.relay.start()
-        if self._companion is not None:
-            self._companion.start()
+        if self._beside.companion is not None:
+            self._beside.companion.start()
         current: FilteredPicture | None = None
         wanted = self._config.frames
         for coming in self._stage:
@@ -374,9 +327,9 @@ class VideoSource:
         if current is not None:
             yield self._finish(current, self._stage.last_duration())
         self._reader.finish(self.report, self._finished_at if self.stopped else None)
-        if self._companion is not None:
-            self._companion.finish(self._ended, stopped=self.stopped)
-            self._note(*self._companion.notes)
+        if self._beside.companion is not None:
+            self._beside.companion.finish(self._ended, stopped=self.stopped)
+            self._note(*self._beside.companion.notes)
         self._note(*self._reader.notes)
         if self._reader.broken and not self.stopped:
             raise TruncatedError(f"{self.name}: {self._reader.broken}")
@@ -392,11 +345,11 @@ class VideoSource:
         """Count a picture and make what is handed out."""
         self._count(picture.taken)
         end = (picture.pts + duration) * picture.time_base
-        delay = self._delay * self._reader.time_base
+        delay = self._beside.delay * self._reader.time_base
         self._ended, self._finished_at = end, end - delay + self._reader.start_time
         self._reader.relay.release(self._finished_at)
-        if self._companion is not None:
-            self._companion.advance(end)
+        if self._beside.companion is not None:
+            self._beside.companion.advance(end)
         frame = self._frame(picture, duration)
         self.report.retagged_frames += frame.colour != self.info.colour
         return frame

@@ -1,0 +1,86 @@
+"""The file whose other streams go beside the pictures, and where in time the two meet."""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+from vsr.sources.companion import Companion
+from vsr.sources.media import MediaReader
+from vsr.sources.pictures import PictureReader
+from vsr.sources.readers import Reader, SourceConfig
+
+__all__ = ["Beside", "open_beside"]
+
+
+@dataclass(slots=True)
+class Beside:
+    """What goes beside the pictures of a reader."""
+
+    companion: Companion | None = None
+    """The file, with its trim set; None if the other streams are those of the input."""
+    delay: int = 0
+    """By how much the pictures come later than by the reader's clock, in its time base."""
+    notes: list[str] = field(default_factory=list)
+    """A line for each decision."""
+
+
+def open_beside(path: Path, config: SourceConfig, reader: Reader) -> Beside:
+    """Open the file whose other streams are copied, if that is not what ``reader`` reads.
+
+    Raises:
+        SourceError: the file is missing, or no media file.
+        ConfigError: it is standard input, which the pictures may need.
+    """
+    if config.audio_from is not None:
+        beside = Beside(Companion(config.audio_from))
+    elif config.decoder == "bestsource":
+        beside = Beside(Companion(path, config.input.video_stream))
+    else:
+        return Beside()
+    assert beside.companion is not None
+    try:
+        _trim(beside, beside.companion, config, reader)
+    except BaseException:
+        beside.companion.close()
+        raise
+    return beside
+
+
+def _trim(beside: Beside, companion: Companion, config: SourceConfig, reader: Reader) -> None:
+    pictures = isinstance(reader, PictureReader)  # start at a whole one
+    start = (reader.start_time if pictures else config.start) or Fraction(0)
+    if config.audio_from is not None:
+        _align(beside, companion, reader, start)
+    end = None if config.end is None else config.end + beside.delay * reader.time_base
+    cut_short = config.end is not None or config.frames is not None
+    companion.trim(start, end, cut_short=cut_short)
+    if config.audio_from is not None and _has_streams(reader):
+        beside.notes.append(f"other streams come from {companion.name}, not from the input")
+
+
+def _align(beside: Beside, companion: Companion, reader: Reader, start: Fraction) -> None:
+    """Let the first picture of the input stand for the first one of ``companion``.
+
+    In a file the picture may begin after the sound; of frames that have gone through a pipe, a
+    script or files of their own nobody can see that any more. So the pictures are delayed; if a
+    part is wanted, or they are what begins too late, the companion moves instead.
+    """
+    if companion.lead is None:
+        return
+    late = companion.lead - reader.lead
+    if late <= 0 or start > 0:
+        companion.begin += late
+        return
+    beside.delay = ceil(late / reader.time_base)
+    companion.begin -= beside.delay * reader.time_base - late
+    beside.notes.append(
+        f"the first picture of {companion.name} comes {float(late):.3f} s after its start,"
+        " and so does ours"
+    )
+
+
+def _has_streams(reader: Reader) -> bool:
+    return isinstance(reader, MediaReader) and len(reader.container.streams) > 1
