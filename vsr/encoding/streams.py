@@ -148,6 +148,8 @@ def _refusal(muxer: str, stream: Stream) -> str:
     # DVB's teletext, mostly: whatever the container, PyAV has no name for it.
     if not codec_of(stream) and stream.type != "attachment":
         return "PyAV has no decoder for it, and copies nothing that it has none for"
+    if isinstance(stream, AudioStream) and not stream.sample_rate:
+        return "none of it was found where the input begins, which tells what it is"
     if muxer == "matroska" and stream.type in ("audio", "video") and codec_of(stream):
         return (
             "PyAV does not write it to matroska (ffmpeg may: ffmpeg -i OUTPUT -i INPUT -map 0 "

@@ -8,7 +8,7 @@ from typing import cast
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.format import names as formats
 from av.video.stream import VideoStream
 
@@ -21,6 +21,8 @@ __all__ = ["Stdin", "choose_stream", "name_of_input", "open_container", "open_st
 
 _HEADS = 64  # bytes that the heads of a block take
 _PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
+_DEEPER = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}  # bytes, microseconds
+"""How far a file is searched for sound of which FFmpeg, after its usual 5 MB, knows nothing."""
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -67,6 +69,9 @@ def open_container(
 ) -> InputContainer:
     """Open ``path`` for reading.
 
+    Where sound begins late, as in many recordings, more of a file is searched for it than FFmpeg's
+    5 MB: what is not known cannot be copied.
+
     Args:
         path: a file.
         config: whether it is raw video, and of which shape.
@@ -81,17 +86,31 @@ def open_container(
     where = f"file:{path}" if stdin is None else stdin
     format, options = _raw_options(config)
     try:
-        with listening():
-            container = av.open(
-                where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER,
-                hwaccel=hwaccel,
-            )  # fmt: skip
+        container = _open(where, format, options, hwaccel)
+        if stdin is None and path.is_file() and _sound_is_unknown(container):
+            container.close()
+            container = _open(where, format, {**options, **_DEEPER}, hwaccel)
     except av.FFmpegError as error:
         raise SourceError(f"{name_of_input(path)}: {_reason(path, error, stdin)}") from error
     if container.format.name == "tty":  # FFmpeg plays any text file as ANSI art
         container.close()
         raise SourceError(f"{name_of_input(path)}: a text file, not a media file")
     return container
+
+
+def _open(
+    where: str | Stdin, format: str | None, options: dict[str, str], hwaccel: HWAccel | None
+) -> InputContainer:
+    with listening():
+        return av.open(
+            where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER, hwaccel=hwaccel
+        )
+
+
+def _sound_is_unknown(container: InputContainer) -> bool:
+    return any(
+        _has_decoder(stream) and not stream.sample_rate for stream in container.streams.audio
+    )
 
 
 def open_stdin() -> Stdin:
@@ -164,7 +183,7 @@ def _size(stream: VideoStream) -> str:
     return f"{stream.width}x{stream.height}" if _has_decoder(stream) else "unknown codec"
 
 
-def _has_decoder(stream: VideoStream) -> bool:
+def _has_decoder(stream: Stream) -> bool:
     # The stubs promise a context; a stream of unknown codec has none.
     context: object = stream.codec_context
     return context is not None
