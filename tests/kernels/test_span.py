@@ -25,8 +25,8 @@ def psnr(found, wanted):
 @pytest.mark.parametrize(
     ("settings", "strip"),
     [
-        ({"channels": 48}, None),
-        ({"channels": 48, "norm": True, "blocks": 3}, None),
+        ({"channels": 48, "blocks": 1}, None),
+        ({"channels": 48, "norm": True}, None),
         ({"channels": 28, "fused_channels": 32, "scale": 4, "blocks": 1}, None),
         ({"channels": 32, "scale": 3, "blocks": 3}, Strip(16, 8, warps=4)),
     ],
@@ -52,7 +52,7 @@ FORMATS = ("yuv420p", "yuv422p10le", "yuv444p", "yuv444p16le", "gbrp", "gray")
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_delivers_what_the_conversion_makes(name, kernel_device) -> None:
-    span = network(channels=16, fused_channels=16)
+    span = network(channels=16, fused_channels=16, blocks=1)
     with torch.no_grad():  # around mid-gray, with values beyond black and white
         span.module.upsampler[0].weight.mul_(5)
         span.module.upsampler[0].bias.fill_(0.5)
