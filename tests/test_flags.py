@@ -51,6 +51,10 @@ FULL = UpscaleConfig(
         UpscaleConfig(input=Path("-"), output=None, scale=Fraction(27, 10)),
         UpscaleConfig(input=Path("a.dv"), output=Path("b.mov"), fields=FieldsConfig(ivtc=True)),
         UpscaleConfig(
+            input=Path("a.ts"), output=Path("b.mkv"),
+            fields=FieldsConfig(deinterlace="yadif", flagged_only=True),
+        ),
+        UpscaleConfig(
             input=Path("a.dv"), output=Path("b.mov"), size=(1440, 1080), record=True,
             framemd5=False, fields=FieldsConfig(progressive=True), source=InputConfig(matrix=0),
         ),

@@ -73,6 +73,8 @@ def _fields(fields: FieldsConfig) -> Iterator[str]:
     yield from _pairs({"--deinterlace": fields.deinterlace})
     if fields.field_rate:
         yield "--field-rate"
+    if fields.flagged_only:
+        yield "--flagged-only"
     if fields.ivtc:
         yield "--ivtc"
     if fields.progressive:

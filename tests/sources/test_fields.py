@@ -191,6 +191,8 @@ def test_refusal_is_one_line_and_nothing_is_written(shared, command, tmp_path):
         (("--deinterlace", "bob"), ("bob", "bwdif", "yadif")),
         (("--ivtc", "--progressive"), ("--ivtc", "--progressive")),
         (("--field-rate",), ("--deinterlace",)),
+        (("--flagged-only",), ("--deinterlace",)),
+        (("--flagged-only", "--deinterlace", "bwdif", "--field-rate"), ("without --field-rate",)),
         (("-field_order", "ttf"), ("ttf", "tt")),
     ],
 )
@@ -223,6 +225,40 @@ def test_same_frames_as_ffmpegs(ffmpeg, tools, request, name, field_rate, order)
     assert times[0] == 0
     assert tools.even(times, Fraction(1, rate))
     assert (info.field_order, info.sar) == (FieldOrder.PROGRESSIVE, Fraction(16, 15))
+
+
+@pytest.fixture
+def mixed(ffmpeg, film, top_first):
+    """12 whole frames, then 10 of fields, as they are broadcast."""
+
+    def part(name, *arguments):
+        return ffmpeg.make(name, *arguments, "-c:v", "mpeg2video", "-q:v", 2).read_bytes()
+
+    whole = part("whole.ts", "-i", film, "-vf", "scale=720:576,trim=end_frame=12", "-r", 25)
+    fields = part(
+        "fields.ts", "-i", top_first, "-vf", "trim=end_frame=10,setfield=tff", "-flags",
+        "+ildct+ilme", "-top", 1,
+    )  # fmt: skip
+    path = ffmpeg.folder / "mixed.ts"
+    path.write_bytes(whole + fields)
+    return path
+
+
+@pytest.mark.parametrize(("stated", "parity"), [(None, "auto"), (FieldOrder.BB, "bff")])
+def test_frames_that_are_not_flagged_may_stay(ffmpeg, tools, mixed, stated, parity):
+    fields = FieldsConfig(deinterlace="bwdif", flagged_only=True)
+    source = opened(mixed, fields, input=InputConfig(field_order=stated))
+    frames, _ = tools.read(source)
+    plain = ffmpeg.frames(mixed, "yuv420p", (720, 576))
+    made = ffmpeg.frames(
+        mixed, "yuv420p", (720, 576), "-vf", f"bwdif=send_frame:{parity}:interlaced"
+    )
+    assert frames == made
+    assert [one == other for one, other in zip(frames, plain, strict=True)] == [
+        index < 12 for index in range(22)
+    ]
+    assert source.info.field_order == FieldOrder.PROGRESSIVE
+    assert any("not flagged interlaced stay" in note for note in source.notes)
 
 
 @pytest.mark.parametrize(("name", "order"), [("il.mpg", "tff"), ("pal.dv", "bff")])

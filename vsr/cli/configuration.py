@@ -50,8 +50,8 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         decoder=options.decoder,
         audio_from=Path(options.audio_from) if options.audio_from else None,
         fields=FieldsConfig(
-            deinterlace=options.deinterlace, field_rate=options.field_rate, ivtc=options.ivtc,
-            progressive=options.progressive,
+            deinterlace=options.deinterlace, field_rate=options.field_rate,
+            flagged_only=options.flagged_only, ivtc=options.ivtc, progressive=options.progressive,
         ),
         filters=options.filters, crop=options.crop, square=options.square,
         weights=local_file(options.weights) if options.weights else None, variant=options.variant,

@@ -197,6 +197,10 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--field-rate", action="store_true", help="with --deinterlace: a frame for every field"
     )
+    group.add_argument(
+        "--flagged-only", action="store_true",
+        help="with --deinterlace: leave frames alone that are not flagged interlaced",
+    )  # fmt: skip
     group.add_argument("--vf", dest="filters", metavar="GRAPH", help="a chain of FFmpeg's filters")
     group.add_argument(
         "--square", action="store_true", help="resample anamorphic pictures to square pixels"

@@ -81,8 +81,12 @@ class Fields:
     @property
     def flags_are_right(self) -> bool:
         """Whether all frames are marked with the field order that the pictures show."""
-        first = {FieldOrder.TT: self.frames, FieldOrder.BB: 0}.get(self.order)
-        return self.flagged == self.frames and self.flagged_top == first
+        return self.flagged == self.frames and self.order_is_right
+
+    @property
+    def order_is_right(self) -> bool:
+        """Whether those that are marked have the field order that the pictures show."""
+        return self.flagged_top == {FieldOrder.TT: self.flagged, FieldOrder.BB: 0}.get(self.order)
 
     def describe(self) -> str:
         """What was seen, in words."""
@@ -152,22 +156,31 @@ def field_steps(
         if kind != "progressive":
             raise ConfigError(_refusal(name, kind, fields))
         return [], []
+    return _filters(fields, tagged, config, kind)
+
+
+def _filters(
+    fields: Fields, tagged: FieldOrder | None, config: FieldsConfig, kind: Kind
+) -> tuple[list[Step], list[str]]:
+    """The filters that were chosen, and a line for each decision."""
     order, how = _order(fields, tagged)
+    notes = [f"fields: {fields.describe()}; {how}"]
+    if config.flagged_only:
+        notes.append("fields: frames that are not flagged interlaced stay as they are, as asked")
+        right = tagged is None and fields.order_is_right
+        return [_deinterlacer(config, FieldOrder.UNKNOWN if right else order)], notes
     # Flags that are right may change with the recording, as it goes on.
     trusted = tagged is None and fields.flags_are_right
     steps: list[Step] = []
     if order and not trusted:
         steps.append(("setfield", "tff" if order.top_first else "bff"))
-    notes = [f"fields: {fields.describe()}; {how}"]
     if config.ivtc:
         if fields.kind != "telecined":
             notes.append("fields: nothing looks telecined, and one frame of five goes as asked")
         return [*steps, *_inverse_telecine(order)], notes
     if kind == "progressive":
         notes.append("fields: nothing looks interlaced, and the frames are deinterlaced as asked")
-    assert config.deinterlace is not None
-    mode = "send_field" if config.field_rate else "send_frame"
-    return [*steps, (config.deinterlace, f"mode={mode}:parity=auto:deint=all")], notes
+    return [*steps, _deinterlacer(config, FieldOrder.UNKNOWN)], notes
 
 
 def _stated_kind(fields: Fields, tagged: FieldOrder | None) -> Kind:
@@ -189,9 +202,21 @@ def _words(order: FieldOrder) -> str:
     return "top field first" if order.top_first else "bottom field first"
 
 
+def _parity(order: FieldOrder) -> str:
+    return "auto" if not order else "tff" if order.top_first else "bff"
+
+
+def _deinterlacer(config: FieldsConfig, order: FieldOrder) -> Step:
+    """The filter for fields of ``order``; UNKNOWN leaves that to the flags."""
+    assert config.deinterlace is not None
+    mode = "send_field" if config.field_rate else "send_frame"
+    which = "interlaced" if config.flagged_only else "all"
+    return config.deinterlace, f"mode={mode}:parity={_parity(order)}:deint={which}"
+
+
 def _inverse_telecine(order: FieldOrder) -> list[Step]:
     """Match fields into film frames, mend what stays combed, drop one frame of five."""
-    parity = "auto" if not order else "tff" if order.top_first else "bff"
+    parity = _parity(order)
     return [
         ("fieldmatch", f"order={parity}:combmatch=full"),
         ("bwdif", "mode=send_frame:deint=interlaced"),
