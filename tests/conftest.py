@@ -63,10 +63,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip("needs a CUDA device")
 
 
-def pytest_collection_finish() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _settled() -> None:
     """Take modules and collected tests, which stay, out of what is searched for garbage.
 
-    VapourSynth collects after every clip; thousands of tests made that half a second each.
+    VapourSynth collects after every clip. What other files' tests had imported and collected made
+    that most of a second each.
     """
     gc.collect()
     gc.freeze()

@@ -190,7 +190,7 @@ def test_tiny_video_works(run, make_clip):
 
 
 def test_full_disk(make_clip, tmp_path):
-    source = make_clip("in.mkv", size=(320, 240), frames=30)
+    source = make_clip("in.mkv", size=(320, 240), frames=8)
     folder = tmp_path / "out"
     folder.mkdir()
     command = [sys.executable, "-m", "vsr", source, folder / "o.mkv", "--model", "identity"]

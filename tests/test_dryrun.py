@@ -137,10 +137,10 @@ def test_discarding(make_clip, capsys):
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
-def test_a_pipe_has_no_known_length(make_clip, tmp_path):
-    clip = make_clip("in.mkv", codec="ffv1", frames=400, audio=False, size=(320, 240))
+def test_a_pipe_has_no_known_length():
+    drawn = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25", "-frames:v", "400")
     ffmpeg = subprocess.Popen(
-        ["ffmpeg", "-v", "quiet", "-i", clip, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE
+        ["ffmpeg", "-v", "quiet", *drawn, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE
     )
     command = [*PYTHON, "-m", "vsr", "-", "-", "-f", "nut", "--dry-run", "--scale", "4"]
     done = subprocess.run(

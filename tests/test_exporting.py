@@ -91,7 +91,10 @@ def small_esc() -> Network:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize(("make", "batches"), [(small_sst, (1, 3)), (small_esc, (1, 1))])
+@pytest.mark.parametrize(
+    ("make", "batches"),
+    [pytest.param(small_sst, (1, 3), marks=pytest.mark.slow), (small_esc, (1, 1))],
+)
 def test_windows_leave_multiples_of_them_free(
     tmp_path: Path, make: Callable[[], Network], batches: tuple[int, int]
 ) -> None:
@@ -110,7 +113,13 @@ def test_windows_leave_multiples_of_them_free(
 # ONNX.
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == "span without normalisation"))
+        for name in NETWORKS
+    ],
+)
 def test_onnx_gives_our_output_at_any_size(tmp_path: Path, name: str) -> None:
     network = NETWORKS[name]()
     path = tmp_path / "model.onnx"

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def soak(root, *options):
     """A process of its own, since it forks the runs that it kills."""
@@ -17,10 +19,11 @@ def test_a_killed_run_goes_on_to_the_same_film(root):
     assert said.endswith("4 runs killed, 4 with the same result\n")
 
 
-def test_killed_while_it_tidies_up(root):
+@pytest.mark.parametrize("steps", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_while_it_tidies_up(root, steps):
     """Before each of the last steps: joining, naming, and removing what nobody needs."""
-    said = soak(root, "--last", "10", "--container", "mkv", "--", "-c:v", "ffv1")
-    assert said.endswith("10 runs killed, 10 with the same result\n")
+    said = soak(root, "--last", str(steps), "--container", "mkv", "--", "-c:v", "ffv1")
+    assert said.endswith(f"{steps} runs killed, {steps} with the same result\n")
 
 
 def test_another_frame_or_time_would_be_noticed(scripts, tmp_path):

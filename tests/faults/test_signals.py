@@ -14,11 +14,14 @@ from vsr.pipeline import prefetch
 from vsr.progress import Boundary
 
 SLOW = ("--model", "lanczos", "--scale", 4, "-c:v", "ffv1", "--segment-seconds", 0.25)
-FRAMES = 48
+FRAMES = 30
 FEW = ("--frames", FRAMES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+)
 def test_one_signal_keeps_what_is_done(start, tools, long_clip, tmp_path, number):
     target = tmp_path / "out.mkv"
     target.write_bytes(b"precious")
@@ -31,7 +34,9 @@ def test_one_signal_keeps_what_is_done(start, tools, long_clip, tmp_path, number
     assert len(run.said) > 1
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "second", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_second_signal_aborts(start, tools, long_clip, tmp_path, second):
     # Tiles of 16 pixels make a frame last long enough for a second signal to fall into it.
     run = start(long_clip, tmp_path / "out.mkv", *SLOW, "--tile", 16).wait_for(1)

@@ -74,7 +74,7 @@ HEAVY = {
     "sst_base_x3_40x56": ("sst", 3, 40, 56),
     "sst_large_plus_x4_56x64": ("sst-l+", 4, 56, 64),
 }
-QUICK = {("sst_light_plus_x4_60x72", "fp32"), ("sst_base_x3_40x56", "bf16")}
+QUICK = {("sst_light_plus_x4_60x72", "fp32")}
 """The others take up to half a minute each."""
 FLOAT, AS_SHIPPED, HALF = 1e-4, 1e-2, 2.5e-2
 """In the output's deviations. Measured: 2e-6, 8e-4 and 1.5e-2."""

@@ -48,7 +48,7 @@ def packets(path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("segment_seconds", [0, 0.6])
+@pytest.mark.parametrize("segment_seconds", [pytest.param(0, marks=pytest.mark.slow), 0.6])
 @pytest.mark.parametrize(("extension", "codec", "options"), ENCODERS)
 def test_the_same_packets(clip, tmp_path, extension, codec, options, segment_seconds):
     found = set()

@@ -17,10 +17,10 @@ BROKEN = {
 }
 # These take as long as all the others; each has smaller ones of its kind beside it.
 LARGE = {
-    "0239.mpg", "SampleVideo_1280x720_1mb.mkv", "corr_base.mpg", "flower.mp4", "friday.mp4",
-    "hdr10-av1.mp4", "hdr10-video-with-sdr-container.mp4",
-    "internal_emulator_transformer_output_270_rotated.mp4", "milk.mkv", "sample_portrait.mp4",
-    "sowt-with-video.mov",
+    "0239.mpg", "SampleVideo_1280x720_1mb.mkv", "bt709_full_range.mp4", "corr_base.mpg",
+    "flower.mp4", "friday.mp4", "hdr10-av1.mp4", "hdr10-video-with-sdr-container.mp4",
+    "hlg10-color-test.mp4", "internal_emulator_transformer_output_270_rotated.mp4", "milk.mkv",
+    "sample_portrait.mp4", "sample_with_invalid_nalu.mp4", "sowt-with-video.mov",
 }  # fmt: skip
 INTERLACED = {"dv-pal-interlaced.mov", "il.mpg", "mpeg-imx-525-60.mov", "pal.dv", "tc.mpg"}
 

@@ -56,7 +56,11 @@ def captions_in_ffprobe(path: Path) -> list[int]:
         ("a.mp4", "libx265"),
     ],
 )
-@pytest.mark.parametrize("size", [(320, 180), None], ids=["resized", "same size"])
+@pytest.mark.parametrize(
+    "size",
+    [(320, 180), pytest.param(None, marks=pytest.mark.slow)],
+    ids=["resized", "same size"],
+)
 def test_every_caption_arrives_in_order_and_on_time(tmp_path, media, name, codec, size):
     source, path = media(CLIP), tmp_path / name
     encoder = EncoderConfig(codec=codec, preset="ultrafast", options={"bf": "3"})

@@ -266,20 +266,26 @@ def test_pipes_hold_it_too(tmp_path, media, muxer):
     assert metadata(stream) == metadata(frame) == EXPECTED
 
 
-@pytest.mark.parametrize("extension", ["mkv", "mp4", "mov", "webm"])
-@pytest.mark.parametrize(
-    ("name", "transfer", "light"),
-    [
-        ("androidx/hdr10-av1.mp4", "smpte2084", {}),
-        ("androidx/hlg10-color-test.mp4", "arib-std-b67", {}),
-        ("androidx/dolbyVision-hdr.MOV", "arib-std-b67", {}),
-        (
-            "androidx/hdr10-video-with-sdr-container.mp4",
-            "smpte2084",
-            {"max_content": 1000, "max_average": 200},
-        ),
-    ],
-)
+REAL = [
+    ("androidx/hdr10-av1.mp4", "smpte2084", {}),
+    ("androidx/hlg10-color-test.mp4", "arib-std-b67", {}),
+    ("androidx/dolbyVision-hdr.MOV", "arib-std-b67", {}),
+    (
+        "androidx/hdr10-video-with-sdr-container.mp4",
+        "smpte2084",
+        {"max_content": 1000, "max_average": 200},
+    ),
+]
+EXTENSIONS = ["webm", "mkv", "mov", "mp4"]
+EVERY_PAIR = [
+    pytest.param(extension, *real, marks=[pytest.mark.slow] * (row != column))
+    for row, real in enumerate(REAL)
+    for column, extension in enumerate(EXTENSIONS)
+]
+"""Each file and each container once; the others are slow."""
+
+
+@pytest.mark.parametrize(("extension", "name", "transfer", "light"), EVERY_PAIR)
 def test_real_files_stay_hdr(tmp_path, media, extension, name, transfer, light):
     path = tmp_path / f"a.{extension}"
     encoder = EncoderConfig(preset="12" if extension == "webm" else "ultrafast")

@@ -267,7 +267,7 @@ def test_a_part_begins_and_ends_at_the_very_frame(script, steps: list[Fraction])
                        str([(d.numerator, d.denominator) for d in steps]))  # fmt: skip
     path = script(numbered(body), length=len(steps))
     starts = sums(steps)
-    for number in (1, 2, 3, 5, 23, 24, 31, 33, 35, 38, 39):
+    for number in (1, 3, 24, 33, 39):
         _, first = read(path, start=starts[number], frames=1)
         assert numbers(first) == [number]
         end = starts[number + 1] if number + 1 < len(steps) else None

@@ -62,7 +62,7 @@ def _frames_in_process() -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("options", ["", "batch_size=4, "])
+@pytest.mark.parametrize("options", [pytest.param("", marks=pytest.mark.slow), "batch_size=4, "])
 def test_only_the_picture_reaches_stdout(vspipe: Vspipe, options: str) -> None:
     if (ffmpeg := shutil.which("ffmpeg")) is None:
         pytest.skip("needs ffmpeg")
@@ -83,9 +83,12 @@ def test_only_the_picture_reaches_stdout(vspipe: Vspipe, options: str) -> None:
 @pytest.mark.parametrize(
     ("ending", "telling"),
     [('vsr.vapoursynth.upscale(clip, "nothing").set_output()', "no model is called 'nothing'"),
-     ('vsr.vapoursynth.upscale(clip, device="cuda:77").set_output()', "device 'cuda:77'"),
-     ("vsr.vapoursynth.upscale(None).set_output()", "takes a video clip, not NoneType"),
-     ("vsr.vapoursynth.upscale(vs.core.std.BlankClip(length=0)).set_output()", "invalid length"),
+     pytest.param('vsr.vapoursynth.upscale(clip, device="cuda:77").set_output()',
+                  "device 'cuda:77'", marks=pytest.mark.slow),
+     pytest.param("vsr.vapoursynth.upscale(None).set_output()",
+                  "takes a video clip, not NoneType", marks=pytest.mark.slow),
+     pytest.param("vsr.vapoursynth.upscale(vs.core.std.BlankClip(length=0)).set_output()",
+                  "invalid length", marks=pytest.mark.slow),
      (f"clip = clip.std.SetFrameProps(_FieldBased=2)\n{_FILTER}clip.set_output()",
       ": interlaced"),  # of whichever frame fails first
      (f"def torn(n, f):\n    if n == 5: raise ValueError('torn at 5')\n    return f\n"
