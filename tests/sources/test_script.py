@@ -90,6 +90,59 @@ def test_every_format_arrives_as_it_is(script, format: str, name: str, colour) -
 
 
 @pytest.mark.parametrize(
+    ("format", "alpha", "name", "last"),
+    [
+        ("YUV420P8", ("GRAY8", 77), "yuva420p", 77),
+        ("YUV444P10", ("GRAY10", 1023), "yuva444p10le", 1023),
+        ("YUV422P12", ("GRAY8", 51), "yuva422p12le", 819),
+        ("YUV444PS", ("GRAYS", 0.2), "yuva444p16le", 13107),
+        ("RGB48", ("GRAYS", 1.5), "gbrap16le", 65535),
+        ("RGBS", ("GRAY16", 13107), "gbrapf32le", 0.2),
+        ("GRAY8", ("GRAY8", 9), "ya8", 9),
+        ("GRAY16", ("GRAY16", 999), "ya16le", 999),
+    ],
+)
+def test_alpha_of_a_frame_is_part_of_it(script, format, alpha, name, last) -> None:
+    kind, value = alpha
+    flat = f"clip.std.BlankClip(format=vs.{kind}, color={value})"
+    source, frames = read(
+        script(f'clip = clip.std.ClipToProp({flat}, prop="_Alpha")', format=format)
+    )
+    assert source.info.format.name == name
+    assert len(frames) == 8
+    for frame in (frames[0], frames[-1]):
+        assert frame.components[-1].unique().tolist() == [pytest.approx(last)]
+
+
+def test_alpha_of_an_output_is_read(tmp_path: Path) -> None:
+    path, clip = tmp_path / "s.vpy", CLIP.format(format="YUV420P10", length=8)
+    alpha = "clip.std.BlankClip(format=vs.GRAY10, color=700)"
+    path.write_text(f"{HEAD}{clip}clip.set_output(alpha={alpha})\n")
+    source, frames = read(path)
+    assert source.info.format.name == "yuva420p10le"
+    assert all(frame.components[-1].unique().tolist() == [700] for frame in frames)
+
+
+def test_frames_without_alpha_among_others_are_opaque(script) -> None:
+    body = """
+    with_alpha = clip.std.ClipToProp(clip.std.BlankClip(format=vs.GRAY8, color=3), prop="_Alpha")
+    clip = core.std.Interleave([with_alpha, clip])
+    """
+    _, frames = read(script(body))
+    assert [f.components[-1].unique().tolist() for f in frames[:4]] == [[3], [255], [3], [255]]
+
+
+def test_alpha_that_no_format_holds_is_said(script) -> None:
+    alpha = "clip.std.BlankClip(format=vs.GRAY8, width={})"
+    body = "clip = clip.std.ClipToProp(" + alpha + ', prop="_Alpha")'
+    source, frames = read(script(body.format(64), format="YUV411P8"))
+    assert len(frames[0].components) == 3
+    assert "alpha is dropped: FFmpeg has no yuv411p with it" in source.notes
+    with pytest.raises(SourceError, match=r"s.vpy: frame 0: its alpha is Gray8 of 32x48"):
+        read(script(body.format(32)))
+
+
+@pytest.mark.parametrize(
     ("format", "name", "given", "found"),
     [
         ("YUV444PS", "yuv444p16le", (0.5, 0.25, -0.25), (32128, 47104, 18432)),
@@ -697,7 +750,8 @@ def test_an_environment_of_another_program(script) -> None:
 @pytest.mark.parametrize(
     "name",
     ["generated/vfr_irregular.mkv", "generated/rot.mp4", "androidx/sd-hls0000000000.ts",
-     "format-corpus/dv-pal-interlaced.mov", "generated/il.mpg", "generated/tc.mpg"],
+     "format-corpus/dv-pal-interlaced.mov", "generated/il.mpg", "generated/tc.mpg",
+     "format-corpus/png.mov"],
 )  # fmt: skip
 @pytest.mark.parametrize("start", [None, Fraction(1, 2)])
 def test_bestsource_gives_the_same_frames_at_the_same_times(shared, name, start) -> None:
@@ -711,7 +765,8 @@ def test_bestsource_gives_the_same_frames_at_the_same_times(shared, name, start)
     for one, other in zip(frames, again, strict=True):
         pairs = zip(one.components, other.components, strict=True)
         assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
-    for fact in ("width", "height", "format", "colour", "sar", "rate", "display_matrix", "hdr"):
+    assert ours.info.format.as_planar() == theirs.info.format
+    for fact in ("width", "height", "colour", "sar", "rate", "display_matrix", "hdr"):
         assert getattr(ours.info, fact) == getattr(theirs.info, fact), fact
 
 
@@ -720,7 +775,6 @@ def test_what_bestsource_leaves_behind_is_said(shared) -> None:
         pytest.skip("the plugin BestSource (vapoursynth-bestsource) is not installed")
     said = {
         "androidx/bear-vp9-odd-dimensions.webm": "BestSource cuts the picture: 161x121 to 160x120",
-        "format-corpus/png.mov": "alpha is dropped",
         "androidx/dolbyVision-hdr.MOV": "Dolby Vision metadata (profile 8.4) is dropped",
     }
     for name, line in said.items():

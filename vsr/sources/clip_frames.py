@@ -9,16 +9,18 @@ import numpy as np
 import vapoursynth as vs  # type: ignore[import-untyped]
 from av.video.format import names as known_formats
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
-from vsr.frame import FieldOrder, pixel_format
+from vsr.frame import FieldOrder, PixelFormat, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
 from vsr.sources.props import colour_of, field_order_of, read_props
 from vsr.sources.script import Clip, telling_line
 
 __all__ = ["ClipFrame", "ClipFrames"]
 
+_Samples = NDArray[Any]
 _AHEAD_BYTES = 512 << 20
 """Of frames that VapourSynth makes ahead of the reader, or that the reader holds."""
 _SUBSAMPLINGS = {
@@ -33,6 +35,7 @@ class ClipFrame:
     frame: VideoFrame
     index: int
     props: Mapping[str, Any]
+    """But for ``_Alpha``, which is part of ``frame`` if FFmpeg has a format for that."""
 
 
 class ClipFrames:
@@ -41,9 +44,6 @@ class ClipFrames:
     Args:
         clip: the clip; of a format that FFmpeg has not, its node is replaced.
         name: its script or file in a message.
-
-    Attributes:
-        format: pixel format of the frames.
 
     Raises:
         UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
@@ -58,7 +58,8 @@ class ClipFrames:
             with clip.environment.use():
                 clip.node, wanted = _nearest(clip.node, name)
             clip.notes.append(f"{given.name} is converted to {wanted}: FFmpeg has no such format")
-        self.format = pixel_format(wanted)
+        self._colours = pixel_format(wanted)
+        self._format: PixelFormat | None = None  # that of the first frame, which may have alpha
 
     def holdable(self, most: int) -> int:
         """How many frames may be kept at a time: at least one, ``most`` unless they are huge."""
@@ -82,7 +83,8 @@ class ClipFrames:
         try:
             while (frame := self._next(frames, index)) is not None:
                 props = read_props(frame.props)
-                yield ClipFrame(self._copy(frame, props), index, props)
+                alpha = props.pop("_Alpha", None)
+                yield ClipFrame(self._copy(frame, alpha, props, index), index, props)
                 index += 1
         finally:
             with self._clip.environment.use():
@@ -103,20 +105,52 @@ class ClipFrames:
         frames: Generator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
         return frames
 
-    def _copy(self, frame: Any, props: Mapping[str, Any]) -> VideoFrame:  # noqa: ANN401
+    def _copy(
+        self, frame: Any, alpha: Any, props: Mapping[str, Any], number: int  # noqa: ANN401
+    ) -> VideoFrame:  # fmt: skip
         """``frame`` in FFmpeg's memory, with its tags and, of fields, the flags."""
-        picture = VideoFrame(frame.width, frame.height, self.format.name)
-        for index in range(frame.format.num_planes):
-            samples = np.asarray(frame[index])
-            plane = picture.planes[self.format.components[index].plane]
-            rows = np.frombuffer(plane, samples.dtype).reshape(plane.height, -1)
-            rows[:, : samples.shape[1]] = samples
+        if self._format is None:
+            self._format = self._choose_format(alpha)
+        picture = VideoFrame(frame.width, frame.height, self._format.name)
+        samples = [np.asarray(frame[index]) for index in range(frame.format.num_planes)]
+        if self._format.alpha:
+            samples.append(self._alpha_samples(samples[0], alpha, number))
+        for component, values in zip(self._format.components, samples, strict=True):
+            plane = picture.planes[component.plane]
+            rows = np.frombuffer(plane, values.dtype).reshape(plane.height, -1)
+            rows[:, component.offset :: component.step][:, : values.shape[1]] = values
         order = field_order_of(props)
         if order.interlaced:
             picture = self._flagged(picture, order)
-        subsampled = bool(self.format.chroma_w or self.format.chroma_h)
+        subsampled = bool(self._format.chroma_w or self._format.chroma_h)
         write_tags(picture, colour_of(props, subsampled=subsampled))
         return picture
+
+    def _choose_format(self, alpha: Any) -> PixelFormat:  # noqa: ANN401
+        """That of all frames, by the first one's alpha."""
+        if alpha is None:
+            return self._colours
+        name = _with_alpha(self._colours.name)
+        if _is_usable(name):
+            return pixel_format(name)
+        reason = f"FFmpeg has no {self._colours.name} with it"
+        self._clip.notes.append(f"alpha is dropped: {reason}")
+        return self._colours
+
+    def _alpha_samples(self, like: _Samples, alpha: Any, number: int) -> _Samples:  # noqa: ANN401
+        """Alpha as deep as the colours in ``like``; without any, a frame is opaque."""
+        highest = 1 if self._colours.floating else (1 << self._colours.depth) - 1
+        if alpha is None:
+            return np.full_like(like, highest)
+        if alpha.format.color_family != vs.GRAY or (alpha.height, alpha.width) != like.shape:
+            size = f"{alpha.format.name} of {alpha.width}x{alpha.height}"
+            raise SourceError(f"{self._name}: frame {number}: its alpha is {size}")
+        samples = np.asarray(alpha[0])
+        if samples.dtype == like.dtype and alpha.format.bits_per_sample == self._colours.depth:
+            return samples
+        full = (1 << alpha.format.bits_per_sample) - 1 if samples.dtype.kind == "u" else 1
+        scaled = np.clip(samples / full, 0, 1) * highest
+        return (scaled if self._colours.floating else np.rint(scaled)).astype(like.dtype)
 
     def _flagged(self, picture: VideoFrame, order: FieldOrder) -> VideoFrame:
         """``picture`` flagged as interlaced, which PyAV lets only a filter do."""
@@ -140,6 +174,13 @@ def _format_name(format: Any) -> str:  # noqa: ANN401
     if format.sample_type == vs.FLOAT:
         return f"{base}f{bits}le"
     return base if bits == 8 else f"{base}{bits}le"
+
+
+def _with_alpha(name: str) -> str:
+    """FFmpeg's name of the format that also has alpha; maybe one that FFmpeg does not have."""
+    if name.startswith("gray"):
+        return {"gray": "ya8", "gray16le": "ya16le"}.get(name, name + "a")
+    return name.replace("yuv", "yuva", 1).replace("gbrp", "gbrap", 1)
 
 
 def _is_usable(name: str) -> bool:

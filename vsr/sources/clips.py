@@ -65,7 +65,6 @@ class ClipReader:
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
-        self.notes = list(clip.notes)
         self.states_fields = clip.times is None  # a script says it, BestSource hands on flags
         self._frames = self._source.make(0)
         examined = self._source.holdable(_EXAMINED)
@@ -170,8 +169,7 @@ class ClipReader:
         self.count: int = node.num_frames
         seen = list(islice(self._frames, examined))
         self._first = seen[0].props
-        if "_Alpha" in self._first:
-            self.notes.append("alpha is dropped: the frames of a clip have it as a property")
+        self.notes = list(self._clip.notes)
         self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
         self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)
         if usual is None and rate is None:

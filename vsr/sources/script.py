@@ -86,7 +86,7 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
         with environment.fresh_outputs():
             _execute(path, namespace)
             outputs = dict(vs.get_outputs())
-        node, notes = _choose(path, outputs, index)
+            node, notes = _choose(path, outputs, index)
         if environment.shared:
             notes.append("the script runs in the VapourSynth environment that is there already")
         return Clip(
@@ -154,9 +154,9 @@ def _choose(path: Path, outputs: Mapping[int, Any], index: int) -> tuple[Any, li
     check_constant(path, output.clip)
     there = ", ".join(map(str, sorted(outputs)))
     notes = [f"output {index} is read, of {there}"] if len(outputs) > 1 else []
-    if output.alpha is not None:
-        notes.append("the alpha clip of the output is dropped")
-    return output.clip, notes
+    if output.alpha is None:
+        return output.clip, notes
+    return output.clip.std.ClipToProp(output.alpha, prop="_Alpha"), notes
 
 
 def check_constant(path: Path, node: Any) -> None:  # noqa: ANN401
