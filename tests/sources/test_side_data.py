@@ -11,6 +11,7 @@ import av
 import pytest
 
 from vsr.hdr import AmbientViewing, ContentLight, HdrMetadata
+from vsr.sources import open_source
 from vsr.sources.side_data import hdr_metadata
 
 
@@ -84,19 +85,55 @@ def test_dolby_vision_without_a_base_layer_is_a_warning():
     ]
 
 
-@pytest.mark.parametrize(("codec", "extension"), [("libvpx-vp9", "webm"), ("libvpx", "mkv")])
-def test_alpha_that_the_decoder_does_not_see_is_named(ffmpeg, command, tmp_path, codec, extension):
-    drawn = "testsrc2=size=64x48:rate=10:duration=0.3,format=rgba,colorchannelmixer=aa=0.5"
-    coding = ("-c:v", codec, "-pix_fmt", "yuva420p", "-auto-alt-ref", 0)
+@pytest.fixture(params=[("libvpx-vp9", "webm"), ("libvpx", "mkv")], ids=["vp9", "vp8"])
+def transparent(request, ffmpeg, tmp_path):
+    """A file with alpha beside its pictures, and the decoder that sees it."""
+    codec, extension = request.param
+    drawn = "testsrc2=size=64x48:rate=10:duration=1,format=rgba,geq=r=r(X\\,Y):a=4*X"
+    coding = ("-c:v", codec, "-pix_fmt", "yuva420p", "-auto-alt-ref", 0, "-g", 4)
     path = ffmpeg.make(f"{codec}.{extension}", "-f", "lavfi", "-i", drawn, *coding)
     assert "1" in [
         v for key, v in ffmpeg.stream(path)["tags"].items() if key.lower() == "alpha_mode"
     ]
-    out = tmp_path / "out.mkv"
-    code, lines = command(path, out)
+    return path, codec
+
+
+def alpha_by(ffmpeg, path, *options):
+    return ffmpeg.run(*options, "-i", path, "-vf", "alphaextract", "-f", "rawvideo", "-")
+
+
+@pytest.mark.parametrize("start", [None, Fraction(1, 2)])
+def test_alpha_beside_the_pictures_is_read(ffmpeg, transparent, start):
+    path, codec = transparent
+    with open_source(path, start=start) as source:
+        frames = list(source)
+    assert source.info.format.name == "yuva420p"
+    found = b"".join(frame.components[-1].contiguous().numpy().tobytes() for frame in frames)
+    wanted = alpha_by(ffmpeg, path, "-c:v", codec)
+    assert len(wanted) == 10 * 64 * 48
+    assert found == wanted[-len(frames) * 64 * 48 :]
+    assert len(frames) == (10 if start is None else 5)
+
+
+@pytest.mark.parametrize("name", ["out.webm", "out.mkv"])
+def test_alpha_stays(ffmpeg, command, transparent, tmp_path, name):
+    path, codec = transparent
+    coding = ("-c:v", "ffv1") if name == "out.mkv" else ("-c:v", "libvpx-vp9")
+    code, lines = command(path, tmp_path / name, *coding)
     assert code == 0
-    name = codec.removeprefix("lib").replace("vpx-", "").replace("vpx", "vp8")
+    assert not [line for line in lines if "alpha" in line]
+    marked = [key.lower() for key in ffmpeg.stream(tmp_path / name).get("tags", {})]
+    assert ("alpha_mode" in marked) == (name == "out.webm")  # means VP8 and VP9
+    if name == "out.mkv":
+        assert alpha_by(ffmpeg, tmp_path / name) == alpha_by(ffmpeg, path, "-c:v", codec)
+
+
+def test_alpha_that_no_decoder_sees_is_named(command, transparent, tmp_path, monkeypatch):
+    """As where FFmpeg was built without libvpx."""
+    path, codec = transparent
+    monkeypatch.setattr("vsr.sources.demuxer._WITH_ALPHA", {"vp8": "absent", "vp9": "absent"})
+    code, lines = command(path, tmp_path / "out.mkv")
+    assert code == 0
     (line,) = [line for line in lines if "alpha" in line]
+    name = {"libvpx": "vp8", "libvpx-vp9": "vp9"}[codec]
     assert line.endswith(f"alpha is dropped: the decoder of {name} does not see it")
-    tags = ffmpeg.stream(out).get("tags", {})
-    assert not any(key.lower() == "alpha_mode" for key in tags)

@@ -234,7 +234,7 @@ class StreamCopier:
         metadata = stream_metadata(stream.metadata, self._muxer)
         replaced = self._source.stream
         picture = replaced is not None and stream.index == replaced.index
-        if picture and not self._encoding.format.alpha:  # Matroska's mark of VP8 and VP9 with alpha
+        if picture:  # Matroska's mark of VP8 and VP9 with alpha, which the muxer sets itself
             metadata = {key: v for key, v in metadata.items() if key.lower() != "alpha_mode"}
         output.metadata.update(metadata)
         output.disposition = stream.disposition

@@ -38,7 +38,8 @@ class Decoder:
     threads and the rest is taken from there.
 
     Args:
-        stream: the stream; its codec context must not be open yet.
+        stream: the stream.
+        context: its decoder, which must not be open yet.
         threads: threads to use; None means one per processor, up to 4.
         reopen: gives a fresh codec context for the same stream.
 
@@ -48,11 +49,11 @@ class Decoder:
     """
 
     def __init__(
-        self, stream: VideoStream, threads: int | None, reopen: Callable[[], VideoCodecContext]
-    ) -> None:
+        self, stream: VideoStream, context: VideoCodecContext, threads: int | None,
+        reopen: Callable[[], VideoCodecContext],
+    ) -> None:  # fmt: skip
         self.errors = 0
-        self._stream = stream
-        self._context = stream.codec_context
+        self._stream, self._context = stream, context
         self._context.flags |= Flags.copy_opaque  # frames say which packet they come from
         self._context.thread_type = ThreadType.AUTO
         self._context.thread_count = threads or min(_MAX_THREADS, os.cpu_count() or 1)
@@ -86,6 +87,10 @@ class Decoder:
             self._remember(part)
             for frame in self._try(self._context, part):
                 yield self._hand_out(frame)
+
+    def is_key(self, frame: VideoFrame) -> bool:
+        """Whether ``frame``, one of the latest, can be decoded alone; libvpx does not say."""
+        return frame.key_frame or _origin(frame) in self._keys
 
     def close(self) -> None:
         """Stop the decoder's threads.
@@ -155,7 +160,7 @@ class Decoder:
         return frame, frame.is_corrupt or frame.pts in self._damaged
 
     def _new_splitter(self) -> BitStreamFilterContext | None:
-        if self.codec != "vp9":
+        if self._context.codec.name != "vp9":  # libvpx takes them apart itself
             return None
         return BitStreamFilterContext("vp9_superframe_split", self._stream)
 

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
-from vsr.sources.describe import container_start, header_length, stream_end
+from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
 from vsr.sources.relay import packet_end
 from vsr.sources.splices import Splices
@@ -30,6 +30,8 @@ __all__ = ["Demuxer"]
 logger = logging.getLogger(__name__)
 _AHEAD_PACKETS = 48
 _AHEAD_BYTES = 16 << 20
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders of what WebM keeps as a second picture beside the first; FFmpeg's own leave it."""
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
 """Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
 else."""
@@ -121,17 +123,18 @@ class Demuxer:
         self.stream = self._find_again(self.container)
         self._restart()
 
+    def context(self) -> VideoCodecContext:
+        """The decoder for the stream: FFmpeg's own, unless another sees more of it."""
+        return _seeing_alpha(self.stream) or self.stream.codec_context
+
     def fresh_context(self) -> VideoCodecContext:
         """Another decoder for the same stream, in main memory."""
+        if (context := _seeing_alpha(self.stream)) is not None:
+            return context
         if self.seekable:
             with open_container(self._path, self._config) as container:
                 return self._find_again(container).codec_context
-        theirs = self.stream.codec_context
-        context = CodecContext.create(theirs.codec.name, "r")
-        assert isinstance(context, VideoCodecContext)
-        context.extradata = theirs.extradata
-        context.width, context.height = theirs.width, theirs.height
-        return context
+        return _create(self.stream.codec_context.codec.name, self.stream)
 
     def missing_end(self, begin: Fraction) -> Fraction:
         """Seconds that the header promises, and no packet reached; less than 0 if they went beyond.
@@ -219,6 +222,25 @@ class Demuxer:
 
     def _find_again(self, container: InputContainer) -> VideoStream:
         return next(s for s in container.streams.video if s.index == self._index)
+
+
+def _seeing_alpha(stream: VideoStream) -> VideoCodecContext | None:
+    """A decoder for the alpha that the container says a stream has; None if FFmpeg's own does."""
+    name = _WITH_ALPHA.get(stream.codec_context.codec.canonical_name)
+    if name is None or not claims_alpha(stream):
+        return None
+    try:
+        return _create(name, stream)
+    except av.codec.codec.UnknownCodecError:
+        return None
+
+
+def _create(decoder: str, stream: VideoStream) -> VideoCodecContext:
+    theirs, context = stream.codec_context, CodecContext.create(decoder, "r")
+    assert isinstance(context, VideoCodecContext)
+    context.extradata = theirs.extradata
+    context.width, context.height = theirs.width, theirs.height
+    return context
 
 
 def _is_stream(path: Path) -> bool:

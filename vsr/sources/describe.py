@@ -17,6 +17,7 @@ from vsr.sources.side_data import hdr_metadata, of_frame
 
 __all__ = [
     "claimed_rates",
+    "claims_alpha",
     "container_start",
     "context_colour",
     "cropping",
@@ -41,6 +42,11 @@ def claimed_rates(stream: VideoStream) -> list[Fraction]:
     # Of raw H.264 the average is what FFmpeg assumes, 25.
     claims = (stream.guessed_rate, stream.average_rate, stream.base_rate)
     return [rate for claim in claims if (rate := known_fraction(claim))]
+
+
+def claims_alpha(stream: VideoStream) -> bool:
+    """Whether the container says that there is alpha beside the pictures, as WebM's may be."""
+    return {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
 
 
 def container_start(container: InputContainer) -> Fraction | None:

@@ -275,7 +275,9 @@ class MediaReader:
             self._seek()
 
     def _new_decoder(self) -> Decoder:
-        return Decoder(self.stream, self._threads, self._demuxer.fresh_context)
+        return Decoder(
+            self.stream, self._demuxer.context(), self._threads, self._demuxer.fresh_context
+        )
 
     def _restart_decoding(self) -> None:
         self._lookahead.clear()
@@ -368,7 +370,7 @@ class MediaReader:
         if (first := self._read()) is None:
             return False
         self._lookahead.append(first)
-        return first.frame.key_frame and not first.repaired and first.pts <= target
+        return self._decoder.is_key(first.frame) and not first.repaired and first.pts <= target
 
     # Frames.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from vsr.encoding.streams import StreamSource
 from vsr.errors import TruncatedError
 from vsr.frame import FieldOrder, Frame, VideoInfo
+from vsr.sources import describe
 from vsr.sources.alignment import Beside, open_beside
 from vsr.sources.hardware import download
 from vsr.sources.lookahead import TimedFrame
@@ -280,12 +281,11 @@ class VideoSource:
     def _unseen_alpha(self) -> Iterator[str]:
         """A line if the container says that there is alpha, and none was decoded.
 
-        VP8 and VP9 have it as a second picture beside the first, which FFmpeg's own decoders leave.
+        VP8 and VP9 have it as a second picture beside the first, of which libvpx decodes 8 bits.
         """
         if not isinstance(self._reader, MediaReader):
             return
-        tags = {key.lower(): value for key, value in self.stream.metadata.items()}
-        if tags.get("alpha_mode") == "1" and not native_format(self._stage.first).alpha:
+        if describe.claims_alpha(self.stream) and not native_format(self._stage.first).alpha:
             yield f"alpha is dropped: the decoder of {self._reader.codec} does not see it"
 
     def _field_order(self) -> FieldOrder:
