@@ -117,3 +117,63 @@ def test_other_types_are_one_line() -> None:
         upscaler(np.zeros((4, 4, 3), np.int32))
     with pytest.raises(ConfigError, match="tile must be a whole number"):
         Upscaler("lanczos", tile=64.0)  # type: ignore[arg-type]
+
+
+# What surrounds a call.
+
+
+def test_torchs_defaults_change_nothing(rng) -> None:
+    picture, upscaler = rng.random((20, 30, 3)).astype("float32"), Upscaler("span", scale=2)
+    wanted = upscaler(picture)
+    with torch.device("meta"), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(upscaler(picture), wanted)
+        assert np.array_equal(Upscaler("span", scale=2)(picture), wanted)
+        other = Upscaler("lanczos")
+        found = other(picture)
+    assert np.array_equal(found, other(picture))
+
+
+def test_another_default_type_is_refused(rng) -> None:
+    picture, upscaler = rng.random((20, 30, 3)).astype("float32"), Upscaler("span", scale=2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        for run in (lambda: upscaler(picture), lambda: Upscaler("span")):
+            with pytest.raises(ConfigError, match=r"set_default_dtype\(torch.float64\)"):
+                run()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_comes_out_may_be_changed_and_trained_on() -> None:
+    out = Upscaler("lanczos")(torch.rand(3, 12, 10))
+    out.clamp_(0, 1)
+    weight = torch.ones(1, requires_grad=True)
+    (out * weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_other_readers(rng) -> None:
+    upscaler = Upscaler("lanczos")
+    picture = rng.integers(0, 65535, (8, 9, 3), dtype="uint16")
+    wanted = upscaler(picture)
+    assert np.array_equal(upscaler(picture.astype(">u2")), wanted)
+    picture.flags.writeable = False
+    assert np.array_equal(upscaler(picture), wanted)
+    for strange in (picture.astype(np.longdouble), picture.astype(object), "picture", None):
+        with pytest.raises(ConfigError):
+            upscaler(strange)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "x"}, "precision must be one of auto, fp32"),
+        ({"tile": 5}, "tile must be at least 16 pixels, not 5"),
+        ({"weights": ""}, "weights must be the name of a file"),
+        ({"scale": "two"}, "scale must be a number"),
+    ],
+)
+def test_what_cannot_be_is_one_line(options, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Upscaler("lanczos", **options)

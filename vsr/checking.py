@@ -3,11 +3,19 @@
 from enum import Enum
 from fractions import Fraction
 from operator import index
+from os import PathLike, fsencode
+from pathlib import Path
 from typing import Any
 
 from vsr.errors import ConfigError
 
-__all__ = ["check_part", "check_type", "member", "number", "whole"]
+__all__ = ["check_part", "check_tile", "check_type", "file_name", "member", "number", "whole"]
+
+
+_LONGEST_NAME = 255
+_SMALLEST_TILE = 16
+_LONGEST_PART = 10**9
+"""Seconds, some 30 years: FFmpeg counts microseconds in 64 bits."""
 
 
 def whole(name: str, value: Any) -> int:  # noqa: ANN401 - that is what is looked at
@@ -34,6 +42,20 @@ def number(name: str, value: Any) -> Fraction:  # noqa: ANN401
         raise ConfigError(f"{name} must be a number, not {value!r}") from None
 
 
+def file_name(name: str, value: Any) -> Path:  # noqa: ANN401
+    """``value`` as a path.
+
+    Raises:
+        ConfigError: it is empty, or has a part of more than the 255 bytes that file systems take.
+    """
+    if not isinstance(value, str | PathLike) or not str(value):
+        raise ConfigError(f"{name} must be the name of a file, not {value!r}")
+    path = Path(value)
+    if any(len(fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        raise ConfigError(f"{name}: a name of more than {_LONGEST_NAME} bytes: {str(path)[:60]}…")
+    return path
+
+
 def member[E: Enum](name: str, value: Any, kind: type[E]) -> E:  # noqa: ANN401
     """``value`` as one of ``kind``.
 
@@ -56,6 +78,17 @@ def check_type(name: str, value: object, kind: type) -> None:
         raise ConfigError(f"{name} must be of {kind.__name__}, not {value!r}")
 
 
+def check_tile(value: Any) -> int:  # noqa: ANN401
+    """``value`` as the side of a tile.
+
+    Raises:
+        ConfigError: it is no whole number, or too small to be worth its halo.
+    """
+    if (side := whole("tile", value)) < _SMALLEST_TILE:
+        raise ConfigError(f"tile must be at least {_SMALLEST_TILE} pixels, not {side}")
+    return side
+
+
 def check_part(start: Fraction | None, end: Fraction | None, frames: int | None) -> None:
     """Whether the wanted part of an input can be one.
 
@@ -67,6 +100,9 @@ def check_part(start: Fraction | None, end: Fraction | None, frames: int | None)
     Raises:
         ConfigError: it ends before it begins, or has no frame.
     """
+    for what, time in (("start", start), ("end", end)):
+        if time is not None and time > _LONGEST_PART:
+            raise ConfigError(f"{what} must be at most {_LONGEST_PART} s, not {float(time):g} s")
     if start is not None and start < 0:
         raise ConfigError(f"start must not be negative, not {float(start):g} s")
     if end is not None and end <= (start or 0):

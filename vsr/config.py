@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vsr.checking import check_part, check_type, member, number, whole
+from vsr.checking import check_part, check_tile, check_type, file_name, member, number, whole
 from vsr.errors import ConfigError
 from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
@@ -284,8 +285,8 @@ class UpscaleConfig:
             raise ConfigError(f"scale must be 1 or more, not {float(self.scale):g}")
         if self.size is not None and min(self.size) < 1:
             raise ConfigError("size must be positive, not {}x{}".format(*self.size))
-        if self.tile is not None and self.tile < 16:
-            raise ConfigError(f"tile must be at least 16 pixels, not {self.tile}")
+        if self.tile is not None:
+            check_tile(self.tile)
         if self.square and self.size is not None:
             raise ConfigError("--square chooses the size itself: leave out --size, or --square")
         if not 0 <= self.reuse_threshold <= _LARGEST_THRESHOLD:
@@ -304,7 +305,7 @@ class UpscaleConfig:
             ("encoder", EncoderConfig),
         ):  # fmt: skip
             check_type(name, getattr(self, name), kind)
-        _convert(self, lambda _, path: Path(path), "input", "output", "audio_from", "weights")
+        _convert(self, file_name, "input", "output", "audio_from", "weights")
         _convert(self, number, "start", "end")
         _convert(self, whole, "tile", "frames", "decode_threads")
         _convert(self, _whole_pair, "size")
@@ -328,5 +329,7 @@ class UpscaleConfig:
             raise ConfigError("--resume goes on with earlier work, --restart throws it away")
         if self.resume and PIPE in (self.input, self.output):
             raise ConfigError("--resume is for files: a pipe can be neither read nor written again")
-        if self.segment_seconds < 0:
-            raise ConfigError(f"--segment-seconds must be 0 or more, not {self.segment_seconds:g}")
+        if not 0 <= self.segment_seconds < inf:
+            raise ConfigError(
+                f"--segment-seconds must be a number of 0 or more, not {self.segment_seconds:g}"
+            )

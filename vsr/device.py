@@ -3,13 +3,14 @@
 import ctypes
 import logging
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from vsr.config import Precision
-from vsr.errors import DeviceError
+from vsr.config import PRECISIONS, Precision
+from vsr.errors import ConfigError, DeviceError
 from vsr.networks import Network
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "is_out_of_memory",
     "keep_freed_memory",
     "memory_needed",
+    "plain_torch",
     "return_freed_memory",
 ]
 
@@ -42,6 +44,25 @@ _NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plai
     "out of memory",
     "_STATUS_ALLOC_FAILED",
 )
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """PyTorch as our code expects it on this thread, whatever the program around it has set.
+
+    Raises:
+        ConfigError: numbers are not float32 unless said otherwise; PyTorch has one such setting for
+            all threads, which is not ours to change.
+    """
+    if (kind := torch.get_default_dtype()) != torch.float32:
+        raise ConfigError(f"vsr computes in float32: torch.set_default_dtype({kind}) is in its way")
+    with ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def choose_device(name: str) -> torch.device:
@@ -72,8 +93,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(device: torch.device, precision: Precision) -> torch.dtype:
-    """Arithmetic of the network: fp16 on CUDA, bf16 on a CPU that has it, else fp32."""
+    """Arithmetic of the network: fp16 on CUDA, bf16 on a CPU that has it, else fp32.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
     if precision != "auto":
+        if precision not in _DTYPES:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}")
         return _DTYPES[precision]
     if device.type == "cuda":
         return torch.float16

@@ -121,9 +121,9 @@ class PixelFormat:
         return tuple(component for _, component in places)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One picture with everything needed to interpret it.
+    """One picture with everything needed to interpret it; equal to itself alone.
 
     ``planes`` are laid out as FFmpeg does: (rows, samples) of uint8, uint16, float16 or float32,
     rows possibly padded in memory. They may alias the decoder's buffers: treat them as

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from vsr.config import PIPE, UpscaleConfig
+from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
@@ -188,7 +189,7 @@ def upscale(
         VsrError: a reason the user can act on, in one line; nothing is left under the output's
             name, and what was there before is unharmed.
     """
-    with ExitStack() as stack:
+    with plain_torch(), ExitStack() as stack:
         # Before anything else is loaded: what that prints must not get into the stream.
         stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
         tidy(config)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vsr.checking import whole
+from vsr.checking import check_tile, file_name, number
 from vsr.config import Precision, Runtime
-from vsr.device import choose_device, choose_dtype
+from vsr.device import choose_device, choose_dtype, plain_torch
 from vsr.engine import RenderTarget
 from vsr.engine.rendering import Renderer
 from vsr.errors import ConfigError
@@ -24,6 +24,7 @@ __all__ = ["Upscaler"]
 
 _LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
 """White, of integers."""
+_LARGEST_SAMPLE = 8  # bytes
 _LUMA = (0.299, 0.587, 0.114)
 """BT.601, by which a gray picture becomes gray again."""
 _COLOUR = Colour(matrix=Matrix.RGB, range=Range.FULL)
@@ -49,7 +50,9 @@ class Upscaler:
         network: what enlarges.
 
     Raises:
-        ConfigError: no such model, scale, device or runtime.
+        ConfigError: no such model, scale, precision or runtime, or a tile that is too small; or
+            PyTorch's default type is not float32.
+        DeviceError: no such device.
         WeightsError: the weights cannot be used.
     """
 
@@ -58,11 +61,16 @@ class Upscaler:
         weights: str | Path | None = None, variant: str | None = None, device: str = "auto",
         precision: Precision = "auto", runtime: Runtime = "auto", tile: int | None = None,
     ) -> None:  # fmt: skip
-        self.network = load_network(model, scale=scale, weights=weights, variant=variant)
-        self._scale, self._tile = scale, None if tile is None else whole("tile", tile)
+        if scale is not None:
+            scale = scale if isinstance(scale, int) else number("scale", scale)
+        if weights is not None:
+            weights = file_name("weights", weights)
+        self._scale, self._tile = scale, None if tile is None else check_tile(tile)
         self._device = choose_device(device)
         dtype = choose_dtype(self._device, precision)
-        self._runtime = make_runtime(self.network, self._device, dtype, runtime)
+        with plain_torch():
+            self.network = load_network(model, scale=scale, weights=weights, variant=variant)
+            self._runtime = make_runtime(self.network, self._device, dtype, runtime)
         self._renderers: dict[tuple[int, int], Renderer] = {}
         self.warnings: list[str] = []
         """What was changed on the way because memory ran out."""
@@ -86,29 +94,27 @@ class Upscaler:
             floating-point numbers are neither.
 
         Raises:
-            ConfigError: shape or type is another.
+            ConfigError: shape or type is another; or PyTorch's default type is not float32.
             OutOfMemoryError: not even the smallest tile fits.
         """
         if isinstance(picture, Tensor):
             return self._enlarge(picture)
         array = np.asarray(picture)
         flat = array.ndim == 2
-        samples = torch.from_numpy(np.ascontiguousarray(array[..., None] if flat else array))
+        samples = _tensor(array[..., None] if flat else array)
         if samples.ndim < 3:
-            raise _unfit(picture.shape)
+            raise _unfit(array.shape)
         out = self._enlarge(samples.movedim(-1, -3)).movedim(-3, -1)
         return (out[..., 0] if flat else out).contiguous().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what inference mode makes, nobody may change
+    @plain_torch()
     def _enlarge(self, pictures: Tensor) -> Tensor:
         """(..., C, H, W), all at once to the device, one after another through the network."""
         if pictures.ndim < 3 or pictures.shape[-3] not in (1, 3, 4) or 0 in pictures.shape:
             raise _unfit(pictures.shape)
         if pictures.dtype not in _LARGEST and not pictures.is_floating_point():
-            raise ConfigError(
-                "pictures are uint8, uint16, or floating-point numbers from 0 to 1, not "
-                + str(pictures.dtype).removeprefix("torch.")
-            )
+            raise _unknown(str(pictures.dtype).removeprefix("torch."))
         white = _LARGEST.get(pictures.dtype)
         done = []
         for one in pictures.reshape(-1, *pictures.shape[-3:]):
@@ -152,6 +158,20 @@ class Upscaler:
 def _gray(picture: Tensor) -> Tensor:
     """Luma (1, H, W) of (3, H, W)."""
     return torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """``array``, which may be read-only or of another byte order, as PyTorch takes it."""
+    if array.dtype.kind not in "uif" or array.dtype.itemsize > _LARGEST_SAMPLE:
+        raise _unknown(str(array.dtype))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=("C", "W")))
+
+
+def _unknown(kind: str) -> ConfigError:
+    return ConfigError(
+        f"pictures are uint8, uint16, or floating-point numbers from 0 to 1, not {kind}"
+    )
 
 
 def _unfit(shape: tuple[int, ...]) -> ConfigError:

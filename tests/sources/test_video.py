@@ -856,3 +856,59 @@ def test_the_last_frame_of_avi_with_dropped_ones_is_no_longer_than_it_was(ffmpeg
         frames = list(source)
     assert [frame.pts for frame in frames] == list(range(0, 28, 3))
     assert [frame.duration for frame in frames] == [3] * 9 + [1]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_a_source_that_was_closed_is_not_read(make_clip, codec):
+    """FFmpeg would read memory that has been freed, and the process end."""
+    path = make_clip("in.mkv", codec=codec)
+    with open_source(path) as source:
+        frames = iter(source)
+        next(frames)
+    for use in (
+        lambda: next(frames), lambda: source.preview(3), lambda: source.bit_rate,
+        lambda: iter(open_closed(path)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="closed: open it again"):
+            use()
+    source = open_source(path)
+    closing = (source.close() for _ in source)
+    next(closing)
+    with pytest.raises(ValueError, match="has been closed"):
+        next(closing)
+
+
+def open_closed(path):
+    source = open_source(path)
+    source.close()
+    return source
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"frames": 2.5}, "frames must be a whole number"),
+        ({"decoder": "bestsorce"}, "decoder must be one of pyav"),
+        ({"start": 10**30}, "start must be at most"),
+        ({"audio_from": ""}, "audio_from must be the name of a file"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        SourceConfig(**options)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, ""])
+def test_names_that_no_file_has(name):
+    with pytest.raises(ConfigError, match=r"255 bytes|name of a file"):
+        open_source(name)
+
+
+def test_a_picture_that_begins_late_ends_where_it_ends(ffmpeg, tmp_path):
+    """FFmpeg takes the file's length for that of a stream that it has not seen."""
+    picture = ("-itsoffset", 5, "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=1")
+    sound = ("-f", "lavfi", "-i", "sine=d=20", "-map", 0, "-map", 1, "-c:a", "flac")
+    path = ffmpeg.make("late-picture.mkv", *picture, *sound, "-c:v", "libx264")
+    with open_source(path) as source:
+        assert len(list(source)) == 25
+    assert source.report.missing_duration == 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from vsr.checking import file_name
 from vsr.sources.companion import Companion
 from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
@@ -38,8 +39,8 @@ def open_source(
 
     Raises:
         SourceError: the file is missing, is no media file, or holds no video that decodes.
-        ConfigError: ``config`` asks to look for interlaced frames, there are some, and it does not
-            say what to do with them; or a filter is refused.
+        ConfigError: ``path`` cannot be a name; ``config`` asks to look for interlaced frames, there
+            are some, and it does not say what to do with them; or a filter is refused.
     """
     config = config or SourceConfig()
     config = replace(
@@ -49,4 +50,4 @@ def open_source(
         frames=config.frames if frames is None else frames,
         threads=config.threads if threads is None else threads,
     )
-    return VideoSource(Path(path), config)
+    return VideoSource(file_name("path", path), config)

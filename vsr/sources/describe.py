@@ -120,7 +120,8 @@ def field_order(stream: VideoStream, frame: VideoFrame) -> FieldOrder:
 def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
     """Where the video ends by the container's header, in seconds after ``begin``."""
     time_base = known_fraction(stream.time_base)
-    if stream.duration and time_base:
+    own = not stream.container.format.name.startswith("matroska")  # else it is FFmpeg's guess
+    if own and stream.duration and time_base:
         return ((stream.start_time or 0) + stream.duration) * time_base - begin
     end = _duration_tag(stream.metadata.get("DURATION", ""))
     if end is None or "_STATISTICS_TAGS" in stream.metadata:  # mkvmerge's is how long it lasts

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from av.video.frame import VideoFrame
 
-from vsr.checking import check_part, number
-from vsr.config import PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
+from vsr.checking import check_part, file_name, number, whole
+from vsr.config import DECODERS, PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
@@ -56,9 +56,14 @@ class SourceConfig:
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
 
     def __post_init__(self) -> None:
-        for name in ("start", "end"):
+        for name, convert in (
+            ("start", number), ("end", number), ("frames", whole), ("threads", whole),
+            ("audio_from", file_name),
+        ):  # fmt: skip
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, number(name, value))
+                object.__setattr__(self, name, convert(name, value))
+        if self.decoder not in DECODERS:
+            raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}")
         check_part(self.start, self.end, self.frames)
 
 

@@ -179,6 +179,7 @@ class VideoSource:
         """Bits a second of the video as far as the file says; None of what is no file."""
         if not isinstance(self._reader, MediaReader):
             return None
+        self._check_open()
         # MPEG's headers state the largest rate, a container the mean of all streams.
         said = (self._reader.stream.codec_context.bit_rate, self._reader.container.bit_rate)
         return min((rate for rate in said if rate), default=None)
@@ -189,7 +190,11 @@ class VideoSource:
         Returns:
             Up to ``count`` pictures, (H, W) float32 in 8-bit codes; none of a format that is
             converted ahead of the network.
+
+        Raises:
+            ValueError: the source has been closed.
         """
+        self._check_open()
         peeked = [timed.frame for timed in self._reader.peek(count, _PREVIEW_BYTES)]
         frames = [self._stage.first, *peeked][:count]
         return [luma for frame in frames if (luma := luma_of(frame)) is not None]
@@ -209,10 +214,16 @@ class VideoSource:
                 self._beside.companion.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        if self._started or self._closed:
-            raise ValueError(f"{self.name}: this source has been read or closed: open it again")
+        if self._started:
+            raise ValueError(f"{self.name}: this source has been read: open it again")
+        self._check_open()
         self._started = True
         return self._run()
+
+    def _check_open(self) -> None:
+        """FFmpeg would read memory that has been freed."""
+        if self._closed:
+            raise ValueError(f"{self.name}: this source has been closed: open it again")
 
     @property
     def timing(self) -> list[int] | None:
@@ -310,6 +321,7 @@ class VideoSource:
     # Frames.
 
     def _run(self) -> Iterator[Frame]:
+        self._check_open()
         self._reader.relay.start()
         if self._beside.companion is not None:
             self._beside.companion.start()
@@ -319,6 +331,7 @@ class VideoSource:
             if current is not None:
                 self._watch_clock(coming.pts - current.pts)
                 yield self._finish(current, coming.pts - current.pts)
+                self._check_open()
             current = None
             if self.report.frames == wanted:
                 self.stopped = True

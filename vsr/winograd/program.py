@@ -59,7 +59,7 @@ class Layers:
         self.kernels = [step.kernel(self.lanes) for step in steps]
         self.biases = [self._padded(step.bias) for step in steps]
         self._helpers = ThreadPoolExecutor(max(1, threads - 1), "winograd")
-        self._scratch = [torch.empty(self._scratch_size()) for _ in range(threads)]
+        self._scratch = [_new(self._scratch_size()) for _ in range(threads)]
 
     def channels(self, count: int) -> int:
         """Channels of a map that holds ``count``."""
@@ -78,7 +78,7 @@ class Layers:
             helper.result()
 
     def _padded(self, bias: Tensor) -> Tensor:
-        padded = torch.zeros(self.channels(len(bias)))
+        padded = _new(self.channels(len(bias)))
         padded[: len(bias)] = bias
         return padded
 
@@ -102,12 +102,12 @@ class Program:
         self._layers, self._size = layers, (height, width)
         rows, columns = -(-height // _TILE), -(-width // _TILE)
         self._area = (rows * _TILE + 2, columns * _TILE + 2)
-        self._picture = torch.zeros(planes, *self._area)
+        self._picture = _new(planes, *self._area)
         self._maps = {PICTURE: self._picture}
         for step in layers.steps[:-1]:
             self._make_map(step.target, layers.channels(step.outputs))
         self._c_steps = (_CStep * len(layers.steps))(*map(self._c_step, range(len(layers.steps))))
-        self._counters = torch.zeros(2, len(layers.steps), dtype=torch.int32)
+        self._counters = torch.zeros(2, len(layers.steps), dtype=torch.int32, device="cpu")
         self._program = _CProgram(
             steps=self._c_steps, count=len(layers.steps), height=height, width=width, rows=rows,
             columns=columns, taken=self._counters[0].data_ptr(), done=self._counters[1].data_ptr(),
@@ -118,7 +118,8 @@ class Program:
         height, width = self._size
         self._picture[:, 1 : height + 1, 1 : width + 1] = picture
         last = self._layers.steps[-1]
-        result = torch.empty(self._planes(last), height * last.scale, width * last.scale)
+        shape = (self._planes(last), height * last.scale, width * last.scale)
+        result = torch.empty(shape, dtype=torch.float32, device="cpu")
         self._c_steps[len(self._c_steps) - 1].target = result.data_ptr()
         self._counters.zero_()
         self._layers.run(self._program)
@@ -127,7 +128,7 @@ class Program:
     def _make_map(self, name: str, channels: int) -> None:
         """A map, unless there is one; with other channels, its border would be elsewhere."""
         shape = (*self._area, channels)
-        if self._maps.setdefault(name, torch.zeros(shape)).shape != shape:
+        if self._maps.setdefault(name, _new(*shape)).shape != shape:
             raise ValueError(f"the steps disagree in the channels of map {name!r}")
 
     def _c_step(self, index: int) -> _CStep:
@@ -147,3 +148,8 @@ class Program:
     def _planes(step: Step) -> int:
         shuffled = step.epilogue == Epilogue.SHUFFLE
         return step.outputs // step.scale**2 if shuffled else 0
+
+
+def _new(*shape: int) -> Tensor:
+    """Zeros as the C code takes them, whatever PyTorch's defaults are."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
