@@ -317,3 +317,21 @@ def test_the_readme_command_works_as_it_stands(root, tmp_path, capsys):
         assert container.streams.video[0].width == 2 * small.streams.video[0].width
         assert len(container.streams.audio) == 1
     assert "span x2 on" in capsys.readouterr().err
+
+
+def test_a_closed_standard_output_takes_no_stream(make_clip):
+    command = shlex.join([sys.executable, "-m", "vsr", str(make_clip("in.mkv"))])
+    line = f"exec {command} - -f matroska >&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "standard output is closed: there is nowhere to write to" in done.stderr
+
+
+def test_standard_output_by_its_name(make_clip, tmp_path):
+    line = [*PYTHON, "-m", "vsr", str(make_clip("in.mkv")), "/dev/stdout", "-f", "matroska"]
+    done = subprocess.run([*line, "--model", "identity"], capture_output=True, check=True)
+    assert done.stdout[:4] == b"\x1a\x45\xdf\xa3"
+    other = [*line[:-3], "/dev/fd/2", "-f", "matroska", "--model", "identity"]
+    refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("/dev/fd/2: is no file: - is standard output\n")

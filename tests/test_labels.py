@@ -84,6 +84,26 @@ class TestAgainstFfprobe:
             assert kept == (lost_dispositions(bit, muxer, alone=False) == []), name
 
 
+@needs_ffprobe
+def test_matroska_marks_subtitles_that_describe(tmp_path):
+    text, path = tmp_path / "a.srt", tmp_path / "a.mkv"
+    text.write_text("1\n00:00:00,000 --> 00:00:01,000\nA door\n")
+    bit = Disposition.descriptions
+    with av.open(str(text)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams[0])
+        stream.disposition = bit
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", str(path)]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    kept = bool(found["streams"][0]["disposition"]["descriptions"])
+    assert kept
+    assert lost_dispositions(bit, "matroska", alone=True, text=True) == []
+    assert lost_dispositions(bit, "matroska", alone=True) == ["descriptions"]
+
+
 def test_keys_of_cameras_survive_in_mov_only():
     tags = {"com.apple.quicktime.make": "Apple", "custom": "x"}
     assert metadata_flags(tags, "mov") == "+use_metadata_tags"

@@ -89,7 +89,7 @@ def test_every_key_frame_holds_the_metadata(tmp_path, tools, extension, codec):
     path = tmp_path / f"a.{extension}"
     make(tools, path, codec, options={"g": "4"})
     nowhere: Any = SimpleNamespace(coded_side_data={}, decoded_side_data={})
-    stream: Any = SimpleNamespace(codec_context=nowhere)
+    stream: Any = SimpleNamespace(codec_context=nowhere, metadata={})
     with av.open(str(path)) as container:
         keys = [frame for frame in container.decode(video=0) if frame.key_frame]
     assert len(keys) == 2

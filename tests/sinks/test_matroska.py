@@ -1,12 +1,14 @@
 """The aspect ratio patched into a file: only that changes, and every pointer stays right."""
 
 import struct
+import subprocess
 import zlib
 from fractions import Fraction
 
 import av
 import pytest
 
+from vsr.cli import main
 from vsr.sinks.matroska import set_aspect_ratio
 
 SEGMENT, SEEK_HEAD, VOID, CLUSTER = 0x18538067, 0x114D9B74, 0xEC, 0x1F43B675
@@ -131,3 +133,21 @@ def test_only_video_has_an_aspect_ratio(rich, remux, tmp_path, track):
     remux(rich, tmp_path / "out.mkv")
     with pytest.raises(ValueError, match=f"no video track {track}"):
         set_aspect_ratio(tmp_path / "out.mkv", track, Fraction(10, 11))
+
+
+@pytest.mark.parametrize("mode", ["left_right", "top_bottom", "row_interleaved_lr"])
+def test_pixels_of_a_stereoscopic_pair_keep_their_shape(tmp_path, mode, capsys):
+    """What is displayed is what one eye sees."""
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    drawn = ["-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=0.2,setsar=3/2"]
+    command = ["ffmpeg", "-v", "error", *drawn, "-c:v", "libx264"]
+    subprocess.run([*command, "-metadata:s:v:0", f"stereo_mode={mode}", str(source)], check=True)
+    assert main([str(source), str(out), "--model", "identity"]) == 0
+    assert "stereo" not in capsys.readouterr().err
+    shapes = []
+    for path in (source, out):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            shapes.append((stream.sample_aspect_ratio, stream.metadata.get("stereo_mode")))
+    assert shapes[0] == shapes[1]
+    assert [*map(str, shapes[1])] == ["3/2", mode]

@@ -76,7 +76,7 @@ def test_nothing_is_said_where_there_is_nothing(shared, name):
 def test_dolby_vision_without_a_base_layer_is_a_warning():
     record = bytes([1, 0, 5, 6, 1, 0, 1, 0, 0])  # profile 5: no file of it was found
     context = SimpleNamespace(coded_side_data={"dovi_conf": record}, decoded_side_data={})
-    stream: Any = SimpleNamespace(codec_context=context)
+    stream: Any = SimpleNamespace(codec_context=context, metadata={})
     found, notes = hdr_metadata(stream, av.VideoFrame(16, 16, "yuv420p10le"))
     assert found is None
     assert notes == [

@@ -35,20 +35,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
 
 
-def open_standard_streams() -> None:
+def open_standard_streams() -> set[int]:
     """Stand /dev/null in for standard streams that are closed, as some daemons start programs.
 
     Else the next file that is opened would be what libraries print to.
+
+    Returns:
+        The numbers of those that were closed.
     """
+    closed = set()
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            closed.add(number)
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    return closed
 
 
 def run_command(

@@ -135,7 +135,7 @@ def _files(options: argparse.Namespace, *, discard: bool) -> tuple[str, str]:
     return _local(source, *_STDIN), _local(target or str(PIPE), *_STDOUT)
 
 
-_STDIN, _STDOUT = ("pipe:", "pipe:0"), ("pipe:", "pipe:1")
+_STDIN, _STDOUT = ("pipe:", "pipe:0"), ("pipe:", "pipe:1", "/dev/stdout")
 
 
 def _local(name: str, *pipes: str) -> str:

@@ -18,7 +18,8 @@ from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
-from vsr.config import UpscaleConfig
+from vsr.config import PIPE, UpscaleConfig
+from vsr.errors import ConfigError
 from vsr.shipped import shipped_folder
 
 if TYPE_CHECKING:
@@ -128,19 +129,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 usage, 130 interrupted.
     """
-    open_standard_streams()
+    nowhere = 1 in open_standard_streams()
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
     with lasting_stderr():
-        code = run_command("vsr-upscale", lambda: _do(options), debug=options.debug)
+        code = run_command("vsr-upscale", lambda: _do(options, nowhere), debug=options.debug)
     if argv is None and code == INTERRUPTED:  # the process is ours, and ends now
         heed_no_more()
     return code
 
 
-def _do(options: argparse.Namespace) -> int:
-    """What the options ask for."""
+def _do(options: argparse.Namespace, nowhere: bool) -> int:
+    """What the options ask for; ``nowhere`` if standard output is closed."""
     if options.version:
         _print_versions()
     elif options.list_models:
@@ -149,6 +150,8 @@ def _do(options: argparse.Namespace) -> int:
         _print_plugin_path(options.plugin_path)
     else:
         config = make_config(options)
+        if nowhere and config.output == PIPE:
+            raise ConfigError("standard output is closed: there is nowhere to write to")
         return _dry_run(config) if options.dry_run else _run(config, options)
     sys.stdout.flush()
     return DONE

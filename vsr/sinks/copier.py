@@ -246,7 +246,9 @@ class StreamCopier:
         )
         self._lost_tags += [f"{key} {place}" for key in lost]
         alone = sum(other.type == stream.type for other in source.streams) == 1
-        names = lost_dispositions(stream.disposition, self._muxer, alone=alone)
+        names = lost_dispositions(
+            stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
+        )
         self._lost_dispositions += [f"{name} {place}" for name in names]
 
     def _describe_video(

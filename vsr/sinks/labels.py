@@ -140,15 +140,20 @@ def _holds(muxer: str, key: str, of_file: bool) -> bool:
     return of_file or muxer not in _DATELESS_STREAMS or key != "creation_time"
 
 
-def lost_dispositions(disposition: int, muxer: str, *, alone: bool) -> list[str]:
+def lost_dispositions(
+    disposition: int, muxer: str, *, alone: bool, text: bool = False
+) -> list[str]:
     """The names in ``disposition`` that a container leaves out.
 
     Args:
         disposition: FFmpeg's bit mask.
         muxer: FFmpeg's name of the container.
         alone: the stream is the only one of its kind: that it is the default goes without saying.
+        text: it is one of subtitles, of which Matroska knows more.
     """
     held = _DISPOSITIONS.get(muxer, set()) | ({"default"} if alone else set())
+    if text and muxer == "matroska":
+        held = held | {"descriptions"}
     if "hearing_impaired" in held and disposition & Disposition.hearing_impaired:
         held = held | {"captions"}  # FFmpeg reads mp4's one mark as both
     return [name for name in _names(disposition) if name not in held]

@@ -10,7 +10,7 @@ told. Everything behind Tracks stays where it is, so no other position changes.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,9 @@ _TRACK, _TRACK_NUMBER, _VIDEO = 0xAE, 0xD7, 0xE0
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CRC = 0xBF
+_STEREO_MODE = 0x53B8
+_SIDE_BY_SIDE, _ON_TOP = (1, 8, 9, 11), (2, 3, 6, 7)
+"""Stereo modes that share out the columns and the rows of a picture (RFC 9559, section 18.3)."""
 _UNIT_RATIO = 3
 _HEAD_BYTES = 4 << 20  # Tracks lies within; fonts and covers come after it
 
@@ -156,7 +159,7 @@ def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
         pixels = numbers.get(_PIXEL_WIDTH, 0), numbers.get(_PIXEL_HEIGHT, 0)
         if not all(pixels):
             raise ValueError("its video track has no size")
-        return video.with_children([*parts, *_display(*pixels, sar)])
+        return video.with_children([*parts, *_display(_view(pixels, numbers), sar)])
 
     return entry.with_children(_replaced(entry.children(), _VIDEO, shaped))
 
@@ -169,11 +172,17 @@ def _is_video(entry: _Element, track: int) -> bool:
     return int.from_bytes(parts.get(_TRACK_NUMBER, b"")) == track and _VIDEO in parts
 
 
-def _display(width: int, height: int, sar: Fraction) -> list[_Element]:
+def _view(pixels: tuple[int, int], numbers: Mapping[int, int]) -> tuple[Fraction, Fraction]:
+    """Width and height of what one eye sees, which is what is displayed."""
+    width, height, mode = *map(Fraction, pixels), numbers.get(_STEREO_MODE, 0)
+    return width / (1 + (mode in _SIDE_BY_SIDE)), height / (1 + (mode in _ON_TOP))
+
+
+def _display(view: tuple[Fraction, Fraction], sar: Fraction) -> list[_Element]:
     """The display size: in pixels where those are whole, which all players know, else a ratio."""
-    wide, tall = width * sar, Fraction(height)
-    if wide.denominator == 1:
-        return [_number(_DISPLAY_WIDTH, int(wide)), _number(_DISPLAY_HEIGHT, height)]
+    wide, tall = view[0] * sar, view[1]
+    if wide.is_integer() and tall.is_integer():
+        return [_number(_DISPLAY_WIDTH, int(wide)), _number(_DISPLAY_HEIGHT, int(tall))]
     ratio = wide / tall
     return [
         _number(_DISPLAY_WIDTH, ratio.numerator),

@@ -98,7 +98,8 @@ def _first_valid[T](
 
 def _dropped(stream: VideoStream, frame: VideoFrame) -> list[str]:
     names = [*stream.codec_context.coded_side_data, *(kind.name for kind in frame.side_data)]
-    labels = dict.fromkeys(_DROPPED[name] for name in names if name in _DROPPED)
+    told = {"stereo_3d", "STEREO3D"} if "stereo_mode" in stream.metadata else set()  # as a tag
+    labels = dict.fromkeys(_DROPPED[n] for n in names if n in _DROPPED and n not in told)
     notes = [f"{label} is dropped" for label in labels]
     if not _DOLBY_VISION.isdisjoint(names):
         notes.append(_dolby_vision(stream.codec_context.coded_side_data.get("dovi_conf")))
