@@ -153,3 +153,16 @@ def test_timecode_needs_a_rate_that_has_one():
     assert holds_timecode("mov", Fraction(30000, 1001))
     assert not holds_timecode("mov", Fraction(17))
     assert holds_timecode("matroska", Fraction(17))
+
+
+@needs_ffprobe
+@pytest.mark.parametrize("muxer", ["mp4", "mov", "matroska"])
+@pytest.mark.parametrize("language", ["pt-BR", "por"])
+def test_languages_of_more_than_three_letters_are_named_where_they_are_lost(
+    muxer, language, tmp_path
+):
+    given = {"language": language}
+    path = tmp_path / f"l.{SUFFIXES[muxer]}"
+    (found,) = written(path, muxer, stream=given)["streams"]
+    kept = lower(found.get("tags", {})).get("language") == language
+    assert kept == (lost_tags(given, muxer, of_file={}) == [])

@@ -1,6 +1,7 @@
 """Audio, subtitles, attachments, cover art, chapters, tags: what arrives on the other side."""
 
 import hashlib
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -343,3 +344,23 @@ def test_attachments_are_the_same_bytes(rich, remux, tmp_path):
 
     assert digests(tmp_path / "out.mkv") == digests(rich)
     assert len(digests(rich)) == 1
+
+
+def test_a_cover_keeps_its_description(make_clip, remux, tools, tmp_path):
+    source, picture = tmp_path / "in.mkv", tmp_path / "cover.png"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=s=16x16", "-frames:v", "1", picture],
+        check=True,
+    )
+    attaching = ["-attach", picture, "-metadata:s:t", "mimetype=image/png"]
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", make_clip("a.mkv"), "-c", "copy", *attaching,
+         "-metadata:s:t", "title=The cover", source],
+        check=True,
+    )  # fmt: skip
+    remux(source, tmp_path / "out.mkv")
+    titles = [
+        [s["tags"].get("title") for s in tools.probe(path).streams if "filename" in s["tags"]]
+        for path in (source, tmp_path / "out.mkv")
+    ]
+    assert titles == [["The cover"]] * 2

@@ -872,10 +872,11 @@ def test_a_source_that_was_closed_is_not_read(make_clip, codec):
         with pytest.raises(ValueError, match="closed: open it again"):
             use()
     source = open_source(path)
-    closing = (source.close() for _ in source)
-    next(closing)
+    frames = iter(source)
+    next(frames)
+    source.close()
     with pytest.raises(ValueError, match="has been closed"):
-        next(closing)
+        list(frames)
 
 
 def open_closed(path):
@@ -912,3 +913,11 @@ def test_a_picture_that_begins_late_ends_where_it_ends(ffmpeg, tmp_path):
     with open_source(path) as source:
         assert len(list(source)) == 25
     assert source.report.missing_duration == 0
+
+
+@pytest.mark.parametrize(("late", "said"), [(5, True), (0.04, False)])
+def test_a_clock_that_begins_late_is_said(ffmpeg, late, said):
+    drawn = ("-itsoffset", late, "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2")
+    with open_source(ffmpeg.make(f"late-{late}.mkv", *drawn, "-c:v", "ffv1")) as source:
+        assert any("begins at 5.000 s by its own clock" in note for note in source.notes) == said
+        assert next(iter(source)).pts == 0

@@ -181,7 +181,8 @@ class StreamCopier:
             self._warn(route.note)
             self._add_encoded(container, stream, route.codec)
         elif route.how == "attach" and (picture := cover_picture(self._source, stream)):
-            container.add_attachment(*picture)
+            attached = container.add_attachment(*picture)
+            attached.metadata.update({k: v for k, v in stream.metadata.items() if k == "title"})
         elif route.how == "attach":
             self._warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
         elif route.note:

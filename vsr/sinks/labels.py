@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 _MOV = ("mp4", "mov")
+_LETTERS = 3
 _TIMECODE_RATES = {24, 25, 30, 48, 50, 60, 100, 120, 150}
 
 # Statements about the file that the packets came from.
@@ -129,8 +130,14 @@ def lost_tags(
         return [key for key, value in metadata.items() if (key, value) not in repeated]
     return [
         key for key, value in metadata.items()
-        if (key, value) not in repeated and not _holds(muxer, key.lower(), of_file is None)
+        if (key, value) not in repeated
+        and (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
     ]  # fmt: skip
+
+
+def _is_unknown(key: str, value: str, muxer: str) -> bool:
+    """Whether it is a language that goes by more than the three letters of ISO 639-2."""
+    return key == "language" and len(value) != _LETTERS and muxer in (*_MOV, "mpegts")
 
 
 def _holds(muxer: str, key: str, of_file: bool) -> bool:

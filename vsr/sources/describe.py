@@ -20,6 +20,7 @@ __all__ = [
     "claims_alpha",
     "container_start",
     "context_colour",
+    "counts_from_zero",
     "cropping",
     "display_matrix",
     "field_order",
@@ -134,7 +135,12 @@ def header_length(container: InputContainer, begin: Fraction) -> Fraction | None
     if not container.duration:
         return None
     length = Fraction(container.duration, av.time_base)
-    return length - begin if container.format.name.startswith(_COUNTS_FROM_ZERO) else length
+    return length - begin if counts_from_zero(container) else length
+
+
+def counts_from_zero(container: InputContainer) -> bool:
+    """Whether the format's clock begins at 0, and its header says when the file ends by that."""
+    return container.format.name.startswith(_COUNTS_FROM_ZERO)
 
 
 def _duration_tag(text: str) -> Fraction | None:

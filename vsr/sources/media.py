@@ -31,6 +31,8 @@ _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
 _PATIENCE = Fraction(10)
 """Seconds of file to read on for the other streams after the video has been stopped."""
+_LATE = Fraction(1, 2)
+"""Seconds; a frame or two are nothing to speak of."""
 _TOLERANCE = Fraction(1, 4)
 """Seconds (but at least two frames) that a file may be shorter than its header says."""
 
@@ -262,6 +264,7 @@ class MediaReader:
             raise SourceError(f"{self.name}: {self._why_nothing()}")
         self._lookahead.append(first)
         self.begin = self._begin_time(first)
+        self._say_where_it_begins()
         self.start_time = self.begin + self._start
         self._video_begin = Fraction(0) if self._paced else self.begin
         self.lead = first.pts * self.time_base - self._video_begin
@@ -273,6 +276,14 @@ class MediaReader:
         )
         if self._start > 0:
             self._seek()
+
+    def _say_where_it_begins(self) -> None:
+        """Of formats whose clock begins at 0; subtitles may lie ahead of all else."""
+        if self.begin >= _LATE and describe.counts_from_zero(self.container):
+            self.notes.append(
+                f"{self.name}: begins at {float(self.begin):.3f} s by its own clock, and at 0 in "
+                "the output: -ss, subtitles and chapters move with it"
+            )
 
     def _new_decoder(self) -> Decoder:
         return Decoder(
