@@ -1,6 +1,7 @@
 """OpenVINO against PyTorch: the same network, the same picture."""
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from vsr.errors import ConfigError
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import EagerRuntime, make_runtime
+from vsr.runtimes.openvino import OpenVinoRuntime
 from vsr.weights import load_network
 from vsr.winograd import load
 
@@ -159,3 +161,10 @@ def cores_of(task: int) -> frozenset[int]:
         return frozenset(os.sched_getaffinity(task))
     except ProcessLookupError:
         return frozenset(os.sched_getaffinity(0))
+
+
+def test_nothing_is_logged_where_everything_is_shown(network, caplog) -> None:
+    """As under vspipe, whose handler takes all."""
+    with caplog.at_level(logging.NOTSET):
+        OpenVinoRuntime(network, torch.float32, 1)
+    assert not [record for record in caplog.records if record.name.startswith("openvino")]

@@ -17,6 +17,7 @@ address, and Python dies of the next Ctrl-C. So the object that holds all networ
 """
 
 import importlib
+import logging
 import sys
 import threading
 import warnings
@@ -130,8 +131,12 @@ def load_openvino() -> Any:  # noqa: ANN401 - the module
     """OpenVINO, without its reports of use: importing it would fork a process that sends one.
 
     Forking a process that has threads can leave the child waiting for ever; and a program that
-    sends nothing by itself is what people expect here.
+    sends nothing by itself is what people expect here. Under vspipe, where all that is logged is
+    shown, its reader would write out whole graphs.
     """
+    logger = logging.getLogger("openvino")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
     reports = "openvino_telemetry"
     muted = reports not in sys.modules
     if muted:
