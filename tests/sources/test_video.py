@@ -921,3 +921,12 @@ def test_a_clock_that_begins_late_is_said(ffmpeg, late, said):
     with open_source(ffmpeg.make(f"late-{late}.mkv", *drawn, "-c:v", "ffv1")) as source:
         assert any("begins at 5.000 s by its own clock" in note for note in source.notes) == said
         assert next(iter(source)).pts == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(None, Fraction(1, 2)), (Fraction(1, 2), None), (Fraction(1, 5), Fraction(9))],
+)
+def test_as_many_frames_are_expected_as_come(make_clip, start, end):
+    with open_source(make_clip("in.mp4", frames=50), start=start, end=end) as source:
+        assert source.info.frames == len(list(source))

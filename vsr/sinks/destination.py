@@ -221,7 +221,7 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
     if target.exists() and not target.is_file():
         what = "a directory" if target.is_dir() else "not a regular file"
         raise SinkError(f"{path}: is {what}")
-    if Path("/proc") in target.parents:  # a descriptor, such as >(…) gives
+    if target.match("/proc/*/fd/*"):  # as >(…) gives
         raise SinkError(f"{path}: is no file: - is standard output")
     if target.exists() and not overwrite:
         raise SinkError(f"{path}: already exists; -y replaces it")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -187,17 +188,25 @@ def expected_length(
         rate: nominal frames per second of what comes out, behind filters.
     """
     length, count = reader.length, reader.count
-    if length is not None and (config.start or config.end is not None):
-        start = config.start or Fraction(0)
-        length = max(min(length, config.end or length) - start, Fraction(0))
-        count = None
     if count is not None and rate != reader.rate:
         count = round(count * rate / reader.rate)
-    if count is None and length is not None:
+    if length is not None and (config.start or config.end is not None):
+        start, end = config.start or Fraction(0), config.end
+        if end is None or end >= length:
+            end, last = length, round(length * rate)
+        else:
+            last = _before(end, rate)
+        count, length = max(1, last - _before(start, rate)), max(end - start, Fraction(0))
+    elif count is None and length is not None:
         count = max(1, round(length * rate))
     if config.frames is not None and (count is None or count > config.frames):
         count, length = config.frames, config.frames / rate
     return count, length
+
+
+def _before(time: Fraction, rate: Fraction) -> int:
+    """How many frames of an even ``rate`` begin before ``time``, which may be rounded."""
+    return ceil(time * rate - Fraction(1, 100))
 
 
 def open_reader(path: Path, config: SourceConfig) -> Reader:
