@@ -5,7 +5,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -871,12 +871,13 @@ def test_a_source_that_was_closed_is_not_read(make_clip, codec):
     ):  # fmt: skip
         with pytest.raises(ValueError, match="closed: open it again"):
             use()
-    source = open_source(path)
-    frames = iter(source)
-    next(frames)
-    source.close()
-    with pytest.raises(ValueError, match="has been closed"):
-        list(frames)
+    for taken in (1, 12):  # in the middle, and behind the last one
+        source = open_source(path)
+        frames = iter(source)
+        assert len([*islice(frames, taken)]) == taken
+        source.close()
+        with pytest.raises(ValueError, match="has been closed"):
+            next(frames)
 
 
 def open_closed(path):

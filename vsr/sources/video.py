@@ -339,6 +339,7 @@ class VideoSource:
             current = coming
         if current is not None:
             yield self._finish(current, self._stage.last_duration())
+            self._check_open()
         self._reader.finish(self.report, self._finished_at if self.stopped else None)
         if self._beside.companion is not None:
             self._beside.companion.finish(self._ended, stopped=self.stopped)
