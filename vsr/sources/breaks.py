@@ -6,10 +6,11 @@ after the other. A pipe cannot be asked for its length, so they are counted as t
 
 from typing import Protocol
 
+from vsr.sources.ebml import CLUSTER, EBML, SEGMENT, element_head
+
 __all__ = ["PieceCounter"]
 
-_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
-_ENTERED = (_SEGMENT, _CLUSTER)
+_ENTERED = (SEGMENT, CLUSTER)
 """Elements whose contents are pieces themselves, and whose length need not be known."""
 _MAGIC = 8
 """Bytes by which a format is known; each begins with a longer piece."""
@@ -80,7 +81,7 @@ class PieceCounter:
 
 
 def _measure_of(head: bytes) -> _Measure:
-    if int.from_bytes(head[:4]) == _EBML:
+    if int.from_bytes(head[:4]) == EBML:
         return _measure_element
     if head[4:8] in _BOXES:
         return _measure_box
@@ -88,25 +89,14 @@ def _measure_of(head: bytes) -> _Measure:
 
 
 def _measure_element(head: bytes) -> tuple[int, int] | None:
-    if (name := _number(head, 4)) is None or (size := _number(head[name:], 8)) is None:
+    if (found := element_head(head)) is None:
         return None
-    identity = int.from_bytes(head[:name])
-    length = int.from_bytes(head[name : name + size]) & (1 << 7 * size) - 1
+    identity, size, length = found
     if identity in _ENTERED:
-        return name + size, 0
-    if length == (1 << 7 * size) - 1:
+        return size, 0
+    if length is None:
         raise ValueError("of unknown length")
-    return name + size, length
-
-
-def _number(data: bytes, longest: int) -> int | None:
-    """Bytes of the number of variable length that ``data`` starts with; None if it is cut."""
-    if not data:
-        return None
-    length = 9 - data[0].bit_length()
-    if length > longest:
-        raise ValueError("no number")
-    return length if len(data) >= length else None
+    return size, length
 
 
 def _measure_box(head: bytes) -> tuple[int, int] | None:

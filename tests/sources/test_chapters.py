@@ -1,0 +1,87 @@
+"""Matroska's chapters that are more than a list: what of them is lost is said."""
+
+from pathlib import Path
+
+import pytest
+
+from vsr.sources import open_source
+from vsr.sources.chapters import beyond_a_list
+from vsr.sources.ebml import CLUSTER, SEGMENT, element_head, elements
+
+CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
+UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
+INFO, TRACKS = 0x1549A966, 0x1654AE6B
+
+
+def element(identity: int, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    name = identity.to_bytes((identity.bit_length() + 7) // 8)
+    return name + (1 << 56 | len(body)).to_bytes(8) + body
+
+
+def title(text: str, language: str) -> bytes:
+    return element(DISPLAY, element(TITLE, text.encode()), element(LANGUAGE, language.encode()))
+
+
+def atom(number: int, *more: bytes) -> bytes:
+    start = element(START, (number * 10**8).to_bytes(8))
+    return element(ATOM, element(UID, bytes([number])), start, *more)
+
+
+PLAIN = atom(1, title("One", "eng")), atom(2, title("Two", "eng"))
+CASES = {
+    "plain": (element(EDITION, element(ORDERED, b"\0"), *PLAIN), []),
+    "editions": (element(EDITION, *PLAIN) + element(EDITION, *PLAIN), ["2 editions"]),
+    "ordered": (element(EDITION, element(ORDERED, b"\1"), *PLAIN), ["the order of playing"]),
+    "nested": (element(EDITION, atom(1, atom(2))), ["chapters within chapters"]),
+    "hidden": (element(EDITION, atom(1, atom(2, element(HIDDEN, b"\1")))),
+               ["chapters within chapters", "that some are hidden"]),
+    "linked": (element(EDITION, atom(1, element(LINK, bytes(16)))), ["links to other files"]),
+    "titles": (element(EDITION, atom(1, title("One", "eng"), title("Eins", "ger"))),
+               ["titles in several languages"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_chapters(make_clip, tmp_path):
+    """A film whose chapters are those bytes: its other elements are FFmpeg's."""
+
+    def make(chapters: bytes) -> Path:
+        data = make_clip("in.mkv").read_bytes()
+        _, head, length = element_head(data) or (0, 0, 0)
+        segment = head + (length or 0)
+        _, inner, size = element_head(data[segment:]) or (0, 0, 0)
+        begin = segment + inner
+        parts = list(elements(data[begin : begin + (size or 0)]))
+        kept = [element(i, body) for i, body in parts if i in (INFO, TRACKS)]
+        film = [element(i, body) for i, body in parts if i == CLUSTER]
+        path: Path = tmp_path / "film.mkv"
+        path.write_bytes(
+            data[:segment] + element(SEGMENT, *kept, element(CHAPTERS, chapters), *film)
+        )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_list_cannot_hold_is_said(with_chapters, case):
+    chapters, lost = CASES[case]
+    path = with_chapters(chapters)
+    assert beyond_a_list(path) == lost
+    with open_source(path) as source:
+        assert len(source.container.chapters()) >= 1  # FFmpeg reads them, too
+        assert len(list(source)) == 12
+    notes = [note for note in source.notes if "chapters become a plain list" in note]
+    assert notes == [f"chapters become a plain list, without {', '.join(lost)}"] * bool(lost)
+
+
+def test_other_and_damaged_files_have_none(with_chapters, make_clip, tmp_path):
+    assert beyond_a_list(make_clip("in.mp4")) == []
+    assert beyond_a_list(tmp_path / "nowhere") == []
+    path = with_chapters(CASES["nested"][0])
+    data, cut = path.read_bytes(), tmp_path / "cut.mkv"
+    at = data.index(CHAPTERS.to_bytes(4))
+    for length in range(at, at + 60):
+        cut.write_bytes(data[:length])
+        assert beyond_a_list(cut) == []

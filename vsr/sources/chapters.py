@@ -1,0 +1,74 @@
+"""What Matroska's chapters (RFC 9559, section 20) are beyond the flat list that FFmpeg reads."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from vsr.sources.ebml import CLUSTER, EBML, SEGMENT, element_head, elements
+
+__all__ = ["beyond_a_list"]
+
+_CHAPTERS, _EDITION, _ATOM, _DISPLAY = 0x1043A770, 0x45B9, 0xB6, 0x80
+_ORDERED, _HIDDEN, _LINK = 0x45DD, 0x98, 0x6E67
+_HEAD = 16
+"""Bytes that hold the head of any element."""
+_MOST_ELEMENTS, _MOST_BYTES = 1000, 16 << 20
+
+
+def beyond_a_list(path: Path) -> list[str]:
+    """What is lost of the chapters of ``path``, in a few words each; of other formats nothing.
+
+    They are looked for where programs write them, ahead of the first cluster.
+    """
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        body = _find(file)
+        return [] if body is None else list(_more_than_a_list(body))
+    return []
+
+
+def _find(file: BinaryIO) -> bytes | None:
+    position = 0
+    for _ in range(_MOST_ELEMENTS):
+        file.seek(position)
+        found = element_head(file.read(_HEAD))
+        if found is None or (position == 0 and found[0] != EBML):
+            return None
+        identity, head, length = found
+        position += head
+        if identity == SEGMENT:
+            continue
+        if identity == CLUSTER or length is None:
+            return None
+        if identity == _CHAPTERS:
+            file.seek(position)
+            return file.read(min(length, _MOST_BYTES))
+        position += length
+    return None
+
+
+def _more_than_a_list(body: bytes) -> Iterator[str]:
+    editions = [list(elements(content)) for name, content in elements(body) if name == _EDITION]
+    listed = [atom for edition in editions for atom in _atoms(edition)]
+    nested = [inner for atom in listed for inner in _atoms(atom)]
+    every = listed + nested
+    if len(editions) > 1:
+        yield f"{len(editions)} editions"
+    if any(_is_set(edition, _ORDERED) for edition in editions):
+        yield "the order of playing"
+    if nested:
+        yield "chapters within chapters"
+    if any(_is_set(atom, _HIDDEN) for atom in every):
+        yield "that some are hidden"
+    if any(name == _LINK for atom in every for name, _ in atom):
+        yield "links to other files"
+    if any(sum(name == _DISPLAY for name, _ in atom) > 1 for atom in every):
+        yield "titles in several languages"
+
+
+def _atoms(parts: list[tuple[int, bytes]]) -> list[list[tuple[int, bytes]]]:
+    return [list(elements(content)) for name, content in parts if name == _ATOM]
+
+
+def _is_set(parts: list[tuple[int, bytes]], flag: int) -> bool:
+    return any(name == flag and any(content) for name, content in parts)
