@@ -1,5 +1,7 @@
 """Matroska's chapters that are more than a list: what of them is lost is said."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,16 @@ def test_other_and_damaged_files_have_none(with_chapters, make_clip, tmp_path):
     for length in range(at, at + 60):
         cut.write_bytes(data[:length])
         assert beyond_a_list(cut) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_fifo_is_opened_once(with_chapters, tmp_path):
+    """Its writer may have gone, and a second opening would wait for another for ever."""
+    fifo, data = tmp_path / "fifo", with_chapters(CASES["nested"][0]).read_bytes()
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(data,))
+    writer.start()
+    with open_source(fifo) as source:
+        assert len(list(source)) == 12
+    writer.join()
+    assert not any("plain list" in note for note in source.notes)

@@ -87,7 +87,7 @@ class MediaReader:
         self._demuxer = Demuxer(path, config, hwaccel)
         self._decoder = self._new_decoder()
         self.name, self.notes = self._demuxer.name, list(self._demuxer.notes)
-        if lost := beyond_a_list(path):
+        if self._demuxer.seekable and (lost := beyond_a_list(path)):  # opened a second time
             self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
         try:
             self._prepare()
