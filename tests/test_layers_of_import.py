@@ -16,7 +16,7 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors",),
-    ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals"),
+    ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
     ("config", "hdr"),
     ("frame",),
     ("resample",),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vsr.ebml import CLUSTER, SEGMENT, Element, elements, read_element
 from vsr.sources import open_source
 from vsr.sources.chapters import beyond_a_list
-from vsr.sources.ebml import CLUSTER, SEGMENT, element_head, elements
 
 CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
 UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
@@ -16,9 +16,7 @@ INFO, TRACKS = 0x1549A966, 0x1654AE6B
 
 
 def element(identity: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    name = identity.to_bytes((identity.bit_length() + 7) // 8)
-    return name + (1 << 56 | len(body)).to_bytes(8) + body
+    return Element(identity, b"".join(parts), 8).encode()
 
 
 def title(text: str, language: str) -> bytes:
@@ -50,13 +48,10 @@ def with_chapters(make_clip, tmp_path):
 
     def make(chapters: bytes) -> Path:
         data = make_clip("in.mkv").read_bytes()
-        _, head, length = element_head(data) or (0, 0, 0)
-        segment = head + (length or 0)
-        _, inner, size = element_head(data[segment:]) or (0, 0, 0)
-        begin = segment + inner
-        parts = list(elements(data[begin : begin + (size or 0)]))
-        kept = [element(i, body) for i, body in parts if i in (INFO, TRACKS)]
-        film = [element(i, body) for i, body in parts if i == CLUSTER]
+        _, segment = read_element(data)
+        parts = list(elements(read_element(data, segment)[0].body))
+        kept = [part.encode() for part in parts if part.id in (INFO, TRACKS)]
+        film = [part.encode() for part in parts if part.id == CLUSTER]
         path: Path = tmp_path / "film.mkv"
         path.write_bytes(
             data[:segment] + element(SEGMENT, *kept, element(CHAPTERS, chapters), *film)

@@ -9,64 +9,32 @@ Tracks grows by the new elements, Info and Tracks move that far into the Void, a
 told. Everything behind Tracks stays where it is, so no other position changes.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from vsr.ebml import (
+    EBML,
+    SEGMENT,
+    CutShortError,
+    Element,
+    element_head,
+    number_element,
+    read_element,
+)
+
 __all__ = ["patched_head", "set_aspect_ratio"]
 
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _VOID, _INFO, _TRACKS = 0x114D9B74, 0xEC, 0x1549A966, 0x1654AE6B
 _SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
 _TRACK, _TRACK_NUMBER, _VIDEO = 0xAE, 0xD7, 0xE0
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
-_CRC = 0xBF
 _STEREO_MODE = 0x53B8
 _SIDE_BY_SIDE, _ON_TOP = (1, 8, 9, 11), (2, 3, 6, 7)
 """Stereo modes that share out the columns and the rows of a picture (RFC 9559, section 18.3)."""
 _UNIT_RATIO = 3
 _HEAD_BYTES = 4 << 20  # Tracks lies within; fonts and covers come after it
-
-
-class _Incomplete(ValueError):
-    """The rest lies beyond the part that was read."""
-
-
-@dataclass(slots=True)
-class _Element:
-    """An EBML element: its identifier, its content, and the bytes its size field takes."""
-
-    id: int
-    body: bytes
-    size_bytes: int
-
-    def encode(self) -> bytes:
-        """The element as it stands in the file; the size field keeps its length if it can."""
-        length = self.size_bytes
-        while len(self.body) >= (1 << 7 * length) - 1:
-            length += 1
-        size = (1 << 7 * length | len(self.body)).to_bytes(length)
-        return self.id.to_bytes((self.id.bit_length() + 7) // 8) + size + self.body
-
-    def children(self) -> list["_Element"]:
-        """The elements in the content."""
-        found, position = [], 0
-        while position < len(self.body):
-            element, position = _parse(self.body, position)
-            found.append(element)
-        return found
-
-    def with_children(self, children: list["_Element"]) -> "_Element":
-        """The same element around ``children``, its checksum made right."""
-        if children and children[0].id == _CRC:
-            rest = b"".join(child.encode() for child in children[1:])
-            checksum = zlib.crc32(rest).to_bytes(4, "little")
-            children = [_Element(_CRC, checksum, 1), *children[1:]]
-        body = b"".join(child.encode() for child in children)
-        return _Element(self.id, body, self.size_bytes)
 
 
 def set_aspect_ratio(path: Path, track: int, sar: Fraction) -> None:
@@ -105,29 +73,30 @@ def patched_head(data: bytes, track: int, sar: Fraction) -> bytes | None:
     """
     try:
         start, old = _head(data)
-    except _Incomplete:
+    except CutShortError:
         return None
     new = _patched(old, track, sar)
     return data[:start] + new + data[start + len(new) :]
 
 
-def _head(data: bytes) -> tuple[int, list[_Element]]:
+def _head(data: bytes) -> tuple[int, list[Element]]:
     """Where the segment's content starts, and its first four elements."""
-    header, position = _parse(data, 0)
-    segment, segment_start = _identifier(data, position)
-    _, start = _size(data, segment_start)
-    if (header.id, segment) != (_EBML, _SEGMENT):
+    header, position = read_element(data)
+    if (segment := element_head(data, position)) is None:
+        raise CutShortError("cut off ahead of the segment")
+    if (header.id, segment.id) != (EBML, SEGMENT):
         raise ValueError("not a Matroska file")
-    position, elements = start, []
+    start = position = position + segment.bytes
+    first = []
     for _ in range(4):
-        element, position = _parse(data, position)
-        elements.append(element)
-    if [element.id for element in elements] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
+        element, position = read_element(data, position)
+        first.append(element)
+    if [element.id for element in first] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
         raise ValueError("not laid out as FFmpeg does it")
-    return start, elements
+    return start, first
 
 
-def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
+def _patched(head: list[Element], track: int, sar: Fraction) -> bytes:
     seek_head, void, info, tracks = head
     if not any(_is_video(entry, track) for entry in tracks.children()):
         raise ValueError(f"there is no video track {track}")
@@ -137,7 +106,7 @@ def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
     growth = len(new_tracks.encode()) - len(tracks.encode())
     if growth > len(void.body):
         raise ValueError("no room in front of the tracks")
-    new_void = _Element(_VOID, bytes(len(void.body) - growth), void.size_bytes)
+    new_void = Element(_VOID, bytes(len(void.body) - growth), void.size_bytes)
     new_seek_head = seek_head.with_children(
         [_moved(child, growth) for child in seek_head.children()]
     )
@@ -147,12 +116,12 @@ def _patched(head: list[_Element], track: int, sar: Fraction) -> bytes:
     return new
 
 
-def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
+def _with_shape(entry: Element, track: int, sar: Fraction) -> Element:
     """A child of Tracks; that of number ``track`` with the display size added."""
     if not _is_video(entry, track):
         return entry
 
-    def shaped(video: _Element) -> _Element:
+    def shaped(video: Element) -> Element:
         old = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
         parts = [part for part in video.children() if part.id not in old]
         numbers = {part.id: int.from_bytes(part.body) for part in parts}
@@ -164,7 +133,7 @@ def _with_shape(entry: _Element, track: int, sar: Fraction) -> _Element:
     return entry.with_children(_replaced(entry.children(), _VIDEO, shaped))
 
 
-def _is_video(entry: _Element, track: int) -> bool:
+def _is_video(entry: Element, track: int) -> bool:
     """Whether a child of Tracks is the video track of number ``track``."""
     if entry.id != _TRACK:
         return False
@@ -178,20 +147,23 @@ def _view(pixels: tuple[int, int], numbers: Mapping[int, int]) -> tuple[Fraction
     return width / (1 + (mode in _SIDE_BY_SIDE)), height / (1 + (mode in _ON_TOP))
 
 
-def _display(view: tuple[Fraction, Fraction], sar: Fraction) -> list[_Element]:
+def _display(view: tuple[Fraction, Fraction], sar: Fraction) -> list[Element]:
     """The display size: in pixels where those are whole, which all players know, else a ratio."""
     wide, tall = view[0] * sar, view[1]
     if wide.is_integer() and tall.is_integer():
-        return [_number(_DISPLAY_WIDTH, int(wide)), _number(_DISPLAY_HEIGHT, int(tall))]
+        return [
+            number_element(_DISPLAY_WIDTH, int(wide)),
+            number_element(_DISPLAY_HEIGHT, int(tall)),
+        ]
     ratio = wide / tall
     return [
-        _number(_DISPLAY_WIDTH, ratio.numerator),
-        _number(_DISPLAY_HEIGHT, ratio.denominator),
-        _number(_DISPLAY_UNIT, _UNIT_RATIO),
+        number_element(_DISPLAY_WIDTH, ratio.numerator),
+        number_element(_DISPLAY_HEIGHT, ratio.denominator),
+        number_element(_DISPLAY_UNIT, _UNIT_RATIO),
     ]
 
 
-def _moved(entry: _Element, growth: int) -> _Element:
+def _moved(entry: Element, growth: int) -> Element:
     """A child of SeekHead; those that point to Info and Tracks ``growth`` bytes further ahead."""
     if entry.id != _SEEK:
         return entry
@@ -200,51 +172,16 @@ def _moved(entry: _Element, growth: int) -> _Element:
     if not targets or targets[0] not in (_INFO, _TRACKS):
         return entry
 
-    def moved(position: _Element) -> _Element:
+    def moved(position: Element) -> Element:
         value = int.from_bytes(position.body) - growth
         if value < 0:
             raise ValueError("its seek table points ahead of the file")
-        return _Element(position.id, value.to_bytes(len(position.body)), position.size_bytes)
+        return Element(position.id, value.to_bytes(len(position.body)), position.size_bytes)
 
     return entry.with_children(_replaced(children, _SEEK_POSITION, moved))
 
 
 def _replaced(
-    elements: list[_Element], identifier: int, change: Callable[[_Element], _Element]
-) -> list[_Element]:
+    elements: list[Element], identifier: int, change: Callable[[Element], Element]
+) -> list[Element]:
     return [change(element) if element.id == identifier else element for element in elements]
-
-
-def _number(identifier: int, value: int) -> _Element:
-    return _Element(identifier, value.to_bytes(max(1, (value.bit_length() + 7) // 8)), 1)
-
-
-def _parse(data: bytes, position: int) -> tuple[_Element, int]:
-    """The element at ``position``, and where the next one starts."""
-    identifier, position = _identifier(data, position)
-    size_start = position
-    size, position = _size(data, position)
-    if position + size > len(data):
-        raise _Incomplete("an element reaches beyond the part that was read")
-    body = data[position : position + size]
-    return _Element(identifier, body, position - size_start), position + size
-
-
-def _identifier(data: bytes, position: int) -> tuple[int, int]:
-    length = _length(data, position)
-    return int.from_bytes(data[position : position + length]), position + length
-
-
-def _size(data: bytes, position: int) -> tuple[int, int]:
-    length = _length(data, position)
-    value = int.from_bytes(data[position : position + length])
-    return value & ((1 << 7 * length) - 1), position + length
-
-
-def _length(data: bytes, position: int) -> int:
-    """Bytes of the variable-length number at ``position``: one more than its leading zeros."""
-    if position >= len(data):
-        raise _Incomplete("cut off")
-    if data[position] == 0:
-        raise ValueError("not a Matroska file, or damaged")
-    return 9 - data[position].bit_length()

@@ -6,7 +6,7 @@ after the other. A pipe cannot be asked for its length, so they are counted as t
 
 from typing import Protocol
 
-from vsr.sources.ebml import CLUSTER, EBML, SEGMENT, element_head
+from vsr.ebml import CLUSTER, EBML, SEGMENT, element_head
 
 __all__ = ["PieceCounter"]
 
@@ -91,12 +91,11 @@ def _measure_of(head: bytes) -> _Measure:
 def _measure_element(head: bytes) -> tuple[int, int] | None:
     if (found := element_head(head)) is None:
         return None
-    identity, size, length = found
-    if identity in _ENTERED:
-        return size, 0
-    if length is None:
+    if found.id in _ENTERED:
+        return found.bytes, 0
+    if found.length is None:
         raise ValueError("of unknown length")
-    return size, length
+    return found.bytes, found.length
 
 
 def _measure_box(head: bytes) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vsr.sources.ebml import CLUSTER, EBML, SEGMENT, element_head, elements
+from vsr.ebml import CLUSTER, EBML, SEGMENT, Element, element_head, elements
 
 __all__ = ["beyond_a_list"]
 
@@ -31,24 +31,23 @@ def _find(file: BinaryIO) -> bytes | None:
     position = 0
     for _ in range(_MOST_ELEMENTS):
         file.seek(position)
-        found = element_head(file.read(_HEAD))
-        if found is None or (position == 0 and found[0] != EBML):
+        head = element_head(file.read(_HEAD))
+        if head is None or (position == 0 and head.id != EBML):
             return None
-        identity, head, length = found
-        position += head
-        if identity == SEGMENT:
+        position += head.bytes
+        if head.id == SEGMENT:
             continue
-        if identity == CLUSTER or length is None:
+        if head.id == CLUSTER or head.length is None:
             return None
-        if identity == _CHAPTERS:
+        if head.id == _CHAPTERS:
             file.seek(position)
-            return file.read(min(length, _MOST_BYTES))
-        position += length
+            return file.read(min(head.length, _MOST_BYTES))
+        position += head.length
     return None
 
 
 def _more_than_a_list(body: bytes) -> Iterator[str]:
-    editions = [list(elements(content)) for name, content in elements(body) if name == _EDITION]
+    editions = [edition.children() for edition in elements(body) if edition.id == _EDITION]
     listed = [atom for edition in editions for atom in _atoms(edition)]
     nested = [inner for atom in listed for inner in _atoms(atom)]
     every = listed + nested
@@ -60,15 +59,15 @@ def _more_than_a_list(body: bytes) -> Iterator[str]:
         yield "chapters within chapters"
     if any(_is_set(atom, _HIDDEN) for atom in every):
         yield "that some are hidden"
-    if any(name == _LINK for atom in every for name, _ in atom):
+    if any(part.id == _LINK for atom in every for part in atom):
         yield "links to other files"
-    if any(sum(name == _DISPLAY for name, _ in atom) > 1 for atom in every):
+    if any(sum(part.id == _DISPLAY for part in atom) > 1 for atom in every):
         yield "titles in several languages"
 
 
-def _atoms(parts: list[tuple[int, bytes]]) -> list[list[tuple[int, bytes]]]:
-    return [list(elements(content)) for name, content in parts if name == _ATOM]
+def _atoms(parts: list[Element]) -> list[list[Element]]:
+    return [part.children() for part in parts if part.id == _ATOM]
 
 
-def _is_set(parts: list[tuple[int, bytes]], flag: int) -> bool:
-    return any(name == flag and any(content) for name, content in parts)
+def _is_set(parts: list[Element], flag: int) -> bool:
+    return any(part.id == flag and any(part.body) for part in parts)
