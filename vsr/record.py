@@ -33,7 +33,7 @@ from vsr.inventory import (
 )
 from vsr.planning import Plan, spelt_out
 from vsr.report import Report
-from vsr.sources import SourceReport
+from vsr.sources import Companion, SourceReport
 from vsr.sync import measure_displacement, read_timing
 
 __all__ = ["SCHEMA", "make_record", "write_record"]
@@ -274,6 +274,8 @@ def _input_audio_ends(plan: Plan, count: int) -> list[Fraction | None]:
     path = config.audio_from or config.input
     if not count or part or others is None or not path.is_file():
         return [None] * count
+    if isinstance(others, Companion) and others.sound is not None:
+        return [others.sound.length]
     return read_timing(path, video=None, start=others.start_time).audio_ends
 
 

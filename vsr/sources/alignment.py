@@ -38,6 +38,8 @@ def open_beside(path: Path, config: SourceConfig, reader: Reader) -> Beside:
         beside = Beside(Companion(config.audio_from))
     elif config.decoder == "bestsource":
         beside = Beside(Companion(path, config.input.video_stream))
+    elif reader.sound is not None:
+        beside = Beside(Companion(path, sound=reader.sound))
     else:
         return Beside()
     assert beside.companion is not None
@@ -83,4 +85,6 @@ def _align(beside: Beside, companion: Companion, reader: Reader, start: Fraction
 
 
 def _has_streams(reader: Reader) -> bool:
-    return isinstance(reader, MediaReader) and len(reader.container.streams) > 1
+    if isinstance(reader, MediaReader):
+        return len(reader.container.streams) > 1
+    return reader.sound is not None

@@ -1,4 +1,4 @@
-"""A VapourSynth clip, read as a media file's video stream is; it has no other streams."""
+"""A VapourSynth clip, read as a media file's video stream is."""
 
 from fractions import Fraction
 from itertools import islice
@@ -13,6 +13,7 @@ from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrame, ClipFrames
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
+from vsr.sources.companion import MadeSound
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
 from vsr.sources.relay import PacketRelay
@@ -62,6 +63,7 @@ class ClipReader:
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self._stop: int | None = None  # the first frame at the end or after it, once it was seen
         self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
+        self.sound: MadeSound | None = clip.sound
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import av
 from av.container import InputContainer
@@ -22,7 +23,7 @@ from vsr.sources.opening import choose_stream, open_container
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.splices import Splices
 
-__all__ = ["Companion"]
+__all__ = ["Companion", "MadeSound"]
 
 logger = logging.getLogger(__name__)
 _PATIENCE = Fraction(10)
@@ -33,6 +34,18 @@ _LEAD = Fraction(1, 2)
 """Seconds that packets are read ahead of the pictures, so that muxers can interleave them."""
 
 
+class MadeSound(Protocol):
+    """Sound that is made while it is read, from its beginning on as often as it is opened."""
+
+    name: str
+    """What makes it, in a message."""
+    length: Fraction
+    """Seconds."""
+
+    def open(self) -> InputContainer:
+        """It as a media file that can be sought in."""
+
+
 class Companion:
     """Demuxes a file beside the pictures; a :class:`vsr.encoding.streams.StreamSource`.
 
@@ -41,6 +54,7 @@ class Companion:
     Args:
         path: the file.
         video: the number of that video, if the pictures come from this file.
+        sound: what to read in place of the file.
 
     Attributes:
         container: the open file.
@@ -50,6 +64,7 @@ class Companion:
         lead: seconds from there to the first picture of ``stream``; None if that is not known.
         start_time: seconds to subtract from all timestamps.
         cut_short: whether the pictures were asked to stop before their input ends.
+        sound: what is read in place of a file; None of files.
         seeks: whether times lead to places; where recordings were joined, all has to be read.
 
     Raises:
@@ -57,11 +72,15 @@ class Companion:
         ConfigError: it is standard input, which the pictures may need.
     """
 
-    def __init__(self, path: Path, video: int | None = None) -> None:
-        self._path, self._video = path, video
+    def __init__(
+        self, path: Path, video: int | None = None, *, sound: MadeSound | None = None
+    ) -> None:
+        self._path, self._video, self.sound = path, video, sound
         if path == PIPE:
             raise ConfigError("--audio-from takes a file: standard input is for pictures")
-        self.container: InputContainer = open_container(path, InputConfig())
+        self.container: InputContainer = (
+            open_container(path, InputConfig()) if sound is None else sound.open()
+        )
         self.name, self.notes = str(path), list[str]()
         self.stream: VideoStream | None = self._find_video(video)
         self.begin = describe.container_start(self.container) or Fraction(0)
@@ -101,7 +120,7 @@ class Companion:
 
     def again(self) -> Companion:
         """The same file with the same trim, to be read once more."""
-        other = Companion(self._path, self._video)
+        other = Companion(self._path, self._video, sound=self.sound)
         other.begin = self.begin
         end = None if self._end is None else self._end - self.begin
         other.trim(self.start_time - self.begin, end, cut_short=self.cut_short)

@@ -135,6 +135,7 @@ class MediaReader:
 
     not_finite = 0
     states_fields = False
+    sound = None
 
     @property
     def joins(self) -> int:

@@ -35,6 +35,7 @@ class PictureReader:
     decode_errors = 0
     broken: str | None = None
     has_side_data = states_fields = False
+    sound = None
 
     def __init__(
         self, images: ImageFrames, name: str, *, start: Fraction, end: Fraction | None

@@ -17,6 +17,7 @@ from vsr.config import DECODERS, PIPE, Decoder, FieldsConfig, InputConfig, Scrip
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
+from vsr.sources.companion import MadeSound
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.lookahead import TimedFrame
@@ -111,6 +112,10 @@ class Reader(Protocol):
     @property
     def cropping(self) -> tuple[int, int, int, int]:
         """What is to be cut: top, bottom, left, right, in pixels."""
+
+    @property
+    def sound(self) -> MadeSound | None:
+        """What goes beside the pictures of a script that makes it."""
 
     @property
     def has_side_data(self) -> bool:

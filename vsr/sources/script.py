@@ -19,6 +19,7 @@ from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
 from vsr.sources.environment import Environment, make_environment
+from vsr.sources.script_sound import ScriptSound
 
 __all__ = ["Clip", "ContainerFacts", "check_constant", "run_script", "telling_line"]
 
@@ -52,11 +53,15 @@ class Clip:
     time_base: Fraction | None = None
     facts: ContainerFacts = field(default_factory=ContainerFacts)
     """What a container says beside the frames."""
+    sound: ScriptSound | None = None
+    """What the script makes beside the clip."""
     _namespace: dict[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
         """Let go of the clip and of all that the script has made; harmless if done before."""
         self.node = None
+        if self.sound is not None:
+            self.sound.close()
         self._namespace.clear()
         self.environment.close()
 
@@ -87,11 +92,12 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
             _execute(path, namespace)
             outputs = dict(vs.get_outputs())
             node, notes = _choose(path, outputs, index)
+            sound, more = _choose_sound(path, outputs, environment)
         if environment.shared:
             notes.append("the script runs in the VapourSynth environment that is there already")
         return Clip(
-            node=node, environment=environment, codec=VAPOURSYNTH, notes=notes,
-            _namespace=namespace,
+            node=node, environment=environment, codec=VAPOURSYNTH, notes=[*notes, *more],
+            sound=sound, _namespace=namespace,
         )  # fmt: skip
     except BaseException:
         namespace.clear()
@@ -152,11 +158,26 @@ def _choose(path: Path, outputs: Mapping[int, Any], index: int) -> tuple[Any, li
     if not isinstance(output, vs.VideoOutputTuple):
         raise ConfigError(f"{path}: output {index} is sound: choose a clip by --output-index")
     check_constant(path, output.clip)
-    there = ", ".join(map(str, sorted(outputs)))
-    notes = [f"output {index} is read, of {there}"] if len(outputs) > 1 else []
+    clips = sorted(i for i, found in outputs.items() if isinstance(found, vs.VideoOutputTuple))
+    there = ", ".join(map(str, clips))
+    notes = [f"output {index} is read, of {there}"] if len(clips) > 1 else []
     if output.alpha is None:
         return output.clip, notes
     return output.clip.std.ClipToProp(output.alpha, prop="_Alpha"), notes
+
+
+def _choose_sound(
+    path: Path, outputs: Mapping[int, Any], environment: Environment
+) -> tuple[ScriptSound | None, list[str]]:
+    """The sound of lowest number, and a line on what becomes of all."""
+    numbers = sorted(i for i, found in outputs.items() if isinstance(found, vs.AudioNode))
+    if not numbers:
+        return None, []
+    first, *others = numbers
+    notes = [f"output {first} is its sound"]
+    if others:
+        notes.append(f"sound is left out: output {', '.join(map(str, others))} (one is taken)")
+    return ScriptSound(outputs[first], environment, str(path)), notes
 
 
 def check_constant(path: Path, node: Any) -> None:  # noqa: ANN401
