@@ -73,6 +73,9 @@ _COVER_TYPES = {
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
 
+_DEEP_PCM = ("pcm_f", "pcm_s32", "pcm_u32", "pcm_s64")
+"""Sound of more than 24 bits."""
+
 Handling = Literal["copy", "convert", "encode", "attach", "drop"]
 
 
@@ -137,10 +140,11 @@ def plan_route(
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
     on_disc = blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
     how: Handling = "copy" if on_disc else _handling(muxer, stream)
+    unheard = how == "drop" or (muxer == "mp4" and _is_pcm(stream))
+    if isinstance(stream, AudioStream) and unheard and (codec := _encodes(muxer, stream)):
+        return Route(how="encode", note=_encoding_note(muxer, stream, codec), codec=codec)
     if how != "drop":
         return Route(how=how)
-    if isinstance(stream, AudioStream) and (codec := _encodes(muxer, stream)):
-        return Route(how="encode", note=_encoding_note(muxer, stream, codec), codec=codec)
     return Route(how="drop", note=f"{name_of(stream)} is dropped: {_refusal(muxer, stream)}")
 
 
@@ -162,7 +166,7 @@ def _refusal(muxer: str, stream: Stream) -> str:
 def add_copy(container: OutputContainer, stream: Stream) -> Stream:
     """Add a stream that packets of ``stream`` can be copied into."""
     output = container.add_stream_from_template(stream, opaque=True)
-    if isinstance(stream, AudioStream) and codec_of(stream).startswith("pcm_"):
+    if isinstance(stream, AudioStream) and _is_pcm(stream):
         assert isinstance(output, AudioStream)
         layout = known_layout(stream.codec_context.layout)
         if layout is not None:  # MP4 wants to know, Matroska and AVI do not say
@@ -255,6 +259,15 @@ def _handling(muxer: str, stream: Stream) -> Handling:
     return "convert" if (muxer, codec) in _CONVERSIONS else "drop"
 
 
+def _is_pcm(stream: Stream) -> bool:
+    """Whether it is sound as plain samples.
+
+    MP4 holds it (ISO/IEC 23003-5), but FFmpeg reads it there since 6.0 only: 5.1 takes 24 bits for
+    16, which is noise. Browsers do not read it at all.
+    """
+    return codec_of(stream).startswith("pcm_")
+
+
 def _encodes(muxer: str, stream: AudioStream) -> SoundCodec | None:
     """What ``stream`` can be encoded as for ``muxer``; None if it cannot."""
     for codec in sound_codecs(muxer, stream):
@@ -267,6 +280,10 @@ def _encoding_note(muxer: str, stream: AudioStream, codec: SoundCodec) -> str:
     name = av.Codec(codec.encoder, "w").canonical_name
     if codec.bit_rate is not None:
         name = f"{name} of {codec.bit_rate // 1000} kbit/s, which loses a little"
+    elif codec_of(stream).startswith(_DEEP_PCM):
+        name = f"{name}, rounded to 24 bits"
+    if muxer == "mp4" and _is_pcm(stream) and _handling(muxer, stream) == "copy":
+        return f"{name_of(stream)} becomes {name}: few players read it in mp4 (mov and mkv keep it)"
     hint = " (mkv can)" if _handling("matroska", stream) == "copy" else ""
     return f"{name_of(stream)} becomes {name}: {muxer} cannot hold it as it is{hint}"
 
@@ -295,7 +312,7 @@ def _takes(muxer: str, stream: Stream) -> bool:
 def _try_copy(container: OutputContainer, stream: Stream) -> None:
     output = add_copy(container, stream)
     # What MP4 cannot say of channels it finds at the end. 24 bytes are whole samples of 1 to 8.
-    if isinstance(stream, AudioStream) and codec_of(stream).startswith("pcm_"):
+    if isinstance(stream, AudioStream) and _is_pcm(stream):
         packet: Packet[Any] = Packet(bytes(24 * stream.codec_context.layout.nb_channels))
         packet.stream, packet.pts, packet.dts = output, 0, 0
         container.mux_one(packet)
