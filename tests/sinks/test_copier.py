@@ -267,15 +267,66 @@ def test_timecode_counts_from_the_first_frame_of_a_part(remux, tools, tmp_path, 
     assert (before, after) == ("01:00:00:00", "01:00:00:13")  # at the stand-in's 25
 
 
-def test_timecode_at_a_rate_without_timecode_is_dropped(tools, tmp_path, media):
-    source = tools.stand_in(media("generated/tc.mov"))
-    info = tools.info(rate=Fraction(17))
-    path = tmp_path / "out.mov"
-    encoding = choose_encoding(path, info, 64, 48, EncoderConfig(preset="ultrafast"))
-    with MediaSink(path, encoding, info, source=source, overwrite=False) as sink:
+def write_one(tools, source: Path, output: Path, rate: Fraction) -> list[str]:
+    """One frame at ``rate`` beside the streams of ``source``; what was noted."""
+    stand_in, info = tools.stand_in(source), tools.info(rate=rate)
+    encoding = choose_encoding(output, info, 64, 48, EncoderConfig(preset="ultrafast"))
+    with MediaSink(output, encoding, info, source=stand_in, overwrite=False) as sink:
         sink.write(tools.frame(info, 0))
-    source.close()
-    assert [note for note in sink.notes if "timecode is dropped" in note]
+    stand_in.close()
+    return list(sink.notes)
+
+
+def labelled_timecode(tools, path: Path, timecode: str, **more: str) -> Path:
+    """A film of 30000/1001 frames a second whose first one has that name."""
+    with av.open(path, "w") as out:
+        stream = out.add_stream("mpeg4", rate=Fraction(30000, 1001), width=64, height=48)
+        stream.metadata.update(timecode=timecode, **more)
+        for pts in range(3):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = pts
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    return path
+
+
+def timecodes(tools, path: Path) -> set[str]:
+    tags = [stream["tags"] for stream in tools.probe(path).streams]
+    return {v for found in tags for key, v in found.items() if key.lower() == "timecode"}
+
+
+@pytest.mark.parametrize("source", ["in.mov", "in.mkv"])
+@pytest.mark.parametrize("output", ["out.mov", "out.mkv"])
+def test_timecode_counts_at_the_rate_of_the_output(tools, tmp_path, source, output):
+    """Matroska writes the name of the tag in capitals."""
+    given = labelled_timecode(tools, tmp_path / source, "01:00:00;08")
+    notes = write_one(tools, given, tmp_path / f"a-{output}", Fraction(24000, 1001))
+    assert timecodes(tools, tmp_path / f"a-{output}") == {"01:00:00:06"}
+    assert notes == [
+        "timecode 01:00:00;08 goes on as 01:00:00:06, which drops no numbers: there is no timecode"
+        " that does at 23.976 frames/s"
+    ]
+    assert write_one(tools, given, tmp_path / f"b-{output}", Fraction(60000, 1001)) == []
+    assert timecodes(tools, tmp_path / f"b-{output}") == {"01:00:00;16"}
+
+
+def test_the_name_of_the_reel_goes_where_it_can(tools, tmp_path):
+    given = labelled_timecode(tools, tmp_path / "in.mov", "10:00:00:00", reel_name="TAPE0042")
+    rate, notes = Fraction(30000, 1001), {}
+    for suffix in ("mov", "mkv", "mp4"):
+        notes[suffix] = write_one(tools, given, tmp_path / f"out.{suffix}", rate)
+    lost = "tags are dropped, mp4 has no place for them: reel_name (data stream 1)"
+    assert notes == {"mov": [], "mkv": [], "mp4": [lost]}
+    for suffix in ("mov", "mkv"):
+        tags = [stream["tags"] for stream in tools.probe(tmp_path / f"out.{suffix}").streams]
+        named = {v for found in tags for key, v in found.items() if key.lower() == "reel_name"}
+        assert named == {"TAPE0042"}
+
+
+def test_timecode_at_a_rate_without_timecode_is_dropped(tools, tmp_path, media):
+    path = tmp_path / "out.mov"
+    notes = write_one(tools, media("generated/tc.mov"), path, Fraction(17))
+    assert [note for note in notes if "timecode is dropped" in note]
     assert tools.probe(path).data == []
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from vsr.sinks.timecode import later_timecode
+from vsr.sinks.timecode import first_timecode, later_timecode
 
 NTSC = Fraction(30000, 1001)
 
@@ -41,3 +41,26 @@ def test_what_is_no_timecode(text: str) -> None:
 
 def test_numbers_are_dropped_at_30_and_60_alone() -> None:
     assert later_timecode("01:00:00;00", 1, Fraction(24000, 1001)) is None
+
+
+FILM, PAL = Fraction(24000, 1001), Fraction(25)
+
+
+@pytest.mark.parametrize(
+    ("timecode", "rates", "frames", "expected"),
+    [
+        ("10:20:30:24", (PAL, 2 * PAL), 0, "10:20:30:48"),  # a frame for each field
+        ("10:20:30:24", (PAL, 2 * PAL), 20, "10:20:31:18"),
+        ("01:00:00;02", (NTSC, 2 * NTSC), 0, "01:00:00;04"),
+        ("01:00:59;29", (NTSC, 2 * NTSC), 2, "01:01:00;04"),
+        ("01:00:00;08", (NTSC, FILM), 0, "01:00:00:06"),  # there, no numbers are dropped
+        ("01:00:00;28", (NTSC, FILM), 12, "01:00:01:10"),
+        ("01:00:59;20", (NTSC, PAL), 0, "01:00:59:16"),
+        ("01:00:59;20", (NTSC, Fraction(30)), 0, "01:00:59:20"),
+        ("01:00:00:23", (FILM, NTSC), 0, "01:00:00:28"),
+        ("01:00:00:25", (PAL, 2 * PAL), 0, None),  # there is no frame 25
+        ("one o'clock", (PAL, PAL), 0, None),
+    ],
+)
+def test_timecode_at_another_rate(timecode, rates, frames, expected) -> None:
+    assert first_timecode(timecode, rates[0], rates[1], frames) == expected

@@ -150,6 +150,8 @@ def test_a_claim_decides_between_close_rates(rate: Fraction) -> None:
         ([0, 11250, 15000, 18749, 22500, 26250], Fraction(1, 90000), [Fraction(24)], Fraction(24)),
         ([0, 16384, 32768], Fraction(1, 16384), [], Fraction(1)),
         ([80, 0, 40, 120, 40], MS, [], Fraction(25)),  # decoding order, and one twice
+        ([*range(46), 48, 49], Fraction(1, 25), [Fraction(25)], Fraction(25)),  # some yet to come
+        ([0, 2, 5, 7, 10], Fraction(1, 60), [Fraction(24)], Fraction(24)),  # rounded to ticks
     ],
 )
 def test_rates_seen_in_the_wild(

@@ -27,8 +27,9 @@ from vsr.encoding.streams import (
     output_chapters,
     plan_route,
 )
-from vsr.ffmpeg import fraction
+from vsr.ffmpeg import fraction, known_fraction
 from vsr.sinks.labels import (
+    holds_reel_name,
     holds_timecode,
     kept_metadata,
     lost_dispositions,
@@ -37,7 +38,7 @@ from vsr.sinks.labels import (
     stream_metadata,
 )
 from vsr.sinks.sound import SoundEncoder
-from vsr.sinks.timecode import later_timecode
+from vsr.sinks.timecode import drops_numbers, first_timecode
 from vsr.sinks.track import Track
 
 __all__ = ["StreamCopier"]
@@ -162,6 +163,10 @@ class StreamCopier:
                 named = ", ".join(lost)
                 self._warn(f"{what} are dropped, {self._muxer} has no place for them: {named}")
 
+    def _warn_once(self, note: str) -> None:
+        if note not in self.notes:
+            self._warn(note)
+
     def _warn(self, note: str) -> None:
         self.notes.append(note)
         logger.warning("%s", note)
@@ -256,32 +261,46 @@ class StreamCopier:
         self, source: VideoStream, video: VideoStream, container: OutputContainer
     ) -> None:
         self._label(source, video)
+        self._take_over_timecode_track(video)
+        rate = fraction(video.codec_context.framerate)
+        if not holds_timecode(self._muxer, rate):
+            gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
+            reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
+            if any(gone):
+                self._warn(f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s")
+        for labelled in (container, video):
+            if timecode := labelled.metadata.get("timecode"):
+                labelled.metadata["timecode"] = self._timecode(timecode, source, rate)
+
+    def _take_over_timecode_track(self, video: VideoStream) -> None:
+        """Let the picture say what a track of MOV or MP4 does, of which FFmpeg makes one again."""
         for stream in self._source.container.streams.data:
             if "timecode" in stream.metadata:
                 video.metadata.setdefault("timecode", stream.metadata["timecode"])
-        rate = fraction(video.codec_context.framerate)
-        if not holds_timecode(self._muxer, rate):
-            container.metadata.pop("timecode", None)
-            if video.metadata.pop("timecode", None):
-                self._warn(f"timecode is dropped: there is none at {float(rate):g} frames/s")
-        for labelled in (container, video):
-            self._advance_timecode(labelled.metadata, rate)
+                if reel := stream.metadata.get("reel_name"):
+                    video.metadata.setdefault("reel_name", reel)
+                    if not holds_reel_name(self._muxer):
+                        self._lost_tags.append(f"reel_name (data stream {stream.index})")
 
-    def _advance_timecode(self, metadata: dict[str, str], rate: Fraction) -> None:
-        """Count the frames in that lie before the first one of the output."""
-        video = self._source.stream
-        assert video is not None
+    def _timecode(self, timecode: str, source: VideoStream, rate: Fraction) -> str:
+        """What ``timecode`` is for the first frame of the output, and at its rate."""
         begin = Fraction(self._source.container.start_time or 0, av.time_base)
-        if video.start_time is not None and video.time_base:  # sound may begin earlier
-            begin = video.start_time * fraction(video.time_base)
+        if source.start_time is not None and source.time_base:  # sound may begin earlier
+            begin = source.start_time * fraction(source.time_base)
         skipped = (self._source.start_time - begin) * rate
-        if skipped <= 0 or not (timecode := metadata.get("timecode")):
-            return
-        frames = math.ceil(skipped - Fraction(1, 100))  # times may be rounded
-        if (later := later_timecode(timecode, frames, rate)) is not None:
-            metadata["timecode"] = later
-        else:
-            self._warn(f"timecode {timecode} stays that of the input's first frame")
+        frames = max(0, math.ceil(skipped - Fraction(1, 100)))  # times may be rounded
+        source_rate = known_fraction(source.guessed_rate) or rate
+        first = first_timecode(timecode, source_rate, rate, frames)
+        if first is None:
+            if frames or round(source_rate) != round(rate):
+                self._warn_once(f"timecode {timecode} stays that of the input's first frame")
+            return timecode
+        if drops_numbers(timecode) and not drops_numbers(first):
+            self._warn_once(
+                f"timecode {timecode} goes on as {first}, which drops no numbers: there is no"
+                f" timecode that does at {float(rate):.6g} frames/s"
+            )
+        return first
 
 
 def _allowance(stream: Stream) -> Fraction:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from av.stream import Disposition
 
 __all__ = [
+    "holds_reel_name",
     "holds_timecode",
     "kept_metadata",
     "lost_dispositions",
@@ -29,6 +30,7 @@ _STALE_TAGS = {
 }  # fmt: skip
 _STALE_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
 
+_TIMECODE_TAGS = ("timecode", "reel_name")  # in capitals in Matroska, where MOV has a track
 # Keys that come back from each container; the others take any. Of the file:
 _FILE_TAGS = {
     "mp4": {
@@ -51,7 +53,7 @@ _FILE_TAGS = {
 # Of a stream (the title of one in mp4 or mov goes by the name "name", and by handler_name):
 _STREAM_TAGS = {
     "mp4": {"title", "handler_name", "language", "timecode"},
-    "mov": {"title", "handler_name", "language", "timecode"},
+    "mov": {"title", "handler_name", "language", "timecode", "reel_name"},
     "avi": {"title"},
     "mpegts": {"language"},
 }  # fmt: skip
@@ -79,9 +81,10 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
     kept = {}
     for key, value in metadata.items():
         plain = key.lower()
+        named = plain if plain in _TIMECODE_TAGS else key
         stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
         if not stale and (plain != "handler_name" or muxer in _MOV):
-            kept[key] = value
+            kept[named] = value
     return kept
 
 
@@ -172,6 +175,11 @@ def _names(disposition: int) -> Iterable[str]:
         name = (one.name or "").lower()
         if disposition & one and name not in ("attached_pic", "timed_thumbnails", "still_image"):
             yield name
+
+
+def holds_reel_name(muxer: str) -> bool:
+    """Whether ``muxer`` can hold the name of the reel that a timecode is of."""
+    return _holds(muxer, "reel_name", of_file=False)
 
 
 def holds_timecode(muxer: str, rate: Fraction) -> bool:

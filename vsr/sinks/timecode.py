@@ -3,9 +3,48 @@
 import re
 from fractions import Fraction
 
-__all__ = ["later_timecode"]
+__all__ = ["drops_numbers", "first_timecode", "later_timecode"]
 
-_FORM = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)")
+_FORM = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d+)")
+_DROPPING = (30, 60)
+"""Whole rates a little below which numbers may be dropped, so that clock and timecode agree."""
+
+
+def drops_numbers(timecode: str) -> bool:
+    """Whether ``timecode`` is written as one that drops numbers."""
+    return ";" in timecode or "." in timecode
+
+
+def first_timecode(
+    timecode: str, source_rate: Fraction, rate: Fraction, frames: int = 0
+) -> str | None:
+    """What the first frame of an output is called.
+
+    The second keeps its name, and the frame within it is counted at the new rate; where that drops
+    no numbers, neither does the result.
+
+    Args:
+        timecode: of the first frame of the source.
+        source_rate: frames a second that it counts.
+        rate: frames a second of the output.
+        frames: of the output, that lie between the two first frames.
+
+    Returns:
+        None: ``timecode`` is none of ``source_rate``.
+    """
+    if not (match := _FORM.fullmatch(timecode)):
+        return None
+    base, new = round(source_rate), round(rate)
+    if int(match[5]) >= base:
+        return None
+    separator = match[4] if _may_drop(rate) else ":"
+    frame = int(match[5]) * new // base
+    named = f"{match[1]}:{match[2]}:{match[3]}{separator}{frame:02}"
+    return later_timecode(named, frames, rate)
+
+
+def _may_drop(rate: Fraction) -> bool:
+    return round(rate) in _DROPPING and rate < round(rate)
 
 
 def later_timecode(timecode: str, frames: int, rate: Fraction) -> str | None:
@@ -25,7 +64,7 @@ def later_timecode(timecode: str, frames: int, rate: Fraction) -> str | None:
     base, separator = round(rate), match[4]
     dropped = 0 if separator == ":" else base // 15
     hours, minutes, seconds, frame = (int(match[part]) for part in (1, 2, 3, 5))
-    if max(minutes, seconds) > 59 or frame >= base or (dropped and base not in (30, 60)):
+    if max(minutes, seconds) > 59 or frame >= base or (dropped and base not in _DROPPING):
         return None
     minute = 60 * hours + minutes
     number = (60 * minute + seconds) * base + frame - dropped * (minute - minute // 10)

@@ -176,13 +176,17 @@ def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fra
 
 
 def _typical_spacing(times: Iterable[int]) -> tuple[Fraction, int] | None:
-    """Mean of the spacings that equal the median within rounding, and their number."""
+    """Mean of the spacings that equal the median within rounding, and their number.
+
+    Where a frame is one tick, two ticks are no rounding but a frame that is missing.
+    """
     ordered = sorted(set(times))
     spacings = [b - a for a, b in pairwise(ordered)]
     if not spacings:
         return None
     median = median_low(spacings)
-    regular = [s for s in spacings if abs(s - median) <= max(1, median // 100)]
+    rounding = max(1, median // 100)
+    regular = [s for s in spacings if abs(s - median) <= rounding and s < 2 * median]
     return Fraction(sum(regular), len(regular)), len(regular)
 
 
