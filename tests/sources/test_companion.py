@@ -95,8 +95,8 @@ def test_beside_a_pipe_it_is_as_if_the_file_had_been_read(
 @pytest.mark.parametrize(
     ("sound", "picture", "part", "suffix"),
     [
-        (0, 0.64, (), "mkv"), (0, 0.64, (), "mp4"), (0, 0.64, ("-ss", "0.4"), "mkv"),
-        (0.52, 0, (), "mkv"), (0.52, 0, ("-ss", "0.4"), "mp4"), (0.32, 0.32, (), "mkv"),
+        (0, 0.64, (), "mkv"), (0, 0.64, (), "mov"), (0, 0.64, ("-ss", "0.4"), "mkv"),
+        (0.52, 0, (), "mkv"), (0.52, 0, ("-ss", "0.4"), "mov"), (0.32, 0.32, (), "mkv"),
     ],
 )  # fmt: skip
 def test_pictures_without_times_begin_where_those_of_the_file_do(

@@ -144,7 +144,7 @@ def test_one_of_several_is_taken_and_a_line_says_so(tmp_path):
     with open_source(script(tmp_path / "s.vpy", body)) as source:
         assert source.others is not None
         assert source.others.container.streams.audio[0].codec_context.name == "pcm_f32le"
-    assert source.notes[:3] == [
+    assert [note for note in source.notes if "output " in note] == [
         "output 0 is read, of 0, 5", "output 2 is its sound",
         "sound is left out: output 7 (one is taken)",
     ]  # fmt: skip

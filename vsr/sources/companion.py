@@ -28,6 +28,8 @@ __all__ = ["Companion", "MadeSound"]
 logger = logging.getLogger(__name__)
 _PATIENCE = Fraction(10)
 """Seconds of file to read on for streams with gaps after the pictures have ended."""
+_SOUND_AHEAD = 1
+"""Seconds ahead of the start at which a packet of samples may lie that is to be cut."""
 _NOTED = Fraction(1)
 """Seconds that a file may go on after the pictures without a word."""
 _LEAD = Fraction(1, 2)
@@ -130,7 +132,7 @@ class Companion:
         """The wanted streams are known from here on."""
         if self.seeks and self.start_time > self.begin and self.relay:
             try:
-                self.container.seek(int(self.start_time * av.time_base))
+                self.container.seek(int((self.start_time - _SOUND_AHEAD) * av.time_base))
             except av.FFmpegError as error:
                 logger.debug("%s: seek: %s", self.name, error)
         self._relay.start()

@@ -8,6 +8,8 @@ from fractions import Fraction
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
+from vsr.sources.samples import cut_samples, is_samples
+
 __all__ = ["PacketRelay", "packet_end", "packet_time"]
 
 
@@ -27,7 +29,7 @@ def packet_end(packet: Packet[Stream]) -> Fraction | None:
 
 
 class PacketRelay:
-    """Passes on what lies inside the trim, in file order.
+    """Passes on what lies inside the trim, in file order; plain samples to the very sample.
 
     Args:
         dense: indices of the streams that have no gaps (audio).
@@ -88,7 +90,8 @@ class PacketRelay:
     def release(self, until: Fraction) -> None:
         """Pass on the held packets up to the first that lies at or after ``until``."""
         while self._held:
-            time = packet_time(self._held[0])
+            held = self._held[0]  # samples wait until it is known that none of them is to be cut
+            time = packet_end(held) if is_samples(held) else packet_time(held)
             if time is not None and time >= until:
                 return
             self._pass_on(self._held.popleft())
@@ -125,14 +128,20 @@ class PacketRelay:
         ended = self._stop is not None and time is not None and time >= self._stop
         if ended and not _is_picture(packet):
             self._past.add(packet.stream_index)
-        else:
-            self.packets.append(packet)
+            return
+        part = cut_samples(packet, self._first, self._stop) if is_samples(packet) else packet
+        if part is not None:
+            self.packets.append(part)
 
     def _is_before(self, packet: Packet[Stream]) -> bool:
-        """Whether ``packet`` lies before the trim; a subtitle that is still shown then does not."""
+        """Whether ``packet`` lies before the trim; what can be cut does not if it reaches into it.
+
+        Nor does a subtitle that is still shown then.
+        """
         if self._first is None or _is_picture(packet):
             return False
-        time = packet_end(packet) if packet.stream.type == "subtitle" else packet_time(packet)
+        reaches = packet.stream.type == "subtitle" or is_samples(packet)
+        time = packet_end(packet) if reaches else packet_time(packet)
         return time is not None and time < self._first
 
 
