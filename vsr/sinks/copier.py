@@ -26,6 +26,7 @@ from vsr.encoding.streams import (
     name_of,
     output_chapters,
     plan_route,
+    warm_up,
 )
 from vsr.ffmpeg import fraction, known_fraction
 from vsr.sinks.labels import (
@@ -193,7 +194,9 @@ class StreamCopier:
         elif route.note:
             self._warn(route.note)
 
-    def _follow(self, container: OutputContainer, stream: Stream, output: Stream) -> Track:
+    def _follow(
+        self, container: OutputContainer, stream: Stream, output: Stream, *, copied: bool = True
+    ) -> Track:
         """Describe ``output`` like ``stream`` and ask the source for its packets."""
         self._label(stream, output)
         base = fraction(stream.time_base)
@@ -201,7 +204,7 @@ class StreamCopier:
             name=name_of(stream),
             output=output,
             offset=round(self._source.start_time / base),
-            earliest=round(-_allowance(stream) / base),
+            earliest=round(-_allowance(output if copied else stream) / base),
             timeless=is_cover_art(stream),
             gap=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
             strict=not container.format.flags & _NONSTRICT,
@@ -230,7 +233,7 @@ class StreamCopier:
         self, container: OutputContainer, stream: AudioStream, codec: SoundCodec
     ) -> None:
         output = add_sound(container, stream, codec)
-        track = self._follow(container, stream, output)
+        track = self._follow(container, stream, output, copied=False)
         track.sound, track.base = SoundEncoder(stream, output), stream.time_base
         track.strict = False
 
@@ -308,8 +311,4 @@ def _allowance(stream: Stream) -> Fraction:
 
     Not more, because Matroska has no negative times: it would shift the picture instead.
     """
-    rounding = Fraction(1, av.time_base)  # the unit of the start time
-    if isinstance(stream, AudioStream):
-        context = stream.codec_context
-        return rounding + Fraction(context.initial_padding, context.sample_rate or 1)
-    return rounding
+    return Fraction(1, av.time_base) + warm_up(stream)  # the unit of the start time

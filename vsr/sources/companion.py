@@ -118,7 +118,10 @@ class Companion:
         self.cut_short = cut_short
         self.start_time = self.begin + start
         self._end = None if end is None else self.begin + end
-        self._relay.limit(first=self.start_time if start > 0 else None, stop=self._end, hold=True)
+        self._relay.limit(
+            begin=self.start_time, first=self.start_time if start > 0 else None, stop=self._end,
+            hold=True,
+        )  # fmt: skip
 
     def again(self) -> Companion:
         """The same file with the same trim, to be read once more."""

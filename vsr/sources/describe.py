@@ -23,6 +23,7 @@ __all__ = [
     "counts_from_zero",
     "cropping",
     "display_matrix",
+    "empty_edits",
     "field_order",
     "frame_colour",
     "hdr_metadata",
@@ -136,6 +137,21 @@ def header_length(container: InputContainer, begin: Fraction) -> Fraction | None
         return None
     length = Fraction(container.duration, av.time_base)
     return length - begin if counts_from_zero(container) else length
+
+
+def empty_edits(container: InputContainer) -> Fraction:
+    """Seconds by which FFmpeg's durations of a MOV may be too long.
+
+    Where a stream begins late by an edit list that cuts its end, too, they contain the delay.
+    """
+    if not container.format.name.startswith("mov"):
+        return Fraction(0)
+    starts = (
+        stream.start_time * time_base
+        for stream in container.streams
+        if stream.start_time and (time_base := known_fraction(stream.time_base))
+    )
+    return max(starts, default=Fraction(0))
 
 
 def counts_from_zero(container: InputContainer) -> bool:

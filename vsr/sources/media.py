@@ -277,6 +277,7 @@ class MediaReader:
         self.lead = first.pts * self.time_base - self._video_begin
         self.shift = round((self._video_begin + self._start) / self.time_base)
         self.relay.limit(
+            begin=self.start_time,
             first=self.start_time if self._start > 0 else None,
             stop=None if self._end is None else self.begin + self._end,
             hold=self._hold,
@@ -444,5 +445,5 @@ class MediaReader:
         """Compare where the packets ended with what the header promised."""
         report.expected_duration = describe.header_length(self.container, self.begin)
         missing = self._demuxer.missing_end(self.begin)
-        if missing > max(_TOLERANCE, 2 / self.rate):
+        if missing > max(_TOLERANCE, 2 / self.rate) + describe.empty_edits(self.container):
             report.missing_duration = missing

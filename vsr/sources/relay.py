@@ -46,17 +46,22 @@ class PacketRelay:
         self._early: list[Packet[Stream]] = []
         self._started = False
         self._past: set[int] = set()
+        self._heard: set[int] = set()
+        self._begin: Fraction | None = None
 
-    def limit(self, *, first: Fraction | None, stop: Fraction | None, hold: bool) -> None:
+    def limit(
+        self, *, begin: Fraction, first: Fraction | None, stop: Fraction | None, hold: bool
+    ) -> None:
         """Set the trim.
 
         Args:
+            begin: where the output begins (seconds, not shifted).
             first: packets before this time (seconds, not shifted) are dropped.
             stop: packets at or after this time are dropped.
             hold: keep packets back until :meth:`release` says how far the video has come, because
                 nobody knows yet where it will stop.
         """
-        self._first, self._stop, self._hold = first, stop, hold
+        self._begin, self._first, self._stop, self._hold = begin, first, stop, hold
 
     def early_times(self) -> list[Fraction]:
         """Times of what has been kept before :meth:`start`."""
@@ -129,9 +134,23 @@ class PacketRelay:
         if ended and not _is_picture(packet):
             self._past.add(packet.stream_index)
             return
-        part = cut_samples(packet, self._first, self._stop) if is_samples(packet) else packet
+        if self._is_edited_out(packet):
+            return
+        part = cut_samples(packet, self._begin, self._stop) if is_samples(packet) else packet
         if part is not None:
             self.packets.append(part)
+
+    def _is_edited_out(self, packet: Packet[Stream]) -> bool:
+        """Whether it is sound that MOV's edit list leaves out, sent to warm a decoder up.
+
+        Ahead of the first part it is the encoder's delay, as a rule; samples have none.
+        """
+        if packet.stream.type != "audio":
+            return False
+        if not packet.is_discard:
+            self._heard.add(packet.stream_index)
+        heard = packet.stream_index in self._heard
+        return packet.is_discard and (heard or is_samples(packet))
 
     def _is_before(self, packet: Packet[Stream]) -> bool:
         """Whether ``packet`` lies before the trim; what can be cut does not if it reaches into it.
