@@ -152,12 +152,18 @@ def choose_stream(
         wanted: its number among the streams of video that are no covers; None takes FFmpeg's best.
 
     Raises:
-        SourceError: there is no such video stream, or no decoder for it.
+        SourceError: there is no such video stream, or no decoder for it, or it is a tile.
     """
     found = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not found:
         covers = ", only cover art" if container.streams.video else ""
         raise SourceError(f"{name}: holds no video stream{covers}")
+    tiles = sum(bool(s.disposition & Disposition.dependent) for s in found)
+    if wanted is None and tiles and container.format.name.startswith("mov"):
+        raise SourceError(
+            f"{name}: one picture in {tiles} tiles, as HEIF and AVIF have it, which are not put"
+            " together here: convert it first (heif-convert; ffmpeg from 7.1 on)"
+        )
     if wanted is not None and wanted >= len(found):
         count = "one video stream" if len(found) == 1 else f"{len(found)} video streams"
         raise SourceError(f"{name}: holds {count}, and --video-stream counts from 0")
