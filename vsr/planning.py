@@ -27,7 +27,7 @@ from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import make_runtime
 from vsr.sinks.destination import check_target
-from vsr.sinks.orientation import Orientation
+from vsr.sinks.orientation import Orientation, enlarged_matrix
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import find_images
@@ -278,6 +278,8 @@ def _plan_output(
         info, width=width, height=height, format=encoding.format, colour=encoding.colour,
         duration=info.duration if info.duration is not None else _asked_for(config),
         sar=Fraction(1) if config.square else sar, field_order=order,
+        display_matrix=info.display_matrix
+        and enlarged_matrix(info.display_matrix, (info.width, info.height), (width, height)),
     )  # fmt: skip
     return encoding, planned
 

@@ -310,6 +310,44 @@ def test_timecode_counts_at_the_rate_of_the_output(tools, tmp_path, source, outp
     assert timecodes(tools, tmp_path / f"b-{output}") == {"01:00:00;16"}
 
 
+def test_the_date_of_a_file_that_says_it_twice_is_kept(tools, tmp_path):
+    """FFmpeg writes it so beside the keys of cameras, and reads both as one text."""
+    given, date = tmp_path / "in.mov", "2023-05-09T11:48:30.000000Z"
+    with av.open(given, "w", options={"movflags": "use_metadata_tags"}) as out:
+        stream = out.add_stream("mpeg4", rate=25, width=64, height=48)
+        out.metadata.update({"com.apple.quicktime.make": "Apple", "creation_time": date})
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = 0
+        out.mux([*stream.encode(picture), *stream.encode(None)])
+    with av.open(given) as container:
+        assert container.metadata["creation_time"] == f"{date};{date}"
+    for suffix in ("mp4", "mkv"):
+        write_one(tools, given, tmp_path / f"out.{suffix}", Fraction(25))
+        assert tools.probe(tmp_path / f"out.{suffix}").tags["creation_time"] == date
+
+
+def test_keys_that_a_flag_keeps_are_not_called_lost(tools, tmp_path):
+    given = tmp_path / "in.mov"
+    with av.open(given, "w", options={"movflags": "use_metadata_tags"}) as out:
+        stream = out.add_stream("mpeg4", rate=25, width=64, height=48)
+        out.metadata["com.apple.quicktime.make"] = "Apple"
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = 0
+        out.mux([*stream.encode(picture), *stream.encode(None)])
+    notes, key = {}, "com.apple.quicktime.make"
+    for flags in ("faststart", "faststart+use_metadata_tags"):
+        stand_in, info = tools.stand_in(given), tools.info()
+        output = tmp_path / f"{flags}.mp4"
+        config = EncoderConfig(preset="ultrafast", muxer_options={"movflags": flags})
+        encoding = choose_encoding(output, info, 64, 48, config)
+        with MediaSink(output, encoding, info, source=stand_in, overwrite=False) as sink:
+            sink.write(tools.frame(info, 0))
+        stand_in.close()
+        notes[flags] = any(key in note for note in sink.notes)
+        assert (key in tools.probe(output).tags) != notes[flags]
+    assert list(notes.values()) == [True, False]
+
+
 def test_the_name_of_the_reel_goes_where_it_can(tools, tmp_path):
     given = labelled_timecode(tools, tmp_path / "in.mov", "10:00:00:00", reel_name="TAPE0042")
     rate, notes = Fraction(30000, 1001), {}

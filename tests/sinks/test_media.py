@@ -175,6 +175,15 @@ def test_display_matrix(tmp_path, tools, suffix):
     assert side["display_matrix"] == turned
 
 
+@pytest.mark.parametrize(("suffix", "lost"), [("mkv", 1), ("webm", 1), ("mp4", 0)])
+def test_a_slant_is_named_where_it_is_lost(tmp_path, tools, suffix, lost):
+    slanted = struct.pack("<9i", 65536, 32768, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    info = tools.info(display_matrix=slanted)
+    sink = tools.write(tmp_path / f"out.{suffix}", info, [(0, 40)], codec=codec)
+    assert sum("slant is lost" in note for note in sink.notes) == lost
+
+
 def test_lost_rotation_is_named(tmp_path, tools):
     turned = struct.pack("<9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
     path = tmp_path / "out.nut"

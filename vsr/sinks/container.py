@@ -24,11 +24,13 @@ from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import Destination
 from vsr.sinks.encoder import Encoder, open_encoder
 from vsr.sinks.memory import defined_memory
+from vsr.sinks.orientation import is_turn
 
 __all__ = ["MediaOutput"]
 
 logger = logging.getLogger(__name__)
 
+_TURNS_ONLY = ("matroska", "webm")  # and mirrorings
 _BUFFER_BYTES = 1 << 18  # written to a pipe at once
 
 
@@ -175,6 +177,8 @@ class MediaOutput:
         matrix = self._info.display_matrix
         if matrix is not None and self._encoding.muxer in HOLD_ROTATION:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
+            if self._encoding.muxer in _TURNS_ONLY and not is_turn(matrix):
+                self.warn(f"the picture's slant is lost: {self._encoding.muxer} holds turns alone")
         elif matrix is not None:
             self.warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")
         return stream

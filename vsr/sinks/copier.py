@@ -47,6 +47,7 @@ __all__ = ["StreamCopier"]
 logger = logging.getLogger(__name__)
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
+_ANY_KEY = "use_metadata_tags"
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -82,11 +83,13 @@ class StreamCopier:
         self._tracks: dict[int, Track] = {}
         self._lost_tags: list[str] = []
         self._lost_dispositions: list[str] = []
+        self._any_key = False
 
     def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
         """``given`` options of the container, and those that the source's metadata asks for."""
         flags = metadata_flags(self._source.container.metadata, self._muxer)
         joined = given.get("movflags", "") + flags
+        self._any_key = _ANY_KEY in joined and self._muxer in ("mp4", "mov")
         return {**given, "movflags": joined} if flags else dict(given)
 
     def add_streams(
@@ -108,7 +111,8 @@ class StreamCopier:
         """
         metadata = kept_metadata(self._source.container.metadata, self._muxer)
         container.metadata.update(metadata)
-        self._lost_tags = [f"{key} (file)" for key in lost_tags(metadata, self._muxer)]
+        lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
+        self._lost_tags = [f"{key} (file)" for key in lost]
         replaced = self._source.stream
         video = add_video() if replaced is None else None
         for stream in self._source.container.streams:

@@ -84,7 +84,8 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
         named = plain if plain in _TIMECODE_TAGS else key
         stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
         if not stale and (plain != "handler_name" or muxer in _MOV):
-            kept[named] = value
+            # FFmpeg joins a date that stands in two places of MOV, and then reads it no more.
+            kept[named] = value.split(";")[0] if plain == "creation_time" else value
     return kept
 
 
@@ -117,6 +118,7 @@ def lost_tags(
     *,
     of_file: Mapping[str, str] | None = None,
     picture: bool = False,
+    any_key: bool = False,
 ) -> list[str]:
     """The keys of ``metadata`` that a container leaves out.
 
@@ -125,8 +127,9 @@ def lost_tags(
         muxer: FFmpeg's name of the container.
         of_file: where ``metadata`` is a stream's, the file's: what it only repeats is not lost.
         picture: the stream is video, whose language MPEG-TS does not tell.
+        any_key: MP4 or MOV was told to write a file's keys as they are.
     """
-    if of_file is None and metadata_flags(metadata, muxer):
+    if of_file is None and (any_key or metadata_flags(metadata, muxer)):
         return []
     repeated = set((of_file or {}).items()) | {("language", "und")}
     if picture and muxer == "mpegts":
