@@ -19,6 +19,7 @@ ORDER = [
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
     ("config", "hdr"),
     ("frame",),
+    ("orientation",),
     ("resample",),
     ("colour",),
     ("ffmpeg",),

@@ -25,9 +25,9 @@ from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
+from vsr.orientation import Orientation, enlarged_matrix
 from vsr.runtimes import make_runtime
 from vsr.sinks.destination import check_target
-from vsr.sinks.orientation import Orientation, enlarged_matrix
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import find_images

@@ -4,6 +4,7 @@ import struct
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 
 from vsr.config import FieldsConfig, InputConfig
@@ -328,3 +329,31 @@ def test_crop_and_chain(ffmpeg, tools, shared):
 def test_the_library_says_the_same(clip):
     with pytest.raises(ConfigError, match="there is no filter 'x'"):
         filtered(clip, "x")
+
+
+def test_filters_get_a_turned_picture_upright(tmp_path):
+    """As ffmpeg's do. Stored, its upper left corner is the lower left one."""
+    path = tmp_path / "phone.mp4"
+    with av.open(path, "w") as out:
+        stream = out.add_stream("libx264", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        stream.set_display_matrix((0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30))
+        pixels = np.full((48, 64, 3), 40, np.uint8)
+        pixels[24:, :32] = 200
+        picture = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format="yuv420p")
+        picture.pts = 0
+        out.mux([*stream.encode(picture), *stream.encode(None)])
+
+    def luma(filters: str | None) -> tuple[tuple[int, ...], float, bytes | None]:
+        with open_source(path, SourceConfig(filters=filters)) as source:
+            (frame,) = source
+        plane = frame.planes[0].float()
+        return tuple(plane.shape), float(plane.mean()), source.info.display_matrix
+
+    (_, whole, matrix), (shape, corner, left) = luma(None), luma("crop=16:24:0:0")
+    assert shape == (16, 24)  # rows and columns as they are stored
+    assert corner > 2 * whole > 0
+    assert luma("hflip,crop=16:24:0:0")[1] < whole
+    assert matrix is not None
+    assert left is not None
+    assert left[:24] == matrix[:24]
+    assert struct.unpack("<9i", left)[6] == 16 << 16  # the picture is that wide now, upright

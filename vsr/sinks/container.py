@@ -18,13 +18,13 @@ from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
+from vsr.orientation import is_turn
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
 from vsr.sinks.clock import EncoderClock
 from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import Destination
 from vsr.sinks.encoder import Encoder, open_encoder
 from vsr.sinks.memory import defined_memory
-from vsr.sinks.orientation import is_turn
 
 __all__ = ["MediaOutput"]
 

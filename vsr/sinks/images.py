@@ -25,7 +25,7 @@ from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
 from vsr.files import hidden_name, name_beside
 from vsr.frame import Frame, Matrix, VideoInfo
-from vsr.sinks.orientation import Orientation
+from vsr.orientation import Orientation
 from vsr.sinks.packing import pack
 from vsr.sinks.sink import SinkContext, check_frame
 

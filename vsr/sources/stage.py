@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from vsr.config import FieldsConfig
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Colour, FieldOrder, PixelFormat
+from vsr.orientation import Orientation, enlarged_matrix
 from vsr.sources.colours import FrameColours, contradiction
 from vsr.sources.describe import frame_colour
 from vsr.sources.fields import Fields, examine, field_steps
@@ -105,6 +106,13 @@ class PictureStage:
         self._pictures: Iterator[FilteredPicture] = chain([picture], pictures)
 
     @property
+    def display_matrix(self) -> bytes | None:
+        """FFmpeg's display matrix of what comes out, 36 bytes."""
+        matrix, (width, height, _) = self._reader.display_matrix(self.first), self._layout
+        size = self.shape.width, self.shape.height
+        return matrix and enlarged_matrix(matrix, (width, height), size)
+
+    @property
     def is_combed(self) -> bool:
         """Whether the first frames looked like fields."""
         return self.fields is not None and self.fields.kind != "progressive"
@@ -181,8 +189,20 @@ class PictureStage:
         if config.crop:
             steps += self._cropping(combed=not steps and self.is_combed)
         if config.filters:
-            steps += parse_chain(config.filters)
+            steps += self._as_it_is_seen(parse_chain(config.filters))
         return steps
+
+    def _as_it_is_seen(self, steps: list[Step]) -> list[Step]:
+        """``steps`` on the picture upright, which then lies as it did."""
+        matrix = self._reader.display_matrix(self.first)
+        turn = None if matrix is None else Orientation.parse(matrix)
+        if turn is None or turn.upright:
+            return steps
+        self._note("filters get the picture upright, as it is seen")
+        swap: list[Step] = [("transpose", "0")] if turn.transposed else []
+        mirror: list[Step] = [("vflip", "")] if turn.reversed_rows else []
+        mirror += [("hflip", "")] if turn.reversed_columns else []
+        return [*swap, *mirror, *steps, *mirror, *swap]
 
     def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
         wanted = _EXAMINED_FRAMES

@@ -285,7 +285,7 @@ class VideoSource:
             width=shape.width, height=shape.height, format=stage.format,
             colour=stage.colour_of(stage.first_picture),
             time_base=shape.time_base, rate=rate, frames=frames, duration=duration, sar=shape.sar,
-            display_matrix=reader.display_matrix(stage.first), field_order=self._field_order(),
+            display_matrix=stage.display_matrix, field_order=self._field_order(),
             hdr=hdr, codec=reader.codec,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from vsr.sinks.orientation import Orientation, enlarged_matrix, is_turn
+from vsr.orientation import Orientation, enlarged_matrix, is_turn
 
 
 def packed(a: float, b: float, c: float, d: float, x: float = 0, y: float = 0) -> bytes:
