@@ -1,5 +1,7 @@
 """Which stream goes where, and how its tags, chapters and timecode are treated."""
 
+import shutil
+import subprocess
 from collections import deque
 from fractions import Fraction
 from types import SimpleNamespace
@@ -117,6 +119,21 @@ def test_what_has_no_decoder_is_said_to_have_none(muxer):
         "subtitle stream 2 (unknown codec, deu) is dropped:"
         " PyAV has no decoder for it, and copies nothing that it has none for"
     )
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_professional_sound_of_transport_streams_stays(tmp_path):
+    """SMPTE 302M may carry Dolby E, which only bits that stay as they are carry on."""
+    path = tmp_path / "in.ts"
+    source, codec = ("-f", "lavfi", "-i", "sine=r=48000:d=1"), ("-c:a", "s302m", "-strict", "-2")
+    line = ["ffmpeg", "-v", "error", *source, "-ac", "2", *codec, str(path)]
+    subprocess.run(line, check=True)
+    with av.open(path) as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == "s302m"
+        file: Any = SimpleNamespace(container=container)
+        assert plan_route(file, stream, "mpegts").how == "copy"
+        assert plan_route(file, stream, "matroska").how == "encode"
 
 
 def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):

@@ -69,9 +69,9 @@ def complete_colour(
     RGB and floating-point numbers have no matrix and are full range; RGB in whole numbers is
     limited where it is said to be. YUV without a matrix takes it from its primaries; without those,
     pictures of 720 lines or 1280 columns and more are BT.709, smaller ones BT.601 (625-line
-    primaries at 576 or 288 lines, else 525-line). Range is limited; chroma lies left, but in the
-    centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full range, as FFmpeg writes and
-    reads it, but where a standard says what silence means, and in VapourSynth.
+    primaries at 576, 608 or 288 lines, else 525-line). Range is limited; chroma lies left, but in
+    the centre for MPEG-1 and JPEG, and top left for BT.2020. Gray is full range, as FFmpeg writes
+    and reads it, but where a standard says what silence means, and in VapourSynth.
 
     Args:
         colour: what the stream says.
@@ -116,7 +116,7 @@ def _guess_matrix(colour: Colour, width: int, height: int) -> Colour:
         return replace(colour, matrix=known)
     if height >= 720 or width >= 1280:
         matrix = primaries = transfer = 1
-    elif height in (576, 288):
+    elif height in (576, 288, 608):  # 608: D-10, with lines above the picture
         matrix, primaries, transfer = 5, 5, 6
     else:
         matrix = primaries = transfer = 6

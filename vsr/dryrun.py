@@ -52,7 +52,7 @@ def dry_run(config: UpscaleConfig, *, should_stop: Callable[[], bool] = lambda: 
         VsrError: as the run would.
     """
     with ExitStack() as stack:
-        plan = make_plan(config, stack)
+        plan = make_plan(config, stack, should_stop)
         before = finished_frames(plan)
         sample, speed = _take_sample(plan, should_stop)
         sections = {

@@ -193,7 +193,7 @@ def upscale(
         # Before anything else is loaded: what that prints must not get into the stream.
         stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
         tidy(config)
-        plan = make_plan(config, stack)
+        plan = make_plan(config, stack, should_stop)
         for note in plan.notes:
             logger.info(note)
         _keep_others_off(plan, stack)
@@ -237,6 +237,7 @@ def run(
             _move_frames(plan, sink, report, on_progress, should_stop, work)
     except ReaderGone:
         report.reader_gone = True
+        report.interrupted = should_stop()
     except TruncatedError:  # what came before the break is kept, and recorded
         if work is not None:
             work.tell(report)
@@ -311,6 +312,7 @@ def _move_frames(
                 if should_stop():
                     report.interrupted = True
                     break
+        report.interrupted = report.interrupted or source.given_up
         report.output = sink.keep_partial() if report.interrupted else sink.finish()
     if work is not None:
         work.tell(report)

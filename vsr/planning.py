@@ -4,6 +4,7 @@ A :class:`Plan` holds everything that was chosen, opened and tried; :mod:`vsr.pi
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -53,12 +54,15 @@ class Plan:
     """One line for every automatic decision about network, device and output."""
 
 
-def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
+def make_plan(
+    config: UpscaleConfig, stack: ExitStack, should_stop: Callable[[], bool] = lambda: False
+) -> Plan:
     """Take every decision of a run.
 
     Args:
         config: what to do.
         stack: closes the source when the run is over.
+        should_stop: asked while standard input is waited for: whether to end as if it did.
 
     Raises:
         VsrError: a reason the user can act on; nothing has been written.
@@ -69,7 +73,8 @@ def make_plan(config: UpscaleConfig, stack: ExitStack) -> Plan:
     _check_number(config)
     automatic = config.model == AUTO and config.weights is None
     network = None if automatic else _choose_network(config)
-    source = stack.enter_context(open_source(config.input, _source_config(config)))
+    wanted = replace(_source_config(config), should_stop=should_stop)
+    source = stack.enter_context(open_source(config.input, wanted))
     notes: tuple[str, ...] = ()
     if automatic:
         choice = _choose_model(config, source)

@@ -1,6 +1,7 @@
 """Standard output as a stream of bytes, kept clean of everything else that is printed."""
 
 import ctypes
+import errno
 import os
 import select
 import sys
@@ -9,9 +10,19 @@ from contextlib import contextmanager, suppress
 
 from vsr.errors import ConfigError
 
-__all__ = ["ReaderGone", "Stdout", "reserve_stdout"]
+__all__ = ["ReaderGone", "Stdout", "is_waiting", "reserve_stdout"]
 
 _STDOUT, _STDERR = 1, 2
+_waiting = False
+
+
+def is_waiting() -> bool:
+    """Whether standard output's reader is waited for at this moment.
+
+    Python begins a write anew that a signal has interrupted, and FFmpeg, which calls for it, heeds
+    none: only an error that is raised there ends it.
+    """
+    return _waiting
 
 
 class ReaderGone(BrokenPipeError):
@@ -30,23 +41,32 @@ class Stdout:
         """Write all of ``data``, however long the reader takes; returns its length in bytes.
 
         Raises:
-            ReaderGone: nobody reads.
+            ReaderGone: nobody reads; or the wait was interrupted, now or before.
             OSError: e.g. standard output is a file and the disk is full.
         """
+        if self.gone:
+            raise ReaderGone(errno.EPIPE, "the reader of standard output has gone")
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[self._write_some(rest) :]
         return memoryview(data).nbytes
 
     def _write_some(self, data: memoryview) -> int:
+        global _waiting
+        _waiting = True
         try:
             return os.write(self._descriptor, data)
+        except KeyboardInterrupt:
+            self.gone = True
+            raise ReaderGone(errno.EPIPE, "standard output is not read") from None
         except BrokenPipeError as error:
             self.gone = True
             raise ReaderGone(error.errno, "the reader of standard output has gone") from error
         except BlockingIOError:  # a descriptor that another process has set not to block
             select.select([], [self._descriptor], [])
             return 0
+        finally:
+            _waiting = False
 
 
 @contextmanager

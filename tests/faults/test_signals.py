@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -131,8 +132,65 @@ def test_nobody_reads_a_list(tools, option):
     command = [*tools.command, option]
     run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("option", ["--version", "--list-models"])
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_list_that_finds_no_room(tools, option):
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [*tools.command, option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert run.returncode == 1
-    assert run.stderr == b""
+    line = "vsr-upscale: error: standard output: cannot be written: No space left on device\n"
+    assert run.stderr == line
+
+
+@pytest.mark.parametrize("fed", [0, 230])
+def test_input_that_falls_silent_is_not_waited_for(start, tools, long_clip, tmp_path, fed):
+    """Of a pipe whose writer hangs: what waits for it within FFmpeg heeds no signal."""
+    stream = y4m(long_clip, fed) if fed else b""
+    read, write = os.pipe()
+    feeder = threading.Thread(target=os.write, args=(write, stream), daemon=True)
+    feeder.start()
+    run = start("-", tmp_path / "out.mkv", *SLOW, stdin=read)
+    os.close(read)
+    if fed:
+        feeder.join()
+        run.wait_for(fed - 101)  # so many are looked at before the first
+    else:
+        time.sleep(3)
+    run.send(signal.SIGTERM)
+    assert run.end() == 130
+    run.check_words()
+    os.close(write)
+    left = tools.tell_all(tmp_path, run.text)
+    assert left == (["out.partial.mkv"] if fed else [])
+    if fed:
+        assert tools.count(tmp_path / left[0]) >= fed - 101
+
+
+def y4m(clip, frames: int) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", str(frames)]
+    return subprocess.run(
+        [*command, "-f", "yuv4mpegpipe", "-"], stdout=subprocess.PIPE, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_reader_that_reads_nothing_is_not_waited_for(start, long_clip, tmp_path, signals):
+    read, write = os.pipe()
+    run = start(long_clip, "-", *SLOW, "-f", "nut", stdout=write).wait_for(1)
+    os.close(write)
+    time.sleep(1)  # the pipe is full by now
+    for _ in range(signals):
+        run.send(signal.SIGTERM)
+        time.sleep(0.3)
+    assert run.end() == 130
+    run.check_words()
+    os.close(read)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -187,6 +187,27 @@ def test_mp4_learns_what_matroska_does_not_say_of_channels(remux, tools, tmp_pat
     assert np.array_equal(heard(tmp_path / "in.mkv")[1], heard(tmp_path / "out.mp4")[1])
 
 
+@pytest.mark.parametrize(
+    ("layout", "suffix", "lost"),
+    [
+        ("5.1(side)", "mkv", True), ("5.1(side)", "nut", True), ("5.1(side)", "mp4", True),
+        ("5.1(side)", "mov", False), ("5.1(side)", "avi", False), ("stereo", "mkv", False),
+        ("5.1", "mkv", False), ("5.1", "mp4", False),
+    ],
+)  # fmt: skip
+def test_speakers_that_a_container_does_not_name_are_named(remux, tmp_path, layout, suffix, lost):
+    channels = av.AudioLayout(layout).nb_channels
+    write_sound(tmp_path / "in.mov", "pcm_s16le", [(0, tone(0.2, channels=channels))],
+                layout=layout)  # fmt: skip
+    sink = remux(tmp_path / "in.mov", tmp_path / f"out.{suffix}")
+    name = "audio stream 1 (pcm_s16le)"
+    note = f"{name}: which speakers its channels are for ({layout}) is lost in"
+    assert any(said.startswith(note) for said in sink.notes) == lost
+    with av.open(tmp_path / f"out.{suffix}") as container:
+        found = container.streams.audio[0].codec_context.layout.name
+    assert (found == layout) != lost or (layout == "5.1" and suffix == "mkv") or layout == "stereo"
+
+
 @pytest.mark.parametrize("codec", ["libvorbis", "dca", "eac3", "flac"])
 def test_sound_that_avi_has_no_clock_for_lasts_as_long(remux, tmp_path, codec):
     clip, output = tmp_path / "in.mkv", tmp_path / "out.avi"

@@ -431,3 +431,12 @@ def test_damage_behind_the_first_picture_names_the_file(make: Make) -> None:
     bad.unlink()
     with pytest.raises(SourceError, match=r"2\.png: cannot be read: No such file"):
         next(frames)
+
+
+def test_what_headers_say_is_named(tmp_path: Path) -> None:
+    picture, path = Image.new("RGB", (8, 8)), tmp_path / "a.tif"
+    picture.save(path)
+    assert not any("headers" in note for note in ImageFrames(path).notes)
+    picture.save(path, tiffinfo={270: "reel 7", 315: "the lab", 306: "2020:01:01 00:00:00"})
+    line = "the pictures' headers are not carried on: description, date, Artist"
+    assert line in ImageFrames(path).notes

@@ -137,3 +137,22 @@ def test_alpha_that_no_decoder_sees_is_named(command, transparent, tmp_path, mon
     (line,) = [line for line in lines if "alpha" in line]
     name = {"libvpx": "vp8", "libvpx-vp9": "vp9"}[codec]
     assert line.endswith(f"alpha is dropped: the decoder of {name} does not see it")
+
+
+def test_the_active_format_is_named(tmp_path, caplog):
+    """MPEG-2 has it in its user data (SMPTE ST 2016-1), ahead of the first slice of a picture."""
+    with av.open(tmp_path / "plain.m2v", "w", format="mpeg2video") as out:
+        stream: Any = out.add_stream("mpeg2video", rate=25, width=64, height=48)
+        for pts in range(3):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = pts
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    data, slice_start = (tmp_path / "plain.m2v").read_bytes(), b"\0\0\1\1"
+    described = data.replace(slice_start, b"\0\0\1\xb2DTG1\x41\xfa" + slice_start)
+    (tmp_path / "afd.m2v").write_bytes(described)
+    line = "the active format description (10) is dropped: no encoder here writes it"
+    for name, said in (("plain.m2v", False), ("afd.m2v", True)):
+        with open_source(tmp_path / name) as source:
+            assert len(list(source)) == 3
+        assert (line in source.notes) == said

@@ -1,13 +1,14 @@
 """What the commands share: exit codes, errors in one line, and no traceback."""
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from vsr.errors import ConfigError, VsrError
+from vsr.errors import ConfigError, SinkError, VsrError
 
 __all__ = [
     "DONE",
@@ -79,8 +80,11 @@ def run_command(
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return FAILED
+        return DONE
     except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+            error = SinkError(f"standard output: cannot be written: {error.strerror}")
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         message = " ".join(str(error).split()) or type(error).__name__
         if debug:
             traceback.print_exc()

@@ -23,13 +23,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from vsr.stdout import is_waiting
+
 __all__ = ["Interrupts", "heed_no_more", "lasting_stderr"]
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)
+_PATIENCE = 5.0  # seconds
 
 
 class Interrupts:
     """First Ctrl-C (or SIGTERM, or SIGHUP): end cleanly after this frame. Second: abort.
+
+    A reader of standard output that takes nothing for some seconds after the first is not waited
+    for any longer: a clean end would never come.
 
     Attributes:
         stopping: set by the first.
@@ -42,7 +49,13 @@ class Interrupts:
         if self.stopping.is_set():
             raise KeyboardInterrupt
         self.stopping.set()
+        if _ALARM is not None:
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE, 1)
         _say("\nstopping after this frame; press Ctrl-C again to abort\n")
+
+    def _hurry(self, number: int, frame: object) -> None:
+        if is_waiting():
+            raise KeyboardInterrupt
 
     @contextmanager
     def installed(self) -> Iterator["Interrupts"]:
@@ -52,9 +65,13 @@ class Interrupts:
             return
         heeded = [s for s in _known() if signal.getsignal(s) != signal.SIG_IGN]
         previous = {s: signal.signal(s, self._handle) for s in heeded}
+        if _ALARM is not None:
+            previous[_ALARM] = signal.signal(_ALARM, self._hurry)
         try:
             yield self
         finally:
+            if _ALARM is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in previous.items():
                 signal.signal(number, handler)
 

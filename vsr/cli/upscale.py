@@ -19,7 +19,7 @@ from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
 from vsr.config import PIPE, UpscaleConfig
-from vsr.errors import ConfigError
+from vsr.errors import ConfigError, SourceError
 from vsr.shipped import shipped_folder
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
         handler: OnProgress = on_progress
         try:
             report = upscale(config, on_progress=handler, should_stop=interrupts.stopping.is_set)
+        except SourceError:  # of an input that was not waited for any longer
+            if interrupts.stopping.is_set() and not log.started:
+                raise KeyboardInterrupt from None
+            raise
         finally:
             if bar is not None:
                 bar.close()

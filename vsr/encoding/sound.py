@@ -14,7 +14,7 @@ from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 
-__all__ = ["SoundCodec", "add_sound", "known_layout", "sound_codecs"]
+__all__ = ["SoundCodec", "add_sound", "known_layout", "lost_layout", "sound_codecs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,8 @@ _ENCODERS = {
 }  # fmt: skip
 _CHANNEL_RATES = {"libopus": 96_000, "aac": 128_000}
 """Bits a second for each channel, of those that lose something."""
+_CHANNELS_ONLY = ("matroska", "nut")
+"""Containers that say of PCM how many channels it has, and not which."""
 _LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 """What one to eight channels are, if nothing says it or an encoder has not their own order."""
 
@@ -49,6 +51,23 @@ def known_layout(layout: AudioLayout) -> str | None:
     if layout.name != f"{channels} channels":
         return layout.name
     return _LAYOUTS[channels - 1] if 0 < channels <= len(_LAYOUTS) else None
+
+
+def lost_layout(muxer: str, source: AudioStream, codec: SoundCodec | None) -> str | None:
+    """FFmpeg's name of what the channels of ``source`` are, if the output does not say it.
+
+    Args:
+        muxer: FFmpeg's name of the output's container.
+        source: sound.
+        codec: what it is encoded as; None if it is copied.
+    """
+    layout = source.codec_context.layout
+    if layout.name in (f"{layout.nb_channels} channels", *_LAYOUTS[: layout.nb_channels][-1:]):
+        return None
+    if codec is not None:
+        return None if codec.layout == layout.name else layout.name
+    plain = source.codec_context.codec.canonical_name.startswith("pcm_")
+    return layout.name if plain and muxer in _CHANNELS_ONLY else None
 
 
 def sound_codecs(muxer: str, source: AudioStream) -> Iterator[SoundCodec]:

@@ -16,7 +16,7 @@ from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding
-from vsr.encoding.sound import SoundCodec, add_sound
+from vsr.encoding.sound import SoundCodec, add_sound, lost_layout
 from vsr.encoding.streams import (
     StreamSource,
     add_copy,
@@ -197,6 +197,15 @@ class StreamCopier:
             self._warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
         elif route.note:
             self._warn(route.note)
+        if isinstance(stream, AudioStream) and route.how in ("copy", "encode"):
+            self._note_lost_layout(stream, route.codec)
+
+    def _note_lost_layout(self, stream: AudioStream, codec: SoundCodec | None) -> None:
+        if layout := lost_layout(self._muxer, stream, codec):
+            self._warn(
+                f"{name_of(stream)}: which speakers its channels are for ({layout}) is lost in"
+                f" {self._muxer}"
+            )
 
     def _follow(
         self, container: OutputContainer, stream: Stream, output: Stream, *, copied: bool = True

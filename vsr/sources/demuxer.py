@@ -4,7 +4,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Demuxer:
         path: the file, or :data:`vsr.config.PIPE`.
         config: what the user knows better.
         hwaccel: offered to the decoder.
+        should_stop: asked while standard input is waited for: whether to end as if it did.
 
     Attributes:
         name: the input in a message.
@@ -58,10 +59,16 @@ class Demuxer:
         SourceError: the input cannot be opened or has no video.
     """
 
-    def __init__(self, path: Path, config: InputConfig, hwaccel: HWAccel | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: InputConfig,
+        hwaccel: HWAccel | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._path, self._config, self._hwaccel = path, config, hwaccel
         self.name = name_of_input(path)
-        self._stdin = open_stdin() if path == PIPE else None
+        self._stdin = open_stdin(should_stop) if path == PIPE else None
         self.container: InputContainer = open_container(path, config, self._stdin, hwaccel)
         try:
             self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
@@ -76,6 +83,11 @@ class Demuxer:
     def joins(self) -> int:
         """How often the clock has started again, and was counted on."""
         return self._splices.joins
+
+    @property
+    def given_up(self) -> bool:
+        """Whether standard input was not waited for any longer."""
+        return self._stdin is not None and self._stdin.given_up
 
     @property
     def seekable(self) -> bool:
@@ -173,7 +185,10 @@ class Demuxer:
                         yield packet
             except av.FFmpegError as error:
                 self._break(error)
-            self._look_for_rest()
+            if self.given_up:
+                self.broken = None
+            else:
+                self._look_for_rest()
             self._ended = True
             flush: Packet[Stream] = Packet()
             flush.stream = self.stream

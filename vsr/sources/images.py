@@ -28,6 +28,11 @@ __all__ = ["ImageFrames", "ImageList", "find_images"]
 DEFAULT_RATE = Fraction(25)
 """Frames a second of a sequence whose rate nobody said, FFmpeg's own default."""
 
+_TOLD = {
+    "description", "artist", "date", "copyright", "title", "comment", "creator", "project",
+    "input device", "make", "model", "documentname", "timecode",
+}  # fmt: skip
+"""What people and devices write into a picture's header, by FFmpeg's names."""
 _KINDS = {
     "png": "PNG", "tif": "TIFF", "tiff": "TIFF", "dpx": "DPX", "exr": "OpenEXR", "jpg": "JPEG",
     "jpeg": "JPEG", "bmp": "BMP", "webp": "WebP",
@@ -246,6 +251,8 @@ class ImageFrames:
         self.tags = _tags(self.first)
         self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
         self._note(found, rate)
+        if told := [key for key in self.first.metadata if key.lower() in _TOLD]:
+            self.notes.append(f"the pictures' headers are not carried on: {', '.join(told)}")
         if decoded.profiled:
             self.notes.append(
                 "the ICC profile of the pictures is dropped: colours are not converted"

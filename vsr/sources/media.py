@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -55,6 +55,7 @@ class MediaReader:
         threads: threads of the decoder; None means one per processor, up to 4.
         hold: keep packets of the other streams back until it is known how far the video comes.
         hwaccel: offered to the decoder, which may leave its pictures on a device.
+        should_stop: asked while standard input is waited for: whether to end as if it did.
 
     Attributes:
         name: the input in a message.
@@ -82,12 +83,13 @@ class MediaReader:
         threads: int | None,
         hold: bool,
         hwaccel: HWAccel | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config, self._threads = config, threads
         self._start, self._end, self._hold = start, end, hold
         self._lookahead = Lookahead()
         self._closed = False
-        self._demuxer = Demuxer(path, config, hwaccel)
+        self._demuxer = Demuxer(path, config, hwaccel, should_stop)
         self._decoder = self._new_decoder()
         self.name, self.notes = self._demuxer.name, list(self._demuxer.notes)
         if self._demuxer.seekable and (lost := beyond_a_list(path)):  # opened a second time
@@ -154,6 +156,11 @@ class MediaReader:
     def broken(self) -> str | None:
         """How the input ends in the middle of a frame, once it has been read to its end."""
         return self._demuxer.broken
+
+    @property
+    def given_up(self) -> bool:
+        """Whether standard input was not waited for any longer."""
+        return self._demuxer.given_up
 
     @property
     def has_side_data(self) -> bool:

@@ -1,6 +1,8 @@
 """Opening an input with FFmpeg: one sentence for what is wrong with it, and the right stream."""
 
+import select
 import sys
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import cast
@@ -21,6 +23,7 @@ __all__ = ["Stdin", "choose_stream", "name_of_input", "open_container", "open_st
 
 _HEADS = 64  # bytes that the heads of a block take
 _PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
+_MOMENT = 0.1  # seconds
 _DEEPER = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}  # bytes, microseconds
 """How far a file is searched for sound of which FFmpeg, after its usual 5 MB, knows nothing."""
 _PLAIN_REASONS: dict[type[OSError], str] = {
@@ -31,22 +34,41 @@ _PLAIN_REASONS: dict[type[OSError], str] = {
 
 
 class Stdin:
-    """Standard input as FFmpeg reads it, its bytes and pieces counted."""
+    """Standard input as FFmpeg reads it, its bytes and pieces counted.
 
-    def __init__(self, stream: BufferedReader) -> None:
+    Whoever writes it may fall silent, and what waits for that within FFmpeg heeds no signal: so it
+    is waited for here, and given up when that is wanted.
+
+    Args:
+        stream: to read from.
+        should_stop: asked while there is nothing to read.
+    """
+
+    def __init__(self, stream: BufferedReader, should_stop: Callable[[], bool]) -> None:
         self.total = 0
         """Bytes read so far."""
+        self.given_up = False
+        """Whether it was not waited for any longer."""
+        self._should_stop = should_stop
         self._pieces = PieceCounter()
         self._ended = False
         self._stream = stream
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end."""
+        while not self._is_ready():
+            if self._should_stop():
+                self.given_up = True
+                return b""
         data = self._stream.read1(size)
         self.total += len(data)
         self._pieces.feed(data)
         self._ended = not data
         return data
+
+    def _is_ready(self) -> bool:
+        """Whether there is something to read, or an end, after a moment at the latest."""
+        return bool(select.select([self._stream], [], [], _MOMENT)[0])
 
     def missing(self, furthest: int | None) -> int:
         """Bytes that a piece of a Matroska or MP4 stream lacks at its end, at least.
@@ -113,8 +135,11 @@ def _sound_is_unknown(container: InputContainer) -> bool:
     )
 
 
-def open_stdin() -> Stdin:
+def open_stdin(should_stop: Callable[[], bool]) -> Stdin:
     """Standard input.
+
+    Args:
+        should_stop: asked while it is waited for: whether to end as if it did.
 
     Raises:
         SourceError: it is a terminal, or closed.
@@ -123,7 +148,7 @@ def open_stdin() -> Stdin:
         raise SourceError("standard input: is closed")
     if sys.stdin.isatty():
         raise SourceError("standard input: is a terminal, not a pipe")
-    return Stdin(cast(BufferedReader, sys.stdin.buffer))
+    return Stdin(cast(BufferedReader, sys.stdin.buffer), should_stop)
 
 
 def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:

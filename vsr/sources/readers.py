@@ -2,7 +2,7 @@
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -56,6 +56,8 @@ class SourceConfig:
     """Threads of the decoder; None means one per processor, up to 4."""
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
+    should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
+    """Asked while standard input is waited for: whether to end as if it did."""
 
     def __post_init__(self) -> None:
         for name, convert in (
@@ -253,7 +255,7 @@ def _open_media(
 ) -> MediaReader:
     return MediaReader(
         path, config.input, start=start, end=config.end, hold=config.frames is not None,
-        threads=config.threads if gpu is None else 1,
+        threads=config.threads if gpu is None else 1, should_stop=config.should_stop,
         hwaccel=None if gpu is None else accelerator(gpu),
     )  # fmt: skip
 

@@ -175,6 +175,11 @@ class VideoSource:
         return self._reader.joins if isinstance(self._reader, MediaReader) else 0
 
     @property
+    def given_up(self) -> bool:
+        """Whether it ends because standard input was not waited for any longer."""
+        return isinstance(self._reader, MediaReader) and self._reader.given_up
+
+    @property
     def bit_rate(self) -> int | None:
         """Bits a second of the video as far as the file says; None of what is no file."""
         if not isinstance(self._reader, MediaReader):
@@ -280,7 +285,8 @@ class VideoSource:
         rate = shape.rate or reader.rate
         frames, duration = expected_length(reader, self._config, rate)
         hdr, lost = reader.hdr(stage.first)
-        self._note(*lost, *self._unseen_alpha(), level=logging.WARNING)
+        unseen = [*self._unseen_alpha(), *self._active_format()]
+        self._note(*lost, *unseen, level=logging.WARNING)
         return VideoInfo(
             width=shape.width, height=shape.height, format=stage.format,
             colour=stage.colour_of(stage.first_picture),
@@ -298,6 +304,12 @@ class VideoSource:
             return
         if describe.claims_alpha(self.stream) and not native_format(self._stage.first).alpha:
             yield f"alpha is dropped: the decoder of {self._reader.codec} does not see it"
+
+    def _active_format(self) -> Iterator[str]:
+        """A line if the video says which part of its picture is used (AFD, SMPTE ST 2016-1)."""
+        if self._reader.has_side_data and SideDataType.AFD in self._stage.first.side_data:
+            code = bytes(self._stage.first.side_data[SideDataType.AFD])[0]
+            yield f"the active format description ({code}) is dropped: no encoder here writes it"
 
     def _field_order(self) -> FieldOrder:
         """Of the frames that are handed on."""
