@@ -14,6 +14,7 @@ from vsr.errors import ConfigError, DeviceError
 from vsr.networks import Network
 
 __all__ = [
+    "PRECISIONS_BY_DTYPE",
     "choose_device",
     "choose_dtype",
     "default_tile",
@@ -33,6 +34,8 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+PRECISIONS_BY_DTYPE = {str(dtype).removeprefix("torch."): name for name, dtype in _DTYPES.items()}
+"""The option's word for what PyTorch calls a type."""
 _STEP = 64  # tiles are multiples of this, so that a little more or less memory changes nothing
 _UNKNOWN_MEMORY = 4e9
 _GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")

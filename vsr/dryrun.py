@@ -24,7 +24,7 @@ from vsr.pipeline import run
 from vsr.planning import Plan, make_plan, spelt_out
 from vsr.progress import Progress
 from vsr.report import FrameTimes, Report
-from vsr.resume import finished_frames
+from vsr.resume import as_before, finished_frames
 
 __all__ = ["dry_run"]
 
@@ -52,7 +52,7 @@ def dry_run(config: UpscaleConfig, *, should_stop: Callable[[], bool] = lambda: 
         VsrError: as the run would.
     """
     with ExitStack() as stack:
-        plan = make_plan(config, stack, should_stop)
+        plan = make_plan(as_before(config), stack, should_stop)
         before = finished_frames(plan)
         sample, speed = _take_sample(plan, should_stop)
         sections = {

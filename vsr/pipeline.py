@@ -26,6 +26,7 @@ from vsr.record import write_record
 from vsr.report import Report
 from vsr.resume import (
     Work,
+    as_before,
     can_be_read_again,
     find_finished,
     fingerprint,
@@ -193,6 +194,7 @@ def upscale(
         # Before anything else is loaded: what that prints must not get into the stream.
         stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
         tidy(config)
+        config = as_before(config)
         plan = make_plan(config, stack, should_stop)
         for note in plan.notes:
             logger.info(note)

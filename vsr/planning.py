@@ -305,7 +305,11 @@ def _make_engine(
     dtype = choose_dtype(device, config.precision)
     lanes = _choose_lanes(device, network, source)
     with share_of_cores(lanes):
-        runtimes = [make_runtime(network, device, dtype, config.runtime) for _ in range(lanes)]
+        stated = config.precision != "auto"
+        runtimes = [
+            make_runtime(network, device, dtype, config.runtime, stated=stated)
+            for _ in range(lanes)
+        ]
     engine = Engine(
         network, target, device=device, dtype=dtype, tile=config.tile, runtimes=runtimes
     )

@@ -1,5 +1,6 @@
 """Pictures as arrays, enlarged one after another: for programs that have frames of their own."""
 
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, overload
@@ -31,7 +32,7 @@ _COLOUR = Colour(matrix=Matrix.RGB, range=Range.FULL)
 
 
 class Upscaler:
-    """Enlarges R'G'B' pictures; for one thread at a time.
+    """Enlarges R'G'B' pictures; threads that share one wait for each other.
 
     What is too large for the memory is rendered in tiles, and values beyond black and white do not
     reach networks that may never have seen any, as in ``vsr-upscale``.
@@ -70,7 +71,9 @@ class Upscaler:
         dtype = choose_dtype(self._device, precision)
         with plain_torch():
             self.network = load_network(model, scale=scale, weights=weights, variant=variant)
-            self._runtime = make_runtime(self.network, self._device, dtype, runtime)
+            stated = precision != "auto"
+            self._runtime = make_runtime(self.network, self._device, dtype, runtime, stated=stated)
+        self._lock = threading.Lock()  # buffers are those of one picture at a time
         self._renderers: dict[tuple[int, int], Renderer] = {}
         self.warnings: list[str] = []
         """What was changed on the way because memory ran out."""
@@ -97,6 +100,10 @@ class Upscaler:
             ConfigError: shape or type is another; or PyTorch's default type is not float32.
             OutOfMemoryError: not even the smallest tile fits.
         """
+        with self._lock:
+            return self._enlarge_any(picture)
+
+    def _enlarge_any(self, picture: Tensor | NDArray[Any]) -> Tensor | NDArray[Any]:
         if isinstance(picture, Tensor):
             return self._enlarge(picture)
         array = np.asarray(picture)

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from typing import Any
 
 from vsr.cli.command import Parser
 from vsr.cli.values import (
@@ -67,6 +68,25 @@ _OTHERWISE = {
 """What other options of FFmpeg's are here."""
 
 
+class _Once(argparse.Action):
+    """A file that there is one of; argparse would take the last."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401
+        option_string: str | None = None,
+    ) -> None:
+        """Remember it."""
+        if (before := getattr(namespace, self.dest)) is not None:
+            hint = ": sound and the rest of another come by --audio-from" * (self.dest == "input")
+            parser.error(
+                f"there is one {self.dest}, and two are given, {before} and {values}{hint}"
+            )
+        setattr(namespace, self.dest, values)
+
+
 class _UpscaleParser(Parser):
     def parse_intermixed_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -107,8 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="input and output")
-    parser.add_argument("-i", "--input", metavar="FILE", help="input, instead of the first FILE")
-    parser.add_argument("-o", "--output", metavar="FILE", help="output, instead of the last FILE")
+    parser.add_argument(
+        "-i", "--input", metavar="FILE", action=_Once,
+        help="input, instead of the first FILE (sound of another file: --audio-from)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", action=_Once, help="output, instead of the last FILE"
+    )
     parser.add_argument(
         "-f", dest="formats", action="append", metavar="FORMAT", default=[],
         help="the output's: yuv4mpegpipe, nut, matroska, mpegts, mp4, … (- is stdout); null: "

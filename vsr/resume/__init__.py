@@ -19,11 +19,12 @@ The life of such a run, and the files that tell it:
 
 from vsr.resume.leftovers import find_finished, tidy
 from vsr.resume.lock import locked
-from vsr.resume.opening import Work, finished_frames, is_resumable, open_work
+from vsr.resume.opening import Work, as_before, finished_frames, is_resumable, open_work
 from vsr.resume.settings import can_be_read_again, fingerprint
 
 __all__ = [
     "Work",
+    "as_before",
     "can_be_read_again",
     "find_finished",
     "fingerprint",

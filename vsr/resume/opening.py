@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-from vsr.config import PIPE
+from vsr.config import PIPE, UpscaleConfig
+from vsr.device import PRECISIONS_BY_DTYPE
 from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
@@ -25,8 +26,9 @@ from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
 from vsr.resume.sink import SegmentJob, SegmentSink, SegmentTools
 from vsr.resume.work import WorkFolder, remove_work
+from vsr.runtimes import RUNTIMES_BY_NAME
 
-__all__ = ["Work", "check_settings", "finished_frames", "is_resumable", "open_work"]
+__all__ = ["Work", "as_before", "check_settings", "finished_frames", "is_resumable", "open_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +69,26 @@ class Work:
             report.engine = manifest.engine
             if manifest.source is not None:
                 report.source = manifest.source
+
+
+def as_before(config: UpscaleConfig) -> UpscaleConfig:
+    """``config``, which goes on with earlier work, computed as that was where nothing is said.
+
+    Which runtime is fastest is measured, and found otherwise on another day or machine.
+    """
+    chosen = config.runtime, config.precision
+    if not config.resume or config.output in (None, PIPE) or chosen != ("auto", "auto"):
+        return config
+    assert config.output is not None
+    path = work_path(config.output)
+    if not (path / MANIFEST).exists():
+        return config
+    settings = WorkFolder.open(path, config.output).manifest.settings
+    runtime, precision = settings.get("runtime", ""), settings.get("precision", "")
+    return replace(
+        config, runtime=RUNTIMES_BY_NAME.get(runtime, "auto"),
+        precision=PRECISIONS_BY_DTYPE.get(precision, "auto"),
+    )  # fmt: skip
 
 
 def is_resumable(plan: Plan) -> bool:

@@ -12,14 +12,21 @@ from vsr.errors import ConfigError
 from vsr.networks import Network
 from vsr.runtimes.eager import EagerRuntime
 
-__all__ = ["EagerRuntime", "make_runtime"]
+__all__ = ["RUNTIMES_BY_NAME", "EagerRuntime", "make_runtime"]
+
+RUNTIMES_BY_NAME: dict[str, Runtime] = {
+    "Winograd kernels": "winograd", "Triton": "triton", "OpenVINO": "openvino",
+    "torch.compile": "compile", "PyTorch": "torch",
+}  # fmt: skip
+"""The option's word for what a runtime calls itself."""
 
 logger = logging.getLogger(__name__)
 
 
 def make_runtime(
-    network: Network, device: torch.device, dtype: torch.dtype, wanted: Runtime = "auto"
-) -> EagerRuntime:
+    network: Network, device: torch.device, dtype: torch.dtype, wanted: Runtime = "auto",
+    *, stated: bool = False,
+) -> EagerRuntime:  # fmt: skip
     """What runs ``network`` fastest where it is.
 
     On a CPU these are our own kernels for the networks that they know (in float32, which is faster
@@ -32,6 +39,7 @@ def make_runtime(
         device: where.
         dtype: of the network's body.
         wanted: the name of one instead of choosing.
+        stated: somebody asked for ``dtype``: none that computes in another will do.
 
     Raises:
         ConfigError: the one that is asked for is not installed, or does not run this here.
@@ -40,6 +48,8 @@ def make_runtime(
         if wanted not in (name, "auto"):
             continue
         try:
+            if stated:
+                _check_precision(name, dtype)
             return make(network, device, dtype, wanted == name)
         except _NotHereError as reason:
             if wanted == name:
@@ -50,6 +60,11 @@ def make_runtime(
 
 class _NotHereError(Exception):
     """Why a runtime does not run something."""
+
+
+def _check_precision(name: str, dtype: torch.dtype) -> None:
+    if name == "winograd" and dtype != torch.float32:
+        raise _NotHereError("the kernels compute in fp32 alone")
 
 
 def _winograd(
@@ -64,7 +79,7 @@ def _winograd(
     if not runs(network):
         raise _NotHereError(f"the kernels do not know {network.name}, only SPAN and SPAN-F")
     if dtype == torch.float16:
-        raise _NotHereError("the kernels compute in fp32, not in fp16")
+        raise _NotHereError("the kernels compute in fp32 alone")
     try:
         kernels = WinogradRuntime(network, torch.get_num_threads())
     except (CompilerError, ValueError) as error:
