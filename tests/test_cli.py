@@ -104,6 +104,8 @@ def test_times(text, seconds):
         ([], "no input file"),
         (["a.mp4"], "no output file"),
         (["a.mp4", "b.mp4", "c.mp4"], "too many files"),
+        (["-i", "a.mp4", "-i", "b.wav", "c.mp4"], "a.mp4 and b.wav: sound and the rest of another"),
+        (["-o", "a.mp4", "b.mp4", "--output", "c.mp4"], "two are given, a.mp4 and c.mp4"),
         (["a.mp4", "b.mp4", "--size", "big"], "is no size"),
         (["a.mp4", "b.mp4", "-ss", "soon"], "is no time"),
         (["a.mp4", "b.mp4", "-ss", "5", "-to", "4"], "must lie after"),

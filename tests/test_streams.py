@@ -5,9 +5,10 @@ import subprocess
 from collections import deque
 from fractions import Fraction
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 
@@ -119,6 +120,28 @@ def test_what_has_no_decoder_is_said_to_have_none(muxer):
         "subtitle stream 2 (unknown codec, deu) is dropped:"
         " PyAV has no decoder for it, and copies nothing that it has none for"
     )
+
+
+@pytest.mark.parametrize("muxer", ["matroska", "mp4", "mov", "nut", "mpegts"])
+def test_aac_without_a_header_waits_for_none(tmp_path, muxer):
+    """FFmpeg makes it of the first packet, too late for what has left already."""
+    for suffix, bare in (("ts", True), ("mp4", False)):
+        path = tmp_path / f"in.{suffix}"
+        with av.open(path, "w") as out:
+            sound: Any = out.add_stream("aac", rate=48000, layout="stereo")
+            for _ in range(40):
+                silence = np.zeros((2, 1024), np.float32)
+                frame = av.AudioFrame.from_ndarray(silence, "fltp", "stereo")
+                frame.sample_rate = 48000
+                out.mux(sound.encode(frame))
+            out.mux(sound.encode(None))
+        with av.open(path) as container:
+            stream, source = container.streams[0], cast(Any, SimpleNamespace(container=container))
+            assert bool(stream.codec_context.extradata) is not bare
+            route = plan_route(source, stream, muxer, streamed=True)
+            late = bare and muxer in ("matroska", "mp4", "mov")
+            assert route.how == ("encode" if late else "copy")
+            assert plan_route(source, stream, muxer).how == "copy"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")

@@ -1,5 +1,6 @@
 """Arrays in, arrays out: against the network's own forward pass, in every type and layout."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,13 @@ def test_arrays_of_other_readers(rng) -> None:
 def test_what_cannot_be_is_one_line(options, words) -> None:
     with pytest.raises(ConfigError, match=words):
         Upscaler("lanczos", **options)
+
+
+def test_threads_that_share_one_wait_for_each_other(rng) -> None:
+    """Our own kernels have buffers; pictures of several threads were mixed in them."""
+    shared = Upscaler("span", device="cpu")
+    pictures = [rng.integers(0, 255, (24, 32, 3), np.uint8) for _ in range(12)]
+    expected = [shared(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(shared, pictures), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)

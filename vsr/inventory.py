@@ -124,7 +124,12 @@ def _route_of(plan: Plan, source: StreamSource, stream: Stream) -> StreamEntry:
         return _entry(stream, "drop", "everything is discarded")
     encoding = plan.encoding
     route = plan_route(
-        source, stream, encoding.muxer, fragmented=encoding.fragmented, blu_ray=encoding.blu_ray
+        source,
+        stream,
+        encoding.muxer,
+        fragmented=encoding.fragmented,
+        streamed=encoding.streamed,
+        blu_ray=encoding.blu_ray,
     )
     return _entry(stream, route.how, route.note)
 

@@ -266,6 +266,23 @@ def test_changed_settings_are_named(begun):
     upscale(replace(begun, resume=True))
 
 
+def test_what_is_fastest_today_changes_nothing(clips, tmp_path, caplog):
+    """The runtime and its precision are measured, on a machine and a day."""
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", model="span", scale=2)
+    before = replace(config, runtime="torch", precision="bf16")
+    upscale(replace(before, output=tmp_path / "whole.mkv"))
+    stop_after(before, SEGMENT + 1)
+    with caplog.at_level(logging.INFO, "vsr"):
+        upscale(replace(config, resume=True))
+    assert "span x2 on cpu" in caplog.text
+    assert "in bfloat16" in caplog.text
+    assert_equal(tmp_path / "whole.mkv", output_of(config))
+    output_of(config).unlink()
+    stop_after(before, SEGMENT + 1)
+    with pytest.raises(ConfigError, match="precision was bfloat16, is float32"):
+        upscale(replace(config, resume=True, runtime="torch", precision="fp32"))
+
+
 def test_a_tile_that_memory_asks_for_is_a_setting(clips, tmp_path, monkeypatch):
     """Tiles of a network with attention are close to the whole picture, not equal to it."""
     config = config_for(clips["cfr"], tmp_path / "out.mkv", model="sst", scale=2)

@@ -188,8 +188,12 @@ def test_auto_takes_the_kernels_where_it_can(monkeypatch) -> None:
 def test_what_they_cannot_is_said(monkeypatch) -> None:
     with pytest.raises(ConfigError, match=r"^runtime winograd: .* only SPAN and SPAN-F"):
         make_runtime(classical("lanczos", 2), CPU, torch.float32, "winograd")
-    with pytest.raises(ConfigError, match="not in fp16"):
-        make_runtime(load_network("span", scale=2), CPU, torch.float16, "winograd")
+    span = load_network("span", scale=2)
+    with pytest.raises(ConfigError, match="fp32 alone"):
+        make_runtime(span, CPU, torch.float16, "winograd")
+    with pytest.raises(ConfigError, match="fp32 alone"):
+        make_runtime(span, CPU, torch.bfloat16, "winograd", stated=True)
+    assert make_runtime(span, CPU, torch.bfloat16, stated=True).dtype == torch.bfloat16
     monkeypatch.setenv("CC", "no-such-compiler")
     library.load.cache_clear()
     with pytest.raises(ConfigError, match=r"no C compiler is found \(no-such-compiler\)"):

@@ -355,8 +355,13 @@ FRAGMENTS = ("-f", "mp4", "-movflags", "frag_every_frame+empty_moov", "-c:v", "l
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-f", "matroska", "-c:v", "copy"), ("-f", "webm", "-c:v", "libvpx"), FRAGMENTS]
-)
+    "arguments",
+    [
+        ("-f", "matroska", "-c:v", "copy"), ("-f", "webm", "-c:v", "libvpx"), FRAGMENTS,
+        ("-f", "nut", "-c:v", "ffv1"), ("-f", "nut", "-c:v", "rawvideo"),
+        ("-f", "nut", "-c:v", "libx264"),
+    ],
+)  # fmt: skip
 def test_every_cut_is_noticed_and_no_other(ffmpeg, clip, arguments):
     data = ffmpeg.run("-i", clip, "-map", "0:v", *arguments, "-")
     counter = PieceCounter()

@@ -84,7 +84,7 @@ def choose_encoding(
         del options["slices"]  # level 3 refuses nearly every number of them
     encoding = Encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
-        muxer_options=container_options,
+        muxer_options=container_options, piped=piped,
     )  # fmt: skip
     notes = [summary(encoding, piped=piped), *losses(encoding, info)]
     if unsliced:

@@ -37,6 +37,8 @@ class Encoding:
     """Options of the container."""
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
+    piped: bool = False
+    """Whether it goes where there is no way back to what was written."""
 
     @property
     def blu_ray(self) -> bool:
@@ -52,6 +54,11 @@ class Encoding:
     def fragmented(self) -> bool:
         """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
         return "frag" in self.muxer_options.get("movflags", "")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether all that a header says has to be known before the first packet."""
+        return self.piped or self.fragmented
 
 
 def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:

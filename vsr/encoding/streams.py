@@ -76,6 +76,7 @@ _COVER_TYPES = {
 
 _LONGEST_WARM_UP = Fraction(1, 8)
 """Seconds; HE-AAC takes 0.115."""
+_WANT_HEADERS = ("matroska", "mp4", "mov")
 _DEEP_PCM = ("pcm_f", "pcm_s32", "pcm_u32", "pcm_s64")
 """Sound of more than 24 bits."""
 
@@ -125,7 +126,7 @@ class Route:
 
 def plan_route(
     source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False,
-    blu_ray: bool = False,
+    streamed: bool = False, blu_ray: bool = False,
 ) -> Route:  # fmt: skip
     """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``.
 
@@ -134,6 +135,7 @@ def plan_route(
         stream: the stream.
         muxer: FFmpeg's name of the container.
         fragmented: whether it is MP4 or MOV in fragments, as a pipe needs it.
+        streamed: whether the header has to be complete before the first packet.
         blu_ray: whether it is MPEG-TS of Blu-ray's kind, which has subtitles as on discs.
     """
     if stream.type == "data":
@@ -143,9 +145,11 @@ def plan_route(
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
     on_disc = blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
     how: Handling = "copy" if on_disc else _handling(muxer, stream)
-    unheard = how == "drop" or (muxer == "mp4" and _is_pcm(stream))
+    late = streamed and muxer in _WANT_HEADERS and _is_adts(stream)
+    unheard = how == "drop" or late or (muxer == "mp4" and _is_pcm(stream))
     if isinstance(stream, AudioStream) and unheard and (codec := _encodes(muxer, stream)):
-        return Route(how="encode", note=_encoding_note(muxer, stream, codec), codec=codec)
+        note = _encoding_note(muxer, stream, codec, late=late)
+        return Route(how="encode", note=note, codec=codec)
     if how != "drop":
         return Route(how=how)
     return Route(how="drop", note=f"{name_of(stream)} is dropped: {_refusal(muxer, stream)}")
@@ -307,12 +311,25 @@ def _encodes(muxer: str, stream: AudioStream) -> SoundCodec | None:
     return None
 
 
-def _encoding_note(muxer: str, stream: AudioStream, codec: SoundCodec) -> str:
+def _is_adts(stream: Stream) -> bool:
+    """Whether it is AAC that says in each packet what others say once, in a header.
+
+    FFmpeg takes that from the first packet, when the headers of a stream have been sent.
+    """
+    context = stream.codec_context
+    return codec_of(stream) == "aac" and context is not None and not context.extradata
+
+
+def _encoding_note(
+    muxer: str, stream: AudioStream, codec: SoundCodec, *, late: bool = False
+) -> str:
     name = av.Codec(codec.encoder, "w").canonical_name
     if codec.bit_rate is not None:
         name = f"{name} of {codec.bit_rate // 1000} kbit/s, which loses a little"
     elif codec_of(stream).startswith(_DEEP_PCM):
         name = f"{name}, rounded to 24 bits"
+    if late:
+        return f"{name_of(stream)} becomes {name}: {muxer} takes ADTS in a file, not in a stream"
     if muxer == "mp4" and _is_pcm(stream) and _handling(muxer, stream) == "copy":
         return f"{name_of(stream)} becomes {name}: few players read it in mp4 (mov and mkv keep it)"
     hint = " (mkv can)" if _handling("matroska", stream) == "copy" else ""

@@ -179,7 +179,7 @@ class StreamCopier:
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(
             self._source, stream, self._muxer, fragmented=self._encoding.fragmented,
-            blu_ray=self._encoding.blu_ray,
+            streamed=self._encoding.streamed, blu_ray=self._encoding.blu_ray,
         )  # fmt: skip
         if route.how == "copy":
             self._follow(container, stream, add_copy(container, stream))

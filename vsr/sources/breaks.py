@@ -1,14 +1,15 @@
 """Does a stream end where one of its pieces does? FFmpeg is silent about one that is cut short.
 
-Matroska (RFC 8794) and MP4 (ISO/IEC 14496-12, 4.2) are pieces that say how long they are, one
+Matroska (RFC 8794), MP4 (ISO/IEC 14496-12, 4.2) and NUT are pieces that say how long they are, one
 after the other. A pipe cannot be asked for its length, so they are counted as they come by.
 """
 
 from typing import Protocol
 
 from vsr.ebml import CLUSTER, EBML, SEGMENT, element_head
+from vsr.sources.nut_pieces import NUT_MAGIC, NutMeasure
 
-__all__ = ["PieceCounter"]
+__all__ = ["Measure", "PieceCounter"]
 
 _ENTERED = (SEGMENT, CLUSTER)
 """Elements whose contents are pieces themselves, and whose length need not be known."""
@@ -17,17 +18,15 @@ _MAGIC = 8
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof")
 
 
-class _Measure(Protocol):
-    """Reads the head of a piece.
+class Measure(Protocol):
+    """Reads the head of a piece."""
 
-    Returns:
-        Bytes of the head, and of what follows it; None if ``head`` is too short.
+    def __call__(self, head: bytes) -> tuple[int, int] | None:
+        """Bytes of the head, and of what follows it; None if ``head`` is too short.
 
-    Raises:
-        ValueError: it is no head, or goes on to the end of the stream.
-    """
-
-    def __call__(self, head: bytes) -> tuple[int, int] | None: ...
+        Raises:
+            ValueError: it is no head, or goes on to the end of the stream.
+        """
 
 
 class PieceCounter:
@@ -37,7 +36,7 @@ class PieceCounter:
     """
 
     def __init__(self) -> None:
-        self._measure: _Measure | None = None
+        self._measure: Measure | None = None
         self._head = b""
         self._to_come = 0
         self._lost = False
@@ -80,12 +79,14 @@ class PieceCounter:
             self._head = b""
 
 
-def _measure_of(head: bytes) -> _Measure:
+def _measure_of(head: bytes) -> Measure:
     if int.from_bytes(head[:4]) == EBML:
         return _measure_element
     if head[4:8] in _BOXES:
         return _measure_box
-    raise ValueError("neither Matroska nor MP4")
+    if NUT_MAGIC.startswith(head):
+        return NutMeasure()
+    raise ValueError("neither Matroska, MP4 nor NUT")
 
 
 def _measure_element(head: bytes) -> tuple[int, int] | None:

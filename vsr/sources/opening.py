@@ -71,7 +71,7 @@ class Stdin:
         return bool(select.select([self._stream], [], [], _MOMENT)[0])
 
     def missing(self, furthest: int | None) -> int:
-        """Bytes that a piece of a Matroska or MP4 stream lacks at its end, at least.
+        """Bytes that a piece of a Matroska, MP4 or NUT stream lacks at its end, at least.
 
         Args:
             furthest: where FFmpeg found the last packet, None if packets lie deep within pieces. If
