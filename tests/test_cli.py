@@ -104,6 +104,7 @@ def test_times(text, seconds):
         ([], "no input file"),
         (["a.mp4"], "no output file"),
         (["a.mp4", "b.mp4", "c.mp4"], "too many files"),
+        (["a.mp4", "pipe:3", "-f", "nut"], "standard input and output are known"),
         (["-i", "a.mp4", "-i", "b.wav", "c.mp4"], "a.mp4 and b.wav: sound and the rest of another"),
         (["-o", "a.mp4", "b.mp4", "--output", "c.mp4"], "two are given, a.mp4 and c.mp4"),
         (["a.mp4", "b.mp4", "--size", "big"], "is no size"),
@@ -120,7 +121,10 @@ def test_times(text, seconds):
         (["a.mp4", "b.mp4", "-an"], "-an: sound, subtitles and the rest are copied as they are"),
         (["a.mp4", "b.mp4", "-c:a", "aac"], "-c:a: sound, subtitles"),
         (["a.mp4", "b.mp4", "-crf", "20"], "-crf: is --crf here"),
-        (["a.mp4", "b.mp4", "-hide_banner"], "-hide_banner: is left out: there is no banner here"),
+        (
+            ["a.mp4", "b.mp4", "-hide_banner"],
+            "-hide_banner: is to be left out: there is no",
+        ),
         (["a.mp4", "b.mp4", "-noautorotate"], "unrecognized arguments: -noautorotate"),
         (["a.mp4", "b.mp4", "-t", "1", "-to", "2"], "not allowed with"),
         (["", "b.mp4"], "the name of a file is empty"),
@@ -337,3 +341,15 @@ def test_standard_output_by_its_name(make_clip, tmp_path):
     refused = subprocess.run(other, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.endswith("/dev/fd/2: is no file: - is standard output\n")
+
+
+def test_a_deleted_working_directory_is_one_line(tmp_path):
+    code = (
+        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone');"
+        "from vsr.cli import main; sys.exit(main(['--version']))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(vsr.__file__).resolve().parents[1])}
+    line = [sys.executable, "-c", code]
+    run = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr == "vsr-upscale: error: the working directory has been deleted\n"

@@ -453,3 +453,16 @@ def test_a_cover_keeps_its_description(make_clip, remux, tools, tmp_path):
         for path in (source, tmp_path / "out.mkv")
     ]
     assert titles == [["The cover"]] * 2
+
+
+def test_the_place_of_a_phones_video_is_told_where_mp4_tells_it(tools, tmp_path):
+    given, place = tmp_path / "in.mov", "+37.7700-122.4200/"
+    with av.open(given, "w", options={"movflags": "use_metadata_tags"}) as out:
+        stream: Any = out.add_stream("mpeg4", rate=25, width=64, height=48)
+        out.metadata["com.apple.quicktime.location.ISO6709"] = place
+        picture = av.VideoFrame(64, 48, "yuv420p")
+        picture.pts = 0
+        out.mux([*stream.encode(picture), *stream.encode(None)])
+    notes = write_one(tools, given, tmp_path / "out.mp4", Fraction(25))
+    assert tools.probe(tmp_path / "out.mp4").tags["location"] == place
+    assert not any("location" in note for note in notes)

@@ -74,6 +74,11 @@ def run_command(
         The exit code.
     """
     try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries of PyTorch's end the process over that
+        print(f"{name}: error: the working directory has been deleted", file=sys.stderr)
+        return FAILED
+    try:
         return work()
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)

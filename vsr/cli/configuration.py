@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -144,6 +145,8 @@ def _local(name: str, *pipes: str) -> str:
         return str(PIPE)
     if name.startswith("file:") and not Path(name).exists():
         return name.removeprefix("file:")
+    if re.fullmatch(r"pipe:\d+", name) and not Path(name).exists():
+        raise ConfigError(f"{name}: of pipes, standard input and output are known, as - alone")
     if "://" in name and not Path(name).exists():
         raise ConfigError(
             f"{name}: only files and pipes are read and written; ffmpeg can stream it"

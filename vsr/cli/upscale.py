@@ -114,7 +114,8 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         print_stats(report)
     frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
     if report.interrupted:
-        kept = f"; they are in {report.output}" if report.output else ""
+        are = "it is" if report.frames == 1 else "they are"
+        kept = f"; {are} in {report.output}" if report.output else ""
         if report.kept is not None:
             kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
         print(f"interrupted after {frames}{kept}", file=sys.stderr)

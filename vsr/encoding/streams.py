@@ -9,22 +9,22 @@ be carried, is one line in :attr:`Route.note`. The packets are moved by :mod:`vs
 import io
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import av
 import av.logging
 from av.audio.stream import AudioStream
-from av.container import Container, InputContainer, OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from vsr.encoding.edits import is_file, undelayed
 from vsr.encoding.sound import SoundCodec, add_sound, known_layout, sound_codecs
 from vsr.ffmpeg import fraction
 
@@ -43,7 +43,6 @@ __all__ = [
     "name_of",
     "output_chapters",
     "plan_route",
-    "warm_up",
 ]
 
 _MP4_COVERS = ("mjpeg", "png", "bmp")
@@ -74,8 +73,6 @@ _COVER_TYPES = {
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
 
-_LONGEST_WARM_UP = Fraction(1, 8)
-"""Seconds; HE-AAC takes 0.115."""
 _WANT_HEADERS = ("matroska", "mp4", "mov")
 _DEEP_PCM = ("pcm_f", "pcm_s32", "pcm_u32", "pcm_s64")
 """Sound of more than 24 bits."""
@@ -172,7 +169,7 @@ def _refusal(muxer: str, stream: Stream) -> str:
 
 def add_copy(container: OutputContainer, stream: Stream) -> Stream:
     """Add a stream that packets of ``stream`` can be copied into."""
-    with _undelayed(container, stream) as template:
+    with undelayed(container, stream) as template:
         output = container.add_stream_from_template(template, opaque=True)
     if isinstance(stream, AudioStream) and _is_pcm(stream):
         assert isinstance(output, AudioStream)
@@ -182,40 +179,13 @@ def add_copy(container: OutputContainer, stream: Stream) -> Stream:
     return output
 
 
-@contextmanager
-def _undelayed(container: OutputContainer, stream: Stream) -> Iterator[Stream]:
-    """``stream``; where it begins amid its sound by MOV's edit list, the same without that list.
-
-    FFmpeg sends up to a second of what was cut off there, and calls it the encoder's delay. MP4 and
-    MOV hide that again. Others would sound it, or cut it off what is left.
-    """
-    source, edits = stream.container, container.format.name not in ("mp4", "mov")
-    if not edits or warm_up(stream) <= _LONGEST_WARM_UP or not _is_file(source):
-        yield stream
-        return
-    with av.open(source.name, options={"ignore_editlist": "1"}) as again:
-        yield again.streams[stream.index]
-
-
-def _is_file(source: Container) -> bool:
-    return Path(source.name.removeprefix("file:")).is_file()
-
-
-def warm_up(stream: Stream) -> Fraction:
-    """Seconds of sound that a decoder leaves out at the beginning."""
-    if not isinstance(stream, AudioStream):
-        return Fraction(0)
-    context = stream.codec_context
-    return Fraction(context.initial_padding, context.sample_rate or 1)
-
-
 def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes] | None:
     """File name, media type and content of the cover art ``stream``; None if unreadable.
 
     The file is opened a second time: attachments go into the header, before any packet.
     """
     path = source.container.name
-    if not _is_file(source.container):
+    if not is_file(source.container):
         return None
     name, kind = _COVER_TYPES[codec_of(stream)]
     name, kind = stream.metadata.get("filename", name), stream.metadata.get("mimetype", kind)

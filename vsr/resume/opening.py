@@ -105,8 +105,8 @@ def is_resumable(plan: Plan) -> bool:
         return False
     pictures = stills_of(config.output, plan.encoding) is not None
     if not pictures and not holds_segments(plan.encoding):
-        kind = "one picture" if plan.encoding.muxer == IMAGES else plan.encoding.muxer
-        logger.info("%s is written in one go: --resume cannot go on with it", kind)
+        if (muxer := plan.encoding.muxer) != IMAGES:  # of one picture that goes without saying
+            logger.info("%s is written in one go: --resume cannot go on with it", muxer)
         return False
     frames = plan.source.info.frames
     return pictures or frames is None or frames > _segment_frames(plan)

@@ -16,6 +16,7 @@ from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding
+from vsr.encoding.edits import warm_up
 from vsr.encoding.sound import SoundCodec, add_sound, lost_layout
 from vsr.encoding.streams import (
     StreamSource,
@@ -26,7 +27,6 @@ from vsr.encoding.streams import (
     name_of,
     output_chapters,
     plan_route,
-    warm_up,
 )
 from vsr.ffmpeg import fraction, known_fraction
 from vsr.sinks.labels import (

@@ -57,6 +57,7 @@ _STREAM_TAGS = {
     "avi": {"title"},
     "mpegts": {"language"},
 }  # fmt: skip
+_APPLES_PLACE = "com.apple.quicktime.location.iso6709"  # what MP4 calls location
 _FREE_KEYS = ("com.apple.quicktime.", "com.android.")  # as cameras write them
 _DATELESS_STREAMS = ("matroska", "webm")  # the file as a whole has a date there
 
@@ -86,6 +87,10 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
         if not stale and (plain != "handler_name" or muxer in _MOV):
             # FFmpeg joins a date that stands in two places of MOV, and then reads it no more.
             kept[named] = value.split(";")[0] if plain == "creation_time" else value
+    if muxer == "mp4" and "location" not in kept:
+        place = next((key for key in kept if key.lower() == _APPLES_PLACE), None)
+        if place is not None:
+            kept["location"] = kept.pop(place)
     return kept
 
 

@@ -225,7 +225,8 @@ class Demuxer:
             return
         total = self._stdin.total if self._stdin is not None else self._path.stat().st_size
         if rest := total - self._position:
-            self.broken = f"it ends in the middle of a frame, {rest} bytes into it"
+            inside = f"in the middle of a frame, {rest} bytes into it"
+            self.broken = f"it ends {inside if self._position else 'ahead of its first frame'}"
 
     def _watch(self, packet: Packet[Stream]) -> None:
         self._furthest = max(self._furthest, packet.pos or 0)

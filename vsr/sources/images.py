@@ -131,7 +131,8 @@ def _folder(location: Path) -> ImageList:
         raise SourceError(f"{location}: is a directory without pictures")
     found = _listed(location, location, pictures)
     if others := len(names) - len(pictures):
-        ignored = f"{others} files in {location.name} that are no pictures are ignored"
+        folder = location.name or location.resolve().name
+        ignored = f"{others} files in {folder} that are no pictures are ignored"
         return ImageList(
             location=location, paths=found.paths, kind=found.kind, first=found.first,
             notes=(ignored, *found.notes),

@@ -1,0 +1,44 @@
+"""Sound that begins amid what its file holds, by an edit list of MOV and MP4."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import Container, OutputContainer
+from av.stream import Stream
+
+__all__ = ["is_file", "undelayed", "warm_up"]
+
+_LONGEST_WARM_UP = Fraction(1, 8)
+"""Seconds; HE-AAC takes 0.115."""
+
+
+@contextmanager
+def undelayed(container: OutputContainer, stream: Stream) -> Iterator[Stream]:
+    """``stream``; where it begins amid its sound by MOV's edit list, the same without that list.
+
+    FFmpeg sends up to a second of what was cut off there, and calls it the encoder's delay. MP4 and
+    MOV hide that again. Others would sound it, or cut it off what is left.
+    """
+    source, edits = stream.container, container.format.name not in ("mp4", "mov")
+    if not edits or warm_up(stream) <= _LONGEST_WARM_UP or not is_file(source):
+        yield stream
+        return
+    with av.open(source.name, options={"ignore_editlist": "1"}) as again:
+        yield again.streams[stream.index]
+
+
+def is_file(source: Container) -> bool:
+    """Whether it can be opened again by its name."""
+    return Path(source.name.removeprefix("file:")).is_file()
+
+
+def warm_up(stream: Stream) -> Fraction:
+    """Seconds of sound that a decoder leaves out at the beginning."""
+    if not isinstance(stream, AudioStream):
+        return Fraction(0)
+    context = stream.codec_context
+    return Fraction(context.initial_padding, context.sample_rate or 1)
