@@ -395,7 +395,7 @@ def test_nothing_is_said_of_other_streams(data):
         (b"YUV4MPEG2 W98 H64 F25:1 Ip A16:15 C420jpeg\n", "the size in it is wrong"),
         (b"YUV4MPEG2 W96 H62 F25:1 Ip A16:15 C420jpeg\n", "the size in it is wrong"),
         (b"YUV4MPEG2 W96 H64 F25:1 Ip A16:15 C444\n", "the size in it is wrong"),
-        (b"YUV4MPEG2 W9600 H6400 F25:1 Ip A16:15 C420jpeg\n", "middle of a frame"),
+        (b"YUV4MPEG2 W9600 H6400 F25:1 Ip A16:15 C420jpeg\n", "ahead of its first frame"),
         (b"YUV4MPEG2 W0 H64 F25:1 Ip A16:15 C420jpeg\n", "standard input"),
         (b"YUV4MPEG2 W96 H64 F25:1 Ip A16:15 C999\n", "standard input"),
         (b"YUV4MPEG2 H64 F25:1\n", "standard input"),

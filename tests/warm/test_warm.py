@@ -65,10 +65,11 @@ def test_files_and_modules(both, tmp_path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_handed_on(number) -> None:
     code = f"""
-import signal, sys
+import signal, sys, time
 signal.signal({int(number)}, lambda number, _: sys.exit(40 + number))
 print("ready", flush=True)
-signal.pause()
+for _ in range(600):  # a signal that comes just ahead of signal.pause() is not waited for
+    time.sleep(0.1)
 """
     with subprocess.Popen([*PYTHON, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -34,7 +34,7 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     alike = (source.family == "rgb") == (form.family == "rgb")
     if alike and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
-    return notes + _untold(encoding) + _hdr_notes(encoding, info)
+    return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
 
 
 def sample_losses(source: PixelFormat, form: PixelFormat, stored: str, holder: str) -> list[str]:
@@ -63,6 +63,17 @@ def _chroma_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     if not form.chroma_w or encoding.colour.siting == info.colour.siting:
         return []
     return [f"chroma moves to siting left: {encoding.codec} names no other for {form.name}"]
+
+
+def _seldom_played(encoding: Encoding) -> list[str]:
+    """A line on chroma that MP4's usual players lack: GIFs and screens have it whole."""
+    form, codec = encoding.format, encoding.codec
+    coded = Codec(codec, "w").canonical_name in ("h264", "hevc")
+    usual = form.family == "gray" or (form.chroma_w, form.chroma_h) == (1, 1)
+    if encoding.muxer != "mp4" or not coded or usual:
+        return []
+    plain = "yuv420p" if form.depth == 8 else "yuv420p10le"
+    return [f"browsers and phones seldom play {form.name}: --pix-fmt {plain} is for them"]
 
 
 def _hdr_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
