@@ -67,8 +67,14 @@ class Stdin:
         return data
 
     def _is_ready(self) -> bool:
-        """Whether there is something to read, or an end, after a moment at the latest."""
-        return bool(select.select([self._stream], [], [], _MOMENT)[0])
+        """Whether there is something to read, or an end, after a moment at the latest.
+
+        What stands in for standard input in memory, without a descriptor, always has.
+        """
+        try:
+            return bool(select.select([self._stream], [], [], _MOMENT)[0])
+        except (OSError, ValueError):
+            return True
 
     def missing(self, furthest: int | None) -> int:
         """Bytes that a piece of a Matroska, MP4 or NUT stream lacks at its end, at least.
