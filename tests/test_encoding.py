@@ -238,6 +238,20 @@ def test_x265_params_are_joined():
     assert encoding.options["x265-params"] == "log-level=none:aq-mode=1"
 
 
+@pytest.mark.parametrize(
+    ("name", "pix_fmt", "advice"),
+    [
+        ("a.mp4", "yuv444p", "yuv420p"), ("a.mp4", "yuv422p10le", "yuv420p10le"),
+        ("a.mp4", "yuv420p", None), ("a.mp4", "gray", None), ("a.mkv", "yuv444p", None),
+    ],
+)  # fmt: skip
+def test_chroma_that_few_play_is_said(name, pix_fmt, advice):
+    notes = choose(name, source(pix_fmt)).notes
+    told = [note for note in notes if "seldom play" in note]
+    assert bool(told) == (advice is not None)
+    assert all(note.endswith(f"--pix-fmt {advice} is for them") for note in told)
+
+
 def test_first_note_sums_up_the_choice():
     note = choose("a.mp4", source("yuv420p10le")).notes[0]
     assert note == "output: libx265 in mp4, yuv420p10le, crf 18, preset medium"
