@@ -168,6 +168,8 @@ def _compare_tags(
     elsewhere = {**case.after.video.tags, **case.after.tags}
     if "mp4" in case.after.format["format_name"] and "handler_name" in after:
         after = {"title": after["handler_name"], **after}  # where players look for it
+    if "location" in after:  # what MP4 calls it, and QuickTime in its own keys
+        after = {"com.apple.quicktime.location.iso6709": after["location"], **after}
     found = {key: elsewhere[key] for key in _ANYWHERE if key in elsewhere} | after
     missing = [key for key, value in kept.items() if not _same_tag(found.get(key), value)]
     if not missing:

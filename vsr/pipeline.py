@@ -178,10 +178,11 @@ def upscale(
     Args:
         config: what to do.
         on_progress: called on this thread after every frame.
-        should_stop: asked after every frame; when it says yes, the run ends early. What is done is
-            left beside the output's name: finished segments (``Report.kept``), from which the same
-            configuration with ``resume`` goes on, or of a film that is no longer than a segment, or
-            is written in one go, a playable file (``Report.output``).
+        should_stop: asked after every frame, and on another thread while standard input is waited
+            for; when it says yes, the run ends early. What is done is left beside the output's
+            name: finished segments (``Report.kept``), from which the same configuration with
+            ``resume`` goes on, or of a film that is no longer than a segment, or is written in one
+            go, a playable file (``Report.output``).
 
     Returns:
         What the run did: frames, files, times, and every note and warning.
