@@ -21,6 +21,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
 from vsr.sources.opening import choose_stream, open_container
 from vsr.sources.relay import PacketRelay, packet_time
+from vsr.sources.samples import SOUND_AHEAD
 from vsr.sources.splices import Splices
 
 __all__ = ["Companion", "MadeSound"]
@@ -28,8 +29,6 @@ __all__ = ["Companion", "MadeSound"]
 logger = logging.getLogger(__name__)
 _PATIENCE = Fraction(10)
 """Seconds of file to read on for streams with gaps after the pictures have ended."""
-_SOUND_AHEAD = 1
-"""Seconds ahead of the start at which a packet of samples may lie that is to be cut."""
 _NOTED = Fraction(1)
 """Seconds that a file may go on after the pictures without a word."""
 _LEAD = Fraction(1, 2)
@@ -135,7 +134,7 @@ class Companion:
         """The wanted streams are known from here on."""
         if self.seeks and self.start_time > self.begin and self.relay:
             try:
-                self.container.seek(int((self.start_time - _SOUND_AHEAD) * av.time_base))
+                self.container.seek(int((self.start_time - SOUND_AHEAD) * av.time_base))
             except av.FFmpegError as error:
                 logger.debug("%s: seek: %s", self.name, error)
         self._relay.start()

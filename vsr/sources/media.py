@@ -24,15 +24,13 @@ from vsr.sources.demuxer import Demuxer
 from vsr.sources.lookahead import Lookahead, TimedFrame, with_next
 from vsr.sources.relay import PacketRelay
 from vsr.sources.report import SourceReport
-from vsr.sources.samples import is_plain
+from vsr.sources.samples import SOUND_AHEAD, is_plain
 from vsr.sources.timestamps import Timeline, nominal_rate
 
 __all__ = ["MediaReader"]
 
 _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
-_SOUND_AHEAD = 1
-"""Seconds ahead of the picture at which a packet of samples may lie that is to be cut."""
 _PATIENCE = Fraction(10)
 """Seconds of file to read on for the other streams after the video has been stopped."""
 _LATE = Fraction(1, 2)
@@ -360,7 +358,7 @@ class MediaReader:
         target = ceil((self._video_begin + self._start) / self.time_base)
         retries = _RETRIES
         if any(is_plain(stream) for stream in self.container.streams.audio):
-            retries = (_SOUND_AHEAD, *_RETRIES[1:])
+            retries = (SOUND_AHEAD, *_RETRIES[1:])
         attempts = (back for back in retries if back <= self._start)
         by_time = self._demuxer.seekable and not self._paced
         if by_time and not any(self._land(self.start_time - back, target) for back in attempts):

@@ -10,8 +10,10 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Stream
 
-__all__ = ["cut_samples", "is_plain", "is_samples"]
+__all__ = ["SOUND_AHEAD", "cut_samples", "is_plain", "is_samples"]
 
+SOUND_AHEAD = 1
+"""Seconds ahead of where a part begins at which a packet may lie that is to be cut there."""
 _PLAIN = re.compile(r"pcm_[suf](8|16|24|32|64)([bl]e)?")
 """Not those with headers of their own, as on discs, or with channels one after the other."""
 
