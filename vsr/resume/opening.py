@@ -8,7 +8,7 @@ from math import ceil
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
-from vsr.device import PRECISIONS_BY_DTYPE
+from vsr.device import PRECISIONS_BY_DTYPE, choose_device
 from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
@@ -84,6 +84,8 @@ def as_before(config: UpscaleConfig) -> UpscaleConfig:
     if not (path / MANIFEST).exists():
         return config
     settings = WorkFolder.open(path, config.output).manifest.settings
+    if settings.get("device") != choose_device(config.device).type:
+        return config  # which is what will be said
     runtime, precision = settings.get("runtime", ""), settings.get("precision", "")
     return replace(
         config, runtime=RUNTIMES_BY_NAME.get(runtime, "auto"),
