@@ -52,6 +52,11 @@ def test_missing_file(run, tmp_path):
     one_line(run(tmp_path / "no.mp4"), 1, "no.mp4", "no such file")
 
 
+def test_what_a_terminal_would_obey_is_spelt_out(run, tmp_path):
+    result = run(tmp_path / "a\x1b[2J\tb\r\nc  d.mp4")
+    one_line(result, 1, r"a\x1b[2J\tb c  d.mp4: no such file")
+
+
 def test_directory(run, tmp_path):
     one_line(run(tmp_path), 1, "directory")
 
@@ -264,7 +269,8 @@ def test_an_unknown_model(run, clip):
 
 def test_a_device_that_is_not_there(run, clip):
     one_line(run(clip, "--model", "identity", "--device", "cuda:99"), 1, "cuda:99")
-    one_line(run(clip, "--model", "identity", "--device", "abacus"), 1, "abacus")
+    one_line(run(clip, "--model", "identity", "--device", "abacus"), 2, "abacus")
+    one_line(run(clip, "--model", "span", "--variant", "sst+"), 2, "sst+", "span-x2")
 
 
 def test_debug_shows_the_traceback(clip, tmp_path, capsys):

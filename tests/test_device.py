@@ -8,7 +8,7 @@ import torch
 from tests.warm import PYTHON
 from vsr import device as devices
 from vsr.device import choose_device, choose_dtype, default_tile, describe, is_out_of_memory
-from vsr.errors import DeviceError
+from vsr.errors import ConfigError, DeviceError
 from vsr.networks import Network
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -65,7 +65,7 @@ def test_with_gpus() -> None:
     "name", ["gpu", "", "cuda:x", "cuda:-1", "meta", "xpu", "CUDA", "cpu,cuda"]
 )
 def test_unknown_devices(name: str) -> None:
-    with pytest.raises(DeviceError, match="use auto, cpu, cuda or cuda:N") as caught:
+    with pytest.raises(ConfigError, match="use auto, cpu, cuda or cuda:N") as caught:
         choose_device(name)
     assert "\n" not in str(caught.value)
 

@@ -72,6 +72,7 @@ def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that exists.
 
     Raises:
+        ConfigError: nothing has such a name.
         DeviceError: it does not exist on this machine.
     """
     available = torch.cuda.is_available()
@@ -82,11 +83,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N") from error
+        raise ConfigError(f"device {name!r} is not known; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":
-        raise DeviceError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
     if not available:
         raise DeviceError(f"device {name!r}: PyTorch finds no CUDA device here")
     index = torch.cuda.current_device() if device.index is None else device.index

@@ -224,19 +224,21 @@ def load_network(
         The network on the CPU in float32; a runner moves it where it is needed.
 
     Raises:
-        ConfigError: no such model, or it has not this scale.
+        ConfigError: no such model, it has not this scale, or it is no checkpoint of your own and
+            ``variant`` is given.
         WeightsError: the file cannot be used (see the subclasses).
     """
-    hints = {"requested_variant": variant} if variant else {}
     if weights is not None or isinstance(model, Path):
+        hints = {"requested_variant": variant} if variant else {}
         return _load_file(Path(weights or model), scale, hints)
     entry = find_model(model, scale)
+    if variant:
+        raise ConfigError(f"variant {variant!r}: it is known which one {entry.name} is")
     if entry.is_classical:
         return classical(entry.family, entry.scale)
     path = locate(entry)
     _verify(path, expected_sha256(entry))
-    if entry.variant:
-        hints["variant"] = entry.variant
+    hints = {"variant": entry.variant} if entry.variant else {}
     network = _load_file(path, entry.scale or scale, hints)
     # what ships is known to keep its head beyond black and white (tests/test_bounds.py)
     return network if entry.source else replace(network, bounded=False)

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ __all__ = [
     "USAGE",
     "Parser",
     "open_standard_streams",
+    "printable",
     "run_command",
 ]
 
@@ -33,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave."""
-        self.exit(USAGE, f"{self.prog}: error: {message} (see --help)\n")
+        self.exit(USAGE, f"{self.prog}: error: {printable(message)} (see --help)\n")
 
 
 def open_standard_streams() -> set[int]:
@@ -56,6 +58,18 @@ def open_standard_streams() -> set[int]:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     return closed
+
+
+def printable(text: str) -> str:
+    """``text`` in one line; what a terminal obeys, as names of files may hold it, is spelt out."""
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_control(character) else character
+        for character in " ".join(line.strip() for line in text.splitlines())
+    )
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
 
 
 def run_command(
@@ -90,7 +104,7 @@ def run_command(
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
             error = SinkError(f"standard output: cannot be written: {error.strerror}")
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = printable(str(error)) or type(error).__name__
         if debug:
             traceback.print_exc()
         elif not isinstance(error, known):

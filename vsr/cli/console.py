@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vsr.cli.command import printable
+
 if TYPE_CHECKING:
     from vsr.progress import Progress
     from vsr.report import Report
@@ -19,7 +21,7 @@ class _Formatter(logging.Formatter):
     """``warning: text`` for what needs attention, plain text for the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = printable(super().format(record))
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
@@ -91,8 +93,8 @@ class Bar:
 def print_json(progress: "Progress") -> None:
     """One line of JSON on stderr."""
     values = {
-        "frames": progress.frames, "total": progress.total, "seconds": float(progress.position),
-        "fps": round(progress.fps, 3),
+        "frames": progress.frames, "total": progress.total,
+        "seconds": round(float(progress.position), 3), "fps": round(progress.fps, 3),
         "eta": None if progress.eta is None else round(progress.eta, 1),
         "bottleneck": progress.bottleneck,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vsr import __version__
-from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, run_command
+from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
 from vsr.cli.configuration import make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
 from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
@@ -105,7 +105,7 @@ def _dry_run(config: UpscaleConfig) -> int:
 
         keep_freed_memory()
         for line in dry_run(config, should_stop=interrupts.stopping.is_set):
-            print(line)
+            print(printable(line))
     return DONE
 
 
@@ -118,7 +118,7 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         kept = f"; {are} in {report.output}" if report.output else ""
         if report.kept is not None:
             kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
-        print(f"interrupted after {frames}{kept}", file=sys.stderr)
+        print(printable(f"interrupted after {frames}{kept}"), file=sys.stderr)
         return INTERRUPTED
     if report.reader_gone:
         print(f"the reader of standard output has gone after {frames}", file=sys.stderr)
