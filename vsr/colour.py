@@ -26,8 +26,10 @@ __all__ = [
     "VAPOURSYNTH",
     "FromRgb",
     "ToRgb",
+    "alpha_of",
     "complete_colour",
     "convert_colour",
+    "gray_of",
     "rgb_to_yuv_matrix",
 ]
 
@@ -308,15 +310,14 @@ class FromRgb:
         self._format, self._size, self._dither = format, (height, width), dither
         matrix = rgb_to_yuv_matrix(colour.matrix) if _is_yuv(format) else np.eye(3)
         if format.family == "gray":
-            known = colour.matrix in _LUMA_WEIGHTS
-            matrix = rgb_to_yuv_matrix(colour.matrix if known else Matrix.BT709)[:1]
+            matrix = rgb_to_yuv_matrix(_matrix_of_gray(colour.matrix))[:1]
         count = len(matrix)
         scale, offset = (v[:count] for v in _code_scale(format, colour))
         rounding = 0.0 if dither == "ordered" or format.floating else 0.5
         self._rounding = rounding
         self._matrix = torch.from_numpy((matrix * scale[:, None]).astype(np.float32)).to(device)
         self._bias = torch.from_numpy((offset + rounding).astype(np.float32)).to(device)
-        self._red_and_blue = float(matrix[0, 0]), float(matrix[0, 2])
+        self._colour_matrix = colour.matrix
         self._top = (1 << format.depth) - 1
         self._rows, self._columns = _axes(format, colour.siting)
 
@@ -358,13 +359,14 @@ class FromRgb:
 
     def alpha(self, rgb: Tensor) -> Tensor:
         """The mean of the three channels of (1, 3, H, W) as an alpha component."""
+        alpha = alpha_of(rgb[0].float())
         if self._format.floating:
-            return _weighted(rgb[0].float(), 1 / 3, 1 / 3).to(self._format.dtype)
-        return self._quantise(rgb.float().mean(1)[0].mul_(self._top).add_(self._rounding))
+            return alpha.to(self._format.dtype)
+        return self._quantise(alpha.mul_(self._top).add_(self._rounding))
 
     def _as_floats(self, rgb: Tensor) -> tuple[Tensor, ...]:
         if self._format.family == "gray":
-            rgb = _weighted(rgb, *self._red_and_blue)[None]
+            rgb = gray_of(rgb, self._colour_matrix)[None]
         return tuple(rgb.to(self._format.dtype).contiguous())
 
     def _reduced(self, plane: Tensor) -> Tensor:
@@ -382,6 +384,25 @@ class FromRgb:
         if self._dither == "ordered":
             plane = plane + _threshold(plane.shape[0], plane.shape[1], plane.device)
         return plane.clamp_(0, self._top).to(self._format.dtype)
+
+
+def gray_of(rgb: Tensor, matrix: int = Matrix.BT709) -> Tensor:
+    """The luma (H, W) of R'G'B' (3, H, W); where the three are equal, exactly that value.
+
+    Args:
+        rgb: floating-point numbers.
+        matrix: whose luma (H.273); BT.709's, if that is no matrix with constant luma weights.
+    """
+    return _weighted(rgb, *_LUMA_WEIGHTS[_matrix_of_gray(matrix)])
+
+
+def alpha_of(rgb: Tensor) -> Tensor:
+    """The mean (H, W) of what became of alpha in three channels (3, H, W); it has no colour."""
+    return _weighted(rgb, 1 / 3, 1 / 3)
+
+
+def _matrix_of_gray(matrix: int) -> Matrix:
+    return Matrix(matrix) if matrix in _LUMA_WEIGHTS else Matrix.BT709
 
 
 def _weighted(rgb: Tensor, red: float, blue: float) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vsr.checking import check_tile, file_name, number
+from vsr.colour import alpha_of, gray_of
 from vsr.config import Precision, Runtime
 from vsr.device import choose_device, choose_dtype, plain_torch
 from vsr.engine import RenderTarget
@@ -26,8 +27,6 @@ __all__ = ["Upscaler"]
 _LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
 """White, of integers."""
 _LARGEST_SAMPLE = 8  # bytes
-_LUMA = (0.299, 0.587, 0.114)
-"""BT.601, by which a gray picture becomes gray again."""
 _COLOUR = Colour(matrix=Matrix.RGB, range=Range.FULL)
 
 
@@ -137,9 +136,9 @@ class Upscaler:
         colours = picture[:3] if len(picture) > 1 else picture.expand(3, -1, -1)
         out = self._rgb(colours)
         if len(picture) == 1:
-            return _gray(out)
+            return gray_of(out)[None]
         if len(picture) == 4:
-            return torch.cat([out, _gray(self._rgb(picture[3:].expand(3, -1, -1)))])
+            return torch.cat([out, alpha_of(self._rgb(picture[3:].expand(3, -1, -1)))[None]])
         return out
 
     def _rgb(self, picture: Tensor) -> Tensor:
@@ -160,11 +159,6 @@ class Upscaler:
         )
         renderer.settle_tile((height, width), 1)
         return renderer
-
-
-def _gray(picture: Tensor) -> Tensor:
-    """Luma (1, H, W) of (3, H, W)."""
-    return torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
