@@ -77,7 +77,8 @@ def test_gray_and_alpha(span: Upscaler) -> None:
     colour = noise(12, 18, 3)
     both = span(np.concatenate([colour, gray[..., None]], axis=-1))
     np.testing.assert_array_equal(both[..., :3], span(colour))
-    np.testing.assert_allclose(both[..., 3], span(np.stack([gray] * 3, axis=-1)).mean(-1), atol=1e-6)
+    thrice = span(np.stack([gray] * 3, axis=-1))
+    np.testing.assert_allclose(both[..., 3], thrice.mean(-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [(), (4,)], ids=["gray", "alpha"])

@@ -21,6 +21,13 @@ def test_config_is_inferred(channels: int, scale: int, colours: int, blocks: int
     assert infer_config(empty_state(config), {}) == config
 
 
+def test_no_scale_fits() -> None:
+    state = empty_state(SpanFConfig())
+    state["conv_near.weight"] = torch.empty(13, *state["conv_near.weight"].shape[1:])
+    with pytest.raises(ValueError, match="no integer scale"):
+        infer_config(state, {})
+
+
 def test_parameter_count() -> None:
     assert sum(v.numel() for v in empty_state(SpanFConfig()).values()) == 148_288
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsr.networks.blocks import FoldedConv, Spab
+from vsr.networks.shapes import shuffle_scale
 
 __all__ = ["SpanF", "SpanFConfig", "detect", "infer_config"]
 
@@ -121,7 +122,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
     channels, inner = state["block_1.c1_r.eval_conv.weight"].shape[:2]
     fold = isqrt(inner // 3) if inner > 3 and inner == 3 * isqrt(inner // 3) ** 2 else 1
     return SpanFConfig(
-        scale=isqrt(state["conv_near.weight"].shape[0] // inner),
+        scale=shuffle_scale(state["conv_near.weight"].shape[0], inner),
         channels=channels,
         in_channels=inner // fold**2,
         unshuffle=fold,

@@ -8,11 +8,12 @@ fuse the guidance product in a CUDA operator of their own; the arithmetic is the
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isqrt
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vsr.networks.shapes import shuffle_scale
 
 __all__ = ["SpanV2", "SpanV2Config", "detect", "infer_config"]
 
@@ -111,7 +112,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Sp
     """Hyper-parameters from the shapes of a state dict; ``metadata`` is not needed."""
     channels, in_channels = state["block_1.c1.conv.weight"].shape[:2]
     return SpanV2Config(
-        scale=isqrt(state["conv_near.weight"].shape[0] // in_channels),
+        scale=shuffle_scale(state["conv_near.weight"].shape[0], in_channels),
         channels=channels,
         in_channels=in_channels,
         blocks=sum(name.endswith(".c1.conv.weight") for name in state),

@@ -143,21 +143,22 @@ class Upsampler(nn.Module):
 
     def __init__(self, config: SstConfig) -> None:
         super().__init__()
-        self.scale, direct = config.scale, config.upsampling == "pixelshuffle_direct"
-        area, middle = config.scale**2, config.middle
-        if direct:
+        self.scale, area, middle = config.scale, config.scale**2, config.middle
+        self.feature_conv: nn.Conv2d | None = None
+        self.final_conv: nn.Conv2d | None = None
+        if config.upsampling == "pixelshuffle_direct":
             self.up_conv = nn.Conv2d(config.channels, config.out_channels * area, 3, padding=1)
-            return
-        self.feature_conv = nn.Conv2d(config.channels, middle, 3, padding=1)
-        self.up_conv = nn.Conv2d(middle, middle * area, 3, padding=1)
-        self.final_conv = nn.Conv2d(middle, config.out_channels, 3, padding=1)
+        else:
+            self.feature_conv = nn.Conv2d(config.channels, middle, 3, padding=1)
+            self.up_conv = nn.Conv2d(middle, middle * area, 3, padding=1)
+            self.final_conv = nn.Conv2d(middle, config.out_channels, 3, padding=1)
 
     def forward(self, features: Tensor, picture: Tensor) -> Tensor:
         """(N, C, H, W) and (N, 3, H, W) to (N, 3, scale * H, scale * W)."""
-        if hasattr(self, "feature_conv"):
+        if self.feature_conv is not None:
             features = F.leaky_relu(self.feature_conv(features), 0.1)
         out = F.pixel_shuffle(self.up_conv(features), self.scale)
-        if hasattr(self, "final_conv"):
+        if self.final_conv is not None:
             out = self.final_conv(out)
         enlarged: Tensor = out + F.interpolate(
             picture, scale_factor=self.scale, mode="nearest-exact"

@@ -116,8 +116,7 @@ class RealBlock(nn.Module):
     def __init__(self, config: SstRealConfig, *, fuse: bool) -> None:
         super().__init__()
         c = config.channels
-        if fuse:
-            self.fuse_lr = Pointwise(2 * c, c)
+        self.fuse_lr = Pointwise(2 * c, c) if fuse else None
         sizes = zip(config.windows, config.ranks, strict=True)
         self.blocks = nn.ModuleList(RealLayer(config, *size) for size in sizes)
         self.out_conv = nn.Conv2d(c, c, 3, padding=1)
@@ -127,7 +126,7 @@ class RealBlock(nn.Module):
     def forward(self, x: Tensor, low: Tensor, embedding: Tensor) -> Tensor:
         """(N, C, H, W) to the same; ``low`` are the input's features."""
         modulation = self.adaLN_modulation(embedding)[:, :, None, None].chunk(6, dim=1)
-        hidden = self.fuse_lr(torch.cat([x, low], dim=1)) if hasattr(self, "fuse_lr") else x
+        hidden = x if self.fuse_lr is None else self.fuse_lr(torch.cat([x, low], dim=1))
         for layer in self.blocks:
             hidden = layer(hidden, modulation)
         out: Tensor = x + self.gamma * self.out_conv(hidden)
