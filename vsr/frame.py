@@ -91,7 +91,7 @@ class PixelFormat:
         """The planar format that holds the same samples; gray with alpha becomes YUV 4:4:4."""
         if self.planar:
             return self
-        suffix = "" if self.depth == 8 else f"{self.depth}le"
+        suffix = "" if self.depth == 8 else f"{'f' * self.floating}{self.depth}le"
         alpha = "a" if self.alpha else ""
         if self.family == "rgb":
             return pixel_format(f"gbr{alpha}p{suffix}")
@@ -207,6 +207,7 @@ _PACKED_RGB = {
     "rgb24": "rgb", "bgr24": "bgr", "rgba": "rgba", "bgra": "bgra", "argb": "argb", "abgr": "abgr",
     "rgb0": "rgbx", "bgr0": "bgrx", "0rgb": "xrgb", "0bgr": "xbgr",
     "rgb48le": "rgb", "bgr48le": "bgr", "rgba64le": "rgba", "bgra64le": "bgra",
+    "rgbf16le": "rgb", "rgbaf16le": "rgba", "rgbf32le": "rgb", "rgbaf32le": "rgba",
 }  # fmt: skip
 _PACKED_422 = {"yuyv422": (0, 1, 3), "uyvy422": (1, 0, 2), "yvyu422": (0, 3, 1)}
 
@@ -217,8 +218,7 @@ def pixel_format(name: str) -> PixelFormat:
 
     Raises:
         UnsupportedFormatError: samples are neither 8 to 16 bit little-endian integers on their own
-            nor planes of little-endian floating-point numbers (palettes, bit-packed, XYZ, hardware
-            surfaces).
+            nor little-endian floating-point numbers (palettes, bit-packed, XYZ, hardware surfaces).
     """
     for parse in (_planar_yuv, _planar_rgb, _gray, _floating, _semi_planar, _packed):
         if (found := parse(name)) is not None:
@@ -294,10 +294,12 @@ def _packed(name: str) -> PixelFormat | None:
     if order := _PACKED_RGB.get(name):
         wanted = "rgba" if "a" in order else "rgb"
         components = tuple(Component(0, order.index(c), len(order)) for c in wanted)
-        depth = 16 if name.endswith("le") else 8
+        floating = "f" in name
+        depth = (32 if "32" in name else 16) if name.endswith("le") else 8
         return PixelFormat(
-            name=name, family="rgb", depth=depth, components=components, alpha="a" in order
-        )
+            name=name, family="rgb", depth=depth, components=components, alpha="a" in order,
+            floating=floating,
+        )  # fmt: skip
     if places := _PACKED_422.get(name):
         y, u, v = places
         components = (Component(0, y, 2), Component(0, u, 4), Component(0, v, 4))

@@ -15,6 +15,7 @@ from vsr.colour import alpha_of, gray_of
 from vsr.config import Precision, Runtime
 from vsr.device import choose_device, choose_dtype, plain_torch
 from vsr.engine import RenderTarget
+from vsr.engine.cutouts import Cutout
 from vsr.engine.rendering import Renderer
 from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, pixel_format
@@ -125,21 +126,26 @@ class Upscaler:
         done = []
         for one in pictures.reshape(-1, *pictures.shape[-3:]):
             samples = one.to(self._device).float()
-            out = self._channels(samples if white is None else samples / white)
+            smallest = 0.0 if white is None else 0.5 / white
+            out = self._channels(samples if white is None else samples / white, smallest)
             if white is not None:
                 out = (out * white).round_().clamp_(0, white)
             done.append(out.to(pictures.device, pictures.dtype))
         return torch.stack(done).reshape(*pictures.shape[:-3], *done[0].shape)
 
-    def _channels(self, picture: Tensor) -> Tensor:
-        """(C, H, W) float32: gray and alpha go through the network as gray colours."""
-        colours = picture[:3] if len(picture) > 1 else picture.expand(3, -1, -1)
-        out = self._rgb(colours)
+    def _channels(self, picture: Tensor, smallest: float) -> Tensor:
+        """(C, H, W) float32: gray and alpha go through the network as gray colours.
+
+        ``smallest`` is the alpha below which nothing is seen.
+        """
         if len(picture) == 1:
-            return gray_of(out)[None]
+            return gray_of(self._rgb(picture.expand(3, -1, -1)))[None]
         if len(picture) == 4:
-            return torch.cat([out, alpha_of(self._rgb(picture[3:].expand(3, -1, -1)))[None]])
-        return out
+            cutout = Cutout.of(picture[None, :3], picture[None, 3:])
+            alpha = alpha_of(self._rgb(picture[3:].expand(3, -1, -1)))[None]
+            enlarged = self._rgb(cutout.picture[0])
+            return torch.cat([cutout.put_back(enlarged[None], alpha[None], smallest)[0], alpha])
+        return self._rgb(picture)
 
     def _rgb(self, picture: Tensor) -> Tensor:
         height, width = picture.shape[-2:]

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vsr.colour import FromRgb, ToRgb
+from vsr.colour import FromRgb, ToRgb, alpha_of
 from vsr.config import Dither
 from vsr.device import default_tile, fits, is_out_of_memory, return_freed_memory
+from vsr.engine.cutouts import Cutout
 from vsr.engine.fusing import FusedEnd
 from vsr.engine.slots import Layout
 from vsr.engine.tiles import run_tiled
@@ -110,10 +111,9 @@ class Renderer:
         self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
     ) -> list[Rendered]:
         """Planes of the sources to planes of the target, all on its device."""
-        pictures = [
-            self._converter(frame)(frame.format.views(own, frame.width, frame.height))
-            for frame, own in zip(frames, planes, strict=True)
-        ]
+        if any(map(self._may_be_cut_out, frames)):
+            return [self._render_cut_out(*each) for each in zip(frames, planes, strict=True)]
+        pictures = [self._picture(*each) for each in zip(frames, planes, strict=True)]
         if (fused := self._try_fused(frames, planes, pictures)) is not None:
             return fused
         source = pictures[0] if len(pictures) == 1 else torch.cat(pictures)
@@ -154,6 +154,29 @@ class Renderer:
             alpha, of_alpha = self._alpha(frame, planes)
             out, found = (*out, alpha), torch.cat([found, found if of_alpha is None else of_alpha])
         return Rendered(self._target.format.planes(out), found)
+
+    def _may_be_cut_out(self, frame: Frame) -> bool:
+        """Whether alpha is read and written, and colours are straight, as in all but OpenEXR."""
+        return self._target.format.alpha and frame.format.alpha and not frame.format.floating
+
+    def _render_cut_out(self, frame: Frame, planes: tuple[Tensor, ...]) -> Rendered:
+        """A picture whose hidden colour stays out of what is seen."""
+        picture, form = self._picture(frame, planes), self._target.format
+        alpha = self._converter(frame).alpha(
+            frame.format.views(planes, frame.width, frame.height)[-1]
+        )
+        cutout = Cutout.of(picture, alpha[:, :1])
+        enlarged, enlarged_alpha = self.enlarge(cutout.picture), self.enlarge(alpha)
+        found = [measure(cutout.picture, enlarged), measure(alpha, enlarged_alpha)]
+        smallest = 0.0 if form.floating else 0.5 / ((1 << form.depth) - 1)
+        rgb = cutout.put_back(enlarged, alpha_of(enlarged_alpha[0])[None, None], smallest)
+        out = (*self._from_rgb(rgb), self._from_rgb.alpha(enlarged_alpha))
+        return Rendered(form.planes(out), torch.cat(found))
+
+    def _picture(self, frame: Frame, planes: tuple[Tensor, ...]) -> Tensor:
+        """(1, 3, H, W) R'G'B'."""
+        components = frame.format.views(planes, frame.width, frame.height)
+        return self._converter(frame)(components)
 
     def _converter(self, frame: Frame) -> ToRgb:
         return self._to_rgb(frame.format, frame.colour, frame.shape)

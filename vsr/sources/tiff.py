@@ -1,0 +1,96 @@
+"""What the directory of a TIFF file says, where FFmpeg would make another picture of it.
+
+FFmpeg's decoder knows neither tiles nor JPEG's compression and returns black for them, takes
+half-precision floats for integers, and leaves what a cut file lacks black, all without a word.
+
+Source: TIFF 6.0 (Adobe, 1992), section 2: a byte order, then directories of entries of 12 bytes, a
+tag, a type, a count, and the values or where they lie; tags in part 1 and in sections 15 and 22;
+half floats by TIFF Technical Note 3.
+"""
+
+import struct
+from collections.abc import Mapping
+
+__all__ = ["damage", "pages", "why_not"]
+
+_Directory = Mapping[int, tuple[int, ...]]
+
+_COMPRESSION, _STRIP_OFFSETS, _STRIP_BYTES, _TILE_WIDTH = 259, 273, 279, 322
+_BITS, _SAMPLE_FORMAT, _REDUCED = 258, 339, 254
+_IFD_ENTRY = 12
+_NUMBERS = {1: "B", 3: "H", 4: "I"}
+"""Types of the entries that are read here: bytes, and unsigned integers of 2 and 4."""
+_READ_BY_FFMPEG = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925}
+"""None, CCITT's three, LZW, deflate by both of its numbers, PackBits, LZMA."""
+_NAMES = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 50000: "Zstandard", 50001: "WebP"}
+_FLOATING = 3
+_HALF = 16
+_MOST_PAGES = 10_000
+
+
+def why_not(data: bytes) -> str | None:
+    """Why FFmpeg does not decode the TIFF file ``data``, though it may not say so."""
+    first = next(iter(_directories(data)), None)
+    if first is None:
+        return None  # FFmpeg says what is wrong
+    if _TILE_WIDTH in first:
+        return "it is in tiles, which are not read: make one in strips (tiffcp -s)"
+    (compression,) = first.get(_COMPRESSION, (1,))[:1]
+    if compression not in _READ_BY_FFMPEG:
+        named = _NAMES.get(compression, f"compression {compression}")
+        return f"it is compressed by {named}, which is not read in TIFF (tiffcp -c lzw changes it)"
+    if _FLOATING in first.get(_SAMPLE_FORMAT, ()) and _HALF in first.get(_BITS, ()):
+        return "its samples are floating-point numbers of 16 bits, which are not read in TIFF"
+    return None
+
+
+def damage(data: bytes) -> str | None:
+    """What is missing of the first picture in the TIFF file ``data``."""
+    first = next(iter(_directories(data)), None)
+    if first is None:
+        return None
+    places, sizes = first.get(_STRIP_OFFSETS, ()), first.get(_STRIP_BYTES, ())
+    if any(place + size > len(data) for place, size in zip(places, sizes, strict=False)):
+        return "it is cut short"
+    return None
+
+
+def pages(data: bytes) -> int:
+    """Pictures in the TIFF file ``data``, smaller copies of others left out."""
+    found = [directory for directory in _directories(data)]
+    return sum(1 for directory in found if not directory.get(_REDUCED, (0,))[0] & 1)
+
+
+def _directories(data: bytes) -> list[_Directory]:
+    """All directories that can be read; those of BigTIFF are none."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    found: list[_Directory] = []
+    if order is None or len(data) < 8:
+        return found
+    (place,) = struct.unpack_from(f"{order}I", data, 4)
+    while place and len(found) < _MOST_PAGES:
+        try:
+            directory, place = _directory(data, order, place)
+        except struct.error:  # beyond the end of the file
+            break
+        found.append(directory)
+    return found
+
+
+def _directory(data: bytes, order: str, place: int) -> tuple[_Directory, int]:
+    """The entries that begin at ``place``, and where the next directory does."""
+    (count,) = struct.unpack_from(f"{order}H", data, place)
+    entries: dict[int, tuple[int, ...]] = {}
+    for position in range(place + 2, place + 2 + count * _IFD_ENTRY, _IFD_ENTRY):
+        tag, kind, amount = struct.unpack_from(f"{order}HHI", data, position)
+        if kind in _NUMBERS and amount * struct.calcsize(_NUMBERS[kind]) <= len(data):
+            entries[tag] = _values(data, order, position + 8, f"{amount}{_NUMBERS[kind]}")
+    (following,) = struct.unpack_from(f"{order}I", data, place + 2 + count * _IFD_ENTRY)
+    return entries, following
+
+
+def _values(data: bytes, order: str, position: int, form: str) -> tuple[int, ...]:
+    """Numbers that stand at ``position``, or where a number there says, if they need more room."""
+    if struct.calcsize(order + form) > 4:
+        (position,) = struct.unpack_from(f"{order}I", data, position)
+    return struct.unpack_from(order + form, data, position)
