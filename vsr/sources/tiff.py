@@ -57,8 +57,7 @@ def damage(data: bytes) -> str | None:
 
 def pages(data: bytes) -> int:
     """Pictures in the TIFF file ``data``, smaller copies of others left out."""
-    found = [directory for directory in _directories(data)]
-    return sum(1 for directory in found if not directory.get(_REDUCED, (0,))[0] & 1)
+    return sum(not directory.get(_REDUCED, (0,))[0] & 1 for directory in _directories(data))
 
 
 def _directories(data: bytes) -> list[_Directory]:
