@@ -5,7 +5,7 @@
 Runs ``vsr-upscale --model identity``, which changes nothing of its own, and compares source and
 result as ffprobe and ffmpeg read them. A cell is "ok", "-" (there was nothing to keep), "said" (not
 kept as it was, and the run said so) or **lost**. Exit code 1 if anything is lost. ``--write``
-puts the tables into docs/fidelity.md.
+writes the tables to docs/fidelity-results.md, which docs/fidelity.md explains.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from fidelity_promises import check
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIA = ROOT.parent / "shared" / "media"
+RESULTS = ROOT / "docs" / "fidelity-results.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +207,7 @@ def tables(rows: Sequence[Row]) -> str:
 def _table(name: str, rows: Sequence[Row]) -> str:
     promises = list(next((row.findings for row in rows if row.findings), {}))
     lines = [
-        f"### {name}", "", f"| file | {' | '.join(promises)} |", "|---" * (1 + len(promises)) + "|",
+        f"## {name}", "", f"| file | {' | '.join(promises)} |", "|---" * (1 + len(promises)) + "|",
     ]  # fmt: skip
     for row in rows:
         cells = [row.findings[p].verdict.value for p in promises] if row.findings else []
@@ -245,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], help="files whose names hold one of these")
     parser.add_argument("--columns", nargs="+", default=[c.name for c in COLUMNS])
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
-    parser.add_argument("--write", action="store_true", help="write docs/fidelity.md")
+    parser.add_argument("--write", action="store_true", help="write docs/fidelity-results.md")
     options = parser.parse_args(argv)
     if options.write and (options.only or len(options.columns) < len(COLUMNS)):
         parser.error("--write wants the whole table")
@@ -257,9 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = check_all(paths, columns, options.jobs)
     _report(rows)
     if options.write:
-        from fidelity_page import write
+        from fidelity_page import page
 
-        write(ROOT / "docs" / "fidelity.md", tables(rows))
+        RESULTS.write_text(page(tables(rows)), encoding="utf-8")
     return int(bool(lost(rows)))
 
 

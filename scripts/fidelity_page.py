@@ -1,33 +1,22 @@
-"""docs/fidelity.md: words that people write, and between two markers what the script measured."""
+"""docs/fidelity-results.md: what the script measured; docs/fidelity.md has the words to it."""
 
 import platform
-from pathlib import Path
 
 from fidelity_facts import versions
 
-__all__ = ["BEGIN", "END", "generated", "write"]
+__all__ = ["HEAD", "page"]
 
-BEGIN = "<!-- begin: written by scripts/fidelity.py --write -->"
-END = "<!-- end -->"
+HEAD = """# What survives, file by file
 
-
-def write(page: Path, tables: str) -> None:
-    """Replace what stands between the markers of ``page``.
-
-    Raises:
-        ValueError: the markers are not there.
-    """
-    text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page}: no {BEGIN!r} … {END!r}")
-    page.write_text(f"{before}{BEGIN}\n\n{generated(tables)}\n{END}{after}")
+Written by `python scripts/fidelity.py --write`. What the words in the tables mean is said in
+[What survives](fidelity.md#measured).
+"""
 
 
-def generated(tables: str) -> str:
-    """The part between the markers: how it was made, with what, and the tables."""
-    return f"""Made by `python scripts/fidelity.py --write`, with {_versions()}; read by
+def page(tables: str) -> str:
+    """The whole page: what it is, what it was measured with, and the tables."""
+    return f"""{HEAD}
+Made with {_versions()}; read by
 {versions()}.
 
 {tables}"""

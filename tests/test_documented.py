@@ -35,6 +35,37 @@ def test_every_option_is_named_somewhere(root: Path) -> None:
     assert missing == []
 
 
+def _anchors(page: Path) -> set[str]:
+    """What a link can name of a page: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+def test_links_lead_somewhere(root: Path) -> None:
+    pages = [root / "README.md", root / "CHANGELOG.md", *(root / "docs").rglob("*.md")]
+    broken, seen = [], 0
+    for page in [*pages, *root.glob("plugins/*/README.md"), *root.glob("models/*.md")]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^()\s]+)\)", text):
+            name, _, anchor = target.partition("#")
+            if "://" in name:
+                continue
+            seen += 1
+            file = page.parent / name if name else page
+            if not file.exists() or (anchor and anchor not in _anchors(file)):
+                broken.append(f"{page.name}: {target}")
+    assert seen > 80
+    assert broken == []
+
+
+def test_the_readme_names_every_page(root: Path) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    pages = [*(root / "docs").glob("*.md"), *root.glob("plugins/*/README.md")]
+    assert len(pages) > 20
+    names = [str(page.relative_to(root)) for page in pages]
+    assert [name for name in names if f"]({name})" not in readme] == []
+
+
 def test_the_encoders_are_those_that_are_taken(page: str) -> None:
     formats = ("yuv420p", "yuv420p10le", "yuva444p16le")
     muxers = {"mkv": "matroska", "ts": "mpegts"}

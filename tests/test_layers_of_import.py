@@ -2,9 +2,11 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -193,9 +195,60 @@ def test_public_names_are_there() -> None:
         _ = vsr.nothing  # type: ignore[attr-defined]
 
 
-def test_the_map_names_every_file(root: Path) -> None:
-    """docs/architecture.md is where a reader begins."""
+def rooms_of_the_map(root: Path) -> dict[str, str]:
+    """What docs/architecture.md, where a reader begins, says of each room, in its order.
+
+    The map is the first block of code there. A room begins with two spaces and its name, which ends
+    in ``.py`` or ``/``; what is indented further belongs to it, and what is not indented ends it.
+    """
     text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
-    names = {path.name for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
-    assert len(names) > 150
-    assert sorted(name for name in names if name not in text) == []
+    told: dict[str, str] = {}
+    room = ""
+    for line in text.split("```")[1].splitlines():
+        if begin := re.match(r"  (\w+)(?:\.py|/) ", line):
+            room = begin[1]
+            assert room not in told
+            told[room] = line
+        elif not line.startswith("   "):
+            room = ""
+        elif room:
+            told[room] += f"\n{line}"
+    return told
+
+
+def test_the_map_has_every_room(root: Path) -> None:
+    assert sorted({*rooms_of_the_map(root), "__main__"}) == ROOMS
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (PACKAGE / room).is_dir()])
+def test_the_map_names_every_file(root: Path, room: str) -> None:
+    """Rooms have files of the same name, so each must be named in the lines of its own room."""
+    paths = (PACKAGE / room).rglob("*.py")
+    names = {path.name for path in paths if not path.name.startswith("__")}
+    assert len(names) > 2
+    told = set(re.findall(r"\b\w+\.py\b", rooms_of_the_map(root)[room]))
+    assert told == names
+
+
+def test_the_map_has_the_order_of_imports(root: Path) -> None:
+    levels = [(LEVEL[room], room) for room in rooms_of_the_map(root)]
+    above = [
+        f"{upper} stands above {lower}"
+        for (first, upper), (second, lower) in pairwise(levels)
+        if first > second
+    ]
+    assert above == []
+
+
+def test_every_note_is_there() -> None:
+    """A comment that says "see note [X]" has a paragraph "Note [X]" in the package."""
+    written: set[str] = set()
+    wanted: dict[str, str] = {}
+    for name, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        written |= set(re.findall(r"^\s*Note \[(.+?)\]", text, re.MULTILINE))
+        flat = re.sub(r"\s*\n[ \t]*#?[ \t]*", " ", text)
+        for cited in re.findall(r"\b[Nn]otes?((?:(?: and|,)? \[[A-Za-z][^\]\"']*\])+)", flat):
+            wanted |= dict.fromkeys(re.findall(r"\[(.+?)\]", cited), f"vsr.{name}")
+    assert min(len(written), len(wanted)) > 50
+    assert {title: name for title, name in wanted.items() if title not in written} == {}

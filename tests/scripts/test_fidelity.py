@@ -219,20 +219,31 @@ def test_lost_captions_are_found(shared, tmp_path, judge):
 # -- The page --------------------------------------------------------------------------------------
 
 
-def test_page_keeps_its_words_and_gets_new_tables(scripts, tmp_path):
-    page = scripts("fidelity_page")
-    path = tmp_path / "fidelity.md"
-    path.write_text(f"# Words\n\n{page.BEGIN}\nold\n{page.END}\nmore\n")
-    page.write(path, "| new |\n")
-    text = path.read_text()
-    assert text.startswith("# Words\n")
-    assert text.endswith(f"{page.END}\nmore\n")
-    assert "old" not in text
-    assert "| new |" in text
+def test_page_holds_the_tables_and_what_they_were_made_with(scripts):
+    module = scripts("fidelity_page")
+    text = module.page("| new |\n")
+    assert text.startswith(f"{module.HEAD}\nMade with vsr ")
+    assert "PyAV" in text
     assert "ffprobe version" in text
-    path.write_text("# Words\n")
-    with pytest.raises(ValueError, match="begin"):
-        page.write(path, "")
+    assert text.endswith("\n\n| new |\n")
+
+
+def test_the_page_of_the_tables_is_written_whole(scripts, fidelity):
+    """No word of a person's in it, and a table for each container."""
+    text = fidelity.RESULTS.read_text(encoding="utf-8")
+    assert text.startswith(f"{scripts('fidelity_page').HEAD}\nMade with vsr ")
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [column.name for column in fidelity.COLUMNS]
+
+
+def test_write_writes_the_page_of_the_tables(scripts, fidelity, tmp_path, monkeypatch):
+    monkeypatch.setattr(fidelity, "RESULTS", tmp_path / "results.md")
+    row = fidelity.Row(file="a.mkv", column="mp4", refusals=("vsr-upscale: error: no",))
+    monkeypatch.setattr(fidelity, "check_all", lambda *_: [row])
+    assert fidelity.main(["--media", str(tmp_path), "--write"]) == 0
+    assert "\n## mp4\n" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        fidelity.main(["--media", str(tmp_path), "--write", "--only", "a"])
 
 
 def test_tables_show_every_verdict(scripts, fidelity):
