@@ -19,10 +19,11 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
-from vsr.sources.opening import choose_stream, open_container
+from vsr.sources.opening import open_container
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.samples import SOUND_AHEAD
 from vsr.sources.splices import Splices
+from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["Companion", "MadeSound"]
 

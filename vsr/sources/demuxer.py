@@ -21,9 +21,11 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
-from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
+from vsr.sources.opening import name_of_input, open_container
 from vsr.sources.relay import packet_end
 from vsr.sources.splices import Splices
+from vsr.sources.stdin import open_stdin
+from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["Demuxer"]
 
