@@ -97,9 +97,10 @@ class ClipReader:
             self._clock.timeline.restore(state)
 
     def skip(self, number: int, pts: int) -> bool:
-        """Make frame ``number`` the coming one; not where it follows only from those before when.
+        """Go to frame ``number``.
 
-        That is so if a part was wanted, or frames say how long they last and differ in that.
+        False with a start trim, and for clips of variable rate, whose times are sums of all
+        durations before.
         """
         summed = isinstance(self._clock, DurationClock) and not self._constant
         if self._start or summed:

@@ -35,8 +35,8 @@ _AHEAD_BYTES = 16 << 20
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders of what WebM keeps as a second picture beside the first; FFmpeg's own leave it."""
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
-"""Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
-else."""
+"""Formats that are rows of equally large frames: a truncated or misaligned frame shows by its byte
+count alone."""
 
 
 class Demuxer:
@@ -46,7 +46,7 @@ class Demuxer:
         path: the file, or :data:`vsr.config.PIPE`.
         config: what the user knows better.
         hwaccel: offered to the decoder.
-        should_stop: asked while standard input is waited for: whether to end as if it did.
+        should_stop: polled while standard input is awaited; True ends the input as its end would.
 
     Attributes:
         name: the input in a message.

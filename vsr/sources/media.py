@@ -53,7 +53,7 @@ class MediaReader:
         threads: threads of the decoder; None means one per processor, up to 4.
         hold: keep packets of the other streams back until it is known how far the video comes.
         hwaccel: offered to the decoder, which may leave its pictures on a device.
-        should_stop: asked while standard input is waited for: whether to end as if it did.
+        should_stop: polled while standard input is awaited; True ends the input as its end would.
 
     Attributes:
         name: the input in a message.
@@ -313,9 +313,9 @@ class MediaReader:
     def last_duration(self) -> int:
         """Duration of the last frame of the stream, in units of ``time_base``.
 
-        Durations in Matroska are often all alike where times are not; but FFmpeg says there where
-        the picture ends. mkvmerge says how long it lasts, which may not be counted from ``begin``.
-        AVI counts the frames that were dropped, too, and so where the last one ends.
+        In Matroska, durations of frames often repeat a default. FFmpeg's DURATION tag says where
+        the stream ends, so the rest up to there is taken, if it is less; mkvmerge's is a length of
+        unknown origin and is ignored. AVI's header counts dropped frames, so it gives the end.
         """
         usual = self._timeline.last_duration()
         counted = self.container.format.name == "avi" or not self.stream.duration

@@ -57,7 +57,7 @@ class SourceConfig:
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
     should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
-    """Asked while standard input is waited for: whether to end as if it did."""
+    """Polled while standard input is awaited; True ends the input as its end would."""
 
     def __post_init__(self) -> None:
         for name, convert in (

@@ -153,10 +153,7 @@ class PacketRelay:
         return packet.is_discard and (heard or is_samples(packet))
 
     def _is_before(self, packet: Packet[Stream]) -> bool:
-        """Whether ``packet`` lies before the trim; what can be cut does not if it reaches into it.
-
-        Nor does a subtitle that is still shown then.
-        """
+        """Whether ``packet`` lies before the trim; PCM and subtitles count by their end."""
         if self._first is None or _is_picture(packet):
             return False
         reaches = packet.stream.type == "subtitle" or is_samples(packet)
