@@ -7,7 +7,6 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
@@ -17,7 +16,7 @@ from vsr.sources.companion import MadeSound
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
 from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.report import SourceReport, start_beyond_end
 from vsr.sources.script import Clip
 from vsr.sources.timestamps import FALLBACK_RATE, nominal_rate
 
@@ -176,7 +175,9 @@ class ClipReader:
         self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
         self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)
         if usual is None and rate is None:
-            self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
+            self.notes.append(
+                f"frames do not say how long they last: taken as {FALLBACK_RATE} a second (-r)"
+            )
         self._usual = 1 / FALLBACK_RATE if usual is None else usual
         self._expected = usual is None or rate_of(node.fps) is not None
         self._clock, self.rate = self._choose_clock(seen, rate)
@@ -229,9 +230,7 @@ class ClipReader:
             if self._has_begun:
                 self._lookahead.append(timed)
         if not self._lookahead:
-            raise SourceError(
-                f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
-            )
+            raise start_beyond_end(self.name, self._start)
 
     def _lead(self) -> Fraction:
         """Seconds to the first frame: a script's clock begins with it."""

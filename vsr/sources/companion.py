@@ -28,8 +28,6 @@ from vsr.sources.stream_choice import choose_stream
 __all__ = ["Companion", "MadeSound"]
 
 logger = logging.getLogger(__name__)
-_PATIENCE = Fraction(10)
-"""Seconds of file to read on for streams with gaps after the pictures have ended."""
 _NOTED = Fraction(1)
 """Seconds that a file may go on after the pictures without a word."""
 _LEAD = Fraction(1, 2)
@@ -164,7 +162,7 @@ class Companion:
             self._relay.stop_at(self.start_time + until)
         self._relay.finish()
         while self.relay and (packet := self._take()) is not None:
-            if not self._relay.awaits(packet, _PATIENCE):
+            if not self._relay.awaits(packet):
                 break
         beyond = (self._reached or Fraction(0)) - self.start_time - until
         if not stopped and self._end is None and beyond > _NOTED:

@@ -22,11 +22,9 @@ from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
+from vsr.sources.timestamps import FALLBACK_RATE
 
 __all__ = ["ImageFrames", "ImageList", "find_images"]
-
-DEFAULT_RATE = Fraction(25)
-"""Frames a second of a sequence whose rate nobody said, FFmpeg's own default."""
 
 _TOLD = {
     "description", "artist", "date", "copyright", "title", "comment", "creator", "project",
@@ -242,7 +240,7 @@ class ImageFrames:
             raise SourceError(f"{location}: no pictures")
         self.paths, self.count, self.single = found.paths, len(found.paths), found.single
         self.number = found.first
-        self.rate = rate or DEFAULT_RATE
+        self.rate = rate or FALLBACK_RATE
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
         self.not_finite = 0
@@ -282,7 +280,9 @@ class ImageFrames:
 
     def _note(self, found: ImageList, rate: Fraction | None) -> None:
         if rate is None and not found.single:
-            self.notes.append(f"{self.count} {found.kind} pictures are taken as 25 a second (-r)")
+            self.notes.append(
+                f"{self.count} {found.kind} pictures are taken as {FALLBACK_RATE} a second (-r)"
+            )
         if meaning := _NO_VIDEO_SIGNAL.get(self.tags.transfer):
             self.notes.append(f"the pictures are tagged {meaning}: the network sees it as it is")
 

@@ -23,7 +23,7 @@ from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
 from vsr.sources.lookahead import Lookahead, TimedFrame, with_next
 from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.report import SourceReport, start_beyond_end
 from vsr.sources.samples import SOUND_AHEAD, is_plain
 from vsr.sources.timestamps import Timeline, nominal_rate
 
@@ -31,8 +31,6 @@ __all__ = ["MediaReader"]
 
 _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
-_PATIENCE = Fraction(10)
-"""Seconds of file to read on for the other streams after the video has been stopped."""
 _LATE = Fraction(1, 2)
 """Seconds; a frame or two are nothing to speak of."""
 _TOLERANCE = Fraction(1, 4)
@@ -368,9 +366,7 @@ class MediaReader:
             self._reopen()
             timed = self._skip_to(target)
         if timed is None:
-            raise SourceError(
-                f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
-            )
+            raise start_beyond_end(self.name, self._start)
         self._lookahead.append(timed)
         self._decoder.errors = 0  # those before the start are nobody's concern
 
@@ -441,7 +437,7 @@ class MediaReader:
         if stopped_at is not None:
             self.relay.stop_at(stopped_at)
         for packet in self._packets:
-            if not self.relay.awaits(packet, _PATIENCE):
+            if not self.relay.awaits(packet):
                 break
             if not self._demuxer.is_video(packet):
                 self.relay.offer(packet)

@@ -5,14 +5,13 @@ from math import ceil
 
 from av.video.frame import VideoFrame
 
-from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.images import ImageFrames
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.report import SourceReport, start_beyond_end
 
 __all__ = ["PictureReader"]
 
@@ -53,7 +52,7 @@ class PictureReader:
         self._stop = self.count if end is None else min(self.count, ceil(end / self.time_base))
         self._lookahead = Lookahead()
         if self._position >= self._stop:
-            raise SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
+            raise start_beyond_end(name, start)
 
     def next(self) -> TimedFrame | None:
         """The next picture; None at the end."""

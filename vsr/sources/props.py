@@ -24,6 +24,7 @@ from vsr.hdr import (
     parse_content_light,
     parse_mastering_display,
 )
+from vsr.rationals import LARGEST
 
 __all__ = [
     "colour_of",
@@ -43,8 +44,6 @@ _SITINGS = (
 _FIELDS = (FieldOrder.PROGRESSIVE, FieldOrder.BB, FieldOrder.TT)
 _SHORTEST, _LONGEST = Fraction(1, 1_000_000), Fraction(86_400)
 """Seconds that a frame may last; beyond, its time would not fit FFmpeg's time bases."""
-_LARGEST = (1 << 31) - 1
-"""FFmpeg keeps the two halves of an aspect ratio as C's ``int``."""
 _DROPPED = {"HDR10Plus": "HDR10+ dynamic metadata", "DolbyVisionRPU": "Dolby Vision metadata"}
 
 
@@ -96,7 +95,7 @@ def field_order_of(props: Props) -> FieldOrder:
 def sample_aspect_of(props: Props) -> Fraction | None:
     """Sample aspect ratio, None if unknown."""
     ratio = _ratio(props, "_SARNum", "_SARDen")
-    too_large = ratio is not None and max(ratio.numerator, ratio.denominator) > _LARGEST
+    too_large = ratio is not None and max(ratio.numerator, ratio.denominator) > LARGEST
     return None if too_large else ratio
 
 

@@ -15,7 +15,7 @@ from statistics import median_low
 __all__ = ["FALLBACK_RATE", "Timeline", "nominal_rate"]
 
 FALLBACK_RATE = Fraction(25)
-"""Frames a second of what says nothing of its rate."""
+"""Frames a second of what says nothing of its rate, FFmpeg's own default."""
 
 _KNOWN_RATES = tuple(
     Fraction(rate)
