@@ -19,10 +19,10 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
+from vsr.sources.clock_joins import ClockJoins
 from vsr.sources.opening import open_container
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.samples import SOUND_AHEAD
-from vsr.sources.splices import Splices
 from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["Companion", "MadeSound"]
@@ -197,7 +197,7 @@ class Companion:
 
     def _read(self) -> Iterator[Packet[Stream]]:
         try:
-            for packet in Splices(self.container).mend(self.container.demux()):
+            for packet in ClockJoins(self.container).mend(self.container.demux()):
                 if packet.size or packet.dts is not None:
                     yield packet
         except av.FFmpegError as error:

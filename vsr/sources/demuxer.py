@@ -20,10 +20,10 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
+from vsr.sources.clock_joins import ClockJoins
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container
 from vsr.sources.relay import packet_end
-from vsr.sources.splices import Splices
 from vsr.sources.stdin import open_stdin
 from vsr.sources.stream_choice import choose_stream
 
@@ -84,7 +84,7 @@ class Demuxer:
     @property
     def joins(self) -> int:
         """How often the clock has started again, and was counted on."""
-        return self._splices.joins
+        return self._clock_joins.joins
 
     @property
     def given_up(self) -> bool:
@@ -171,7 +171,7 @@ class Demuxer:
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
         self._demux: Iterator[Packet[Stream]] = self.container.demux()
-        self._splices = Splices(self.container)
+        self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
@@ -181,7 +181,7 @@ class Demuxer:
     def _read(self) -> Iterator[Packet[Stream]]:
         while not self._ended:
             try:
-                for packet in self._splices.mend(self._demux):
+                for packet in self._clock_joins.mend(self._demux):
                     if (packet.size or packet.dts is not None) and self._is_whole(packet):
                         self._watch(packet)
                         yield packet

@@ -217,7 +217,7 @@ class ImageFrames:
         rate: frames a second.
         time_base: seconds that a frame lasts.
         count: how many pictures there are.
-        number: the number of the first, if they are numbered one by one.
+        first_number: the number of the first, if they are numbered one by one.
         paths: their files.
         single: whether ``location`` is one picture by its own name.
         codec: FFmpeg's name of the first picture's decoder.
@@ -239,7 +239,7 @@ class ImageFrames:
         if found is None:
             raise SourceError(f"{location}: no pictures")
         self.paths, self.count, self.single = found.paths, len(found.paths), found.single
-        self.number = found.first
+        self.first_number = found.first
         self.rate = rate or FALLBACK_RATE
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
@@ -265,7 +265,7 @@ class ImageFrames:
         """
         again = index > 0
         frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
-        self.not_finite += _holds_odd_numbers(frame)
+        self.not_finite += _has_non_finite(frame)
         if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
         return frame
@@ -330,7 +330,7 @@ def _tags(frame: VideoFrame) -> Colour:
     return describe.frame_colour(frame, plain)
 
 
-def _holds_odd_numbers(frame: VideoFrame) -> bool:
+def _has_non_finite(frame: VideoFrame) -> bool:
     format = native_format(frame)
     if not format.floating:
         return False

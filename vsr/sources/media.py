@@ -18,7 +18,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
-from vsr.sources.chapters import beyond_a_list
+from vsr.sources.chapters import lost_chapter_features
 from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
 from vsr.sources.lookahead import Lookahead, TimedFrame, with_next
@@ -88,7 +88,7 @@ class MediaReader:
         self._demuxer = Demuxer(path, config, hwaccel, should_stop)
         self._decoder = self._new_decoder()
         self.name, self.notes = self._demuxer.name, list(self._demuxer.notes)
-        if self._demuxer.seekable and (lost := beyond_a_list(path)):  # opened a second time
+        if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened a second time
             self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
         try:
             self._prepare()

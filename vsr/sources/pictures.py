@@ -44,7 +44,6 @@ class PictureReader:
         self.codec, self.tags, self.sar = images.codec, images.tags, images.sar
         self.count, self.length = images.count, images.count * images.time_base
         self.single = images.single
-        self._first_number = images.number
         self.shift = ceil(start / self.time_base)
         self.start_time = self.shift * self.time_base
         self.relay = PacketRelay(dense=set())
@@ -59,9 +58,10 @@ class PictureReader:
         return self._lookahead.take(self._read)
 
     @property
-    def number(self) -> int | None:
+    def first_number(self) -> int | None:
         """Of the first picture wanted, if they are numbered one by one."""
-        return None if self._first_number is None else self._first_number + self.shift
+        first = self._images.first_number
+        return None if first is None else first + self.shift
 
     @property
     def not_finite(self) -> int:

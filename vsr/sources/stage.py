@@ -136,7 +136,7 @@ class PictureStage:
             return self._reader.last_duration()
         return self._timeline.last_duration()
 
-    def promised(self, frame: VideoFrame) -> VideoFrame:
+    def conformed(self, frame: VideoFrame) -> VideoFrame:
         """A picture in the size of ``shape`` and in ``format``.
 
         Raises:

@@ -144,7 +144,7 @@ class VideoSource:
         """Of the first frame's file, of pictures numbered one by one that give a frame each."""
         if not isinstance(self._reader, PictureReader) or self._stage.is_filtered:
             return None
-        return self._reader.number
+        return self._reader.first_number
 
     @property
     def start_time(self) -> Fraction:
@@ -383,7 +383,7 @@ class VideoSource:
     def _frame(self, picture: FilteredPicture, duration: int) -> Frame:
         """What is handed out of ``picture``."""
         info = self.info
-        frame = self._stage.promised(picture.frame)
+        frame = self._stage.conformed(picture.frame)
         colour = self._stage.colour_of(picture.frame)
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,
