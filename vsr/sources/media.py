@@ -5,9 +5,11 @@ from __future__ import annotations  # av's generic classes are generic in the st
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.format import Flags
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -20,8 +22,9 @@ from vsr.sources.chapters import lost_chapter_features
 from vsr.sources.demuxer import Demuxer
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.playback import Playback
+from vsr.sources.reader import InputFacts
 from vsr.sources.report import SourceReport
-from vsr.sources.seeking import Part, go_to_frame, go_to_start
+from vsr.sources.seeking import find_part, go_to_frame, go_to_start
 
 __all__ = ["MediaReader"]
 
@@ -34,7 +37,7 @@ _TOLERANCE = Fraction(1, 4)
 class MediaReader:
     """Decodes a video stream of a file or a pipe; to be read once.
 
-    A :class:`vsr.sources.readers.Reader`. The constructor decodes the first frame, and the first
+    A :class:`vsr.sources.reader.Reader`. The constructor decodes the first frame, and the first
     one wanted if that is another. What is decoded comes from :mod:`vsr.sources.playback`; what the
     file says of it, from :mod:`vsr.sources.describe`.
 
@@ -52,12 +55,7 @@ class MediaReader:
         name: the input in a message.
         notes: a line for each decision.
         relay: packets of the other streams.
-        time_base: seconds per unit of the timestamps.
-        rate: nominal frames per second.
-        tags: colour as the container tags it.
-        lead: seconds from the start of the file to its first frame.
-        start_time: seconds that are subtracted from every timestamp.
-        shift: the same for the video, in units of ``time_base``.
+        facts: what is known of the file.
 
     Raises:
         SourceError: the input is missing, is no media file, holds no video that decodes, or ends
@@ -80,35 +78,31 @@ class MediaReader:
         self._demuxer = Demuxer(path, config, hwaccel, should_stop)
         self._playback = Playback(self._demuxer, config, threads)
         self.name, self.relay = self._demuxer.name, self._playback.relay
-        self.rate, self.time_base = self._playback.pace.rate, self._playback.pace.time_base
+        self._time_base = self._playback.pace.time_base
         self.notes = list(self._demuxer.notes)
         if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened once more
             self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
         self.notes += self._playback.pace.notes
-        self.tags = describe.context_colour(self.stream)
+        tags = describe.context_colour(self.stream)  # as long as the decoder has not replaced them
         try:
-            self._part = self._find_part(start, end)
-            self._begin(hold=hold)
+            first = self._first_frame()
+            self._part = find_part(self._playback, first, start, end)
+            self._go_to_part(hold=hold)
+            self.facts = self._find_facts(first, tags)
         except BaseException:
             self.close()
             raise
 
-    def _find_part(self, start: Fraction, end: Fraction | None) -> Part:
-        """Where the part lies, by the first frame, which stays to be read."""
-        if (first := self._playback.next()) is None:
-            raise SourceError(f"{self.name}: {self._why_nothing()}")
-        self._playback.put_back(first)
-        counted = self._playback.pace.counted
-        begin = describe.container_start(self.container)
-        if begin is None:  # it is where the earliest packet is
-            first_time = Fraction(0) if counted else first.pts * self.time_base
-            begin = min([first_time, *self.relay.early_times()])
-        video_begin = Fraction(0) if counted else begin
-        self.lead = first.pts * self.time_base - video_begin
-        return Part(start=start, end=end, begin=begin, video_begin=video_begin)
+    # Before the first frame.
 
-    def _begin(self, *, hold: bool) -> None:
-        """Go to where the part starts."""
+    def _first_frame(self) -> TimedFrame:
+        """That of the file, which stays to be read."""
+        if (first := self._playback.next()) is None:
+            raise SourceError(f"{self.name}: {self._playback.why_nothing()}")
+        self._playback.put_back(first)
+        return first
+
+    def _go_to_part(self, *, hold: bool) -> None:
         part = self._part
         # Of formats whose clock begins at 0; subtitles may lie ahead of all else.
         if part.begin >= _LATE and describe.counts_from_zero(self.container):
@@ -116,32 +110,35 @@ class MediaReader:
                 f"{self.name}: begins at {float(part.begin):.3f} s by its own clock, and at 0 in "
                 "the output: -ss, subtitles and chapters move with it"
             )
-        self.start_time = part.start_time
-        self.shift = round(part.video_start / self.time_base)
         first = part.start_time if part.start > 0 else None
         self.relay.limit(begin=part.start_time, first=first, stop=part.end_time, hold=hold)
         if part.start > 0:
             go_to_start(self._playback, part)
 
-    def _why_nothing(self) -> str:
-        if self._playback.errors:
-            return (
-                f"none of its {self.codec} video could be decoded ({self._playback.errors} errors)"
-            )
-        if self._demuxer.broken:
-            return self._demuxer.broken
-        if self.container.format.name.startswith("mov,") and not self._demuxer.seekable:
-            return (
-                "its index stands behind the video, which is over when that is known: give it as a"
-                " file, or make it with -movflags +faststart"
-            )
-        return f"its {self.codec} video stream holds no frames"
+    def _find_facts(self, first: TimedFrame, tags: Colour) -> InputFacts:
+        """Some of them are known only when a frame has been decoded."""
+        container, stream, part = self.container, self.stream, self._part
+        codec, flags = self._playback.codec, container.format.flags
+        return InputFacts(
+            kind=str(container.format.name), codec=codec, rate=self._playback.pace.rate,
+            time_base=self._time_base, start_time=part.start_time,
+            shift=round(part.video_start / self._time_base), skipped=part.start,
+            lead=first.pts * self._time_base - part.video_begin, count=stream.frames or None,
+            length=self._length(), tags=tags, sar=describe.sample_aspect(stream),
+            cropping=describe.cropping(stream), claims_alpha=describe.claims_alpha(stream),
+            has_side_data=codec not in ("png", "apng"),  # PyAV 19 crashes on a PNG's ICC profile
+            may_leap=bool(flags & cast(int, Flags.ts_discont.value)),
+            has_other_streams=len(container.streams) > 1,
+        )  # fmt: skip
 
-    # Facts.
+    def _length(self) -> Fraction | None:
+        """Seconds of the whole input, if it says."""
+        if self._config.rate is not None and self.stream.frames:
+            return self.stream.frames / self._config.rate
+        end = describe.stream_end(self.stream, self._part.begin)
+        return end or describe.header_length(self.container, self._part.begin)
 
-    not_finite = 0
-    states_fields = False
-    sound = None
+    # The open file.
 
     @property
     def container(self) -> InputContainer:
@@ -154,32 +151,15 @@ class MediaReader:
         return self._demuxer.stream
 
     @property
-    def codec(self) -> str:
-        """FFmpeg's name of the codec."""
-        return self._playback.codec
+    def bit_rate(self) -> int | None:
+        """Bits a second of the video as far as the file says."""
+        # MPEG's headers state the largest rate, a container the mean of all streams.
+        said = (self.stream.codec_context.bit_rate, self.container.bit_rate)
+        return min((rate for rate in said if rate), default=None)
 
-    @property
-    def count(self) -> int | None:
-        """Frames of the whole stream, if the container says."""
-        return self.stream.frames or None
+    # What has happened so far.
 
-    @property
-    def length(self) -> Fraction | None:
-        """Seconds of the whole input, if it says."""
-        if self._config.rate is not None and self.count is not None:
-            return self.count / self._config.rate
-        end = describe.stream_end(self.stream, self._part.begin)
-        return end or describe.header_length(self.container, self._part.begin)
-
-    @property
-    def sar(self) -> Fraction | None:
-        """Sample aspect ratio, None if unknown."""
-        return describe.sample_aspect(self.stream)
-
-    @property
-    def cropping(self) -> tuple[int, int, int, int]:
-        """What the container wants cut: top, bottom, left, right, in pixels."""
-        return describe.cropping(self.stream)
+    not_finite = 0
 
     @property
     def joins(self) -> int:
@@ -201,33 +181,12 @@ class MediaReader:
         """Whether standard input was not waited for any longer."""
         return self._demuxer.given_up
 
-    @property
-    def has_side_data(self) -> bool:
-        """Whether frames may be asked for side data: PyAV 19 crashes on a PNG's colour profile."""
-        return self.codec not in ("png", "apng")
-
-    def display_matrix(self, frame: VideoFrame) -> bytes | None:
-        """FFmpeg's display matrix, 36 bytes."""
-        return describe.display_matrix(self.stream, frame if self.has_side_data else None)
-
-    def field_order(self, frame: VideoFrame) -> FieldOrder:
-        """The stream's field order."""
-        return describe.field_order(self.stream, frame)
-
-    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
-        """Mastering display and content light, and a line for what is dropped."""
-        return describe.hdr_metadata(self.stream, frame) if self.has_side_data else (None, [])
-
-    def colour(self, frame: VideoFrame) -> Colour:
-        """Colour tags of ``frame``; where it has none, the container's."""
-        return describe.frame_colour(frame, self.tags)
-
     # Frames.
 
     def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the input or of the trim."""
         timed = self._playback.next()
-        if timed is None or not self._part.is_over(timed.pts * self.time_base):
+        if timed is None or not self._part.is_over(timed.pts * self._time_base):
             return timed
         self._playback.put_back(timed)
         return None
@@ -255,6 +214,24 @@ class MediaReader:
         if self._part.start > 0:
             go_to_start(self._playback, self._part)
 
+    # What a frame says, completed by the container.
+
+    def display_matrix(self, frame: VideoFrame) -> bytes | None:
+        """FFmpeg's display matrix, 36 bytes."""
+        return describe.display_matrix(self.stream, frame if self.facts.has_side_data else None)
+
+    def field_order(self, frame: VideoFrame) -> FieldOrder:
+        """The stream's field order."""
+        return describe.field_order(self.stream, frame)
+
+    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
+        """Mastering display and content light, and a line for what is dropped."""
+        return describe.hdr_metadata(self.stream, frame) if self.facts.has_side_data else (None, [])
+
+    def colour(self, frame: VideoFrame) -> Colour:
+        """Colour tags of ``frame``; where it has none, the container's."""
+        return describe.frame_colour(frame, self.facts.tags)
+
     # The end.
 
     def last_duration(self) -> int:
@@ -264,7 +241,7 @@ class MediaReader:
         end = describe.last_frame_end(self.stream, begin)
         if end is None or self._playback.pace.counted:
             return usual
-        rest = round((begin + end) / self.time_base) - timeline.last
+        rest = round((begin + end) / self._time_base) - timeline.last
         return rest if 0 < rest < usual else usual
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
@@ -292,7 +269,7 @@ class MediaReader:
         """Compare where the packets ended with what the header promised."""
         report.expected_duration = describe.header_length(self.container, self._part.begin)
         missing = self._demuxer.missing_end(self._part.begin)
-        if missing > max(_TOLERANCE, 2 / self.rate) + describe.empty_edits(self.container):
+        if missing > max(_TOLERANCE, 2 / self.facts.rate) + describe.empty_edits(self.container):
             report.missing_duration = missing
 
     def close(self) -> None:

@@ -137,6 +137,20 @@ class Playback:
             if not self.demuxer.is_video(packet):
                 self.relay.offer(packet)
 
+    def why_nothing(self) -> str:
+        """Why there is not even a first frame, once that is known."""
+        codec, errors = self.codec, self.errors
+        if errors:
+            return f"none of its {codec} video could be decoded ({errors} errors)"
+        if self.demuxer.broken:
+            return self.demuxer.broken
+        if self.demuxer.container.format.name.startswith("mov,") and not self.demuxer.seekable:
+            return (
+                "its index stands behind the video, which is over when that is known: give it as a"
+                " file, or make it with -movflags +faststart"
+            )
+        return f"its {codec} video stream holds no frames"
+
     def close(self) -> None:
         """Close the input and stop the decoder; harmless if done before."""
         if not self._closed:

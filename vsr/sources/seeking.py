@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from vsr.sources.describe import container_start
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.playback import Playback
 from vsr.sources.report import start_beyond_end
 from vsr.sources.samples import SOUND_AHEAD, is_plain
 
-__all__ = ["Part", "go_to_frame", "go_to_start"]
+__all__ = ["Part", "find_part", "go_to_frame", "go_to_start"]
 
 _RETRIES = (0, 2, 10)
 """Seconds to seek further back if the frame wanted turns out to be behind; then from the start."""
@@ -46,6 +47,26 @@ class Part:
     def is_over(self, time: Fraction) -> bool:
         """Whether a frame at ``time``, in seconds by the clock of the video, lies behind it."""
         return self.end is not None and time >= self.video_begin + self.end
+
+
+def find_part(playback: Playback, first: TimedFrame, start: Fraction, end: Fraction | None) -> Part:
+    """Where a part lies.
+
+    A file that does not say where it starts does so with its earliest packet.
+
+    Args:
+        playback: at the start of the file.
+        first: the first frame of the file.
+        start: seconds from the start of the file.
+        end: the same of the end; None reads on.
+    """
+    counted = playback.pace.counted
+    begin = container_start(playback.demuxer.container)
+    if begin is None:
+        first_time = Fraction(0) if counted else first.pts * playback.pace.time_base
+        begin = min([first_time, *playback.relay.early_times()])
+    video_begin = Fraction(0) if counted else begin
+    return Part(start=start, end=end, begin=begin, video_begin=video_begin)
 
 
 def go_to_start(playback: Playback, part: Part) -> None:
