@@ -20,9 +20,11 @@ __all__ = [
     "ContentLight",
     "HdrMetadata",
     "MasteringDisplay",
+    "content_light",
     "encoder_options",
     "held_by_container",
     "lost_metadata",
+    "mastering_display",
     "parse_ambient_viewing",
     "parse_content_light",
     "parse_mastering_display",
@@ -110,6 +112,51 @@ class HdrMetadata:
     ambient: AmbientViewing | None = None
 
 
+# Numbers that can be meant.
+
+
+def mastering_display(
+    points: Sequence[Chromaticity], *, min_luminance: Fraction, max_luminance: Fraction
+) -> MasteringDisplay:
+    """A mastering display of numbers that anybody may have written.
+
+    Args:
+        points: red, green, blue and white.
+        min_luminance: cd/m².
+        max_luminance: cd/m².
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if not _are_chromaticities(points):
+        raise ValueError("its primaries are no chromaticities")
+    if not 0 <= min_luminance < max_luminance <= _BRIGHTEST:
+        luminances = f"{float(min_luminance):g} to {float(max_luminance):g}"
+        raise ValueError(f"its luminance goes from {luminances} cd/m²")
+    red, green, blue, white = points
+    return MasteringDisplay(
+        red=red, green=green, blue=blue, white=white, max_luminance=max_luminance,
+        min_luminance=min_luminance,
+    )  # fmt: skip
+
+
+def content_light(max_cll: int, max_fall: int) -> ContentLight:
+    """Content light level of numbers that anybody may have written, in cd/m².
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if max_cll == max_fall == 0:
+        raise ValueError("it is 0, which means unknown")
+    if min(max_cll, max_fall) < 0 or max(max_cll, max_fall) > 0xFFFF:
+        raise ValueError(f"{max_cll} and {max_fall} cd/m² are beyond its 16 bits")
+    return ContentLight(max_cll=max_cll, max_fall=max_fall)
+
+
+def _are_chromaticities(points: Sequence[Chromaticity]) -> bool:
+    return all(x >= 0 and y > 0 and x + y <= 1 for x, y in points)
+
+
 # FFmpeg's side data.
 
 
@@ -129,18 +176,9 @@ def parse_mastering_display(data: bytes) -> MasteringDisplay:
     if not has_primaries or not has_luminance:
         missing = "luminance" if has_primaries else "primaries"
         raise ValueError(f"its {missing} is flagged as not set")
-    values = _rationals(numbers)
-    red, green, blue, white = points = list(zip(values[:8:2], values[1:8:2], strict=True))
-    if not _are_chromaticities(points):
-        raise ValueError("its primaries are no chromaticities")
-    darkest, brightest = values[8:]
-    if not 0 <= darkest < brightest <= _BRIGHTEST:
-        luminances = f"{float(darkest):g} to {float(brightest):g}"
-        raise ValueError(f"its luminance goes from {luminances} cd/m²")
-    return MasteringDisplay(
-        red=red, green=green, blue=blue, white=white, max_luminance=brightest,
-        min_luminance=darkest,
-    )  # fmt: skip
+    *points, darkest, brightest = _rationals(numbers)
+    pairs = list(zip(points[::2], points[1::2], strict=True))
+    return mastering_display(pairs, min_luminance=darkest, max_luminance=brightest)
 
 
 def parse_content_light(data: bytes) -> ContentLight:
@@ -154,12 +192,7 @@ def parse_content_light(data: bytes) -> ContentLight:
     """
     if len(data) < _LIGHT.size:
         raise ValueError(f"it is cut off after {len(data)} bytes")
-    max_cll, max_fall = _LIGHT.unpack_from(data)
-    if max_cll == max_fall == 0:
-        raise ValueError("it is 0, which means unknown")
-    if max(max_cll, max_fall) > 0xFFFF:
-        raise ValueError(f"{max_cll} and {max_fall} cd/m² are beyond its 16 bits")
-    return ContentLight(max_cll=max_cll, max_fall=max_fall)
+    return content_light(*_LIGHT.unpack_from(data))
 
 
 def parse_ambient_viewing(data: bytes) -> AmbientViewing:
@@ -185,10 +218,6 @@ def _rationals(numbers: Sequence[int]) -> list[Fraction]:
     if any(denominator <= 0 for denominator in numbers[1::2]):
         raise ValueError("it has denominators of 0")
     return [Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-
-
-def _are_chromaticities(points: list[Chromaticity]) -> bool:
-    return all(x >= 0 and y > 0 and x + y <= 1 for x, y in points)
 
 
 # Encoders.

@@ -8,7 +8,7 @@ import pytest
 
 from vsr.ebml import CLUSTER, SEGMENT, Element, elements, read_element
 from vsr.sources import open_source
-from vsr.sources.chapters import beyond_a_list
+from vsr.sources.chapters import lost_chapter_features
 
 CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
 UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
@@ -65,7 +65,7 @@ def with_chapters(make_clip, tmp_path):
 def test_what_a_list_cannot_hold_is_said(with_chapters, case):
     chapters, lost = CASES[case]
     path = with_chapters(chapters)
-    assert beyond_a_list(path) == lost
+    assert lost_chapter_features(path) == lost
     with open_source(path) as source:
         assert len(source.container.chapters()) >= 1  # FFmpeg reads them, too
         assert len(list(source)) == 12
@@ -74,14 +74,14 @@ def test_what_a_list_cannot_hold_is_said(with_chapters, case):
 
 
 def test_other_and_damaged_files_have_none(with_chapters, make_clip, tmp_path):
-    assert beyond_a_list(make_clip("in.mp4")) == []
-    assert beyond_a_list(tmp_path / "nowhere") == []
+    assert lost_chapter_features(make_clip("in.mp4")) == []
+    assert lost_chapter_features(tmp_path / "nowhere") == []
     path = with_chapters(CASES["nested"][0])
     data, cut = path.read_bytes(), tmp_path / "cut.mkv"
     at = data.index(CHAPTERS.to_bytes(4))
     for length in range(at, at + 60):
         cut.write_bytes(data[:length])
-        assert beyond_a_list(cut) == []
+        assert lost_chapter_features(cut) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")

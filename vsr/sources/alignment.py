@@ -3,14 +3,12 @@
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
 from vsr.sources.companion import Companion
-from vsr.sources.media import MediaReader
-from vsr.sources.pictures import PictureReader
-from vsr.sources.readers import Reader, SourceConfig
+from vsr.sources.reader import InputFacts, Reader
+from vsr.sources.readers import SourceConfig
 
 __all__ = ["Beside", "open_beside"]
 
@@ -38,32 +36,30 @@ def open_beside(path: Path, config: SourceConfig, reader: Reader) -> Beside:
         beside = Beside(Companion(config.audio_from))
     elif config.decoder == "bestsource":
         beside = Beside(Companion(path, config.input.video_stream))
-    elif reader.sound is not None:
-        beside = Beside(Companion(path, sound=reader.sound))
+    elif reader.facts.sound is not None:
+        beside = Beside(Companion(path, sound=reader.facts.sound))
     else:
         return Beside()
     assert beside.companion is not None
     try:
-        _trim(beside, beside.companion, config, reader)
+        _trim(beside, beside.companion, config, reader.facts)
     except BaseException:
         beside.companion.close()
         raise
     return beside
 
 
-def _trim(beside: Beside, companion: Companion, config: SourceConfig, reader: Reader) -> None:
-    pictures = isinstance(reader, PictureReader)  # start at a whole one
-    start = (reader.start_time if pictures else config.start) or Fraction(0)
+def _trim(beside: Beside, companion: Companion, config: SourceConfig, facts: InputFacts) -> None:
     if config.audio_from is not None:
-        _align(beside, companion, reader, start)
-    end = None if config.end is None else config.end + beside.delay * reader.time_base
+        _align(beside, companion, facts)
+    end = None if config.end is None else config.end + beside.delay * facts.time_base
     cut_short = config.end is not None or config.frames is not None
-    companion.trim(start, end, cut_short=cut_short)
-    if config.audio_from is not None and _has_streams(reader):
+    companion.trim(facts.skipped, end, cut_short=cut_short)
+    if config.audio_from is not None and facts.has_other_streams:
         beside.notes.append(f"other streams come from {companion.name}, not from the input")
 
 
-def _align(beside: Beside, companion: Companion, reader: Reader, start: Fraction) -> None:
+def _align(beside: Beside, companion: Companion, facts: InputFacts) -> None:
     """Let the first picture of the input stand for the first one of ``companion``.
 
     In a file the picture may begin after the sound; of frames that have gone through a pipe, a
@@ -72,19 +68,13 @@ def _align(beside: Beside, companion: Companion, reader: Reader, start: Fraction
     """
     if companion.lead is None:
         return
-    late = companion.lead - reader.lead
-    if late <= 0 or start > 0:
+    late = companion.lead - facts.lead
+    if late <= 0 or facts.skipped > 0:
         companion.begin += late
         return
-    beside.delay = ceil(late / reader.time_base)
-    companion.begin -= beside.delay * reader.time_base - late
+    beside.delay = ceil(late / facts.time_base)
+    companion.begin -= beside.delay * facts.time_base - late
     beside.notes.append(
         f"the first picture of {companion.name} comes {float(late):.3f} s after its start,"
         " and so does ours"
     )
-
-
-def _has_streams(reader: Reader) -> bool:
-    if isinstance(reader, MediaReader):
-        return len(reader.container.streams) > 1
-    return reader.sound is not None

@@ -14,8 +14,10 @@ from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
 from vsr.sources.environment import make_environment
-from vsr.sources.opening import choose_stream, open_container
-from vsr.sources.script import Clip, ContainerFacts, check_constant, telling_line
+from vsr.sources.opening import open_container
+from vsr.sources.script import Clip, ContainerFacts, check_constant
+from vsr.sources.script_errors import telling_line
+from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["open_bestsource"]
 

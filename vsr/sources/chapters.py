@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from vsr.ebml import CLUSTER, EBML, SEGMENT, Element, element_head, elements
 
-__all__ = ["beyond_a_list"]
+__all__ = ["lost_chapter_features"]
 
 _CHAPTERS, _EDITION, _ATOM, _DISPLAY = 0x1043A770, 0x45B9, 0xB6, 0x80
 _ORDERED, _HIDDEN, _LINK = 0x45DD, 0x98, 0x6E67
@@ -16,7 +16,7 @@ _HEAD = 16
 _MOST_ELEMENTS, _MOST_BYTES = 1000, 16 << 20
 
 
-def beyond_a_list(path: Path) -> list[str]:
+def lost_chapter_features(path: Path) -> list[str]:
     """What is lost of the chapters of ``path``, in a few words each; of other formats nothing.
 
     They are looked for where programs write them, ahead of the first cluster.

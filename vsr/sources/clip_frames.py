@@ -15,17 +15,16 @@ from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
 from vsr.frame import FieldOrder, PixelFormat, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
+from vsr.sources.planes import subsampling_name
 from vsr.sources.props import colour_of, field_order_of, read_props
-from vsr.sources.script import Clip, telling_line
+from vsr.sources.script import Clip
+from vsr.sources.script_errors import telling_line
 
 __all__ = ["ClipFrame", "ClipFrames"]
 
 _Samples = NDArray[Any]
 _AHEAD_BYTES = 512 << 20
 """Of frames that VapourSynth makes ahead of the reader, or that the reader holds."""
-_SUBSAMPLINGS = {
-    (1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0): "411", (2, 2): "410",
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -168,7 +167,7 @@ class ClipFrames:
 def _format_name(format: Any) -> str:  # noqa: ANN401
     """FFmpeg's name of a VapourSynth format; maybe one that FFmpeg does not have."""
     families = {vs.GRAY: "gray", vs.RGB: "gbrp", vs.YUV: "yuv{}p"}
-    sampling = _SUBSAMPLINGS.get((format.subsampling_w, format.subsampling_h), "?")
+    sampling = subsampling_name(format.subsampling_w, format.subsampling_h) or "?"
     base = families[format.color_family].format(sampling)
     bits = format.bits_per_sample
     if format.sample_type == vs.FLOAT:

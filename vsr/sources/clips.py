@@ -7,17 +7,16 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
-from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrame, ClipFrames
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
-from vsr.sources.companion import MadeSound
 from vsr.sources.lookahead import Lookahead, TimedFrame
 from vsr.sources.props import duration_of, field_order_of, hdr_of, rate_of, sample_aspect_of
+from vsr.sources.reader import InputFacts
 from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.report import SourceReport, start_beyond_end
 from vsr.sources.script import Clip
 from vsr.sources.timestamps import FALLBACK_RATE, nominal_rate
 
@@ -28,7 +27,7 @@ _EXAMINED = 24
 
 
 class ClipReader:
-    """A clip's frames inside the trim; a :class:`vsr.sources.readers.Reader`, to be read once.
+    """A clip's frames inside the trim; a :class:`vsr.sources.reader.Reader`, to be read once.
 
     The constructor makes the first frames, to see how long they last.
 
@@ -45,8 +44,9 @@ class ClipReader:
         UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
     """
 
-    has_side_data = False
-    decode_errors = not_finite = 0
+    container = stream = bit_rate = None
+    decode_errors = not_finite = joins = 0
+    given_up = False
     broken: str | None = None
 
     def __init__(
@@ -59,15 +59,12 @@ class ClipReader:
         end: Fraction | None = None,
         wanted: int | None = None,
     ) -> None:
-        self._clip, self.name, self.codec = clip, name, clip.codec
+        self._clip, self.name = clip, name
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self._stop: int | None = None  # the first frame at the end or after it, once it was seen
-        self.cropping, self.tags = clip.facts.cropping, clip.facts.tags
-        self.sound: MadeSound | None = clip.sound
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
         self._source = ClipFrames(clip, name)
-        self.states_fields = clip.times is None  # a script says it, BestSource hands on flags
         self._frames = self._source.make(0)
         examined = self._source.holdable(_EXAMINED)
         if wanted is not None and not start:  # else those that are wanted are not those seen
@@ -97,9 +94,10 @@ class ClipReader:
             self._clock.timeline.restore(state)
 
     def skip(self, number: int, pts: int) -> bool:
-        """Make frame ``number`` the coming one; not where it follows only from those before when.
+        """Go to frame ``number``.
 
-        That is so if a part was wanted, or frames say how long they last and differ in that.
+        False with a start trim, and for clips of variable rate, whose times are sums of all
+        durations before.
         """
         summed = isinstance(self._clock, DurationClock) and not self._constant
         if self._start or summed:
@@ -123,7 +121,7 @@ class ClipReader:
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour by the frame's properties; where they say nothing, by the container."""
-        return describe.frame_colour(frame, self.tags)
+        return describe.frame_colour(frame, self._clip.facts.tags)
 
     def display_matrix(self, frame: VideoFrame) -> bytes | None:
         """The container's; pictures of a script lie as they are shown."""
@@ -146,14 +144,14 @@ class ClipReader:
         return both, notes
 
     def last_duration(self) -> int:
-        """Duration of the last frame, in units of ``time_base``."""
+        """Duration of the last frame, in units of its time base."""
         return self._clock.last_duration()
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
         """Say what was rounded."""
         if self._clock.rounded:
             self.notes.append(
-                f"{self._clock.rounded} timestamps are rounded to {self.time_base} s: no time base"
+                f"{self._clock.rounded} timestamps are rounded to {self._time_base} s: no time base"
                 " that FFmpeg has holds all of them"
             )
 
@@ -167,25 +165,33 @@ class ClipReader:
     # Before the first frame.
 
     def _prepare(self, rate: Fraction | None, examined: int) -> None:
-        node = self._clip.node
-        self.count: int = node.num_frames
+        clip, node = self._clip, self._clip.node
+        self._count: int = node.num_frames
         seen = list(islice(self._frames, examined))
         self._first = seen[0].props
-        self.notes = list(self._clip.notes)
-        self.sar = self._clip.facts.sar or sample_aspect_of(self._first)
+        self.notes = list(clip.notes)
         self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)
         if usual is None and rate is None:
-            self.notes.append("frames do not say how long they last: taken as 25 a second (-r)")
+            self.notes.append(
+                f"frames do not say how long they last: taken as {FALLBACK_RATE} a second (-r)"
+            )
         self._usual = 1 / FALLBACK_RATE if usual is None else usual
         self._expected = usual is None or rate_of(node.fps) is not None
-        self._clock, self.rate = self._choose_clock(seen, rate)
-        self.time_base = self._clock.time_base
+        self._clock, nominal = self._choose_clock(seen, rate)
+        self._time_base = self._clock.time_base
         self._origin = Fraction(0) if rate is not None else self._begin
-        average = (rate_of(node.fps) if rate is None else None) or self.rate
-        self.length: Fraction | None = self.count / average
-        self.start_time = self._begin + self._start
-        self.shift = round((self._origin + self._start) / self.time_base)
-        self.lead = self._lead()
+        average = (rate_of(node.fps) if rate is None else None) or nominal
+        is_script = clip.times is None
+        self.facts = InputFacts(
+            kind="VapourSynth script" if is_script else "BestSource", codec=clip.codec,
+            rate=nominal, time_base=self._time_base, start_time=self._begin + self._start,
+            shift=round((self._origin + self._start) / self._time_base), skipped=self._start,
+            lead=self._lead(), count=self._count, length=self._count / average,
+            tags=clip.facts.tags, sar=clip.facts.sar or sample_aspect_of(self._first),
+            cropping=clip.facts.cropping, sound=clip.sound,
+            has_other_streams=clip.sound is not None,
+            states_fields=is_script,  # BestSource hands on flags
+        )  # fmt: skip
         self._go_to_start(seen)
 
     def _choose_clock(self, seen: list[ClipFrame], rate: Fraction | None) -> tuple[Clock, Fraction]:
@@ -228,9 +234,7 @@ class ClipReader:
             if self._has_begun:
                 self._lookahead.append(timed)
         if not self._lookahead:
-            raise SourceError(
-                f"{self.name}: the start, {float(self._start):g} s, lies beyond its end"
-            )
+            raise start_beyond_end(self.name, self._start)
 
     def _lead(self) -> Fraction:
         """Seconds to the first frame: a script's clock begins with it."""
@@ -247,20 +251,20 @@ class ClipReader:
 
     def _index_at_start(self) -> int:
         """A frame to begin with so that none at or after the start is left out."""
-        target = ceil((self._origin + self._start) / self.time_base)
+        target = ceil((self._origin + self._start) / self._time_base)
         if isinstance(self._clock, EvenClock):
             return target
         if self._clip.times is not None:
             times = enumerate(self._clip.times)
             found = (index for index, time in times if time is not None and time >= target)
-            return next(found, self.count)
+            return next(found, self._count)
         return ceil(self._start / self._usual) if self._constant else 0
 
     def _restart(self, index: int) -> None:
         self._frames.close()
         self._frames = self._source.make(index)
         if isinstance(self._clock, DurationClock):
-            self._clock = self._duration_clock(self.time_base, index)
+            self._clock = self._duration_clock(self._time_base, index)
         elif isinstance(self._clock, ListClock):
             self._clock.begin_again()
 

@@ -5,14 +5,13 @@ from fractions import Fraction
 from math import lcm
 from typing import Protocol
 
+from vsr.rationals import LARGEST
 from vsr.sources.timestamps import Timeline
 
 __all__ = ["Clock", "DurationClock", "EvenClock", "ListClock", "fitting_time_base"]
 
 _COMMON = 90_000
 """Milliseconds and MPEG's clock are whole numbers of it, and most frame rates."""
-_LARGEST = (1 << 31) - 1
-"""FFmpeg keeps the two halves of a time base as C's ``int``."""
 _FLICKS = 705_600_000
 """Units a second of which every common frame rate, but for those over 1001, takes whole numbers."""
 
@@ -24,7 +23,7 @@ def fitting_time_base(durations: Iterable[Fraction]) -> Fraction:
     """
     needed = lcm(*(duration.denominator for duration in durations))
     units = (lcm(needed, _COMMON), needed, _FLICKS)
-    return Fraction(1, next(unit for unit in units if unit <= _LARGEST))
+    return Fraction(1, next(unit for unit in units if unit <= LARGEST))
 
 
 class Clock(Protocol):

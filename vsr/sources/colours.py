@@ -8,7 +8,6 @@ Note [RGB that says it is limited]
 """
 
 from dataclasses import fields, replace
-from typing import Protocol
 
 from av.video.frame import VideoFrame
 
@@ -19,6 +18,7 @@ from vsr.ffmpeg import write_tags
 from vsr.frame import Colour, Matrix, PixelFormat, Range
 from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
+from vsr.sources.reader import Reader
 from vsr.tags import COLOUR_OPTIONS, word_for
 
 __all__ = ["FrameColours", "contradiction"]
@@ -30,20 +30,6 @@ _DOUBTED = (
     "tagged limited range: RGB is taken as full, as FFmpeg does (-color_range tv says otherwise)"
 )
 _MISREAD = "the filters have taken RGB of limited range for full"
-
-
-class Tagged(Protocol):
-    """Where frames come from: a reader."""
-
-    name: str
-    """The input in a message."""
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's name of the codec."""
-
-    def colour(self, frame: VideoFrame) -> Colour:
-        """Tags of ``frame``, as far as the input has any."""
 
 
 class FrameColours:
@@ -63,12 +49,12 @@ class FrameColours:
     """
 
     def __init__(
-        self, source: Tagged, stated: InputConfig, first: VideoFrame, native: PixelFormat
+        self, source: Reader, stated: InputConfig, first: VideoFrame, native: PixelFormat
     ) -> None:
         self._source, self._stated, self._native = source, stated, native
         if stated.matrix == Matrix.RGB and native.chroma_w + native.chroma_h:
             raise ConfigError(f"-colorspace rgb: {source.name} is {native.name}, which holds none")
-        self._size = (first.width, first.height)
+        self._codec, self._size = source.facts.codec, (first.width, first.height)
         self._known: dict[tuple[Colour, str], Colour] = {}
         self._rgb_range = Range.FULL  # of what last went into filters
         self.guesses: list[str] = []
@@ -114,7 +100,7 @@ class FrameColours:
         """``colour`` as far as it is to be trusted; see note [RGB that says it is limited]."""
         format = self._native
         doubted = format.family == "rgb" and not format.floating and colour.range == Range.LIMITED
-        if not doubted or self._stated.range is not None or self._source.codec == VAPOURSYNTH:
+        if not doubted or self._stated.range is not None or self._codec == VAPOURSYNTH:
             return colour
         self._say(_DOUBTED)
         return replace(colour, range=Range.FULL)
@@ -129,7 +115,7 @@ class FrameColours:
             width, height = self._size
             try:
                 self._known[key], guesses = complete_colour(
-                    colour, width=width, height=height, format=format, codec=self._source.codec
+                    colour, width=width, height=height, format=format, codec=self._codec
                 )
             except UnsupportedFormatError as error:
                 raise UnsupportedFormatError(f"{self._source.name}: {error}") from error

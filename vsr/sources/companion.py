@@ -19,16 +19,15 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
-from vsr.sources.opening import choose_stream, open_container
+from vsr.sources.clock_joins import ClockJoins
+from vsr.sources.opening import open_container
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.samples import SOUND_AHEAD
-from vsr.sources.splices import Splices
+from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["Companion", "MadeSound"]
 
 logger = logging.getLogger(__name__)
-_PATIENCE = Fraction(10)
-"""Seconds of file to read on for streams with gaps after the pictures have ended."""
 _NOTED = Fraction(1)
 """Seconds that a file may go on after the pictures without a word."""
 _LEAD = Fraction(1, 2)
@@ -163,7 +162,7 @@ class Companion:
             self._relay.stop_at(self.start_time + until)
         self._relay.finish()
         while self.relay and (packet := self._take()) is not None:
-            if not self._relay.awaits(packet, _PATIENCE):
+            if not self._relay.awaits(packet):
                 break
         beyond = (self._reached or Fraction(0)) - self.start_time - until
         if not stopped and self._end is None and beyond > _NOTED:
@@ -198,7 +197,7 @@ class Companion:
 
     def _read(self) -> Iterator[Packet[Stream]]:
         try:
-            for packet in Splices(self.container).mend(self.container.demux()):
+            for packet in ClockJoins(self.container).mend(self.container.demux()):
                 if packet.size or packet.dts is not None:
                     yield packet
         except av.FFmpegError as error:

@@ -20,10 +20,12 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
+from vsr.sources.clock_joins import ClockJoins
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
-from vsr.sources.opening import choose_stream, name_of_input, open_container, open_stdin
+from vsr.sources.opening import name_of_input, open_container
 from vsr.sources.relay import packet_end
-from vsr.sources.splices import Splices
+from vsr.sources.stdin import open_stdin
+from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["Demuxer"]
 
@@ -33,8 +35,8 @@ _AHEAD_BYTES = 16 << 20
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders of what WebM keeps as a second picture beside the first; FFmpeg's own leave it."""
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
-"""Formats of frames of equal size, in which one that is cut short or shifted says so by nothing
-else."""
+"""Formats that are rows of equally large frames: a truncated or misaligned frame shows by its byte
+count alone."""
 
 
 class Demuxer:
@@ -44,7 +46,7 @@ class Demuxer:
         path: the file, or :data:`vsr.config.PIPE`.
         config: what the user knows better.
         hwaccel: offered to the decoder.
-        should_stop: asked while standard input is waited for: whether to end as if it did.
+        should_stop: polled while standard input is awaited; True ends the input as its end would.
 
     Attributes:
         name: the input in a message.
@@ -82,7 +84,7 @@ class Demuxer:
     @property
     def joins(self) -> int:
         """How often the clock has started again, and was counted on."""
-        return self._splices.joins
+        return self._clock_joins.joins
 
     @property
     def given_up(self) -> bool:
@@ -169,7 +171,7 @@ class Demuxer:
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
         self._demux: Iterator[Packet[Stream]] = self.container.demux()
-        self._splices = Splices(self.container)
+        self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
@@ -179,7 +181,7 @@ class Demuxer:
     def _read(self) -> Iterator[Packet[Stream]]:
         while not self._ended:
             try:
-                for packet in self._splices.mend(self._demux):
+                for packet in self._clock_joins.mend(self._demux):
                     if (packet.size or packet.dts is not None) and self._is_whole(packet):
                         self._watch(packet)
                         yield packet

@@ -28,6 +28,7 @@ __all__ = [
     "frame_colour",
     "hdr_metadata",
     "header_length",
+    "last_frame_end",
     "sample_aspect",
     "stream_end",
 ]
@@ -129,6 +130,18 @@ def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
     if end is None or "_STATISTICS_TAGS" in stream.metadata:  # mkvmerge's is how long it lasts
         return end
     return end - begin  # FFmpeg's is when it ends, counted from 0
+
+
+def last_frame_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
+    """Where the last frame ends, in seconds after ``begin``, of formats that say it better than it.
+
+    In Matroska, durations of frames often repeat a default. FFmpeg's DURATION tag says where the
+    stream ends; mkvmerge's is a length of unknown origin and is ignored. AVI's header counts
+    dropped frames, so it gives the end.
+    """
+    tells = stream.container.format.name == "avi" or not stream.duration
+    own = tells and "_STATISTICS_TAGS" not in stream.metadata
+    return stream_end(stream, begin) if own else None
 
 
 def header_length(container: InputContainer, begin: Fraction) -> Fraction | None:

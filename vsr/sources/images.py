@@ -22,11 +22,9 @@ from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 from vsr.sources import describe, exr, png
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
+from vsr.sources.timestamps import FALLBACK_RATE
 
 __all__ = ["ImageFrames", "ImageList", "find_images"]
-
-DEFAULT_RATE = Fraction(25)
-"""Frames a second of a sequence whose rate nobody said, FFmpeg's own default."""
 
 _TOLD = {
     "description", "artist", "date", "copyright", "title", "comment", "creator", "project",
@@ -219,7 +217,7 @@ class ImageFrames:
         rate: frames a second.
         time_base: seconds that a frame lasts.
         count: how many pictures there are.
-        number: the number of the first, if they are numbered one by one.
+        first_number: the number of the first, if they are numbered one by one.
         paths: their files.
         single: whether ``location`` is one picture by its own name.
         codec: FFmpeg's name of the first picture's decoder.
@@ -241,8 +239,8 @@ class ImageFrames:
         if found is None:
             raise SourceError(f"{location}: no pictures")
         self.paths, self.count, self.single = found.paths, len(found.paths), found.single
-        self.number = found.first
-        self.rate = rate or DEFAULT_RATE
+        self.first_number = found.first
+        self.rate = rate or FALLBACK_RATE
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
         self.not_finite = 0
@@ -267,7 +265,7 @@ class ImageFrames:
         """
         again = index > 0
         frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
-        self.not_finite += _holds_odd_numbers(frame)
+        self.not_finite += _has_non_finite(frame)
         if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
         return frame
@@ -282,7 +280,9 @@ class ImageFrames:
 
     def _note(self, found: ImageList, rate: Fraction | None) -> None:
         if rate is None and not found.single:
-            self.notes.append(f"{self.count} {found.kind} pictures are taken as 25 a second (-r)")
+            self.notes.append(
+                f"{self.count} {found.kind} pictures are taken as {FALLBACK_RATE} a second (-r)"
+            )
         if meaning := _NO_VIDEO_SIGNAL.get(self.tags.transfer):
             self.notes.append(f"the pictures are tagged {meaning}: the network sees it as it is")
 
@@ -330,7 +330,7 @@ def _tags(frame: VideoFrame) -> Colour:
     return describe.frame_colour(frame, plain)
 
 
-def _holds_odd_numbers(frame: VideoFrame) -> bool:
+def _has_non_finite(frame: VideoFrame) -> bool:
     format = native_format(frame)
     if not format.floating:
         return False

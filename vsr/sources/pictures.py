@@ -5,20 +5,20 @@ from math import ceil
 
 from av.video.frame import VideoFrame
 
-from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
 from vsr.sources.images import ImageFrames
 from vsr.sources.lookahead import Lookahead, TimedFrame
+from vsr.sources.reader import InputFacts
 from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.report import SourceReport, start_beyond_end
 
 __all__ = ["PictureReader"]
 
 
 class PictureReader:
-    """Pictures as timed frames, inside the trim; a :class:`vsr.sources.readers.Reader`.
+    """Pictures as timed frames, inside the trim; a :class:`vsr.sources.reader.Reader`.
 
     Args:
         images: the pictures.
@@ -30,39 +30,34 @@ class PictureReader:
         SourceError: there are no pictures at or after ``start``.
     """
 
-    lead = Fraction(0)
-    cropping = (0, 0, 0, 0)
-    decode_errors = 0
+    container = stream = bit_rate = None
+    decode_errors = joins = 0
+    given_up = False
     broken: str | None = None
-    has_side_data = states_fields = False
-    sound = None
 
     def __init__(
         self, images: ImageFrames, name: str, *, start: Fraction, end: Fraction | None
     ) -> None:
         self._images, self.name, self.notes = images, name, images.notes
-        self.rate, self.time_base = images.rate, images.time_base
-        self.codec, self.tags, self.sar = images.codec, images.tags, images.sar
-        self.count, self.length = images.count, images.count * images.time_base
-        self.single = images.single
-        self._first_number = images.number
-        self.shift = ceil(start / self.time_base)
-        self.start_time = self.shift * self.time_base
         self.relay = PacketRelay(dense=set())
-        self._position = self.shift
-        self._stop = self.count if end is None else min(self.count, ceil(end / self.time_base))
+        step = images.time_base
+        self._begin = ceil(start / step)
+        self._stop = images.count if end is None else min(images.count, ceil(end / step))
+        if self._begin >= self._stop:
+            raise start_beyond_end(name, start)
+        self._position = self._begin
         self._lookahead = Lookahead()
-        if self._position >= self._stop:
-            raise SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
+        skipped, number = self._begin * step, images.first_number
+        self.facts = InputFacts(
+            kind="pictures", codec=images.codec, rate=images.rate, time_base=step,
+            start_time=skipped, shift=self._begin, skipped=skipped, count=images.count,
+            length=images.count * step, tags=images.tags, sar=images.sar, single=images.single,
+            first_number=None if number is None else number + self._begin,
+        )  # fmt: skip
 
     def next(self) -> TimedFrame | None:
         """The next picture; None at the end."""
         return self._lookahead.take(self._read)
-
-    @property
-    def number(self) -> int | None:
-        """Of the first picture wanted, if they are numbered one by one."""
-        return None if self._first_number is None else self._first_number + self.shift
 
     @property
     def not_finite(self) -> int:
@@ -86,7 +81,7 @@ class PictureReader:
     def rewind(self) -> None:
         """Begin again at the start of the trim."""
         self._lookahead.clear()
-        self._position = self.shift
+        self._position = self._begin
 
     def peek(self, count: int, size: int) -> list[TimedFrame]:
         """Up to ``count`` of the coming pictures, together about ``size`` bytes; they stay."""
@@ -94,7 +89,7 @@ class PictureReader:
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour tags of ``frame``; where it has none, those of the first picture."""
-        return describe.frame_colour(frame, self.tags)
+        return describe.frame_colour(frame, self.facts.tags)
 
     def display_matrix(self, frame: VideoFrame) -> bytes | None:
         """How the first picture lies, FFmpeg's 36 bytes."""

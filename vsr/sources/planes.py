@@ -12,16 +12,24 @@ from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Matrix, PixelFormat, pixel_format
 from vsr.sources.hardware import copy_planes, is_on_gpu, layout_name
 
-__all__ = ["convert", "frame_bytes", "luma_of", "native_format", "planes_of", "same_layout"]
+__all__ = [
+    "convert",
+    "frame_bytes",
+    "luma_of",
+    "native_format",
+    "planes_of",
+    "same_layout",
+    "subsampling_name",
+]
 
 _STORAGE: dict[torch.dtype, np.dtype[np.generic]] = {
     torch.uint8: np.dtype("u1"), torch.uint16: np.dtype("<u2"), torch.float16: np.dtype("<f2"),
     torch.float32: np.dtype("<f4"),
 }  # fmt: skip
 _DEPTHS = (8, 9, 10, 12, 14, 16)
-_SUBSAMPLINGS = {
-    (1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 1): "411", (4, 4): "410",
-}  # fmt: skip
+_SUBSAMPLED = [pixel_format(f"yuv{name}p") for name in ("444", "422", "420", "440", "411", "410")]
+_COARSEST = 4
+"""The most columns or rows of luma for one of chroma."""
 
 
 def native_format(frame: VideoFrame) -> PixelFormat:
@@ -100,6 +108,22 @@ def convert(
         ) from error
 
 
+def subsampling_name(chroma_w: int, chroma_h: int) -> str | None:
+    """What stands for a subsampling in FFmpeg's names of formats, e.g. ``420``.
+
+    Args:
+        chroma_w: columns of luma for one of chroma, as a power of 2.
+        chroma_h: the same of rows.
+
+    Returns:
+        None if FFmpeg has no format with it.
+    """
+    for format in _SUBSAMPLED:
+        if (format.chroma_w, format.chroma_h) == (chroma_w, chroma_h):
+            return format.name[len("yuv") : -len("p")]
+    return None
+
+
 def same_layout(one: str, other: str) -> bool:
     """Whether two pixel formats differ at most in the range that FFmpeg's old "j" names imply."""
     return one.replace("yuvj", "yuv") == other.replace("yuvj", "yuv")
@@ -157,6 +181,7 @@ def _planar_name(format: VideoFormat, *, alpha: bool) -> str:
         return "ya" if alpha else "gray"
     if format.is_rgb or format.name.startswith(("xyz", "bayer")):
         return "gbrap" if alpha else "gbrp"
-    luma, chroma = colours[:2]
-    factors = (-(-luma.width // chroma.width), -(-luma.height // chroma.height))
-    return f"yuv{'a' if alpha else ''}{_SUBSAMPLINGS[factors]}p"
+    across = _COARSEST // format.chroma_width(_COARSEST)
+    down = _COARSEST // format.chroma_height(_COARSEST)
+    sampling = subsampling_name(across.bit_length() - 1, down.bit_length() - 1)
+    return f"yuv{'a' if alpha else ''}{sampling}p"

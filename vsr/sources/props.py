@@ -11,7 +11,6 @@ Note [The property that ends the process]
     is missing.
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -20,10 +19,13 @@ from vsr.frame import Colour, FieldOrder, Matrix, Range, Siting
 from vsr.hdr import (
     CHROMATICITY_UNITS,
     LUMINANCE_UNITS,
+    ContentLight,
     HdrMetadata,
-    parse_content_light,
-    parse_mastering_display,
+    MasteringDisplay,
+    content_light,
+    mastering_display,
 )
+from vsr.rationals import LARGEST
 
 __all__ = [
     "colour_of",
@@ -43,8 +45,6 @@ _SITINGS = (
 _FIELDS = (FieldOrder.PROGRESSIVE, FieldOrder.BB, FieldOrder.TT)
 _SHORTEST, _LONGEST = Fraction(1, 1_000_000), Fraction(86_400)
 """Seconds that a frame may last; beyond, its time would not fit FFmpeg's time bases."""
-_LARGEST = (1 << 31) - 1
-"""FFmpeg keeps the two halves of an aspect ratio as C's ``int``."""
 _DROPPED = {"HDR10Plus": "HDR10+ dynamic metadata", "DolbyVisionRPU": "Dolby Vision metadata"}
 
 
@@ -96,7 +96,7 @@ def field_order_of(props: Props) -> FieldOrder:
 def sample_aspect_of(props: Props) -> Fraction | None:
     """Sample aspect ratio, None if unknown."""
     ratio = _ratio(props, "_SARNum", "_SARDen")
-    too_large = ratio is not None and max(ratio.numerator, ratio.denominator) > _LARGEST
+    too_large = ratio is not None and max(ratio.numerator, ratio.denominator) > LARGEST
     return None if too_large else ratio
 
 
@@ -124,35 +124,52 @@ def hdr_of(props: Props) -> tuple[HdrMetadata | None, list[str]]:
     notes = [f"{label} is dropped" for name, label in _DROPPED.items() if name in props]
     mastering = light = None
     try:
-        if (data := _mastering(props)) is not None:
-            mastering = parse_mastering_display(data)
-    except (ValueError, TypeError, OverflowError, struct.error) as error:
+        mastering = _mastering(props)
+    except (ValueError, TypeError, OverflowError) as error:
         notes.append(f"mastering display metadata of the frames is ignored: {error}")
     try:
-        if "ContentLightLevelMax" in props:
-            levels = (props["ContentLightLevelMax"], props.get("ContentLightLevelAverage", 0))
-            light = parse_content_light(struct.pack("<2I", *levels))
-    except (ValueError, struct.error) as error:
+        light = _light(props)
+    except ValueError as error:
         notes.append(f"content light level of the frames is ignored: {error}")
     known = HdrMetadata(mastering=mastering, light=light)
     return None if known == HdrMetadata() else known, notes
 
 
-def _mastering(props: Props) -> bytes | None:
-    """FFmpeg's ``AVMasteringDisplayMetadata`` of the properties; None if there are none."""
+def _mastering(props: Props) -> MasteringDisplay | None:
+    """None if there is none.
+
+    Raises:
+        ValueError: the reason why it cannot be used; TypeError, OverflowError: it is no number.
+    """
     across, down = _list(props, "PrimariesX"), _list(props, "PrimariesY")
-    white = _list(props, "WhitePointX") + _list(props, "WhitePointY")
-    brightness = _list(props, "MinLuminance") + _list(props, "MaxLuminance")
-    if not (across or white or brightness):
+    white_x, white_y = _list(props, "WhitePointX"), _list(props, "WhitePointY")
+    darkest, brightest = _list(props, "MinLuminance"), _list(props, "MaxLuminance")
+    if not any((across, white_x, white_y, darkest, brightest)):
         return None
-    has_primaries = len(across) == len(down) == 3 and len(white) == 2
-    has_luminance = len(brightness) == 2
-    points = [v for pair in zip(across, down, strict=True) for v in pair] if has_primaries else []
-    values = [
-        *_rationals([*points, *white] if has_primaries else [0.0] * 8, CHROMATICITY_UNITS),
-        *_rationals(brightness if has_luminance else [0.0] * 2, LUMINANCE_UNITS),
-    ]
-    return struct.pack("<22i", *values, has_primaries, has_luminance)
+    if not (len(across) == len(down) == 3 and len(white_x) == len(white_y) == 1):
+        raise ValueError("its primaries are not set")
+    if not len(darkest) == len(brightest) == 1:
+        raise ValueError("its luminance is not set")
+    points = zip([*across, *white_x], [*down, *white_y], strict=True)
+    return mastering_display(
+        [(_in(CHROMATICITY_UNITS, x), _in(CHROMATICITY_UNITS, y)) for x, y in points],
+        min_luminance=_in(LUMINANCE_UNITS, darkest[0]),
+        max_luminance=_in(LUMINANCE_UNITS, brightest[0]),
+    )
+
+
+def _light(props: Props) -> ContentLight | None:
+    """None if there is none.
+
+    Raises:
+        ValueError: the reason why it cannot be used.
+    """
+    if "ContentLightLevelMax" not in props:
+        return None
+    levels = props["ContentLightLevelMax"], props.get("ContentLightLevelAverage", 0)
+    if not all(isinstance(level, int) for level in levels):
+        raise ValueError("it is no whole number")
+    return content_light(*levels)
 
 
 def _list(props: Props, name: str) -> list[float]:
@@ -160,5 +177,6 @@ def _list(props: Props, name: str) -> list[float]:
     return [float(v) for v in found] if isinstance(found, Sequence) else [float(found)]
 
 
-def _rationals(values: Sequence[float], unit: int) -> list[int]:
-    return [part for value in values for part in (round(value * unit), unit)]
+def _in(units: int, value: float) -> Fraction:
+    """``value`` as a whole number of ``units`` to 1."""
+    return Fraction(round(value * units), units)

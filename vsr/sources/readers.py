@@ -1,4 +1,4 @@
-"""Which reader reads an input, what every reader offers, and how much will come of it."""
+"""Which reader reads an input."""
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
@@ -6,27 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import ceil
 from pathlib import Path
-from typing import Protocol
-
-from av.video.frame import VideoFrame
 
 from vsr.checking import check_part, file_name, number, whole
 from vsr.config import DECODERS, PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError
-from vsr.frame import Colour, FieldOrder
-from vsr.hdr import HdrMetadata
-from vsr.sources.companion import MadeSound
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageFrames, find_images
-from vsr.sources.lookahead import TimedFrame
 from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
-from vsr.sources.relay import PacketRelay
-from vsr.sources.report import SourceReport
+from vsr.sources.reader import Reader
 
-__all__ = ["Reader", "SourceConfig", "expected_length", "open_reader"]
+__all__ = ["SourceConfig", "open_reader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +48,7 @@ class SourceConfig:
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
     should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
-    """Asked while standard input is waited for: whether to end as if it did."""
+    """Polled while standard input is awaited; True ends the input as its end would."""
 
     def __post_init__(self) -> None:
         for name, convert in (
@@ -71,151 +62,6 @@ class SourceConfig:
         check_part(self.start, self.end, self.frames)
 
 
-class Reader(Protocol):
-    """Decoded pictures in order, each with a sound timestamp, inside the trim."""
-
-    name: str
-    """The input in a message."""
-    notes: list[str]
-    """A line for each decision."""
-    time_base: Fraction
-    """Seconds per unit of the timestamps."""
-    rate: Fraction
-    """Nominal frames per second."""
-    lead: Fraction
-    """Seconds from the start of the input to its first picture, wanted or not."""
-    start_time: Fraction
-    """Seconds that are subtracted from every timestamp."""
-    shift: int
-    """The same in units of ``time_base``."""
-    relay: PacketRelay
-    """Packets of the input's other streams."""
-    tags: Colour
-    """Colour as the container tags it."""
-    states_fields: bool
-    """Whether a field order comes from who made the frames, rather than from who coded them."""
-
-    @property
-    def codec(self) -> str:
-        """FFmpeg's name of the codec."""
-
-    @property
-    def count(self) -> int | None:
-        """Frames of the whole input, if it says."""
-
-    @property
-    def length(self) -> Fraction | None:
-        """Seconds of the whole input, if it says."""
-
-    @property
-    def sar(self) -> Fraction | None:
-        """Sample aspect ratio, None if unknown."""
-
-    @property
-    def cropping(self) -> tuple[int, int, int, int]:
-        """What is to be cut: top, bottom, left, right, in pixels."""
-
-    @property
-    def sound(self) -> MadeSound | None:
-        """What goes beside the pictures of a script that makes it."""
-
-    @property
-    def has_side_data(self) -> bool:
-        """Whether frames' side data can be looked at."""
-
-    @property
-    def decode_errors(self) -> int:
-        """Packets that the decoder refused so far."""
-
-    @property
-    def not_finite(self) -> int:
-        """Pictures so far with samples that are no numbers."""
-
-    @property
-    def broken(self) -> str | None:
-        """How the input ends in the middle of a frame, once it has been read to its end."""
-
-    def next(self) -> TimedFrame | None:
-        """The next frame; None at the end of the input or of the trim."""
-
-    @property
-    def timing(self) -> list[int] | None:
-        """What the duration of the last frame depends on; None while frames wait."""
-
-    def resume_timing(self, state: list[int]) -> None:
-        """Take over, after :meth:`skip`, what :attr:`timing` was when the same frame had come."""
-
-    def skip(self, number: int, pts: int) -> bool:
-        """Make a later frame the coming one, exactly.
-
-        Args:
-            number: counted from 0 from where reading begins.
-            pts: its time, in units of ``time_base`` and not shifted.
-
-        Returns:
-            Whether that could be done; if not, :meth:`rewind` must follow.
-        """
-
-    def rewind(self) -> None:
-        """Begin again with the frame that came first."""
-
-    def peek(self, count: int, size: int) -> list[TimedFrame]:
-        """Up to ``count`` of the coming frames, together about ``size`` bytes; they stay."""
-
-    def colour(self, frame: VideoFrame) -> Colour:
-        """Colour tags of ``frame``."""
-
-    def display_matrix(self, frame: VideoFrame) -> bytes | None:
-        """FFmpeg's display matrix, 36 bytes."""
-
-    def field_order(self, frame: VideoFrame) -> FieldOrder:
-        """The stream's field order."""
-
-    def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
-        """Mastering display and content light, and a line for what is dropped."""
-
-    def last_duration(self) -> int:
-        """Duration of the last frame, in units of ``time_base``."""
-
-    def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
-        """After the last frame, which ended at ``stopped_at`` if more would follow."""
-
-    def close(self) -> None:
-        """Close the input; harmless if done before."""
-
-
-def expected_length(
-    reader: Reader, config: SourceConfig, rate: Fraction
-) -> tuple[int | None, Fraction | None]:
-    """Frames and seconds that will come out, as far as the input says.
-
-    Args:
-        reader: what knows the length of the whole input.
-        config: which part of it is wanted.
-        rate: nominal frames per second of what comes out, behind filters.
-    """
-    length, count = reader.length, reader.count
-    if count is not None and rate != reader.rate:
-        count = round(count * rate / reader.rate)
-    if length is not None and (config.start or config.end is not None):
-        start, end = config.start or Fraction(0), config.end
-        if end is None or end >= length:
-            end, last = length, round(length * rate)
-        else:
-            last = _before(end, rate)
-        count, length = max(1, last - _before(start, rate)), max(end - start, Fraction(0))
-    elif count is None and length is not None:
-        count = max(1, round(length * rate))
-    if config.frames is not None and (count is None or count > config.frames):
-        count, length = config.frames, config.frames / rate
-    return count, length
-
-
-def _before(time: Fraction, rate: Fraction) -> int:
-    """How many frames of an even ``rate`` begin before ``time``, which may be rounded."""
-    return ceil(time * rate - Fraction(1, 100))
-
-
 def open_reader(path: Path, config: SourceConfig) -> Reader:
     """Open ``path`` with the reader that fits it, on the GPU if that is wanted and can be.
 
@@ -224,7 +70,7 @@ def open_reader(path: Path, config: SourceConfig) -> Reader:
         ConfigError: options do not fit the kind of input.
     """
     reader = _choose_reader(path, config)
-    if config.gpu is not None and not (isinstance(reader, MediaReader) and path != PIPE):
+    if config.gpu is not None and (reader.container is None or path == PIPE):
         reader.notes.append("decoded in main memory, not on the GPU: only media files can be")
     return reader
 
@@ -266,7 +112,7 @@ def _open_on_gpu(path: Path, config: SourceConfig, start: Fraction, gpu: int) ->
     with suppress(SourceError):  # one that is not about the GPU comes again
         reader = _open_media(path, config, start, gpu)
         first = reader.peek(1, 1)[0].frame
-        if (reason := why_not(first, reader.codec)) is None:
+        if (reason := why_not(first, reader.facts.codec)) is None:
             reader.notes.append(f"decoded on the GPU, in {layout_name(first)}")
             return reader
         reader.close()

@@ -6,11 +6,15 @@ from collections import deque
 from fractions import Fraction
 
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 
+from vsr.encoding.streams import is_cover_art
 from vsr.sources.samples import cut_samples, is_samples
 
 __all__ = ["PacketRelay", "packet_end", "packet_time"]
+
+_PATIENCE = Fraction(10)
+"""Seconds of file to read on for streams with gaps after the pictures have ended."""
 
 
 def packet_time(packet: Packet[Stream]) -> Fraction | None:
@@ -65,7 +69,7 @@ class PacketRelay:
 
     def early_times(self) -> list[Fraction]:
         """Times of what has been kept before :meth:`start`."""
-        times = (packet_time(packet) for packet in self._early if not _is_picture(packet))
+        times = (packet_time(packet) for packet in self._early if not is_cover_art(packet.stream))
         return [time for time in times if time is not None]
 
     def start(self) -> None:
@@ -111,11 +115,11 @@ class PacketRelay:
         while self._held:
             self._pass_on(self._held.popleft())
 
-    def awaits(self, packet: Packet[Stream], patience: Fraction) -> bool:
+    def awaits(self, packet: Packet[Stream]) -> bool:
         """Whether packets before the end may still follow ``packet`` in the file.
 
         A packet past the end settles a stream without gaps. Streams with gaps are settled when
-        those without are, or when the file is ``patience`` seconds past the end.
+        those without are, or when the file is ``_PATIENCE`` seconds past the end.
         """
         time = packet_time(packet)
         if not self.wanted or self._stop is None or time is None:
@@ -124,14 +128,14 @@ class PacketRelay:
             self._past.add(packet.stream_index)
         dense = self.wanted & self._dense
         settled = bool(dense) and dense <= self._past
-        return not settled and time < self._stop + patience
+        return not settled and time < self._stop + _PATIENCE
 
     def _pass_on(self, packet: Packet[Stream]) -> None:
         if self._is_before(packet):
             return
         time = packet_time(packet)
         ended = self._stop is not None and time is not None and time >= self._stop
-        if ended and not _is_picture(packet):
+        if ended and not is_cover_art(packet.stream):
             self._past.add(packet.stream_index)
             return
         if self._is_edited_out(packet):
@@ -153,16 +157,9 @@ class PacketRelay:
         return packet.is_discard and (heard or is_samples(packet))
 
     def _is_before(self, packet: Packet[Stream]) -> bool:
-        """Whether ``packet`` lies before the trim; what can be cut does not if it reaches into it.
-
-        Nor does a subtitle that is still shown then.
-        """
-        if self._first is None or _is_picture(packet):
+        """Whether ``packet`` lies before the trim; PCM and subtitles count by their end."""
+        if self._first is None or is_cover_art(packet.stream):
             return False
         reaches = packet.stream.type == "subtitle" or is_samples(packet)
         time = packet_end(packet) if reaches else packet_time(packet)
         return time is not None and time < self._first
-
-
-def _is_picture(packet: Packet[Stream]) -> bool:
-    return bool(packet.stream.disposition & Disposition.attached_pic)

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-__all__ = ["SourceReport"]
+from vsr.errors import SourceError
+
+__all__ = ["SourceReport", "start_beyond_end"]
 
 _LISTED = 10_000
 """Numbers kept of each kind, so that memory stays bounded."""
@@ -112,6 +114,16 @@ class SourceReport:
                 " output has that of the beginning throughout; -ss and -to take a part"
             )
         return found
+
+
+def start_beyond_end(name: str, start: Fraction) -> SourceError:
+    """That nothing is left of an input of which a part was wanted.
+
+    Args:
+        name: the input in a message.
+        start: where the part should begin, in seconds from the start of the input.
+    """
+    return SourceError(f"{name}: the start, {float(start):g} s, lies beyond its end")
 
 
 def _count(number: int, noun: str) -> str:

@@ -19,9 +19,10 @@ from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
 from vsr.sources.environment import Environment, make_environment
+from vsr.sources.script_errors import telling_line
 from vsr.sources.script_sound import ScriptSound
 
-__all__ = ["Clip", "ContainerFacts", "check_constant", "run_script", "telling_line"]
+__all__ = ["Clip", "ContainerFacts", "check_constant", "run_script"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,21 +132,6 @@ def _failed(path: Path, error: BaseException) -> SourceError:
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     where = f"line {lines[-1]}: " if lines else ""
     return SourceError(f"{path}: {where}{telling_line(error)}")
-
-
-def telling_line(error: BaseException) -> str:
-    """What an error says, in one line.
-
-    The text of a ``vapoursynth.Error`` is a whole traceback if it comes from Python code that was
-    called for a frame; the last line tells.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, vs.Error):
-        return lines[-1] if lines else "fails without saying why"
-    if isinstance(error, SystemExit):
-        return f"the script exits ({error.code})"
-    name = type(error).__name__
-    return f"{name}: {' '.join(lines)}" if lines else name
 
 
 def _choose(path: Path, outputs: Mapping[int, Any], index: int) -> tuple[Any, list[str]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vsr.errors import SourceError
 from vsr.ffmpeg import listening
 from vsr.sources.environment import Environment
+from vsr.sources.script_errors import telling_line
 
 __all__ = ["ScriptSound"]
 
@@ -66,8 +67,8 @@ class ScriptSound:
                 channels = [np.asarray(frame[index]) for index in range(frame.num_channels)]
                 return _packed(np.stack(channels, axis=1), self._sample_bytes)
         except vs.Error as error:
-            reason = str(error).strip().splitlines()[-1:] or ["fails without saying why"]
-            raise SourceError(f"{self.name}: sound, frame {number}: {reason[0]}") from None
+            reason = telling_line(error)
+            raise SourceError(f"{self.name}: sound, frame {number}: {reason}") from None
 
     def close(self) -> None:
         """Let go of the node; harmless if done before."""

@@ -22,11 +22,12 @@ from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
 from vsr.sources.hardware import download, is_on_gpu, layout_name
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import convert, native_format, same_layout
-from vsr.sources.readers import Reader, SourceConfig
+from vsr.sources.reader import Reader
+from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline
 
-__all__ = ["FilteredPicture", "PictureStage"]
+__all__ = ["FilteredPicture", "Note", "PictureStage"]
 
 _EXAMINED_FRAMES = 100
 _EXAMINED_BYTES = 256 << 20
@@ -39,7 +40,8 @@ _FEWEST_EXAMINED = 32
 class Note(Protocol):
     """Takes lines for the log and the record."""
 
-    def __call__(self, *lines: str, level: int = logging.INFO) -> None: ...
+    def __call__(self, *lines: str, level: int = logging.INFO) -> None:
+        """Take ``lines``, each of which is told once."""
 
 
 @dataclass(slots=True)
@@ -82,7 +84,7 @@ class PictureStage:
         delay: int = 0,
     ) -> None:  # fmt: skip
         self._reader, self._config, self._report, self._note = reader, config, report, note
-        self._shift = reader.shift - delay
+        self._shift = reader.facts.shift - delay
         self._taken: list[TimedFrame] = []
         self._flagged_at: list[float] = []
         self._chain: FilterChain | None = None
@@ -136,7 +138,7 @@ class PictureStage:
             return self._reader.last_duration()
         return self._timeline.last_duration()
 
-    def promised(self, frame: VideoFrame) -> VideoFrame:
+    def conformed(self, frame: VideoFrame) -> VideoFrame:
         """A picture in the size of ``shape`` and in ``format``.
 
         Raises:
@@ -170,13 +172,13 @@ class PictureStage:
             self._note("frames are copied to main memory for the filters, and to the GPU again")
         self._chain = FilterChain(steps, self._prepared(self.first), self.shape)
         self.shape = shape = self._chain.result
-        spacing = 1 / ((shape.rate or self._reader.rate) * shape.time_base)
+        spacing = 1 / ((shape.rate or self._reader.facts.rate) * shape.time_base)
         self._timeline = Timeline(round(spacing))
         self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
 
     def _compare_tags(self) -> None:
         found = contradiction(
-            self._reader.tags, frame_colour(self.first, Colour()), self._config.input
+            self._reader.facts.tags, frame_colour(self.first, Colour()), self._config.input
         )
         if found is not None:
             self._note(found, level=logging.WARNING)
@@ -210,9 +212,9 @@ class PictureStage:
             wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
         frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
         alike = takewhile(lambda f: (f.width, f.height, layout_name(f)) == self._layout, frames)
-        self.fields = examine([download(frame) for frame in alike], self._reader.rate)
+        self.fields = examine([download(frame) for frame in alike], self._reader.facts.rate)
         stated = self._config.input.field_order
-        if stated is None and self._reader.states_fields:
+        if stated is None and self._reader.facts.states_fields:
             stated = self._whole_by_word()
         steps, notes = field_steps(self._reader.name, self.fields, stated, config)
         self._note(*notes)
@@ -229,7 +231,7 @@ class PictureStage:
 
     def _cropping(self, *, combed: bool) -> list[Step]:
         """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
-        top, bottom, left, right = self._reader.cropping
+        top, bottom, left, right = self._reader.facts.cropping
         width, height, _ = self._layout
         if not (top or bottom or left or right) or left + right >= width or top + bottom >= height:
             return []
@@ -247,8 +249,8 @@ class PictureStage:
     def _geometry(self) -> Geometry:
         width, height, _ = self._layout
         return Geometry(
-            width=width, height=height, sar=self._config.input.sar or self._reader.sar,
-            time_base=self._reader.time_base, rate=self._reader.rate,
+            width=width, height=height, sar=self._config.input.sar or self._reader.facts.sar,
+            time_base=self._reader.facts.time_base, rate=self._reader.facts.rate,
         )  # fmt: skip
 
     def _native_format(self, frame: VideoFrame) -> PixelFormat:
@@ -269,7 +271,7 @@ class PictureStage:
 
     def _run(self) -> Iterator[FilteredPicture]:
         """What comes out of the filters."""
-        base = self._reader.time_base
+        base = self._reader.facts.time_base
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
             pts = timed.pts - self._shift

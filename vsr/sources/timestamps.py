@@ -15,7 +15,7 @@ from statistics import median_low
 __all__ = ["FALLBACK_RATE", "Timeline", "nominal_rate"]
 
 FALLBACK_RATE = Fraction(25)
-"""Frames a second of what says nothing of its rate."""
+"""Frames a second of what says nothing of its rate, FFmpeg's own default."""
 
 _KNOWN_RATES = tuple(
     Fraction(rate)
@@ -39,11 +39,15 @@ _FAR = 10
 class Timeline:
     """Gives every frame a timestamp after the one before, and the last one a duration.
 
-    A timestamp that is missing, not after the last, or beyond that of the frame that follows and
-    far from the last, is replaced: by the decoding timestamp if that lies between its neighbours,
-    else by a time between them, or by how long the last frame says that it is shown. So one bad
-    timestamp moves no other frame. Where the clock has fallen far behind, its spacing is kept;
-    where little, it is caught up with.
+    A timestamp is replaced if it is missing, not after the last one, or a leap (more than ``_LEAP``
+    spacings ahead, and not before the next frame's). It becomes the decoding timestamp, if that
+    lies between the neighbours; else one spacing after the last, or half the gap to the next frame
+    if that is less. So one bad timestamp moves no other frame.
+
+    Without a usable next frame, what is missing comes after the declared duration of the last one,
+    where such were right so far, else after the median spacing. A clock that fell back by more than
+    ``_FAR`` spacings was reset: its own distances are kept. One that fell back by less is caught up
+    with in half spacings.
 
     Args:
         step: spacing to assume before any has been seen.

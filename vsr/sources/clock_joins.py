@@ -21,7 +21,7 @@ from av.packet import Packet
 
 from vsr.ffmpeg import known_fraction
 
-__all__ = ["Splices"]
+__all__ = ["ClockJoins"]
 
 _FALL = Fraction(1, 2)
 """Seconds by which a clock falls that starts again; less is a stumble."""
@@ -39,7 +39,7 @@ class _Clock:
     """Its times, in seconds as the file has them."""
 
 
-class Splices:
+class ClockJoins:
     """Changes the times of packets, in the order of the file, so that they go on across joins.
 
     Args:
