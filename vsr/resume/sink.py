@@ -97,7 +97,6 @@ class SegmentSink(SinkContext):
         self._marked = 0  # frames whose times the clock knows
         self._coder: Coder | None = None
         self._writer: Writer | None = None
-        self._result: Path | None = None
         self._room_looked_at = False
         if work.manifest.segments:
             self._look_for_room()
@@ -133,26 +132,24 @@ class SegmentSink(SinkContext):
         if self._writer is not None and self._writer.frames == count:
             self._finish_segment()
 
-    def finish(self) -> Path | None:
+    def _finish(self) -> Path:
         """Complete the last segment and join all.
 
         Raises:
             SinkError: writing failed, or frames are missing; finished segments stay.
         """
-        if self._result is None:
-            end = self._end()
-            self._finish_last(end)
-            with self._errors():
-                self._work.conclude(end, self._job.source)
-            self._check_complete(end)
-            self._job.check_input()
-            if (count := len(self._work.manifest.segments)) > 1:
-                logger.info("joining %d segments", count)
-            overwrite = self._job.overwrite or self._work.has_published()
-            self._publish(self._joiner.join(overwrite=overwrite))
-        return self._result
+        end = self._end()
+        self._finish_last(end)
+        with self._errors():
+            self._work.conclude(end, self._job.source)
+        self._check_complete(end)
+        self._job.check_input()
+        if (count := len(self._work.manifest.segments)) > 1:
+            logger.info("joining %d segments", count)
+        overwrite = self._job.overwrite or self._work.has_published()
+        return self._tell_of(self._joiner.join(overwrite=overwrite))
 
-    def keep_partial(self) -> Path | None:
+    def _keep_partial(self) -> Path | None:
         """Leave the finished segments for a run that goes on.
 
         Without any, what there is becomes ``out.partial.mp4``, as of a short film. Of pictures,
@@ -165,11 +162,11 @@ class SegmentSink(SinkContext):
             with self._errors(listen=False):
                 self._put(self._coder.flush())
         if not self._work.frames:
-            return self.keep_broken()
-        self.abort()
+            return self._keep_broken()
+        self._abort()
         return None
 
-    def keep_broken(self) -> Path | None:
+    def _keep_broken(self) -> Path | None:
         """Join what there is, of an input that breaks off: ``out.partial.mp4``.
 
         Raises:
@@ -179,19 +176,17 @@ class SegmentSink(SinkContext):
         if broken_off is not None:
             self._finish_segment()
         if not self._is_gapless():
-            self.abort()
+            self._abort()
             return None
         try:
-            self._publish(self._joiner.join_partial())
+            return self._tell_of(self._joiner.join_partial())
         except BaseException:
             if broken_off is not None:
                 self._work.forget(broken_off)
             raise
-        return self._result
 
-    def abort(self) -> None:
-        """Drop the segment that is not finished; harmless after :meth:`finish`."""
-        self._closed = True
+    def _abort(self) -> None:
+        """Drop the segment that is not finished."""
         if self._writer is not None:
             self._writer.abort()
             self._writer = self._coder = None
@@ -312,8 +307,11 @@ class SegmentSink(SinkContext):
         numbers = sorted(self._work.manifest.segments)
         return bool(numbers) and numbers == list(range(len(numbers)))
 
-    def _publish(self, path: Path) -> None:
-        """Remember when frames are shown and what was found of them, and write their hashes."""
+    def _tell_of(self, path: Path) -> Path:
+        """Remember when frames are shown and what was found of them, and write their hashes.
+
+        Returns ``path``, the output.
+        """
         segments, base = self._work.manifest.segments, self._work.manifest.time_base
         self.times.time_base = base
         hashes = FrameHashes(self._job.info)
@@ -326,7 +324,7 @@ class SegmentSink(SinkContext):
                 hashes.append(*row, index.frame_bytes)
         if self._job.framemd5:
             hashes.write(path)
-        self._closed, self._result = True, path
+        return path
 
     def _note(self, note: str) -> None:
         """Tell of what an encoder has lost, and keep it for the runs to come."""

@@ -69,8 +69,6 @@ class ImageSink(SinkContext):
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
         self._stored = 0
         self._pace = _Pace(info.rate)
-        self._closed = False
-        self._result: Path | None = None
         self._staging = Staging(stills, overwrite=overwrite)
         try:
             with self._errors():
@@ -97,36 +95,30 @@ class ImageSink(SinkContext):
         if self._pace.changes_with(frame):
             self._warn("timestamps are lost: frames do not come evenly, and pictures hold no time")
 
-    def finish(self) -> Path:
-        """Complete the pictures and give them their names; harmless if done before.
+    def _finish(self) -> Path:
+        """Complete the pictures and give them their names.
 
         Raises:
             SinkError: writing failed; nothing is left.
         """
-        if self._result is None:
-            self._complete()
-            with self._errors():
-                left = self._staging.publish(self.frames)
-            if left:
-                self._warn(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
-            self._result = self._path
-        return self._result
+        self._store_rest()
+        with self._errors():
+            left = self._staging.publish(self.frames)
+        if left:
+            self._warn(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
+        return self._path
 
-    def keep_partial(self) -> Path:
+    def _keep_partial(self) -> Path:
         """Complete what there is, in a folder of another name: ``out.partial``.
 
         Raises:
             SinkError: writing failed; nothing is left.
         """
-        if self._result is None:
-            self._complete()
-            with self._errors():
-                self._result = self._staging.keep_partial()
-        return self._result
+        self._store_rest()
+        with self._errors():
+            return self._staging.keep_partial()
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
-        self._closed = True
+    def _abort(self) -> None:
         self._staging.discard()
 
     def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
@@ -147,17 +139,14 @@ class ImageSink(SinkContext):
             with (self._staging.folder / self._stills.file(self._stored)).open("xb") as file:
                 file.write(packet)
 
-    def _complete(self) -> None:
+    def _store_rest(self) -> None:
         """Write what the encoder still holds."""
-        if self._closed:
-            raise ValueError("the sink has been closed")
         try:
             with self._errors():
                 self._store(self._coder.flush())
         except BaseException:
-            self.abort()
+            self._staging.discard()
             raise
-        self._closed = True
         if not self._stored:
             self._staging.discard()
             raise SinkError(f"{self._path}: there was no frame to write")

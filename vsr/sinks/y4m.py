@@ -57,8 +57,7 @@ class Y4MSink(SinkContext):
         self._format = encoding.format
         self._info = info
         self._start: Fraction | None = None
-        self._closed = self._uneven = False
-        self._result: Path | None = None
+        self._uneven = False
         if info.display_matrix is not None:
             self._warn(f"rotation is lost: {Y4M} cannot hold it")
         for note in left_behind(source, Y4M) if source is not None else ():
@@ -89,30 +88,21 @@ class Y4MSink(SinkContext):
         self._watch_time(frame)
         self.frames += 1
 
-    def finish(self) -> Path | None:
-        """Complete the file and give it its name; harmless if done before.
+    def _finish(self) -> Path | None:
+        """Complete the file and give it its name.
 
         Raises:
             SinkError: writing failed; nothing is left.
             ReaderGone: nobody reads the pipe.
         """
-        if not self._closed:
-            self._closed = True
-            self._result = self._destination.publish()
-        return self._result
+        return self._destination.publish()
 
-    def keep_partial(self) -> Path | None:
+    def _keep_partial(self) -> Path | None:
         """Complete the file with what there is, under another name: ``out.partial.y4m``."""
-        if not self._closed:
-            self._closed = True
-            self._result = self._destination.publish_partial()
-        return self._result
+        return self._destination.publish_partial()
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
-        if not self._closed:
-            self._closed = True
-            self._destination.discard()
+    def _abort(self) -> None:
+        self._destination.discard()
 
     def _watch_time(self, frame: Frame) -> None:
         """Say so, once, if frames do not come at the rate that the header promises."""
