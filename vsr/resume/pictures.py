@@ -199,10 +199,10 @@ class PictureJoiner:
             staging = self._staging(overwrite=overwrite)
             count = self._look_again()
             self._work.announce(self._files.find(0))
-            left = staging.publish(count)
-        if left:
-            self.notes.append(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
-            logger.warning("%s", self.notes[-1])
+            note = staging.publish(count)
+        if note is not None:
+            self.notes.append(note)
+            logger.warning("%s", note)
         sync_folder(self._files.stills.folder)
         return self._work.output
 

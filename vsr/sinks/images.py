@@ -23,9 +23,10 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import hidden_name, name_beside
+from vsr.files import hidden_name
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.orientation import Orientation
+from vsr.sinks.destination import partial_name
 from vsr.sinks.packing import pack
 from vsr.sinks.sink import SinkContext, check_frame
 
@@ -103,9 +104,9 @@ class ImageSink(SinkContext):
         """
         self._store_rest()
         with self._errors():
-            left = self._staging.publish(self.frames)
-        if left:
-            self._warn(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
+            note = self._staging.publish(self.frames)
+        if note is not None:
+            self._warn(note)
         return self._path
 
     def _keep_partial(self) -> Path:
@@ -261,8 +262,11 @@ class Staging:
         except OSError as error:
             raise SinkError(f"{stills.folder}: cannot be written to: {error.strerror}") from error
 
-    def publish(self, count: int) -> list[str]:
-        """Give ``count`` pictures their names; returns those of an earlier run that remain.
+    def publish(self, count: int) -> str | None:
+        """Give ``count`` pictures their names.
+
+        Returns:
+            A line for the log if pictures of an earlier run remain, behind the new ones.
 
         Raises:
             SinkError: pictures have appeared meanwhile; these are kept under another name, or where
@@ -277,7 +281,7 @@ class Staging:
             raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
         if self._whole and not self._target.exists():
             self.folder.rename(self._target)
-            return []
+            return None
         if self._lasting:
             for path in sorted(self.folder.iterdir()):
                 os.replace(path, self._target / path.name)
@@ -288,7 +292,8 @@ class Staging:
                 self.discard()
                 raise
         self.discard()
-        return [name for name in self._present() if (self._stills.number(name) or 0) > count]
+        left = [name for name in self._present() if (self._stills.number(name) or 0) > count]
+        return f"{len(left)} pictures of an earlier run remain, from {left[0]} on" if left else None
 
     def _replace_all(self) -> None:
         """Give all pictures their names, or none: what those have replaced is there again then."""
@@ -314,9 +319,7 @@ class Staging:
 
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
-        endings = (f".partial{number}" for number in ("", *range(2, 10_000)))
-        name = self._beside / self._name()
-        place = next(p for ending in endings if not (p := name_beside(name, ending)).exists())
+        place = partial_name(self._beside / self._name())
         self.folder.rename(place)
         return place
 
