@@ -23,8 +23,8 @@ from vsr.encoding import Encoding
 from vsr.encoding.streams import is_cover_art
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
+from vsr.files import sync_file, sync_folder
 from vsr.frame import VideoInfo
-from vsr.resume.disk import sync_file, sync_folder
 from vsr.resume.manifest import Entry
 from vsr.resume.others import OtherStreams
 from vsr.resume.segments import Index, file_name, read_packets

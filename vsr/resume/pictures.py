@@ -13,8 +13,8 @@ from vsr.encoding.stills import IMAGES, Stills, find_stills
 from vsr.encoding.streams import StreamSource
 from vsr.errors import DamagedSegmentError, SinkError
 from vsr.ffmpeg import explain
+from vsr.files import sync_folder
 from vsr.frame import Frame, VideoInfo
-from vsr.resume.disk import sync_folder
 from vsr.resume.manifest import Entry, Manifest
 from vsr.resume.picture_files import (
     FOLDER,

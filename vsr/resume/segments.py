@@ -23,8 +23,8 @@ import av
 from av.packet import Packet
 
 from vsr.errors import DamagedSegmentError
+from vsr.files import sync_folder
 from vsr.health import Fault
-from vsr.resume.disk import sync_folder
 
 __all__ = [
     "SUFFIX",
