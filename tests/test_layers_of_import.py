@@ -15,7 +15,7 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
-    ("errors", "crc"),
+    ("errors", "crc", "notes"),
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
     ("config", "hdr", "nut"),
     ("frame",),

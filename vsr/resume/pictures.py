@@ -15,6 +15,7 @@ from vsr.errors import DamagedSegmentError, SinkError
 from vsr.ffmpeg import explain
 from vsr.files import sync_folder
 from vsr.frame import Frame, VideoInfo
+from vsr.notes import Notes
 from vsr.resume.manifest import Entry, Manifest
 from vsr.resume.picture_files import (
     FOLDER,
@@ -187,7 +188,7 @@ class PictureJoiner:
     ) -> None:  # fmt: skip
         self._work, self._files = work, work.pictures
         self._staging(overwrite=overwrite)
-        self.notes = still_losses(encoding, info, source)
+        self.notes = Notes(still_losses(encoding, info, source), logger=logger)
 
     def join(self, *, overwrite: bool) -> Path:
         """Give the pictures their names.
@@ -201,8 +202,7 @@ class PictureJoiner:
             self._work.announce(self._files.find(0))
             note = staging.publish(count)
         if note is not None:
-            self.notes.append(note)
-            logger.warning("%s", note)
+            self.notes.warn(note)
         sync_folder(self._files.stills.folder)
         return self._work.output
 

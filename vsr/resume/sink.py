@@ -283,7 +283,7 @@ class SegmentSink(SinkContext):
             return
         self._room_looked_at = True
         if missing := self._work.room_missing(self._job.expected):
-            self._warn(
+            self.notes.warn(
                 f"the disk of {self._work.path} will be about {amount(missing)} short: "
                 "segments and the finished file are there at once"
             )
@@ -330,12 +330,7 @@ class SegmentSink(SinkContext):
         """Tell of what an encoder has lost, and keep it for the runs to come."""
         if note not in self._work.manifest.notes:
             self._work.manifest.notes.append(note)
-        self._warn(note)
-
-    def _warn(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
-            logger.warning("%s", note)
+        self.notes.warn(note)
 
     def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
         return explain(f"{self._work.output}: cannot be written", SinkError, listen=listen)

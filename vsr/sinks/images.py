@@ -25,6 +25,7 @@ from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
 from vsr.files import hidden_name
 from vsr.frame import Frame, Matrix, VideoInfo
+from vsr.notes import Notes
 from vsr.orientation import Orientation
 from vsr.sinks.destination import partial_name
 from vsr.sinks.packing import pack
@@ -63,8 +64,6 @@ class ImageSink(SinkContext):
     ) -> None:
         self.frames = 0
         """Frames written so far."""
-        self.notes: list[str] = []
-        """One line for everything that was lost; complete after :meth:`finish`."""
         stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
@@ -77,7 +76,8 @@ class ImageSink(SinkContext):
         except BaseException:
             self.abort()
             raise
-        self.notes += still_losses(encoding, info, source)
+        self.notes = still_losses(encoding, info, source)
+        """One line for everything that was lost; complete after :meth:`finish`."""
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what the encoder has ready.
@@ -94,7 +94,9 @@ class ImageSink(SinkContext):
             self._store(self._coder.encode(frame, self.frames))
         self.frames += 1
         if self._pace.changes_with(frame):
-            self._warn("timestamps are lost: frames do not come evenly, and pictures hold no time")
+            self.notes.warn(
+                "timestamps are lost: frames do not come evenly, and pictures hold no time"
+            )
 
     def _finish(self) -> Path:
         """Complete the pictures and give them their names.
@@ -106,7 +108,7 @@ class ImageSink(SinkContext):
         with self._errors():
             note = self._staging.publish(self.frames)
         if note is not None:
-            self._warn(note)
+            self.notes.warn(note)
         return self._path
 
     def _keep_partial(self) -> Path:
@@ -152,10 +154,6 @@ class ImageSink(SinkContext):
             self._staging.discard()
             raise SinkError(f"{self._path}: there was no frame to write")
 
-    def _warn(self, note: str) -> None:
-        self.notes.append(note)
-        logger.warning("%s", note)
-
 
 class StillCoder:
     """Encodes frames as pictures; each packet is a whole file.
@@ -189,7 +187,7 @@ class StillCoder:
         return replace(info, width=width, height=height, sar=sar, display_matrix=None)
 
 
-def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | None) -> list[str]:
+def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | None) -> Notes:
     """One line, which is logged, for everything that pictures cannot hold.
 
     Args:
@@ -198,18 +196,15 @@ def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | Non
         source: whose other streams stay behind; None for none.
     """
     matrix, codec = info.display_matrix, encoding.codec
-    turned, notes = [], []
+    notes = Notes(logger=logger)
     if not _turn(info).upright:
-        turned.append(f"pictures are turned upright: {codec} has no rotation")
+        notes.append(f"pictures are turned upright: {codec} has no rotation")
+        logger.info("%s", notes[-1])
     elif matrix is not None and Orientation.parse(matrix) is None:
-        notes.append(f"rotation is lost: {codec} pictures cannot hold it")
-    if source is not None:
-        notes += left_behind(source, f"{codec} pictures")
-    for note in turned:
-        logger.info(note)
-    for note in notes:
-        logger.warning("%s", note)
-    return turned + notes
+        notes.warn(f"rotation is lost: {codec} pictures cannot hold it")
+    for note in left_behind(source, f"{codec} pictures") if source is not None else ():
+        notes.warn(note)
+    return notes
 
 
 def _turn(info: VideoInfo) -> Orientation:

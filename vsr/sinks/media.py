@@ -54,7 +54,7 @@ class MediaSink(SinkContext):
         self._output = MediaOutput(self._destination, encoding, info, source=source)
         self._pictures = PictureMaker(
             encoding, self._output.clock, captions=self._output.encoder.writes_captions,
-            warn=self._output.warn,
+            warn=self._output.notes.warn,
         )  # fmt: skip
 
     @property
