@@ -17,9 +17,9 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
-    ("errors",),
+    ("errors", "crc", "notes"),
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
-    ("config", "hdr"),
+    ("config", "hdr", "nut"),
     ("frame",),
     ("orientation",),
     ("resample",),

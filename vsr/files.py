@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["file_sha256", "hidden_name", "name_beside", "shortened", "written_whole"]
+__all__ = [
+    "file_sha256",
+    "hidden_name",
+    "name_beside",
+    "shortened",
+    "sync_file",
+    "sync_folder",
+    "written_whole",
+]
 
 _LONGEST = 255
 """Bytes of a name, on the file systems of today."""
@@ -33,20 +41,48 @@ def shortened(name: str, limit: int) -> str:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` when the block ends, and vanishes if it raises.
 
+    Args:
+        path: what is to be written; a file of that name is replaced.
+        durable: make sure that what was written is on the disk before it gets its name, and then
+            the name: after a power cut, too, there is the old file or the new one, whole.
+
     Raises:
-        OSError: it cannot be renamed.
+        OSError: it cannot be renamed, or be brought to the disk.
     """
     part = hidden_name(path)
     try:
         yield part
+        if durable:
+            sync_file(part)
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that what ``path`` holds is on the disk.
+
+    Raises:
+        OSError: it is not, e.g. the disk is full.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that the names in ``path`` are on the disk, where its file system can be asked."""
+    with suppress(OSError):
+        sync_file(path)
 
 
 def file_sha256(path: Path) -> str:

@@ -149,7 +149,7 @@ def test_segments_hold_what_one_go_holds(clips, tmp_path):
 @pytest.mark.parametrize("segment", [0, 0.4])
 @pytest.mark.parametrize(("frames", "starts"), [(None, [0, 1000, 3000]), (20, [0])])
 def test_chapters_of_sound_that_goes_on_stay(clips, tmp_path, caplog, segment, frames, starts):
-    """They are left out, and that is said, only where the picture was asked to end early."""
+    """They are left out, and that is said once, only where the picture was asked to end early."""
     listed, film = tmp_path / "chapters.txt", tmp_path / "film.mkv"
     spans = [(0, 1000), (1000, 3000), (3000, 4000)]
     chapters = "".join(
@@ -163,8 +163,8 @@ def test_chapters_of_sound_that_goes_on_stay(clips, tmp_path, caplog, segment, f
     upscale(config_for(film, output, segment_seconds=segment, frames=frames))
     with av.open(str(output)) as container:
         assert [chapter["start"] // 10**6 for chapter in container.chapters()] == starts
-    said = "2 chapters are left out: the output ends before" in caplog.text
-    assert said == (frames is not None)
+    said = caplog.text.count("2 chapters are left out: the output ends before")
+    assert said == (0 if frames is None else 1)
 
 
 def test_hashes_and_record_of_all_runs(clips, tmp_path):

@@ -117,6 +117,25 @@ def test_nothing_is_left_of_a_failed_run(tools, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_left_after_giving_up_by_hand(tools, tmp_path):
+    """Nor does the end of the ``with`` statement finish what has been aborted."""
+    info = tools.info()
+    with FrameMd5Sink(tools.open(tmp_path / "out.mkv", info, codec="ffv1"), info) as sink:
+        sink.write(tools.frame(info, 0))
+        sink.abort()
+        assert sink.is_closed
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="has been closed"):
+        sink.finish()
+
+
+@pytest.mark.parametrize("end", ["finish", "keep_partial", "abort"])
+def test_a_sink_without_a_file_is_closed_as_any(end):
+    sink = NullSink()
+    getattr(sink, end)()
+    assert sink.is_closed
+
+
 def test_an_output_without_its_hashes_is_said_to_be_complete(tools, tmp_path):
     (tmp_path / "out.mkv.framemd5").mkdir()
     info = tools.info()

@@ -321,6 +321,7 @@ def test_interrupted(tmp_path: Path, open_sink: OpenSink) -> None:
         sink = open_sink(tmp_path / "out" / "%02d.png")
         write(sink, count=2)
         kept = sink.keep_partial()
+    assert kept is not None
     assert kept.name == "out.partial2"
     pictures = ["01.png", "02.png"]
     expected = [str(Path(f) / p) for f in ("out.partial", "out.partial2") for p in pictures]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vsr.errors import SinkError
-from vsr.files import hidden_name
+from vsr.files import written_whole
 
 __all__ = ["new_file"]
 
@@ -19,20 +19,14 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     if path.exists() and not overwrite:
         raise SinkError(f"{path}: already exists; --force replaces it")
-    part = hidden_name(path)
-    with _explained(path):
-        part.touch()
+    inside = False
     try:
-        yield part
-        with _explained(path):
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
+        with written_whole(path) as part:
+            part.touch()
+            inside = True
+            yield part
+            inside = False
     except OSError as error:
+        if inside:  # the block's own, e.g. of what it reads
+            raise
         raise SinkError(f"{path}: {error.strerror}") from error

@@ -31,6 +31,7 @@ from vsr.errors import OutOfMemoryError
 from vsr.frame import Frame
 from vsr.health import Rendered, Watch
 from vsr.networks import Network
+from vsr.notes import Notes
 from vsr.runtimes import EagerRuntime
 
 __all__ = ["IN_FLIGHT", "Engine", "PendingFrame"]
@@ -76,10 +77,10 @@ class Engine:
             graphs: on a GPU, capture what is done for a batch, and replay it.
         """
         self._network, self._target, self._device = network, target, device
-        self.warnings: list[str] = []
+        self.warnings = Notes(logger=logger)
         """What was changed on the way, because memory ran out."""
         self._renderers = [
-            Renderer(network, target, device, runtime, tile, self._warn)
+            Renderer(network, target, device, runtime, tile, self.warnings.warn)
             for runtime in runtimes or [EagerRuntime(network, device, dtype)]
         ]
         self._renderer = self._renderers[0]
@@ -192,7 +193,9 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not _ran_out(error):
                     raise
-            self._warn(f"out of memory with {len(frames)} frames at a time: now they go singly")
+            self.warnings.warn(
+                f"out of memory with {len(frames)} frames at a time: now they go singly"
+            )
             self._singly = True
             return_freed_memory(self._device)  # not before the error let go of what it refers to
         return [self._start_one(frame, renderer) for frame in frames]
@@ -235,10 +238,6 @@ class Engine:
         rendered = self._renderer.render(frames, slot.inputs)
         for done, kept in zip(rendered, slot.outputs, strict=True):
             copy_into(kept, done.tensors)
-
-    def _warn(self, text: str) -> None:
-        self.warnings.append(text)
-        logger.warning(text)
 
     def _finished(self, frame: Frame, planes: tuple[Tensor, ...]) -> Frame:
         return Frame(

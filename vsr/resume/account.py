@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from vsr.health import Health, Incident
+from vsr.resume.plain import items, number
 from vsr.resume.segments import Index
 from vsr.sources import SourceReport
 
@@ -72,24 +73,12 @@ def unpack_report(values: Any) -> SourceReport:  # noqa: ANN401
 def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
     """``value``, which must be of the type of ``like``: a count, counts, a fraction or None."""
     if isinstance(like, int):
-        return _count(value)
+        return number(value)
     if isinstance(like, list):
-        return [_count(number) for number in _list(value)]
+        return [number(one) for one in items(value)]
     if value is None and like is None:
         return None
     if isinstance(value, str):
         return Fraction(value)
-    before, after = _list(value)  # the only pair is one of aspect ratios
+    before, after = items(value)  # the only pair is one of aspect ratios
     return Fraction(before), Fraction(after)
-
-
-def _count(value: Any) -> int:  # noqa: ANN401
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
-    return value
-
-
-def _list(value: Any) -> list[Any]:  # noqa: ANN401
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list")  # noqa: TRY004 - as all else here
-    return value

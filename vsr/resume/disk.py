@@ -1,34 +1,13 @@
 """Writing that outlasts a power cut, and whether what was written is still there."""
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vsr.files import file_sha256
+from vsr.files import file_sha256, written_whole
 
-__all__ = ["find_damage", "sync_file", "sync_folder", "write_json"]
-
-
-def sync_file(path: Path) -> None:
-    """Make sure that what ``path`` holds is on the disk.
-
-    Raises:
-        OSError: it is not, e.g. the disk is full.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Make sure that the names in ``path`` are on the disk, where its file system can be asked."""
-    with suppress(OSError):
-        sync_file(path)
+__all__ = ["find_damage", "write_json"]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -37,18 +16,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; the old one stays.
     """
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
+    with written_whole(path, durable=True) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, separators=(",", ":"))
 
 
 def find_damage(path: Path, size: int, sha256: str) -> str | None:

@@ -23,8 +23,9 @@ from vsr.encoding import Encoding
 from vsr.encoding.streams import is_cover_art
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
+from vsr.files import sync_file, sync_folder
 from vsr.frame import VideoInfo
-from vsr.resume.disk import sync_file, sync_folder
+from vsr.notes import Notes
 from vsr.resume.manifest import Entry
 from vsr.resume.others import OtherStreams
 from vsr.resume.segments import Index, file_name, read_packets
@@ -36,7 +37,7 @@ from vsr.sources import Companion
 
 __all__ = ["Joiner", "SegmentJoiner", "decoding_times"]
 
-_LOGGERS = ("vsr.sinks.container", "vsr.sinks.copier")
+logger = logging.getLogger(__name__)
 
 
 def decoding_times(pts: "array[int]") -> Iterator[int]:
@@ -55,34 +56,10 @@ def decoding_times(pts: "array[int]") -> Iterator[int]:
             yield shown[number] - (shown[delay] - shown[0])
 
 
-class _Unsaid(logging.Filter):
-    """Lets through what has not been said before."""
-
-    def __init__(self, said: list[str]) -> None:
-        super().__init__()
-        self._said = set(said)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.getMessage() not in self._said
-
-
-@contextmanager
-def _saying_only_news(said: list[str]) -> Iterator[None]:
-    unsaid = _Unsaid(said)
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    for logger in loggers:
-        logger.addFilter(unsaid)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(unsaid)
-
-
 class Joiner(Protocol):
     """Makes an output of finished segments."""
 
-    notes: list[str]
+    notes: Notes
     """A line for everything that is lost or repaired; complete when joined."""
 
     def join(self, *, overwrite: bool) -> Path:
@@ -117,9 +94,8 @@ class SegmentJoiner:
     ) -> None:
         self._work, self._encoding, self._info = work, encoding, info
         self._other_streams = other_streams
-        self.notes: list[str] = []
+        self.notes = Notes(logger=logger)
         with self._opened(overwrite=True) as (_, output, _):
-            self.notes += output.notes
             output.abort()
 
     def join(self, *, overwrite: bool) -> Path:
@@ -135,10 +111,8 @@ class SegmentJoiner:
         return self._join(overwrite=True, partial=True)
 
     def _join(self, *, overwrite: bool, partial: bool) -> Path:
-        with _saying_only_news(self.notes), self._opened(overwrite=overwrite) as opened:
-            destination, output, others = opened
+        with self._opened(overwrite=overwrite) as (destination, output, others):
             expected = self._mux(output, others)
-            self.notes += [note for note in output.notes if note not in self.notes]
             with explain(f"{self._work.output}: cannot be written", SinkError):
                 verify(destination.file, expected)
                 sync_file(destination.file)
@@ -157,7 +131,9 @@ class SegmentJoiner:
                 self._work.output, overwrite=overwrite, folder=self._work.path
             )
             try:
-                output = MediaOutput(destination, self._encoding, self._info, source=others)
+                output = MediaOutput(
+                    destination, self._encoding, self._info, source=others, notes=self.notes
+                )
                 yield destination, output, others
             except BaseException:
                 destination.discard()

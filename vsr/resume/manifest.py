@@ -11,6 +11,7 @@ from typing import Any, Self
 from vsr.errors import SinkError
 from vsr.resume.account import pack_report, unpack_report
 from vsr.resume.disk import write_json
+from vsr.resume.plain import SMALLEST, lines, number, words
 from vsr.sources import SourceReport
 
 __all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published", "seal"]
@@ -18,8 +19,6 @@ __all__ = ["FORMAT", "MANIFEST", "End", "Entry", "Manifest", "Published", "seal"
 FORMAT = "vsr-resume/2"
 """Name and version of what is written; the number rises when the meaning of a field changes."""
 MANIFEST = "manifest.json"
-
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,16 +157,16 @@ class Manifest:
         source = content.pop("source")
         entries = [_record(Entry, values) for values in content.pop("segments")]
         manifest = cls(
-            settings=_words(content.pop("settings")), versions=_words(content.pop("versions")),
-            segment_frames=_number(content.pop("segment_frames"), least=1),
+            settings=words(content.pop("settings")), versions=words(content.pop("versions")),
+            segment_frames=number(content.pop("segment_frames"), least=1),
             time_base=Fraction(content.pop("time_base")), started=str(content.pop("started")),
             segments={entry.number: entry for entry in entries},
             end=_optional(End, content.pop("end")),
             published=_optional(Published, content.pop("published")),
             finished=content.pop("finished", False) is True,
-            sittings=_number(content.pop("sittings"), least=1),
+            sittings=number(content.pop("sittings"), least=1),
             source=None if source is None else unpack_report(source),
-            notes=_lines(content.pop("notes")), engine=_lines(content.pop("engine")),
+            notes=lines(content.pop("notes")), engine=lines(content.pop("engine")),
         )  # fmt: skip
         manifest._forget_last_if_short()
         manifest._check()
@@ -206,8 +205,8 @@ def _record[T](kind: type[T], values: dict[str, Any]) -> T:
     for one in fields(kind):  # type: ignore[arg-type]
         value = values[one.name]
         if one.type is int or one.type == "int":
-            least = _SMALLEST if one.name in ("start", "end") else 0
-            checked[one.name] = _number(value, least=least)
+            least = SMALLEST if one.name in ("start", "end") else 0
+            checked[one.name] = number(value, least=least)
         elif type(value) is one.type:
             checked[one.name] = value
         else:
@@ -217,21 +216,3 @@ def _record[T](kind: type[T], values: dict[str, Any]) -> T:
 
 def _optional[T](kind: type[T], values: dict[str, Any] | None) -> T | None:
     return None if values is None else _record(kind, values)
-
-
-def _number(value: Any, *, least: int) -> int:  # noqa: ANN401
-    if type(value) is not int or not least <= value <= _LARGEST:
-        raise ValueError(f"{value!r} is no number from {least} on")
-    return value
-
-
-def _lines(values: Any) -> list[str]:  # noqa: ANN401
-    if not isinstance(values, list):
-        raise ValueError(f"{values!r} is no list of lines")  # noqa: TRY004 - as all else here
-    return [str(line) for line in values]
-
-
-def _words(values: Any) -> dict[str, str]:  # noqa: ANN401
-    if not isinstance(values, dict):
-        raise ValueError(f"{values!r} is no list of names")  # noqa: TRY004 - as all else here
-    return {str(key): str(value) for key, value in values.items()}

@@ -16,6 +16,7 @@ from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
+from vsr.resume.job import SegmentJob, SegmentTools
 from vsr.resume.join import SegmentJoiner
 from vsr.resume.manifest import MANIFEST
 from vsr.resume.others import other_streams
@@ -24,7 +25,7 @@ from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, 
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
-from vsr.resume.sink import SegmentJob, SegmentSink, SegmentTools
+from vsr.resume.sink import SegmentSink
 from vsr.resume.work import WorkFolder, remove_work
 from vsr.runtimes import RUNTIMES_BY_NAME
 

@@ -26,7 +26,8 @@ from av.packet import Packet
 
 from vsr.encoding.stills import Stills
 from vsr.errors import DamagedSegmentError
-from vsr.resume.disk import find_damage, sync_file, sync_folder
+from vsr.files import sync_file, sync_folder, written_whole
+from vsr.resume.disk import find_damage
 from vsr.resume.segments import Index, Provenance, SegmentWriter
 
 __all__ = ["FOLDER", "LOG", "FinishedPicture", "PictureFiles", "PictureWriter", "pictures_of"]
@@ -150,11 +151,8 @@ class PictureFiles:
         Raises:
             OSError: it cannot be written; the old one stays.
         """
-        path = self.log(segment)
-        temporary = path.with_name(f"{path.name}.part")
-        temporary.write_text("".join(picture.line() for picture in pictures.values()), "utf-8")
-        sync_file(temporary)
-        os.replace(temporary, path)
+        with written_whole(self.log(segment), durable=True) as part:
+            part.write_text("".join(picture.line() for picture in pictures.values()), "utf-8")
         self.kept[segment] = dict(pictures)
 
     def forget_log(self, segment: int) -> None:

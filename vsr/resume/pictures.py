@@ -13,8 +13,9 @@ from vsr.encoding.stills import IMAGES, Stills, find_stills
 from vsr.encoding.streams import StreamSource
 from vsr.errors import DamagedSegmentError, SinkError
 from vsr.ffmpeg import explain
+from vsr.files import sync_folder
 from vsr.frame import Frame, VideoInfo
-from vsr.resume.disk import sync_folder
+from vsr.notes import Notes
 from vsr.resume.manifest import Entry, Manifest
 from vsr.resume.picture_files import (
     FOLDER,
@@ -187,7 +188,7 @@ class PictureJoiner:
     ) -> None:  # fmt: skip
         self._work, self._files = work, work.pictures
         self._staging(overwrite=overwrite)
-        self.notes = still_losses(encoding, info, source)
+        self.notes = Notes(still_losses(encoding, info, source), logger=logger)
 
     def join(self, *, overwrite: bool) -> Path:
         """Give the pictures their names.
@@ -199,10 +200,9 @@ class PictureJoiner:
             staging = self._staging(overwrite=overwrite)
             count = self._look_again()
             self._work.announce(self._files.find(0))
-            left = staging.publish(count)
-        if left:
-            self.notes.append(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
-            logger.warning("%s", self.notes[-1])
+            note = staging.publish(count)
+        if note is not None:
+            self.notes.warn(note)
         sync_folder(self._files.stills.folder)
         return self._work.output
 

@@ -23,10 +23,11 @@ import av
 from av.packet import Packet
 
 from vsr.errors import DamagedSegmentError
+from vsr.files import sync_folder
 from vsr.health import Fault
-from vsr.resume.disk import sync_folder
 
 __all__ = [
+    "SUFFIX",
     "Index",
     "Provenance",
     "SegmentWriter",
@@ -36,6 +37,7 @@ __all__ = [
     "read_packets",
 ]
 
+SUFFIX = ".seg"
 _END = b"vsrseg1\n"
 _LENGTH_BYTES = 8
 _LARGEST_INDEX = 1 << 30
@@ -43,7 +45,7 @@ _LARGEST_INDEX = 1 << 30
 
 def file_name(number: int) -> str:
     """What the file of segment ``number``, counted from 0, is called."""
-    return f"{number:06d}.seg"
+    return f"{number:06d}{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

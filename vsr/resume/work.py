@@ -13,20 +13,23 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.errors import DamagedSegmentError, SinkError
-from vsr.resume.disk import find_damage, sync_folder
+from vsr.files import sync_folder
+from vsr.resume.disk import find_damage
 from vsr.resume.feed import Done
 from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
 from vsr.resume.picture_files import FOLDER, LOG, FinishedPicture
-from vsr.resume.segments import Index, file_name, read_index
+from vsr.resume.segments import SUFFIX, Index, file_name, read_index
 from vsr.sources import SourceReport
 
 __all__ = ["WorkFolder", "remove_work"]
 
 logger = logging.getLogger(__name__)
 
+# The manifest's name with .part is one that earlier versions gave.
 _OURS = re.compile(
-    rf"\d{{6,}}\.(seg|{LOG})(\.part)?|manifest\.json\.part|{FOLDER}|\..*\.[0-9a-f]{{8}}\.part"
+    rf"\d{{6,}}({re.escape(SUFFIX)}|\.{LOG})(\.part)?|{re.escape(MANIFEST)}\.part|{FOLDER}"
+    r"|\..*\.[0-9a-f]{8}\.part"
 )
 _SAID_SECONDS = 10.0
 

@@ -18,6 +18,7 @@ from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
+from vsr.notes import Notes
 from vsr.orientation import is_turn
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
 from vsr.sinks.clock import EncoderClock
@@ -45,6 +46,7 @@ class MediaOutput:
         encoding: container, codec and options.
         info: facts about the *output*.
         source: where the other streams come from; None writes the picture alone.
+        notes: where lines on the output go that may have been said before; None begins anew.
 
     Attributes:
         notes: one line for everything that was lost or repaired; complete when the output is.
@@ -66,8 +68,9 @@ class MediaOutput:
         info: VideoInfo,
         *,
         source: StreamSource | None,
+        notes: Notes | None = None,
     ) -> None:
-        self.notes: list[str] = []
+        self.notes = Notes(logger=logger) if notes is None else notes
         self.clock = EncoderClock(encoder_time_base(encoding, info))
         self.closed = False
         self._encoding, self._info = encoding, info
@@ -76,7 +79,7 @@ class MediaOutput:
         self._first_dts: int | None = None
         self._copier: StreamCopier | None = None
         if source is not None:
-            self._copier = StreamCopier(source, encoding)
+            self._copier = StreamCopier(source, encoding, self.notes)
         self._patched: PatchedOutput | None = None
         try:
             with destination.errors():
@@ -124,7 +127,7 @@ class MediaOutput:
         self.closed = True
         if self.clock.moved:
             rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self.clock.base} s"
-            self.warn(f"{self.clock.moved} timestamps were rounded: {rate}")
+            self.notes.warn(f"{self.clock.moved} timestamps were rounded: {rate}")
 
     def abort(self) -> None:
         """Delete what has been written; harmless when it is complete."""
@@ -138,11 +141,6 @@ class MediaOutput:
                 self._container.close()
         self._destination.discard()
 
-    def warn(self, note: str) -> None:
-        """Add a line to :attr:`notes`, and to the log."""
-        self.notes.append(note)
-        logger.warning("%s", note)
-
     def _open(self) -> None:
         self._container = self._open_container()
         if self._copier is None:
@@ -151,8 +149,6 @@ class MediaOutput:
             self._stream = self._copier.add_streams(
                 self._container, self._add_video, self._info.duration
             )
-            self.notes += self._copier.notes
-            self._copier.notes = self.notes
         if self._patched is not None and self._info.sar is not None:
             self._patched.place = self._place(self._info.sar)
         self._check_aspect_ratio()
@@ -178,9 +174,11 @@ class MediaOutput:
         if matrix is not None and self._encoding.muxer in HOLD_ROTATION:
             stream.set_display_matrix(struct.unpack("<9i", matrix))
             if self._encoding.muxer in _TURNS_ONLY and not is_turn(matrix):
-                self.warn(f"the picture's slant is lost: {self._encoding.muxer} holds turns alone")
+                self.notes.warn(
+                    f"the picture's slant is lost: {self._encoding.muxer} holds turns alone"
+                )
         elif matrix is not None:
-            self.warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")
+            self.notes.warn(f"rotation is lost: {self._encoding.muxer} cannot hold it")
         return stream
 
     def _end(self, last: "Iterable[Packet[Any]]") -> None:
@@ -215,7 +213,7 @@ class MediaOutput:
             and muxer == "mpegts"
             and not (says_exactly(codec, self._info.width, self._info.height, sar))
         ):
-            self.warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
+            self.notes.warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
 
     def _place(self, sar: Fraction) -> Place:
         track = 1 + sum(stream.type != "attachment" for stream in self.streams_before)
@@ -232,4 +230,4 @@ class MediaOutput:
             except ValueError as error:
                 problem = str(error)
         if problem:
-            self.warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")
+            self.notes.warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")

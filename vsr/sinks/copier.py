@@ -1,6 +1,5 @@
 """Adds the other streams of a source to an output container, and moves their packets there."""
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -29,6 +28,7 @@ from vsr.encoding.streams import (
     plan_route,
 )
 from vsr.ffmpeg import fraction, known_fraction
+from vsr.notes import Notes
 from vsr.sinks.labels import (
     holds_reel_name,
     holds_timecode,
@@ -43,8 +43,6 @@ from vsr.sinks.timecode import drops_numbers, first_timecode
 from vsr.sinks.track import Track
 
 __all__ = ["StreamCopier"]
-
-logger = logging.getLogger(__name__)
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
 _ANY_KEY = "use_metadata_tags"
@@ -72,11 +70,15 @@ class StreamCopier:
 
     Add the streams with :meth:`add_streams` before the header is written, then call :meth:`mux`
     again and again, and :meth:`finish` at the end.
+
+    Args:
+        source: where the streams come from.
+        encoding: container and options of the output.
+        notes: gets a line for everything that cannot be carried or had to be repaired.
     """
 
-    def __init__(self, source: StreamSource, encoding: Encoding) -> None:
-        self.notes: list[str] = []
-        """One line for everything that cannot be carried or had to be repaired."""
+    def __init__(self, source: StreamSource, encoding: Encoding, notes: Notes) -> None:
+        self._notes = notes
         self._encoding = encoding
         self._source = source
         self._muxer = encoding.muxer
@@ -124,15 +126,15 @@ class StreamCopier:
         assert video is not None
         chapters = output_chapters(self._source, duration)
         if chapters and self._muxer not in _HAVE_CHAPTERS:
-            self._warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
+            self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
         elif chapters:
             container.set_chapters(chapters)
         if later := len(output_chapters(self._source, None)) - len(chapters):
             several = "1 chapter is" if later == 1 else f"{later} chapters are"
-            self._warn(f"{several} left out: the output ends before")
+            self._notes.warn(f"{several} left out: the output ends before")
         self._report_lost_labels()
         if self._muxer == "avi" and self._tracks:
-            self._warn("avi has no timestamps: a late start is lost, and gaps in sound close")
+            self._notes.warn("avi has no timestamps: a late start is lost, and gaps in sound close")
         return video
 
     def mux(self, container: OutputContainer) -> None:
@@ -151,30 +153,24 @@ class StreamCopier:
             track.finish(container)
             if track.sound is not None and (damaged := track.sound.damaged):
                 several = "1 packet" if damaged == 1 else f"{damaged} packets"
-                self._warn(f"{track.name}: {several} could not be decoded")
+                self._notes.warn(f"{track.name}: {several} could not be decoded")
             if track.repaired:
-                self._warn(f"{track.name}: {track.repaired} timestamps were repaired")
+                self._notes.warn(f"{track.name}: {track.repaired} timestamps were repaired")
             if track.unstyled:
                 several = "1 text loses" if track.unstyled == 1 else f"{track.unstyled} texts lose"
-                self._warn(
+                self._notes.warn(
                     f"{track.name}: {several} style, colour or place: {self._muxer} gets plain text"
                 )
             if track.cut:
-                self._warn(f"{track.name}: {track.cut} packets before the start were cut")
+                self._notes.warn(f"{track.name}: {track.cut} packets before the start were cut")
 
     def _report_lost_labels(self) -> None:
         for what, lost in (("tags", self._lost_tags), ("dispositions", self._lost_dispositions)):
             if lost:
                 named = ", ".join(lost)
-                self._warn(f"{what} are dropped, {self._muxer} has no place for them: {named}")
-
-    def _warn_once(self, note: str) -> None:
-        if note not in self.notes:
-            self._warn(note)
-
-    def _warn(self, note: str) -> None:
-        self.notes.append(note)
-        logger.warning("%s", note)
+                self._notes.warn(
+                    f"{what} are dropped, {self._muxer} has no place for them: {named}"
+                )
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(
@@ -188,21 +184,21 @@ class StreamCopier:
             self._add_converted(container, stream)
         elif route.codec is not None:
             assert isinstance(stream, AudioStream)
-            self._warn(route.note)
+            self._notes.warn(route.note)
             self._add_encoded(container, stream, route.codec)
         elif route.how == "attach" and (picture := cover_picture(self._source, stream)):
             attached = container.add_attachment(*picture)
             attached.metadata.update({k: v for k, v in stream.metadata.items() if k == "title"})
         elif route.how == "attach":
-            self._warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
+            self._notes.warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
         elif route.note:
-            self._warn(route.note)
+            self._notes.warn(route.note)
         if isinstance(stream, AudioStream) and route.how in ("copy", "encode"):
             self._note_lost_layout(stream, route.codec)
 
     def _note_lost_layout(self, stream: AudioStream, codec: SoundCodec | None) -> None:
         if layout := lost_layout(self._muxer, stream, codec):
-            self._warn(
+            self._notes.warn(
                 f"{name_of(stream)}: which speakers its channels are for ({layout}) is lost in"
                 f" {self._muxer}"
             )
@@ -283,7 +279,9 @@ class StreamCopier:
             gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
             reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
             if any(gone):
-                self._warn(f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s")
+                self._notes.warn(
+                    f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s"
+                )
         for labelled in (container, video):
             if timecode := labelled.metadata.get("timecode"):
                 labelled.metadata["timecode"] = self._timecode(timecode, source, rate)
@@ -309,10 +307,10 @@ class StreamCopier:
         first = first_timecode(timecode, source_rate, rate, frames)
         if first is None:
             if frames or round(source_rate) != round(rate):
-                self._warn_once(f"timecode {timecode} stays that of the input's first frame")
+                self._notes.warn(f"timecode {timecode} stays that of the input's first frame")
             return timecode
         if drops_numbers(timecode) and not drops_numbers(first):
-            self._warn_once(
+            self._notes.warn(
                 f"timecode {timecode} goes on as {first}, which drops no numbers: there is no"
                 f" timecode that does at {float(rate):.6g} frames/s"
             )

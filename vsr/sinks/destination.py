@@ -18,6 +18,7 @@ __all__ = [
     "Writable",
     "check_target",
     "open_destination",
+    "partial_name",
 ]
 
 
@@ -117,7 +118,7 @@ class FileDestination:
         """
         self._close()
         if not self._overwrite and self._target.exists():
-            kept = self._rename(_partial_name(self._target))
+            kept = self._rename(self._partial_name())
             raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
         return self._rename(self._target)
 
@@ -128,7 +129,7 @@ class FileDestination:
             SinkError: it cannot be renamed, and has been deleted.
         """
         self._close()
-        return self._rename(_partial_name(self._target))
+        return self._rename(self._partial_name())
 
     def discard(self) -> None:
         """Delete the file; harmless after :meth:`publish`."""
@@ -146,6 +147,9 @@ class FileDestination:
         except SinkError:
             self._delete()
             raise
+
+    def _partial_name(self) -> Path:
+        return partial_name(self._target.with_name(self._target.stem), self._target.suffix)
 
     def _delete(self) -> None:
         with suppress(OSError):
@@ -240,8 +244,12 @@ def _create_hidden(folder: Path, target: Path, path: Path) -> Path:
     return temporary
 
 
-def _partial_name(target: Path) -> Path:
-    """``out.partial.mp4``, or with a number if there is one already."""
-    endings = (f".partial{number}{target.suffix}" for number in ("", *range(2, 10_000)))
-    stem = target.with_name(target.stem)
+def partial_name(stem: Path, suffix: str = "") -> Path:
+    """``out.partial.mp4``, or ``out.partial2.mp4`` and so on if there is one already.
+
+    Args:
+        stem: the name of the whole without its suffix: ``out``.
+        suffix: what it ends with, the dot included; folders have none.
+    """
+    endings = (f".partial{number}{suffix}" for number in ("", *range(2, 10_000)))
     return next(p for ending in endings if not (p := name_beside(stem, ending)).exists())

@@ -41,7 +41,6 @@ class FrameMd5Sink(SinkContext):
     def __init__(self, sink: Sink, info: VideoInfo) -> None:
         self._sink = sink
         self._rows = FrameHashes(info)
-        self._closed = False
 
     @property
     def notes(self) -> list[str]:
@@ -62,27 +61,24 @@ class FrameMd5Sink(SinkContext):
         self._rows.add(frame)
         self._sink.write(frame)
 
-    def finish(self) -> Path | None:
+    def _finish(self) -> Path | None:
         """Complete both files and give them their names.
 
         Raises:
             SinkError: writing failed; the message says whether the output is there.
         """
-        return self._complete(keep_partial=False)
+        return self._write_beside(self._sink.finish())
 
-    def keep_partial(self) -> Path | None:
+    def _keep_partial(self) -> Path | None:
         """Complete both with what there is, under names that say so."""
-        return self._complete(keep_partial=True)
+        return self._write_beside(self._sink.keep_partial())
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
+    def _abort(self) -> None:
         self._sink.abort()
 
-    def _complete(self, *, keep_partial: bool) -> Path | None:
-        output = self._sink.keep_partial() if keep_partial else self._sink.finish()
-        if output is not None and not self._closed:
+    def _write_beside(self, output: Path | None) -> Path | None:
+        if output is not None:
             self._rows.write(output)
-        self._closed = True
         return output
 
 

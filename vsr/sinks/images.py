@@ -23,9 +23,11 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import hidden_name, name_beside
+from vsr.files import hidden_name
 from vsr.frame import Frame, Matrix, VideoInfo
+from vsr.notes import Notes
 from vsr.orientation import Orientation
+from vsr.sinks.destination import partial_name
 from vsr.sinks.packing import pack
 from vsr.sinks.sink import SinkContext, check_frame
 
@@ -62,15 +64,11 @@ class ImageSink(SinkContext):
     ) -> None:
         self.frames = 0
         """Frames written so far."""
-        self.notes: list[str] = []
-        """One line for everything that was lost; complete after :meth:`finish`."""
         stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
         self._stored = 0
         self._pace = _Pace(info.rate)
-        self._closed = False
-        self._result: Path | None = None
         self._staging = Staging(stills, overwrite=overwrite)
         try:
             with self._errors():
@@ -78,7 +76,8 @@ class ImageSink(SinkContext):
         except BaseException:
             self.abort()
             raise
-        self.notes += still_losses(encoding, info, source)
+        self.notes = still_losses(encoding, info, source)
+        """One line for everything that was lost; complete after :meth:`finish`."""
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what the encoder has ready.
@@ -95,38 +94,34 @@ class ImageSink(SinkContext):
             self._store(self._coder.encode(frame, self.frames))
         self.frames += 1
         if self._pace.changes_with(frame):
-            self._warn("timestamps are lost: frames do not come evenly, and pictures hold no time")
+            self.notes.warn(
+                "timestamps are lost: frames do not come evenly, and pictures hold no time"
+            )
 
-    def finish(self) -> Path:
-        """Complete the pictures and give them their names; harmless if done before.
+    def _finish(self) -> Path:
+        """Complete the pictures and give them their names.
 
         Raises:
             SinkError: writing failed; nothing is left.
         """
-        if self._result is None:
-            self._complete()
-            with self._errors():
-                left = self._staging.publish(self.frames)
-            if left:
-                self._warn(f"{len(left)} pictures of an earlier run remain, from {left[0]} on")
-            self._result = self._path
-        return self._result
+        self._store_rest()
+        with self._errors():
+            note = self._staging.publish(self.frames)
+        if note is not None:
+            self.notes.warn(note)
+        return self._path
 
-    def keep_partial(self) -> Path:
+    def _keep_partial(self) -> Path:
         """Complete what there is, in a folder of another name: ``out.partial``.
 
         Raises:
             SinkError: writing failed; nothing is left.
         """
-        if self._result is None:
-            self._complete()
-            with self._errors():
-                self._result = self._staging.keep_partial()
-        return self._result
+        self._store_rest()
+        with self._errors():
+            return self._staging.keep_partial()
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
-        self._closed = True
+    def _abort(self) -> None:
         self._staging.discard()
 
     def _errors(self, *, listen: bool = True) -> AbstractContextManager[None]:
@@ -147,24 +142,17 @@ class ImageSink(SinkContext):
             with (self._staging.folder / self._stills.file(self._stored)).open("xb") as file:
                 file.write(packet)
 
-    def _complete(self) -> None:
+    def _store_rest(self) -> None:
         """Write what the encoder still holds."""
-        if self._closed:
-            raise ValueError("the sink has been closed")
         try:
             with self._errors():
                 self._store(self._coder.flush())
         except BaseException:
-            self.abort()
+            self._staging.discard()
             raise
-        self._closed = True
         if not self._stored:
             self._staging.discard()
             raise SinkError(f"{self._path}: there was no frame to write")
-
-    def _warn(self, note: str) -> None:
-        self.notes.append(note)
-        logger.warning("%s", note)
 
 
 class StillCoder:
@@ -199,7 +187,7 @@ class StillCoder:
         return replace(info, width=width, height=height, sar=sar, display_matrix=None)
 
 
-def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | None) -> list[str]:
+def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | None) -> Notes:
     """One line, which is logged, for everything that pictures cannot hold.
 
     Args:
@@ -208,18 +196,15 @@ def still_losses(encoding: Encoding, info: VideoInfo, source: StreamSource | Non
         source: whose other streams stay behind; None for none.
     """
     matrix, codec = info.display_matrix, encoding.codec
-    turned, notes = [], []
+    notes = Notes(logger=logger)
     if not _turn(info).upright:
-        turned.append(f"pictures are turned upright: {codec} has no rotation")
+        notes.append(f"pictures are turned upright: {codec} has no rotation")
+        logger.info("%s", notes[-1])
     elif matrix is not None and Orientation.parse(matrix) is None:
-        notes.append(f"rotation is lost: {codec} pictures cannot hold it")
-    if source is not None:
-        notes += left_behind(source, f"{codec} pictures")
-    for note in turned:
-        logger.info(note)
-    for note in notes:
-        logger.warning("%s", note)
-    return turned + notes
+        notes.warn(f"rotation is lost: {codec} pictures cannot hold it")
+    for note in left_behind(source, f"{codec} pictures") if source is not None else ():
+        notes.warn(note)
+    return notes
 
 
 def _turn(info: VideoInfo) -> Orientation:
@@ -272,8 +257,11 @@ class Staging:
         except OSError as error:
             raise SinkError(f"{stills.folder}: cannot be written to: {error.strerror}") from error
 
-    def publish(self, count: int) -> list[str]:
-        """Give ``count`` pictures their names; returns those of an earlier run that remain.
+    def publish(self, count: int) -> str | None:
+        """Give ``count`` pictures their names.
+
+        Returns:
+            A line for the log if pictures of an earlier run remain, behind the new ones.
 
         Raises:
             SinkError: pictures have appeared meanwhile; these are kept under another name, or where
@@ -288,7 +276,7 @@ class Staging:
             raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
         if self._whole and not self._target.exists():
             self.folder.rename(self._target)
-            return []
+            return None
         if self._lasting:
             for path in sorted(self.folder.iterdir()):
                 os.replace(path, self._target / path.name)
@@ -299,7 +287,8 @@ class Staging:
                 self.discard()
                 raise
         self.discard()
-        return [name for name in self._present() if (self._stills.number(name) or 0) > count]
+        left = [name for name in self._present() if (self._stills.number(name) or 0) > count]
+        return f"{len(left)} pictures of an earlier run remain, from {left[0]} on" if left else None
 
     def _replace_all(self) -> None:
         """Give all pictures their names, or none: what those have replaced is there again then."""
@@ -325,9 +314,7 @@ class Staging:
 
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
-        endings = (f".partial{number}" for number in ("", *range(2, 10_000)))
-        name = self._beside / self._name()
-        place = next(p for ending in endings if not (p := name_beside(name, ending)).exists())
+        place = partial_name(self._beside / self._name())
         self.folder.rename(place)
         return place
 

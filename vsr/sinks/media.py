@@ -50,19 +50,12 @@ class MediaSink(SinkContext):
         """Frames written so far."""
         self._encoding = encoding
         self._info = info
-        self._result: Path | None = None
-        self._finished = False
         self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
         self._output = MediaOutput(self._destination, encoding, info, source=source)
         self._pictures = PictureMaker(
             encoding, self._output.clock, captions=self._output.encoder.writes_captions,
-            warn=self._output.warn,
+            warn=self._output.notes.warn,
         )  # fmt: skip
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it has been finished or aborted by hand."""
-        return self._output.closed
 
     @property
     def notes(self) -> list[str]:
@@ -88,42 +81,35 @@ class MediaSink(SinkContext):
             self._output.mux_others()
         self.frames += 1
 
-    def finish(self) -> Path | None:
-        """Complete the file and give it its name; harmless if done before. A pipe has none.
+    def _finish(self) -> Path | None:
+        """Complete the file and give it its name. A pipe has none.
 
         Raises:
             SinkError: writing failed; nothing is left.
             ReaderGone: nobody reads the pipe.
         """
-        if not self._finished:
-            self._complete()
-            self._result = self._destination.publish()
-        return self._result
+        self._mux_rest()
+        return self._destination.publish()
 
-    def keep_partial(self) -> Path | None:
+    def _keep_partial(self) -> Path | None:
         """Complete the file with what there is, under another name: ``out.partial.mp4``.
 
         Raises:
             SinkError: writing failed; nothing is left.
             ReaderGone: nobody reads the pipe.
         """
-        if not self._finished:
-            self._complete()
-            self._result = self._destination.publish_partial()
-        return self._result
+        self._mux_rest()
+        return self._destination.publish_partial()
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
+    def _abort(self) -> None:
         self._output.abort()
 
-    def _complete(self) -> None:
-        if self.is_closed:
-            raise ValueError("the sink has been closed")
+    def _mux_rest(self) -> None:
+        """Mux what the encoder still holds, and complete the file."""
         try:
             with self._destination.errors():
                 last = self._output.encoder.encode(None)
             self._output.complete(last)
         except BaseException:
-            self.abort()
+            self._output.abort()
             raise
-        self._finished = True

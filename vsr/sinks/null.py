@@ -18,11 +18,11 @@ class NullSink(SinkContext):
         """Count ``frame``."""
         self.frames += 1
 
-    def finish(self) -> None:
-        """There is no file: returns None."""
+    def _finish(self) -> None:
+        """There is no file."""
 
-    def keep_partial(self) -> None:
-        """There is no file: returns None."""
+    def _keep_partial(self) -> None:
+        """There is no file."""
 
-    def abort(self) -> None:
+    def _abort(self) -> None:
         """Nothing is there to delete."""

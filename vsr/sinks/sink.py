@@ -1,5 +1,6 @@
 """What every sink is."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -54,29 +55,68 @@ class Sink(Protocol):
 
 
 class SinkContext:
-    """What a ``with`` statement does to a sink: finish it, or abort it on an error."""
+    """How a sink ends: once, by hand or by its ``with`` statement.
 
-    _closed = False
+    That finishes it, or aborts it on an error. A sink itself says what is done then: ``_finish``,
+    ``_keep_partial``, and ``_abort``, which may be called again, and after either of the others.
+    """
+
+    _closed = _completed = False
+    _result: Path | None = None
 
     @property
     def is_closed(self) -> bool:
         """Whether it has been finished or aborted by hand."""
         return self._closed
 
-    def finish(self) -> object:
-        """Complete the output."""
-        raise NotImplementedError
+    def finish(self) -> Path | None:
+        """Complete the output and give it its name; harmless if done before.
+
+        Returns:
+            Its name; None if there is no file, as of a pipe.
+
+        Raises:
+            SinkError: writing failed.
+            ReaderGone: nobody reads the pipe.
+            ValueError: it has been aborted, or could not be completed before.
+        """
+        return self._complete(self._finish)
 
     def keep_partial(self) -> Path | None:
-        """Complete what there is."""
-        raise NotImplementedError
+        """Complete what there is, under a name that says so: ``out.partial.mp4``.
+
+        Result and errors are those of :meth:`finish`.
+        """
+        return self._complete(self._keep_partial)
 
     def keep_broken(self) -> Path | None:
         """What :meth:`keep_partial` does, unless the sink knows of a difference."""
-        return self.keep_partial()
+        return self._complete(self._keep_broken)
 
     def abort(self) -> None:
-        """Delete what has been written."""
+        """Delete what has been written; harmless after :meth:`finish`."""
+        self._closed = True
+        self._abort()
+
+    def _complete(self, complete: Callable[[], Path | None]) -> Path | None:
+        if not self._completed:
+            if self._closed:
+                raise ValueError("the sink has been closed")
+            self._closed = True
+            self._result = complete()
+            self._completed = True
+        return self._result
+
+    def _finish(self) -> Path | None:
+        raise NotImplementedError
+
+    def _keep_partial(self) -> Path | None:
+        raise NotImplementedError
+
+    def _keep_broken(self) -> Path | None:
+        return self._keep_partial()
+
+    def _abort(self) -> None:
         raise NotImplementedError
 
     def __enter__(self) -> Self:

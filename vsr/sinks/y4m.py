@@ -12,6 +12,7 @@ from vsr.encoding import Encoding
 from vsr.encoding.muxers import Y4M, Y4M_CHROMA, Y4M_SITINGS, Y4M_SUBSAMPLING
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.frame import FieldOrder, Frame, Range, VideoInfo
+from vsr.notes import Notes
 from vsr.rationals import bounded
 from vsr.sinks.destination import Destination
 from vsr.sinks.sink import SinkContext, check_frame
@@ -51,18 +52,17 @@ class Y4MSink(SinkContext):
     ) -> None:
         self.frames = 0
         """Frames written so far."""
-        self.notes: list[str] = []
+        self.notes = Notes(logger=logger)
         """One line for everything that was lost."""
         self._destination = destination
         self._format = encoding.format
         self._info = info
         self._start: Fraction | None = None
-        self._closed = self._uneven = False
-        self._result: Path | None = None
+        self._uneven = False
         if info.display_matrix is not None:
-            self._warn(f"rotation is lost: {Y4M} cannot hold it")
+            self.notes.warn(f"rotation is lost: {Y4M} cannot hold it")
         for note in left_behind(source, Y4M) if source is not None else ():
-            self._warn(note)
+            self.notes.warn(note)
         try:
             with destination.errors():
                 self._output = destination.open()
@@ -89,30 +89,21 @@ class Y4MSink(SinkContext):
         self._watch_time(frame)
         self.frames += 1
 
-    def finish(self) -> Path | None:
-        """Complete the file and give it its name; harmless if done before.
+    def _finish(self) -> Path | None:
+        """Complete the file and give it its name.
 
         Raises:
             SinkError: writing failed; nothing is left.
             ReaderGone: nobody reads the pipe.
         """
-        if not self._closed:
-            self._closed = True
-            self._result = self._destination.publish()
-        return self._result
+        return self._destination.publish()
 
-    def keep_partial(self) -> Path | None:
+    def _keep_partial(self) -> Path | None:
         """Complete the file with what there is, under another name: ``out.partial.y4m``."""
-        if not self._closed:
-            self._closed = True
-            self._result = self._destination.publish_partial()
-        return self._result
+        return self._destination.publish_partial()
 
-    def abort(self) -> None:
-        """Delete what has been written; harmless after :meth:`finish`."""
-        if not self._closed:
-            self._closed = True
-            self._destination.discard()
+    def _abort(self) -> None:
+        self._destination.discard()
 
     def _watch_time(self, frame: Frame) -> None:
         """Say so, once, if frames do not come at the rate that the header promises."""
@@ -124,14 +115,10 @@ class Y4MSink(SinkContext):
         expected = self._start + self.frames / self._info.rate
         if abs(time - expected) * self._info.rate > Fraction(1, 2):  # less is rounding
             self._uneven = True
-            self._warn(
+            self.notes.warn(
                 f"frames are not evenly spaced (the first that is not: {self.frames}), but Y4M has "
                 f"no timestamps: its reader sees {float(self._info.rate):g} frames a second"
             )
-
-    def _warn(self, note: str) -> None:
-        self.notes.append(note)
-        logger.warning("%s", note)
 
 
 def y4m_header(encoding: Encoding, info: VideoInfo) -> str:

@@ -5,15 +5,11 @@ these trailing bytes not counted), an error status (1 byte) and a parity (4 byte
 CRC-32 of the whole slice zero. Slices are found from the end of the packet.
 """
 
-import zlib
+from vsr.crc import crc32
 
 __all__ = ["SliceChecker"]
 
 _TRAILER = 8
-_SEED = 0xFFFFFFFF
-# FFV1 feeds bits into the CRC from the top, zlib from the bottom: mirrored bytes give the mirrored
-# CRC, and zero is its own mirror.
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class SliceChecker:
@@ -35,14 +31,9 @@ class SliceChecker:
             return False
         self._tried += 1
         slices = _split(packet)
-        matching = sum(_is_sound(part) for part in slices or ())
+        matching = sum(crc32(part) == 0 for part in slices or ())
         self._has_checksums = self._has_checksums or matching > 0
         return self._has_checksums and (slices is None or matching < len(slices))
-
-
-def _is_sound(part: bytes) -> bool:
-    # The seed and the final inversion undo those built into zlib: FFV1 starts from zero.
-    return zlib.crc32(part.translate(_MIRRORED), _SEED) ^ _SEED == 0
 
 
 def _split(packet: bytes) -> list[bytes] | None:

@@ -6,20 +6,22 @@ with, but for what the frame says itself (NUT open container format, "main heade
 
 from dataclasses import dataclass
 
+from vsr.nut import (
+    CHECKSUM_BYTES,
+    LONG,
+    MAIN,
+    NUT_MAGIC,
+    STARTCODE_BYTES,
+    IncompleteError,
+    read_head,
+    read_number,
+)
+
 __all__ = ["NUT_MAGIC", "NutMeasure"]
 
-NUT_MAGIC = b"nut/multimedia container\0"
-_MAIN = b"NM\x7a\x56\x1f\x5f\x04\xad"
-_STARTCODE_BYTES, _CHECKSUM_BYTES = 8, 4
-_LONG = 4096
-"""Longer headers protect their length, too; longer frames leave none of their beginning out."""
 _CODES = 256
 _CODED_PTS, _STREAM_ID, _SIZE_MSB, _CHECKSUM, _RESERVED = 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 _HEADER_IDX, _MATCH_TIME, _CODED, _INVALID = 1 << 10, 1 << 11, 1 << 12, 1 << 13
-
-
-class _Incomplete(Exception):
-    """More bytes are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +44,15 @@ class _Cursor:
         self._data, self.position = data, position
 
     def number(self) -> int:
-        """A number of seven bits a byte; one with a sign takes as many bytes."""
-        value = 0
-        while True:
-            if self.position >= len(self._data):
-                raise _Incomplete
-            byte = self._data[self.position]
-            self.position += 1
-            value = value << 7 | byte & 0x7F
-            if byte < 0x80:
-                return value
+        """The next number."""
+        value, self.position = read_number(self._data, self.position)
+        return value
 
     def skip(self, count: int) -> None:
         """Leave bytes out."""
         self.position += count
         if self.position > len(self._data):
-            raise _Incomplete
+            raise IncompleteError
 
 
 class NutMeasure:
@@ -80,19 +75,17 @@ class NutMeasure:
             return (len(NUT_MAGIC), 0) if self._begun else None
         try:
             return self._header(head) if head[:1] == b"N" else self._frame(head)
-        except _Incomplete:
+        except IncompleteError:
             return None
 
     def _header(self, head: bytes) -> tuple[int, int]:
-        cursor = _Cursor(head, _STARTCODE_BYTES)
-        length = cursor.number()
-        cursor.skip(_CHECKSUM_BYTES if length > _LONG else 0)
-        if head[:_STARTCODE_BYTES] != _MAIN:
-            return cursor.position, length
-        start = cursor.position
-        cursor.skip(length)
+        _, start, end = read_head(head)
+        if head[:STARTCODE_BYTES] != MAIN:
+            return start, end - start
+        if end > len(head):
+            raise IncompleteError
         self._read_main(_Cursor(head, start))
-        return cursor.position, 0
+        return end, 0
 
     def _read_main(self, cursor: _Cursor) -> None:
         if cursor.number() > 3:
@@ -125,14 +118,14 @@ class NutMeasure:
         header = said(_HEADER_IDX, code.header)
         for _ in range(said(_RESERVED, code.reserved)):
             cursor.number()
-        cursor.skip(_CHECKSUM_BYTES if flags & _CHECKSUM else 0)
+        cursor.skip(CHECKSUM_BYTES if flags & _CHECKSUM else 0)
         return cursor.position, length - self._beginning(header, length)
 
     def _beginning(self, header: int, length: int) -> int:
         """Bytes of a frame that the main header holds for it."""
         if header >= len(self._left_out):
             raise ValueError("no such beginning")
-        left_out = 0 if length > _LONG else self._left_out[header]
+        left_out = 0 if length > LONG else self._left_out[header]
         if length < left_out:
             raise ValueError("shorter than its beginning")
         return left_out
