@@ -17,7 +17,6 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
-from vsr.encoding.encoding import START_NUMBER
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import resolve
@@ -123,6 +122,7 @@ def spelt_out(plan: Plan) -> UpscaleConfig:
         codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
         crf=None if crf is None else float(crf), options=options,
         muxer_options=plan.config.encoder.muxer_options,
+        first_number=plan.config.encoder.first_number,
     )  # fmt: skip
     return replace(plan.config, target=None, encoder=encoder)
 
@@ -206,13 +206,10 @@ def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
 
 
 def _check_number(config: UpscaleConfig, stills: Stills | None) -> None:
-    given = config.encoder.muxer_options.get(START_NUMBER)
-    if given is None:
+    if config.encoder.first_number is None:
         return
     if stills is None or stills.pattern is None:
         raise ConfigError("-start_number is for numbered pictures, e.g. out/%06d.png")
-    if not given.isdecimal():
-        raise ConfigError(f"-start_number must be 0 or more, not {given}")
 
 
 def _load_named(config: UpscaleConfig) -> Network | None:
@@ -302,8 +299,7 @@ def _plan_output(
     if config.output is None:
         encoding = discarding(info, width, height, config.encoder)
     elif stills is not None:
-        first = int(config.encoder.muxer_options.get(START_NUMBER, number))
-        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, first)
+        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, number)
     else:
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer

@@ -151,7 +151,7 @@ def _output(plan: Plan, report: Report) -> Json:
         "container": encoding.muxer,
         "encoder": encoding.codec,
         "encoder_options": encoding.options,
-        "container_options": encoding.muxer_options,
+        "container_options": encoding.container_options,
         "width": info.width, "height": info.height, "pixel_format": encoding.format.name,
         "colour": colour_tags(encoding.colour),
         "sample_aspect_ratio": _ratio(info.sar, ":"),

@@ -52,7 +52,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     config, encoding = plan.config, plan.encoding
     found = dict(_options(config))
     found |= {f"encoder option {key}": value for key, value in encoding.options.items()}
-    found |= {f"container option {key}": value for key, value in encoding.muxer_options.items()}
+    found |= {f"container option {key}": value for key, value in encoding.container_options.items()}
     weights = find_weights(plan)
     found |= {
         "input": fingerprint(config.input),
