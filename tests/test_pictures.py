@@ -153,6 +153,11 @@ def test_parts_of_a_sequence_go_into_one_folder(
         run(pattern, output, start=parts[1][0], segment_seconds=segment_seconds)
 
 
+def test_a_sequence_that_begins_at_0_does_so_again(draw: Draw, tmp_path: Path) -> None:
+    run(draw("in/%d.png", "rgb24", "-start_number", "0", count=2), tmp_path / "out" / "%d.png")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
 def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> None:
     pattern = draw("in/%d.png", "rgb24", "-start_number", "7", count=3)
     cases: tuple[tuple[dict[str, Any], int], ...] = (

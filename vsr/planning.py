@@ -80,9 +80,8 @@ def make_plan(
         config, network, notes = _resolve_model(config, source, size)
     else:
         network, notes = named, ()
-    encoding, info = _plan_output(
-        config, source.info, network, size, stills, source.first_number or 1
-    )
+    number = 1 if source.first_number is None else source.first_number
+    encoding, info = _plan_output(config, source.info, network, size, stills, number)
     engine = _make_engine(config, network, encoding, source.info, info)
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
