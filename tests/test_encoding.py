@@ -406,11 +406,11 @@ def test_trying_out_leaves_the_log_level_alone():
 
 def test_discarding_keeps_the_format():
     info = source("nv12")
-    assert discarding(info, 128, 96, EncoderConfig()).format.name == "yuv420p"
-    assert discarding(info, 128, 96, EncoderConfig()).colour == info.colour
-    deep = discarding(info, 128, 96, EncoderConfig(pix_fmt="yuv444p16le"))
+    assert discarding(info, EncoderConfig()).format.name == "yuv420p"
+    assert discarding(info, EncoderConfig()).colour == info.colour
+    deep = discarding(info, EncoderConfig(pix_fmt="yuv444p16le"))
     assert deep.format.name == "yuv444p16le"
-    rgb = discarding(replace(info, format=pixel_format("rgba")), 128, 96, EncoderConfig())
+    rgb = discarding(replace(info, format=pixel_format("rgba")), EncoderConfig())
     assert (rgb.format.name, rgb.colour.matrix) == ("gbrap", Matrix.RGB)
 
 

@@ -296,7 +296,7 @@ def _plan_output(
     if config.square:  # goes with no size of the user's
         width, height = squared_size(width, height, info.sar)
     if config.output is None:
-        encoding = discarding(info, width, height, config.encoder)
+        encoding = discarding(info, config.encoder)
     elif stills is not None:
         encoding = choose_still_encoding(config.output, info, width, height, config.encoder, number)
     else:

@@ -86,7 +86,7 @@ def choose_encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
         muxer_options=container_options, piped=piped,
     )  # fmt: skip
-    notes = [summary(encoding, piped=piped), *losses(encoding, info)]
+    notes = [summary(encoding), *losses(encoding, info)]
     if unsliced:
         notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
     encoding = replace(encoding, notes=tuple(notes))
@@ -109,7 +109,7 @@ def _choose_format(
     return form, colour
 
 
-def discarding(info: VideoInfo, width: int, height: int, config: EncoderConfig) -> Encoding:
+def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:
     """What the engine delivers where nothing is written: the planar form of the source's format.
 
     Raises:
