@@ -14,7 +14,7 @@ import torch
 
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
-from vsr.device import choose_device, choose_dtype, describe, fits
+from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
@@ -26,7 +26,7 @@ from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
-from vsr.runtimes import make_runtime
+from vsr.runtimes import RUNTIME_NAMES, make_runtime
 from vsr.sinks.destination import check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
@@ -354,8 +354,9 @@ def _choose_lanes(device: torch.device, network: Network, source: VideoInfo) -> 
 def _describe_run(
     network: Network, engine: Engine, info: VideoInfo, planned: VideoInfo, config: UpscaleConfig
 ) -> str:
-    precision = str(engine.dtype).removeprefix("torch.")
-    runtime = "" if engine.runtime == "PyTorch" else f" through {engine.runtime}"
+    precision = dtype_name(engine.dtype)
+    plain = engine.runtime == RUNTIME_NAMES["torch"]
+    runtime = "" if plain else f" through {engine.runtime}"
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
     lanes = f", {engine.lanes} frames at a time" if engine.lanes > 1 else ""

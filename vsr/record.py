@@ -17,7 +17,7 @@ import av
 import torch
 
 import vsr
-from vsr.device import choose_device, describe
+from vsr.device import choose_device, describe, dtype_name
 from vsr.encoding.beside import framemd5_path, record_path
 from vsr.encoding.stills import IMAGES
 from vsr.errors import SinkError
@@ -134,7 +134,7 @@ def _processing(plan: Plan, report: Report) -> Json:
         },
         "device": describe(choose_device(config.device)),
         "runtime": engine.runtime,
-        "precision": str(engine.dtype).removeprefix("torch."),
+        "precision": dtype_name(engine.dtype),
         "tile": engine.tile,
         "dither": config.dither,
         "reuse_threshold": config.reuse_threshold,
