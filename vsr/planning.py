@@ -61,7 +61,7 @@ def make_plan(
     Args:
         config: what to do.
         stack: closes the source when the run is over.
-        should_stop: asked while standard input is waited for: whether to end as if it did.
+        should_stop: polled while standard input is awaited; True ends the input as its end would.
 
     Raises:
         VsrError: a reason the user can act on; nothing has been written.
