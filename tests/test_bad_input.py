@@ -270,7 +270,8 @@ def test_an_unknown_model(run, clip):
 def test_a_device_that_is_not_there(run, clip):
     one_line(run(clip, "--model", "identity", "--device", "cuda:99"), 1, "cuda:99")
     one_line(run(clip, "--model", "identity", "--device", "abacus"), 2, "abacus")
-    one_line(run(clip, "--model", "span", "--variant", "sst+"), 2, "sst+", "span-x2")
+    for more in ([], ["--size", "128x96"]):
+        one_line(run(clip, "--model", "span", "--variant", "sst+", *more), 2, "sst+", "span-x2")
 
 
 def test_debug_shows_the_traceback(clip, tmp_path, capsys):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vsr.checking import whole
 from vsr.config import EncoderConfig, InputConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.sources import SourceConfig
@@ -82,6 +83,14 @@ def test_a_part_that_cannot_be_is_one_line(given: dict[str, Any], message: str) 
         SourceConfig(**given)
     with pytest.raises(ConfigError, match=message):
         UpscaleConfig(**PATHS, **given)
+
+
+def test_the_smallest_whole_number_that_will_do() -> None:
+    assert [whole("n", value, least=1) for value in (1, np.int64(7))] == [1, 7]
+    assert whole("n", -7) == -7
+    for value in (0, "2", 1.5, None):
+        with pytest.raises(ConfigError, match=f"a whole number, 1 or more, not {value!r}$"):
+            whole("n", value, least=1)
 
 
 def test_weights_may_be_given_as_text(root: Path) -> None:

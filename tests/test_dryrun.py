@@ -55,6 +55,16 @@ def test_nothing_is_written(make_clip, tmp_path, capsys, monkeypatch):
     assert the(said["Time"], "expected").startswith("expected: 12 frames, about ")
 
 
+def test_what_lies_beside_a_long_name_is_called_as_in_the_run(make_clip, tmp_path):
+    source, target = make_clip("in.mkv", frames=4), tmp_path / f"{'n' * 250}.mkv"
+    config = UpscaleConfig(input=source, output=target, target="archive", model="identity")
+    said = [line.strip() for line in dry_run(config) if "beside it" in line]
+    upscale(config)
+    written = {path for path in tmp_path.iterdir() if path not in (source, target)}
+    assert len(written) == 2
+    assert set(said) == {f"beside it: {path}" for path in written}
+
+
 def test_colour_says_who_said_it(make_clip, tmp_path, capsys):
     source = make_clip("in.mp4")
     colour = the(say(capsys, source, tmp_path / "o.mkv", "-color_range", "pc")["Input"], "colour")

@@ -386,6 +386,13 @@ def test_odd_size_is_refused_with_the_two_ways_out(size):
     choose("a.mp4", source(), size=size, pix_fmt="yuv444p")
 
 
+@pytest.mark.parametrize("size", [(99999999, 2), (99999998, 2), (32769, 32769), (2**31 + 1, 2)])
+def test_size_that_is_impossible_is_not_advised_to_be_even(size):
+    for name in ("a.mp4", "a.mkv"):
+        with pytest.raises(ConfigError, match=f"^{size[0]}x{size[1]} is larger than any picture"):
+            choose(name, source(), size=size)
+
+
 def test_odd_height_is_no_matter_for_4_2_2_and_for_other_codecs():
     choose("a.mp4", source("yuv422p"), size=(64, 49))
     choose("a.mkv", source(), size=(65, 49), codec="ffv1")
@@ -406,11 +413,11 @@ def test_trying_out_leaves_the_log_level_alone():
 
 def test_discarding_keeps_the_format():
     info = source("nv12")
-    assert discarding(info, 128, 96, EncoderConfig()).format.name == "yuv420p"
-    assert discarding(info, 128, 96, EncoderConfig()).colour == info.colour
-    deep = discarding(info, 128, 96, EncoderConfig(pix_fmt="yuv444p16le"))
+    assert discarding(info, EncoderConfig()).format.name == "yuv420p"
+    assert discarding(info, EncoderConfig()).colour == info.colour
+    deep = discarding(info, EncoderConfig(pix_fmt="yuv444p16le"))
     assert deep.format.name == "yuv444p16le"
-    rgb = discarding(replace(info, format=pixel_format("rgba")), 128, 96, EncoderConfig())
+    rgb = discarding(replace(info, format=pixel_format("rgba")), EncoderConfig())
     assert (rgb.format.name, rgb.colour.matrix) == ("gbrap", Matrix.RGB)
 
 

@@ -153,10 +153,15 @@ def test_parts_of_a_sequence_go_into_one_folder(
         run(pattern, output, start=parts[1][0], segment_seconds=segment_seconds)
 
 
+def test_a_sequence_that_begins_at_0_does_so_again(draw: Draw, tmp_path: Path) -> None:
+    run(draw("in/%d.png", "rgb24", "-start_number", "0", count=2), tmp_path / "out" / "%d.png")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
 def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> None:
     pattern = draw("in/%d.png", "rgb24", "-start_number", "7", count=3)
     cases: tuple[tuple[dict[str, Any], int], ...] = (
-        ({"encoder": EncoderConfig(muxer_options={"start_number": "0"})}, 0),
+        ({"encoder": EncoderConfig(first_number=0)}, 0),
         ({"filters": "hflip"}, 1),  # as any filter, which may drop pictures
         ({"input": "glob"}, 7),
     )
@@ -171,17 +176,17 @@ def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("output", "number", "message"),
     [
-        ("o.mkv", "5", "-start_number is for numbered pictures"),
-        ("o.png", "5", "-start_number is for numbered pictures"),
-        ("%d.png", "-5", "-start_number must be 0 or more, not -5"),
+        ("o.mkv", 5, "-start_number is for numbered pictures"),
+        ("o.png", 5, "-start_number is for numbered pictures"),
+        ("%d.png", -5, "-start_number must be 0 or more, not -5"),
     ],
 )
 def test_numbers_that_cannot_be(
-    draw: Draw, tmp_path: Path, output: str, number: str, message: str
+    draw: Draw, tmp_path: Path, output: str, number: int, message: str
 ) -> None:
-    numbers = EncoderConfig(muxer_options={"start_number": number})
+    source = draw("a.png", "rgb24")
     with pytest.raises(ConfigError, match=message):
-        run(draw("a.png", "rgb24"), tmp_path / output, encoder=numbers)
+        run(source, tmp_path / output, encoder=EncoderConfig(first_number=number))
 
 
 def test_video_to_pictures_is_the_picture_of_the_engine(

@@ -146,6 +146,17 @@ def test_one_picture_takes_one_frame() -> None:
         encoding("a.png", info("yuv420p", frames=250))
 
 
+def test_numbers_are_held_as_ffmpegs_option() -> None:
+    """Work folders of earlier versions hold them as that, and are still compared with."""
+    for path, number, held in (
+        ("%d.png", None, {"start_number": "1"}), ("%d.png", 0, {"start_number": "0"}),
+        ("o.png", None, {}),
+    ):  # fmt: skip
+        chosen = encoding(path, info("rgb24"), first_number=number)
+        assert chosen.container_options == held
+        assert chosen.muxer_options == {}
+
+
 def test_half_precision_stays_half() -> None:
     found = encoding("a.exr", info("gbrpf16le"))
     assert found.options["format"] == "half"

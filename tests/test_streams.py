@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from vsr.encoding import Encoding
 from vsr.encoding.streams import cover_picture, output_chapters, plan_route
+from vsr.frame import Colour, pixel_format
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
 PCM = bytes(4096)
@@ -62,6 +64,14 @@ def source_of(container, start=Fraction(0)):
     )
 
 
+def into(muxer: str, **changes: Any) -> Encoding:
+    """What is known of an output in ``muxer``."""
+    return Encoding(
+        muxer=muxer, codec="ffv1", format=pixel_format("yuv420p"), colour=Colour(), options={},
+        **changes,
+    )  # fmt: skip
+
+
 # What each container does, in the order of MUXERS: C copy, w wrap anew, e encode anew, - drop.
 @pytest.mark.parametrize(
     ("kind", "suffix", "fates"),
@@ -84,7 +94,7 @@ def test_fate_of_a_stream(tmp_path, kind, suffix, fates):
     names = {"copy": "C", "convert": "w", "encode": "e", "drop": "-"}
     with make_input(tmp_path / f"in.{suffix}", kind) as container:
         stream = container.streams[1]
-        routes = [plan_route(source_of(container), stream, muxer) for muxer in MUXERS]
+        routes = [plan_route(source_of(container), stream, into(muxer)) for muxer in MUXERS]
     assert "".join(names[route.how] for route in routes) == fates
     for route, muxer in zip(routes, MUXERS, strict=True):
         assert bool(route.note) == (route.how in ("drop", "encode"))
@@ -102,7 +112,7 @@ def test_what_sound_becomes(tmp_path):
     for kind, suffix in (("wmav2", "asf"), ("libopus", "mkv"), ("flac", "mkv")):
         with make_input(tmp_path / f"in.{suffix}", kind) as container:
             for muxer in MUXERS:
-                route = plan_route(source_of(container), container.streams[1], muxer)
+                route = plan_route(source_of(container), container.streams[1], into(muxer))
                 if route.how == "encode":
                     assert f"becomes {names[muxer]}" in route.note
                     lossy = "which loses a little" in route.note
@@ -114,8 +124,8 @@ def test_what_has_no_decoder_is_said_to_have_none(muxer):
     stream: Any = SimpleNamespace(
         type="subtitle", index=2, language="deu", codec_context=None, disposition=0, metadata={}
     )
-    route = plan_route(source_of(SimpleNamespace(streams=SimpleNamespace(video=[None]))), stream,
-                       muxer)  # fmt: skip
+    source = source_of(SimpleNamespace(streams=SimpleNamespace(video=[None])))
+    route = plan_route(source, stream, into(muxer))
     assert route.note == (
         "subtitle stream 2 (unknown codec, deu) is dropped:"
         " PyAV has no decoder for it, and copies nothing that it has none for"
@@ -138,10 +148,10 @@ def test_aac_without_a_header_waits_for_none(tmp_path, muxer):
         with av.open(path) as container:
             stream, source = container.streams[0], cast(Any, SimpleNamespace(container=container))
             assert bool(stream.codec_context.extradata) is not bare
-            route = plan_route(source, stream, muxer, streamed=True)
+            route = plan_route(source, stream, into(muxer, piped=True))
             late = bare and muxer in ("matroska", "mp4", "mov")
             assert route.how == ("encode" if late else "copy")
-            assert plan_route(source, stream, muxer).how == "copy"
+            assert plan_route(source, stream, into(muxer)).how == "copy"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
@@ -155,15 +165,16 @@ def test_professional_sound_of_transport_streams_stays(tmp_path):
         stream = container.streams.audio[0]
         assert stream.codec_context.name == "s302m"
         file: Any = SimpleNamespace(container=container)
-        assert plan_route(file, stream, "mpegts").how == "copy"
-        assert plan_route(file, stream, "matroska").how == "encode"
+        assert plan_route(file, stream, into("mpegts")).how == "copy"
+        assert plan_route(file, stream, into("matroska")).how == "encode"
 
 
 def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):
     with make_input(tmp_path / "in.mkv", "hdmv_pgs_subtitle") as container:
         source, stream = source_of(container), container.streams[1]
-        assert plan_route(source, stream, "mpegts").how == "drop"
-        assert plan_route(source, stream, "mpegts", blu_ray=True).how == "copy"
+        assert plan_route(source, stream, into("mpegts")).how == "drop"
+        blu_ray = into("mpegts", muxer_options={"mpegts_m2ts_mode": "1"})
+        assert plan_route(source, stream, blu_ray).how == "copy"
 
 
 def test_further_video_is_copied(tmp_path):
@@ -176,8 +187,8 @@ def test_further_video_is_copied(tmp_path):
             out.mux([*stream.encode(picture), *stream.encode(None)])
     with av.open(str(tmp_path / "in.mkv")) as container:
         second = container.streams[1]
-        assert plan_route(source_of(container), second, "mp4").how == "copy"
-        assert plan_route(source_of(container), second, "webm").how == "drop"
+        assert plan_route(source_of(container), second, into("mp4")).how == "copy"
+        assert plan_route(source_of(container), second, into("webm")).how == "drop"
 
 
 def test_trying_keeps_quiet(tmp_path, capfd, caplog):
@@ -186,7 +197,7 @@ def test_trying_keeps_quiet(tmp_path, capfd, caplog):
     try:
         with make_input(tmp_path / "in.mkv", "subrip") as container:
             for muxer in MUXERS:
-                plan_route(source_of(container), container.streams[1], muxer)
+                plan_route(source_of(container), container.streams[1], into(muxer))
     finally:
         av.logging.set_level(before)
     assert capfd.readouterr() == ("", "")
@@ -210,10 +221,10 @@ def test_data_stays_behind_with_a_note_unless_its_content_travels():
     chapters = data_stream(name="bin_data")
     other = data_stream(name="scte_35")
     for muxer in MUXERS:
-        assert plan_route(data_source(timecode), timecode, muxer).note == ""
-        assert plan_route(data_source(chapters, [1]), chapters, muxer).note == ""
-        assert "bin_data, eng" in plan_route(data_source(chapters), chapters, muxer).note
-        note = plan_route(data_source(other), other, muxer).note
+        assert plan_route(data_source(timecode), timecode, into(muxer)).note == ""
+        assert plan_route(data_source(chapters, [1]), chapters, into(muxer)).note == ""
+        assert "bin_data, eng" in plan_route(data_source(chapters), chapters, into(muxer)).note
+        note = plan_route(data_source(other), other, into(muxer)).note
         assert note == "data stream 2 (scte_35, eng) is dropped: data cannot be carried"
 
 

@@ -18,16 +18,26 @@ _LONGEST_PART = 10**9
 """Seconds, some 30 years: FFmpeg counts microseconds in 64 bits."""
 
 
-def whole(name: str, value: Any) -> int:  # noqa: ANN401 - that is what is looked at
-    """``value`` as an int, if it is a whole number: NumPy's are, 64.0 is not.
+def whole(name: str, value: Any, *, least: int | None = None) -> int:  # noqa: ANN401
+    """``value`` as an int, if it is a whole number: NumPy's are, 64.0 and "64" are not.
+
+    Args:
+        name: what the caller calls it.
+        value: what the caller gave.
+        least: the smallest that will do; None: any.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is something else, or less.
     """
+    kind = "a whole number" if least is None else f"a whole number, {least} or more"
+    refusal = ConfigError(f"{name} must be {kind}, not {value!r}")
     try:
-        return index(value)
+        found = index(value)
     except TypeError:
-        raise ConfigError(f"{name} must be a whole number, not {value!r}") from None
+        raise refusal from None
+    if least is not None and found < least:
+        raise refusal
+    return found
 
 
 def number(name: str, value: Any) -> Fraction:  # noqa: ANN401

@@ -189,6 +189,13 @@ class EncoderConfig:
     """Any further private options of the encoder."""
     muxer_options: dict[str, str] = field(default_factory=dict)
     """Options of the container, e.g. ``movflags``."""
+    first_number: int | None = None
+    """What numbered pictures are counted from; None: as the input's, if it is such, else from 1."""
+
+    def __post_init__(self) -> None:
+        _convert(self, whole, "first_number")
+        if self.first_number is not None and self.first_number < 0:
+            raise ConfigError(f"-start_number must be 0 or more, not {self.first_number}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ __all__ = [
     "choose_dtype",
     "default_tile",
     "describe",
+    "dtype_name",
     "fits",
     "is_out_of_memory",
     "keep_freed_memory",
@@ -29,12 +30,18 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """What PyTorch calls a type, without its own name: ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
 _DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-PRECISIONS_BY_DTYPE = {str(dtype).removeprefix("torch."): name for name, dtype in _DTYPES.items()}
+PRECISIONS_BY_DTYPE = {dtype_name(dtype): name for name, dtype in _DTYPES.items()}
 """The option's word for what PyTorch calls a type."""
 _STEP = 64  # tiles are multiples of this, so that a little more or less memory changes nothing
 _UNKNOWN_MEMORY = 4e9

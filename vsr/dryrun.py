@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
+from vsr.encoding.beside import framemd5_path, record_path
 from vsr.encoding.streams import output_chapters
 from vsr.flags import command_line
 from vsr.frame import VideoInfo
@@ -211,14 +212,13 @@ def _output(plan: Plan) -> Iterator[str]:
     if config.output is None:
         yield "nothing is written"
         return
-    name = "standard output" if config.output == PIPE else str(config.output)
-    yield name
+    yield "standard output" if config.output == PIPE else str(config.output)
     yield from encoding.notes
     yield f"picture: {_picture(info)}"
     yield "colour: " + ", ".join(f"{k} {v}" for k, v in colour_tags(encoding.colour).items())
-    beside = {".framemd5": config.framemd5, ".json": config.record}
-    for suffix in (suffix for suffix, on in beside.items() if on):
-        yield f"beside it: {name}{suffix}"
+    for wanted, path in ((config.framemd5, framemd5_path), (config.record, record_path)):
+        if wanted:
+            yield f"beside it: {path(config.output)}"
     yield f"the same in flags: {shlex.join(['vsr-upscale', *command_line(spelt_out(plan))])}"
 
 

@@ -100,7 +100,7 @@ def _encoder(encoder: EncoderConfig) -> Iterator[str]:
             "-c:v": encoder.codec, "--pix-fmt": encoder.pix_fmt, "--preset": encoder.preset,
             "--crf": None if encoder.crf is None else f"{encoder.crf:g}",
             "-movflags": encoder.muxer_options.get("movflags"),
-            "-start_number": encoder.muxer_options.get("start_number"),
+            "-start_number": encoder.first_number,
         }
     )  # fmt: skip
     for key, value in encoder.options.items():

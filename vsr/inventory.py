@@ -122,15 +122,7 @@ def _route_of(plan: Plan, source: StreamSource, stream: Stream) -> StreamEntry:
         return _entry(stream, "upscale")
     if plan.config.output is None:
         return _entry(stream, "drop", "everything is discarded")
-    encoding = plan.encoding
-    route = plan_route(
-        source,
-        stream,
-        encoding.muxer,
-        fragmented=encoding.fragmented,
-        streamed=encoding.streamed,
-        blu_ray=encoding.blu_ray,
-    )
+    route = plan_route(source, stream, plan.encoding)
     return _entry(stream, route.how, route.note)
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 
-from vsr.choosing import AUTO, LOOKED_AT, Choice, SourceFacts, choose_model, estimate_noise
+from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
 from vsr.config import PIPE, EncoderConfig, UpscaleConfig
-from vsr.device import choose_device, choose_dtype, describe, fits
+from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
-from vsr.encoding.encoding import START_NUMBER
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import resolve
@@ -27,11 +26,11 @@ from vsr.frame import FieldOrder, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
-from vsr.runtimes import make_runtime
+from vsr.runtimes import RUNTIME_NAMES, make_runtime
 from vsr.sinks.destination import check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
-from vsr.sources.images import find_images
+from vsr.sources.images import ImageList, find_images
 from vsr.weights import load_network
 
 __all__ = ["Plan", "make_plan", "spelt_out"]
@@ -62,28 +61,27 @@ def make_plan(
     Args:
         config: what to do.
         stack: closes the source when the run is over.
-        should_stop: asked while standard input is waited for: whether to end as if it did.
+        should_stop: polled while standard input is awaited; True ends the input as its end would.
 
     Raises:
         VsrError: a reason the user can act on; nothing has been written.
     """
     config = resolve(config)
-    _check_paths(config)
-    _check_companions(config)
-    _check_number(config)
-    automatic = config.model == AUTO and config.weights is None
-    network = None if automatic else _choose_network(config)
+    images = _find_input(config)
+    stills = _find_stills(config)
+    _check_paths(config, images, stills)
+    _check_companions(config, stills)
+    _check_number(config, stills)
+    named = _load_named(config)
     wanted = replace(_source_config(config), should_stop=should_stop)
     source = stack.enter_context(open_source(config.input, wanted))
-    notes: tuple[str, ...] = ()
-    if automatic:
-        choice = _choose_model(config, source)
-        notes = (choice.note,)
-        config = replace(config, model=choice.model.name)
-        network = _choose_network(config)
-    if network is None:
-        network = _network_for_size(config, source.info)
-    encoding, info = _plan_output(config, source.info, network, source.first_number or 1)
+    size = _stored_size(config, source.info, stills)
+    if named is None:
+        config, network, notes = _resolve_model(config, source, size)
+    else:
+        network, notes = named, ()
+    number = 1 if source.first_number is None else source.first_number
+    encoding, info = _plan_output(config, source.info, network, size, stills, number)
     engine = _make_engine(config, network, encoding, source.info, info)
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
@@ -123,23 +121,44 @@ def spelt_out(plan: Plan) -> UpscaleConfig:
         codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
         crf=None if crf is None else float(crf), options=options,
         muxer_options=plan.config.encoder.muxer_options,
+        first_number=plan.config.encoder.first_number,
     )  # fmt: skip
     return replace(plan.config, target=None, encoder=encoder)
 
 
-def _check_paths(config: UpscaleConfig) -> None:
+def _find_input(config: UpscaleConfig) -> ImageList | None:
+    """The pictures that are the input, if it is pictures.
+
+    Raises:
+        SourceError: there is no such input.
+    """
     images = find_images(config.input)
     if images is None and config.input != PIPE and not config.input.exists():
         raise SourceError(f"{config.input}: no such file")
+    return images
+
+
+def _find_stills(config: UpscaleConfig) -> Stills | None:
+    """Where pictures go, if that is what the output asks for.
+
+    Asked once: what lies on the disk has a say in it, and may change meanwhile.
+    """
+    if config.output is None:
+        return None
+    return find_stills(config.output, config.muxer, config.encoder.codec)
+
+
+def _check_paths(config: UpscaleConfig, images: ImageList | None, stills: Stills | None) -> None:
+    """Whether the output can appear, and is not the input."""
     output = config.output
     if output is None or output == PIPE:
         return
-    if (stills := _stills(config)) is not None:  # what is in their way is the sink's to find
-        _check_leftovers(config, output)
-        if images is not None and stills.overlap(images.paths):
-            raise ConfigError(f"{output}: input and output are the same pictures")
+    if stills is None:
+        _check_output(config, output)
         return
-    _check_output(config, output)
+    _check_leftovers(config, output)  # what else is in their way is the sink's to find
+    if images is not None and stills.overlap(images.paths):
+        raise ConfigError(f"{output}: input and output are the same pictures")
 
 
 def _check_output(config: UpscaleConfig, output: Path) -> None:
@@ -173,16 +192,9 @@ def _goes_on(output: Path, config: UpscaleConfig) -> bool:
     return work_path(output).exists() or lock_path(output).exists()
 
 
-def _stills(config: UpscaleConfig) -> Stills | None:
-    """Where pictures go, if that is what the output asks for."""
-    if config.output is None:
-        return None
-    return find_stills(config.output, config.muxer, config.encoder.codec)
-
-
-def _check_companions(config: UpscaleConfig) -> None:
+def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
     """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
-    if config.framemd5 and _stills(config) is not None:
+    if config.framemd5 and stills is not None:
         raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
     if config.output is None or config.overwrite or _goes_on(config.output, config):
         return
@@ -192,19 +204,20 @@ def _check_companions(config: UpscaleConfig) -> None:
             raise SinkError(f"{path}: already exists; -y replaces it")
 
 
-def _check_number(config: UpscaleConfig) -> None:
-    given = config.encoder.muxer_options.get(START_NUMBER)
-    if given is None:
+def _check_number(config: UpscaleConfig, stills: Stills | None) -> None:
+    if config.encoder.first_number is None:
         return
-    stills = _stills(config)
     if stills is None or stills.pattern is None:
         raise ConfigError("-start_number is for numbered pictures, e.g. out/%06d.png")
-    if not given.isdecimal():
-        raise ConfigError(f"-start_number must be 0 or more, not {given}")
 
 
-def _choose_network(config: UpscaleConfig) -> Network | None:
-    """The network, or None if the picture's size has to be known first."""
+def _load_named(config: UpscaleConfig) -> Network | None:
+    """The network that ``config`` names; None if the input has a say in which.
+
+    It is loaded ahead of the input, which may be long in coming.
+    """
+    if config.weights is None and config.model == AUTO:
+        return None
     if config.weights is None and config.size is not None and config.scale is None:
         find_model(config.model, None)
         return None
@@ -213,30 +226,45 @@ def _choose_network(config: UpscaleConfig) -> Network | None:
     )
 
 
-def _choose_model(config: UpscaleConfig, source: VideoSource) -> Choice:
-    """What ``--model auto`` means for ``source``."""
+def _resolve_model(
+    config: UpscaleConfig, source: VideoSource, size: tuple[int, int] | None
+) -> tuple[UpscaleConfig, Network, tuple[str, ...]]:
+    """What ``--model auto`` means for ``source``, and the scale that leads to ``size``.
+
+    Args:
+        config: names neither a checkpoint, nor model and scale.
+        source: what is upscaled.
+        size: the (width, height) that is asked for, before the picture is turned to be seen.
+
+    Returns:
+        ``config`` with that model, its network, and a line that says why.
+    """
+    info = source.info
+    notes: tuple[str, ...] = ()
+    wanted = None if size is None else scale_to_reach(size, info.width, info.height)
+    if config.model == AUTO:
+        choice = choose_model(_facts(source), config.scale, reaching=wanted)
+        config, notes = replace(config, model=choice.model.name), (choice.note,)
+    scale = config.scale
+    if scale is None and wanted is not None:  # the smallest that reaches it, else the largest
+        scale = scale_reaching(config.model, wanted)
+    return config, load_network(config.model, scale=scale, variant=config.variant), notes
+
+
+def _facts(source: VideoSource) -> SourceFacts:
+    """What a model is chosen by."""
     info, rate = source.info, source.bit_rate
     pixels = info.width * info.height * info.rate
-    facts = SourceFacts(
+    return SourceFacts(
         codec=info.codec,
         bits_per_pixel=None if rate is None else float(rate / pixels),
         noise=estimate_noise(source.preview(LOOKED_AT)),
     )
-    wanted: float | None = None
-    if (size := _stored_size(config, info)) is not None:
-        wanted = scale_to_reach(size, info.width, info.height)
-    return choose_model(facts, config.scale, reaching=wanted)
 
 
-def _network_for_size(config: UpscaleConfig, info: VideoInfo) -> Network:
-    """The smallest scale of the model that reaches the wanted size, else its largest."""
-    size = _stored_size(config, info)
-    assert size is not None
-    wanted = scale_to_reach(size, info.width, info.height)
-    return load_network(config.model, scale=scale_reaching(config.model, wanted))
-
-
-def _stored_size(config: UpscaleConfig, info: VideoInfo) -> tuple[int, int] | None:
+def _stored_size(
+    config: UpscaleConfig, info: VideoInfo, stills: Stills | None
+) -> tuple[int, int] | None:
     """The (width, height) that is asked for, before the picture is turned to be seen.
 
     People say how large it is to be seen; where the rotation gets lost, both are the same.
@@ -245,33 +273,32 @@ def _stored_size(config: UpscaleConfig, info: VideoInfo) -> tuple[int, int] | No
         return config.size
     turn = Orientation.parse(info.display_matrix)
     width, height = config.size
-    return turn.size(width, height) if turn and _holds_rotation(config) else (width, height)
+    held = stills is not None or _holds_rotation(config)
+    return turn.size(width, height) if turn and held else (width, height)
 
 
 def _holds_rotation(config: UpscaleConfig) -> bool:
-    """Whether pictures are seen as the input's are: turned, or told to be."""
-    if config.output is None or _stills(config) is not None:
+    """Whether a video is seen as the input is: it is told to be turned."""
+    if config.output is None:
         return True
     return choose_muxer(config.output, config.muxer) in HOLD_ROTATION
 
 
 def _plan_output(
-    config: UpscaleConfig, info: VideoInfo, network: Network, number: int
-) -> tuple[Encoding, VideoInfo]:
+    config: UpscaleConfig, info: VideoInfo, network: Network, size: tuple[int, int] | None,
+    stills: Stills | None, number: int,
+) -> tuple[Encoding, VideoInfo]:  # fmt: skip
     """How the result of ``network`` is coded, and the facts about the output.
 
     Pictures are numbered as asked for, or else from ``number`` on.
     """
-    width, height = _stored_size(config, info) or enlarged_size(
-        info.width, info.height, network.scale, config.scale
-    )
+    width, height = size or enlarged_size(info.width, info.height, network.scale, config.scale)
     if config.square:  # goes with no size of the user's
         width, height = squared_size(width, height, info.sar)
     if config.output is None:
-        encoding = discarding(info, width, height, config.encoder)
-    elif _stills(config) is not None:
-        first = int(config.encoder.muxer_options.get(START_NUMBER, number))
-        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, first)
+        encoding = discarding(info, config.encoder)
+    elif stills is not None:
+        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, number)
     else:
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer
@@ -327,8 +354,9 @@ def _choose_lanes(device: torch.device, network: Network, source: VideoInfo) -> 
 def _describe_run(
     network: Network, engine: Engine, info: VideoInfo, planned: VideoInfo, config: UpscaleConfig
 ) -> str:
-    precision = str(engine.dtype).removeprefix("torch.")
-    runtime = "" if engine.runtime == "PyTorch" else f" through {engine.runtime}"
+    precision = dtype_name(engine.dtype)
+    plain = engine.runtime == RUNTIME_NAMES["torch"]
+    runtime = "" if plain else f" through {engine.runtime}"
     device = describe(choose_device(config.device))
     tiles = f", tiles of {engine.tile}" if engine.tile else ""
     lanes = f", {engine.lanes} frames at a time" if engine.lanes > 1 else ""

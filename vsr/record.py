@@ -17,7 +17,7 @@ import av
 import torch
 
 import vsr
-from vsr.device import choose_device, describe
+from vsr.device import choose_device, describe, dtype_name
 from vsr.encoding.beside import framemd5_path, record_path
 from vsr.encoding.stills import IMAGES
 from vsr.errors import SinkError
@@ -134,7 +134,7 @@ def _processing(plan: Plan, report: Report) -> Json:
         },
         "device": describe(choose_device(config.device)),
         "runtime": engine.runtime,
-        "precision": str(engine.dtype).removeprefix("torch."),
+        "precision": dtype_name(engine.dtype),
         "tile": engine.tile,
         "dither": config.dither,
         "reuse_threshold": config.reuse_threshold,
@@ -151,7 +151,7 @@ def _output(plan: Plan, report: Report) -> Json:
         "container": encoding.muxer,
         "encoder": encoding.codec,
         "encoder_options": encoding.options,
-        "container_options": encoding.muxer_options,
+        "container_options": encoding.container_options,
         "width": info.width, "height": info.height, "pixel_format": encoding.format.name,
         "colour": colour_tags(encoding.colour),
         "sample_aspect_ratio": _ratio(info.sar, ":"),

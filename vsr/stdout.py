@@ -17,10 +17,10 @@ _waiting = False
 
 
 def is_waiting() -> bool:
-    """Whether standard output's reader is waited for at this moment.
+    """Whether a write to standard output is under way right now, and may block.
 
-    Python begins a write anew that a signal has interrupted, and FFmpeg, which calls for it, heeds
-    none: only an error that is raised there ends it.
+    Python repeats an ``os.write`` that a signal interrupted (PEP 475), and FFmpeg, which called it,
+    checks for none: so only an exception from the signal handler ends such a write.
     """
     return _waiting
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vsr.checking import check_tile, file_name, number
 from vsr.colour import alpha_of, gray_of
 from vsr.config import Precision, Runtime
-from vsr.device import choose_device, choose_dtype, plain_torch
+from vsr.device import choose_device, choose_dtype, dtype_name, plain_torch
 from vsr.engine import RenderTarget
 from vsr.engine.cutouts import Cutout
 from vsr.engine.rendering import Renderer
@@ -121,7 +121,7 @@ class Upscaler:
         if pictures.ndim < 3 or pictures.shape[-3] not in (1, 3, 4) or 0 in pictures.shape:
             raise _unfit(pictures.shape)
         if pictures.dtype not in _LARGEST and not pictures.is_floating_point():
-            raise _unknown(str(pictures.dtype).removeprefix("torch."))
+            raise _unknown(dtype_name(pictures.dtype))
         white = _LARGEST.get(pictures.dtype)
         done = []
         for one in pictures.reshape(-1, *pictures.shape[-3:]):

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from vsr.config import RUNTIMES, Runtime
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
-from vsr.runtimes import EagerRuntime
+from vsr.runtimes import RUNTIME_NAMES, EagerRuntime, make_runtime, runtime_called
 from vsr.runtimes.eager import _without_tf32
 
 CPU = torch.device("cpu")
@@ -22,6 +23,20 @@ def test_runs_the_network(network: Network) -> None:
     found = EagerRuntime(network, CPU, torch.float32)(picture)
     torch.testing.assert_close(found, expected)
     assert not found.requires_grad
+
+
+def test_names_lead_back_to_options(network: Network) -> None:
+    """Work folders hold the names, those of earlier versions, too: they stay as they are."""
+    assert RUNTIME_NAMES == {
+        "winograd": "Winograd kernels", "triton": "Triton", "openvino": "OpenVINO",
+        "compile": "torch.compile", "torch": "PyTorch",
+    }  # fmt: skip
+    assert {"auto", *map(runtime_called, RUNTIME_NAMES.values())} == set(RUNTIMES)
+    assert runtime_called("abacus") == "auto"
+    options: tuple[Runtime, ...] = ("torch", "compile")
+    for wanted in options:
+        runtime = make_runtime(network, CPU, torch.float32, wanted)
+        assert (runtime.option, runtime_called(runtime.name)) == (wanted, wanted)
 
 
 def test_result_has_the_runtimes_type(network: Network) -> None:

@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsr.device import dtype_name
+
 Arguments = tuple[object, ...]
 Keywords = dict[str, object]
 
@@ -46,11 +48,9 @@ def synchronise(device: torch.device) -> None:
 def measure_peaks(device: torch.device, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
     """TFLOP/s of matrix products in each of ``dtypes``, and GB/s of a copy (read and written)."""
     return {
-        "tflops": {
-            str(dtype).removeprefix("torch."): _matmul(device, dtype) for dtype in dtypes
-        },
+        "tflops": {dtype_name(dtype): _matmul(device, dtype) for dtype in dtypes},
         "gbs": _copy(device),
-    }  # fmt: skip
+    }
 
 
 def _matmul(device: torch.device, dtype: torch.dtype) -> float:

@@ -22,7 +22,7 @@ from vsr.benchmarks.loops import converter, run_command, run_serial, run_stages
 from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr, synchronise
 from vsr.benchmarks.ways import WAYS, Case, NotHereError, Run, rendered
 from vsr.converting.exporting import ExportConfig, export_network
-from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
+from vsr.device import choose_device, choose_dtype, describe, dtype_name, keep_freed_memory
 from vsr.errors import ConfigError, VsrError
 from vsr.planning import Plan, make_plan
 from vsr.runtimes import EagerRuntime
@@ -120,7 +120,7 @@ def _facts(job: Job, plan: Plan, case: Case) -> Found:
         "network": network.name, "scale": out.shape[-1] // picture.shape[-1],
         "parameters": sum(p.numel() for p in network.module.parameters()),
         "flop": flop, "bytes": moved,
-        "runtime": plan.engine.runtime, "dtype": str(plan.engine.dtype).removeprefix("torch."),
+        "runtime": plan.engine.runtime, "dtype": dtype_name(plan.engine.dtype),
         "device": case.device.type, "encoder": plan.encoding.codec,
         "machine": _machine(case.device),
     }  # fmt: skip

@@ -67,14 +67,10 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
             options=dict(options.options),
-            muxer_options=_muxer_options(options),
+            muxer_options={"movflags": options.movflags} if options.movflags else {},
+            first_number=options.start_number,
         ),
     )  # fmt: skip
-
-
-def _muxer_options(options: argparse.Namespace) -> dict[str, str]:
-    given = {"movflags": options.movflags or None, "start_number": options.start_number}
-    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def _end(options: argparse.Namespace) -> Fraction | None:

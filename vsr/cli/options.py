@@ -183,8 +183,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_rendering(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--device", default=default_of("device"), help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+        "--device", default=default_of("device"),
+        help="auto, cpu, cuda or cuda:N (default: %(default)s)",
+    )  # fmt: skip
     group.add_argument(
         "--precision", choices=PRECISIONS, default=default_of("precision"),
         help="auto: fp16 on CUDA; on a CPU bf16 if it has that, but fp32 in kernels of our own",
@@ -199,15 +200,16 @@ def _add_rendering(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--dither", choices=DITHERS, default=default_of("dither"),
-        help="how to round to the output's depth (default: none)",
+        help="how to round to the output's depth (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--hwaccel", choices=HWACCELS, default=default_of("hwaccel"),
-        help="cuda: decode on the GPU that upscales; auto: if there is one (default: none)",
+        help="cuda: decode on the GPU that upscales; auto: if there is one (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--reuse-threshold", type=float, metavar="T", default=default_of("reuse_threshold"),
-        help="give frames that hardly differ one result (default: 0, only those that are equal)",
+        help="give frames that hardly differ one result (default: %(default)s, only those that are "
+        "equal)",
     )  # fmt: skip
 
 

@@ -16,10 +16,13 @@ import io
 import re
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.codec import Codec
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
 
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding.encoding import Encoding, add_video
@@ -86,7 +89,7 @@ def choose_encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
         muxer_options=container_options, piped=piped,
     )  # fmt: skip
-    notes = [summary(encoding, piped=piped), *losses(encoding, info)]
+    notes = [summary(encoding), *losses(encoding, info)]
     if unsliced:
         notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
     encoding = replace(encoding, notes=tuple(notes))
@@ -109,7 +112,7 @@ def _choose_format(
     return form, colour
 
 
-def discarding(info: VideoInfo, width: int, height: int, config: EncoderConfig) -> Encoding:
+def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:
     """What the engine delivers where nothing is written: the planar form of the source's format.
 
     Raises:
@@ -129,16 +132,17 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
         ConfigError: the container or the encoder refuses; with FFmpeg's reason.
     """
     form = encoding.format
+    if encoding.muxer == Y4M:
+        if encoding.codec != "rawvideo":
+            raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
+        return
+    _check_size(width, height)
     if _refuses_odd(encoding.codec) and _is_odd(form, width, height):
         even = f"{width + width % 2}x{height + height % 2}"
         raise ConfigError(
             f"{encoding.codec} cannot code {width}x{height} as {form.name}, which needs an even "
             f"size: use --size {even} or --pix-fmt {_unsampled(form)}"
         )
-    if encoding.muxer == Y4M:
-        if encoding.codec != "rawvideo":
-            raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
-        return
     what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
     if encoding.codec.endswith("_nvenc"):
         what += ", which needs an NVIDIA GPU with an encoder (H100, H200 and A100 have none)"
@@ -159,6 +163,24 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
             f"libx265 cannot code {width}x{height} safely: it writes outside its memory up to "
             f"{_X265_NARROW} pixels of width: use -c:v libx264 or ffv1, or a larger --size"
         )
+
+
+def _check_size(width: int, height: int) -> None:
+    """Whether FFmpeg takes a picture of this size at all: tried with what has no limit of its own.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    context = CodecContext.create("rawvideo", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.pix_fmt, context.time_base = "gray", Fraction(1)
+    try:
+        context.width, context.height = width, height
+        context.open()
+    except (av.FFmpegError, OverflowError):
+        raise ConfigError(
+            f"{width}x{height} is larger than any picture that FFmpeg takes: make it smaller"
+        ) from None
 
 
 def _is_odd(form: PixelFormat, width: int, height: int) -> bool:

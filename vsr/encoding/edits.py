@@ -18,10 +18,11 @@ _LONGEST_WARM_UP = Fraction(1, 8)
 
 @contextmanager
 def undelayed(container: OutputContainer, stream: Stream) -> Iterator[Stream]:
-    """``stream``; where it begins amid its sound by MOV's edit list, the same without that list.
+    """``stream``; where an edit list cuts into its sound, the same without that list if need be.
 
-    FFmpeg sends up to a second of what was cut off there, and calls it the encoder's delay. MP4 and
-    MOV hide that again. Others would sound it, or cut it off what is left.
+    FFmpeg still delivers up to a second before the cut and declares it encoder delay. MP4 and MOV
+    write that back as an edit list; other containers would play it, or cut as much from what should
+    be heard. For these the file is opened again with ``ignore_editlist``.
     """
     source, edits = stream.container, container.format.name not in ("mp4", "mov")
     if not edits or warm_up(stream) <= _LONGEST_WARM_UP or not is_file(source):

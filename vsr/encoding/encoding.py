@@ -13,10 +13,7 @@ from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
 
-__all__ = ["START_NUMBER", "Encoding", "add_video", "configure", "encoder_time_base"]
-
-START_NUMBER = "start_number"
-"""The option of numbered pictures, as FFmpeg's muxer of pictures calls it."""
+__all__ = ["Encoding", "add_video", "configure", "encoder_time_base"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +32,8 @@ class Encoding:
     """Options of the encoder, crf and preset included."""
     muxer_options: dict[str, str] = field(default_factory=dict)
     """Options of the container."""
+    first_number: int | None = None
+    """Of the first picture, where pictures are numbered."""
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
     piped: bool = False
@@ -46,9 +45,11 @@ class Encoding:
         return self.muxer_options.get("mpegts_m2ts_mode") == "1"
 
     @property
-    def first_number(self) -> int:
-        """Of the first picture, where pictures are numbered."""
-        return int(self.muxer_options.get(START_NUMBER, 1))
+    def container_options(self) -> dict[str, str]:
+        """Options of the container as records and work folders hold them: with FFmpeg's names."""
+        if self.first_number is None:
+            return self.muxer_options
+        return {**self.muxer_options, "start_number": str(self.first_number)}
 
     @property
     def fragmented(self) -> bool:

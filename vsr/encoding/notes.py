@@ -11,9 +11,9 @@ from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 __all__ = ["losses", "sample_losses", "summary"]
 
 
-def summary(encoding: Encoding, *, piped: bool) -> str:
+def summary(encoding: Encoding) -> str:
     """One line that says what the output is."""
-    given, codec = encoding.options, encoding.codec
+    given, codec, piped = encoding.options, encoding.codec, encoding.piped
     details = [f"{key} {given[key]}" for key in ("crf", "preset", "profile") if key in given]
     where = f"{encoding.muxer} to standard output" if piped else encoding.muxer
     note = f"output: {codec} in {where}, {', '.join([encoding.format.name, *details])}"

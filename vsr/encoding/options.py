@@ -33,7 +33,8 @@ _SAID_OTHERWISE = {
     **{option[1:]: _TAG.format(option) for option, _ in COLOUR_OPTIONS.values()},
     "pix_fmt": "is --pix-fmt here", "pixel_format": "is --pix-fmt here",
 }  # fmt: skip
-"""What would be written beside pictures that it is not true of."""
+"""Options refused for ``-e``, and what to use instead: FFmpeg would label the picture so without
+converting it."""
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
     "placebo",

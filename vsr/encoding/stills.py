@@ -13,7 +13,7 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.config import PIPE, EncoderConfig
-from vsr.encoding.encoding import START_NUMBER, Encoding
+from vsr.encoding.encoding import Encoding
 from vsr.encoding.notes import sample_losses
 from vsr.encoding.options import check_options
 from vsr.errors import ConfigError
@@ -97,7 +97,7 @@ class Stills:
 
 
 def find_stills(
-    path: Path, muxer: str | None, codec: str | None = None, first: int = 1
+    path: Path, muxer: str | None, codec: str | None = None, first: int | None = None
 ) -> Stills | None:
     """What the output ``path`` asks for; None if it is no picture.
 
@@ -108,13 +108,14 @@ def find_stills(
         path: the output.
         muxer: FFmpeg's name of the format that was asked for (``-f``).
         codec: the encoder that was asked for; a folder's pictures are PNG without one.
-        first: where numbers begin.
+        first: where numbers begin; None: at 1.
 
     Raises:
         ConfigError: pictures were asked for, of a kind that is not written.
     """
     if path == PIPE or muxer not in (None, IMAGES):
         return None
+    first = 1 if first is None else first
     extension = path.suffix[1:].lower()
     plain = extension not in (*_CODECS, *_NOT_WRITTEN)
     if path.is_dir() or (muxer == IMAGES and plain):
@@ -137,7 +138,7 @@ def numbered(path: Path) -> str:
 
 
 def choose_still_encoding(
-    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig, first: int = 1
+    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig, number: int = 1
 ) -> Encoding:
     """Choose how ``width`` x ``height`` pictures of the source ``info`` are written to ``path``.
 
@@ -147,7 +148,7 @@ def choose_still_encoding(
         width: width of the output in pixels.
         height: height of the output in pixels.
         config: what the user asked for; everything else is chosen.
-        first: where numbers begin.
+        number: where numbers begin unless ``config`` says it.
 
     Raises:
         ConfigError: several frames for one picture, or a codec, pixel format or option that does
@@ -163,11 +164,12 @@ def choose_still_encoding(
             f"{path}: is one picture, and the input has {info.frames} frames: call the output "
             f"{numbered(path)}, or add --frames 1"
         )
-    numbers = {} if stills.pattern is None else {START_NUMBER: str(first)}
+    first = number if config.first_number is None else config.first_number
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
     encoding = Encoding(
         muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
-        options=_options(codec, info.format, config), muxer_options=numbers,
+        options=_options(codec, info.format, config),
+        first_number=None if stills.pattern is None else first,
     )  # fmt: skip
     encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
     with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
@@ -261,7 +263,8 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     source, form = info.format, encoding.format
     codec, stored = encoding.codec, coded_format(encoding)
     precision = " in half precision" if encoding.options.get("format") == "half" else ""
-    numbers = f", numbered from {encoding.first_number}" if encoding.first_number != 1 else ""
+    first = encoding.first_number
+    numbers = "" if first in (None, 1) else f", numbered from {first}"
     notes = [f"output: {codec} pictures, {stored}{precision}{numbers}"]
     notes += sample_losses(source, form, stored, stored)
     if form.family != source.family:

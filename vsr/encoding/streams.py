@@ -25,6 +25,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding.edits import is_file, undelayed
+from vsr.encoding.encoding import Encoding
 from vsr.encoding.sound import SoundCodec, add_sound, known_layout, sound_codecs
 from vsr.ffmpeg import fraction
 
@@ -121,28 +122,23 @@ class Route:
     """What sound is encoded as."""
 
 
-def plan_route(
-    source: StreamSource, stream: Stream, muxer: str, *, fragmented: bool = False,
-    streamed: bool = False, blu_ray: bool = False,
-) -> Route:  # fmt: skip
-    """Decide what becomes of ``stream`` in an output written by FFmpeg's ``muxer``.
+def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Route:
+    """Decide what becomes of ``stream`` in an output.
 
     Args:
         source: where the stream comes from.
         stream: the stream.
-        muxer: FFmpeg's name of the container.
-        fragmented: whether it is MP4 or MOV in fragments, as a pipe needs it.
-        streamed: whether the header has to be complete before the first packet.
-        blu_ray: whether it is MPEG-TS of Blu-ray's kind, which has subtitles as on discs.
+        encoding: the output's container, and how it is written.
     """
+    muxer = encoding.muxer
     if stream.type == "data":
         return _data_route(source, stream)
-    if fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
+    if encoding.fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
         note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
-    on_disc = blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
+    on_disc = encoding.blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
     how: Handling = "copy" if on_disc else _handling(muxer, stream)
-    late = streamed and muxer in _WANT_HEADERS and _is_adts(stream)
+    late = encoding.streamed and muxer in _WANT_HEADERS and _is_adts(stream)
     unheard = how == "drop" or late or (muxer == "mp4" and _is_pcm(stream))
     if isinstance(stream, AudioStream) and unheard and (codec := _encodes(muxer, stream)):
         note = _encoding_note(muxer, stream, codec, late=late)

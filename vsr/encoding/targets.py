@@ -102,8 +102,8 @@ def _encoder(target: EncodingTarget, given: EncoderConfig, muxer: str | None) ->
     options = dict(own.options)
     if given.pix_fmt:  # the encoder has a profile for it
         options.pop("profile", None)
-    return EncoderConfig(
-        codec=own.codec, pix_fmt=pix_fmt, muxer_options=muxer_options,
+    return replace(
+        given, codec=own.codec, pix_fmt=pix_fmt, muxer_options=muxer_options,
         crf=own.crf if given.crf is None else given.crf, preset=given.preset or own.preset,
         options=options | given.options,
     )  # fmt: skip

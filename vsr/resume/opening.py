@@ -27,7 +27,7 @@ from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
 from vsr.resume.sink import SegmentSink
 from vsr.resume.work import WorkFolder, remove_work
-from vsr.runtimes import RUNTIMES_BY_NAME
+from vsr.runtimes import runtime_called
 
 __all__ = ["Work", "as_before", "check_settings", "finished_frames", "is_resumable", "open_work"]
 
@@ -89,7 +89,7 @@ def as_before(config: UpscaleConfig) -> UpscaleConfig:
         return config  # which is what will be said
     runtime, precision = settings.get("runtime", ""), settings.get("precision", "")
     return replace(
-        config, runtime=RUNTIMES_BY_NAME.get(runtime, "auto"),
+        config, runtime=runtime_called(runtime),
         precision=PRECISIONS_BY_DTYPE.get(precision, "auto"),
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ import torch
 
 import vsr
 from vsr.config import PIPE, ScriptConfig, UpscaleConfig
-from vsr.device import choose_device, describe
+from vsr.device import choose_device, describe, dtype_name
 from vsr.inventory import colour_tags, find_weights
 from vsr.planning import Plan
 from vsr.sources.images import find_images
@@ -52,7 +52,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     config, encoding = plan.config, plan.encoding
     found = dict(_options(config))
     found |= {f"encoder option {key}": value for key, value in encoding.options.items()}
-    found |= {f"container option {key}": value for key, value in encoding.muxer_options.items()}
+    found |= {f"container option {key}": value for key, value in encoding.container_options.items()}
     weights = find_weights(plan)
     found |= {
         "input": fingerprint(config.input),
@@ -60,7 +60,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
         "network": f"{plan.network.name} x{plan.network.scale}",
         "weights": weights.sha256 if weights else "",
         "device": choose_device(config.device).type,
-        "precision": str(plan.engine.dtype).removeprefix("torch."),
+        "precision": dtype_name(plan.engine.dtype),
         "runtime": plan.engine.runtime,
         "tile": _tile(plan),
         "filters in use": plan.source.filters,

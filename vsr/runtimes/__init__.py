@@ -10,15 +10,9 @@ import torch
 from vsr.config import Runtime
 from vsr.errors import ConfigError
 from vsr.networks import Network
-from vsr.runtimes.eager import EagerRuntime
+from vsr.runtimes.eager import RUNTIME_NAMES, EagerRuntime
 
-__all__ = ["RUNTIMES_BY_NAME", "EagerRuntime", "make_runtime"]
-
-RUNTIMES_BY_NAME: dict[str, Runtime] = {
-    "Winograd kernels": "winograd", "Triton": "triton", "OpenVINO": "openvino",
-    "torch.compile": "compile", "PyTorch": "torch",
-}  # fmt: skip
-"""The option's word for what a runtime calls itself."""
+__all__ = ["RUNTIME_NAMES", "EagerRuntime", "make_runtime", "runtime_called"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +50,11 @@ def make_runtime(
                 raise ConfigError(f"runtime {name}: {reason}") from reason
             logger.debug("not through %s: %s", name, reason)
     raise ConfigError(f"no runtime is called {wanted!r}")
+
+
+def runtime_called(name: str) -> Runtime:
+    """The option's word for the runtime called ``name``, as work folders hold it; else ``auto``."""
+    return next((option for option, called in RUNTIME_NAMES.items() if called == name), "auto")
 
 
 class _NotHereError(Exception):

@@ -18,7 +18,7 @@ class CompiledRuntime(EagerRuntime):
     Its first frame takes a good while longer. Convolutions stay those of PyTorch.
     """
 
-    name = "torch.compile"
+    option = "compile"
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)

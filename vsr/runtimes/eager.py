@@ -3,22 +3,30 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from vsr.colour import FromRgb
+from vsr.config import Runtime
 from vsr.networks import AnyScale, Network
 from vsr.networks.attention import fold_attention, pad_to_multiple
 
-__all__ = ["EagerRuntime"]
+__all__ = ["RUNTIME_NAMES", "EagerRuntime"]
+
+RUNTIME_NAMES: dict[Runtime, str] = {
+    "winograd": "Winograd kernels", "triton": "Triton", "openvino": "OpenVINO",
+    "compile": "torch.compile", "torch": "PyTorch",
+}  # fmt: skip
+"""What the option's words are called in lines for people, in records and in work folders."""
 
 
 class EagerRuntime:
     """Runs a network eagerly on one device."""
 
-    name: str = "PyTorch"
+    option: ClassVar[Runtime] = "torch"
+    """The word by which it is asked for."""
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
@@ -35,6 +43,11 @@ class EagerRuntime:
         self._multiple = network.multiple
         self._any_scale = network.scale == 0
         self._precision = _without_tf32 if device.type == "cuda" else nullcontext
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return RUNTIME_NAMES[self.option]
 
     @torch.inference_mode()
     def __call__(self, picture: Tensor) -> Tensor:

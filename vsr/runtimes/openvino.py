@@ -52,7 +52,7 @@ class OpenVinoRuntime(EagerRuntime):
         ImportError: OpenVINO (extra ``cpu``) is not installed.
     """
 
-    name = "OpenVINO"
+    option = "openvino"
 
     def __init__(self, network: Network, dtype: torch.dtype, threads: int) -> None:
         super().__init__(network, torch.device("cpu"), torch.float32)

@@ -29,7 +29,7 @@ class TritonRuntime(EagerRuntime):
         dtype: float16 or bfloat16, of features between the ends.
     """
 
-    name = "Triton"
+    option = "triton"
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)

@@ -42,7 +42,7 @@ class WinogradRuntime(EagerRuntime):
         vsr.winograd.CompilerError: the kernels cannot be compiled here.
     """
 
-    name = "Winograd kernels"
+    option = "winograd"
 
     def __init__(self, network: Network, threads: int) -> None:
         super().__init__(network, torch.device("cpu"), torch.float32)

@@ -173,10 +173,7 @@ class StreamCopier:
                 )
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
-        route = plan_route(
-            self._source, stream, self._muxer, fragmented=self._encoding.fragmented,
-            streamed=self._encoding.streamed, blu_ray=self._encoding.blu_ray,
-        )  # fmt: skip
+        route = plan_route(self._source, stream, self._encoding)
         if route.how == "copy":
             self._follow(container, stream, add_copy(container, stream))
         elif route.how == "convert":

@@ -16,14 +16,7 @@ from vsr.config import PIPE, Dither, Precision, Runtime, UpscaleConfig
 from vsr.vapoursynth.frames import VideoNode
 from vsr.vapoursynth.messages import printing_aside, told
 from vsr.vapoursynth.nodes import enlarged
-from vsr.vapoursynth.settings import (
-    device_name,
-    exact_scale,
-    exact_size,
-    plan,
-    weights_file,
-    whole,
-)
+from vsr.vapoursynth.settings import device_name, exact_scale, plan, weights_file
 
 __all__ = ["upscale"]
 
@@ -70,9 +63,8 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
     with told(), printing_aside():
         config = UpscaleConfig(
             input=PIPE, output=None, model=str(model), scale=exact_scale(scale),
-            size=exact_size(size), weights=weights_file(weights), variant=variant,
-            precision=precision, runtime=runtime, dither=dither,
-            tile=None if tile is None else whole("tile", tile),
+            size=size, weights=weights_file(weights), variant=variant,
+            precision=precision, runtime=runtime, dither=dither, tile=tile,
             device=device_name(device, device_index),
         )  # fmt: skip
         job = plan(clip, config, format=format, num_streams=num_streams, tile_pad=tile_pad)

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import vapoursynth as vs  # type: ignore[import-untyped]
 
+from vsr.checking import whole
 from vsr.vapoursynth.frames import VideoFrame, VideoNode
 from vsr.vapoursynth.messages import tell
 from vsr.vapoursynth.rendering import FilterRenderer
-from vsr.vapoursynth.settings import FilterJob, whole
+from vsr.vapoursynth.settings import FilterJob
 
 __all__ = ["enlarged"]
 
@@ -30,14 +31,14 @@ def enlarged(clip: VideoNode, job: FilterJob, batch_size: int) -> VideoNode:
         ConfigError: that is no size of a batch.
         DeviceError: the device cannot run the network.
     """
-    whole("batch_size", batch_size, 1)
+    size = whole("batch_size", batch_size, least=1)
     render = FilterRenderer(job)
     tell(job.describe(clip.width, clip.height))
     width, height = job.size
     blank = clip.std.BlankClip(width=width, height=height, format=job.target.id, keep=True)
-    if batch_size == 1:
+    if size == 1:
         return _one_by_one(clip, blank, render)
-    return _in_batches(clip, blank, render, batch_size)
+    return _in_batches(clip, blank, render, size)
 
 
 def _one_by_one(clip: VideoNode, blank: VideoNode, render: FilterRenderer) -> VideoNode:

@@ -7,6 +7,7 @@ from pathlib import Path
 import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.cache import local_file
+from vsr.checking import number, whole
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
 from vsr.colour import VAPOURSYNTH
 from vsr.config import Dither, UpscaleConfig
@@ -18,7 +19,7 @@ from vsr.vapoursynth.frames import VideoFormat, VideoNode, first_lumas, pixel_fo
 from vsr.vapoursynth.messages import tell
 from vsr.vapoursynth.streams import Setup, choose_network, choose_setup
 
-__all__ = ["FilterJob", "device_name", "exact_scale", "exact_size", "plan", "weights_file", "whole"]
+__all__ = ["FilterJob", "device_name", "exact_scale", "plan", "weights_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +56,8 @@ def plan(
         UnsupportedFormatError: the clip varies, or has samples that are not taken.
         VsrError: what was asked for makes no sense, or is not there.
     """
-    whole("num_streams", num_streams, 1)
-    if tile_pad is not None:
-        whole("tile_pad", tile_pad)
+    streams = whole("num_streams", num_streams, least=1)
+    halo = None if tile_pad is None else whole("tile_pad", tile_pad, least=0)
     source = _clip_format(clip)
     target = clip.format if format is None else _format_of(format)
     config = _choose_model(config, clip, source)
@@ -65,49 +65,21 @@ def plan(
     size = config.size or enlarged_size(clip.width, clip.height, network.scale, config.scale)
     _check_size(*size, target)
     return FilterJob(
-        setup=choose_setup(config, network, tile_pad, num_streams), source=source, target=target,
+        setup=choose_setup(config, network, halo, streams), source=source, target=target,
         size=size, dither=config.dither,
     )  # fmt: skip
 
 
 def exact_scale(scale: Fraction | float | str | None) -> Fraction | int | None:
-    """``scale`` as the number that was typed, an integer if it is whole.
+    """``scale`` as it is written: 2.7 is 27/10, not the binary fraction; a whole one is an integer.
 
     Raises:
         ConfigError: it is no number.
     """
     if scale is None:
         return None
-    try:
-        exact = Fraction(str(scale))
-    except (ValueError, ZeroDivisionError):
-        raise ConfigError(f"scale must be a number, not {scale!r}") from None
+    exact = number("scale", str(scale))
     return int(exact) if exact.denominator == 1 else exact
-
-
-def exact_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """``size`` as two whole numbers.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    match size:
-        case None:
-            return None
-        case (int() as width, int() as height):
-            return width, height
-    raise ConfigError(f"size must be (width, height) in whole numbers, not {size!r}")
-
-
-def whole(name: str, number: int, least: int = 0) -> int:
-    """``number``, which a script may have left as the string that vspipe gave it.
-
-    Raises:
-        ConfigError: it is no whole number of at least ``least``; with the argument's name.
-    """
-    if not isinstance(number, int) or number < least:
-        raise ConfigError(f"{name} must be a whole number, {least} or more, not {number!r}")
-    return number
 
 
 def device_name(device: str, index: int) -> str:
@@ -118,9 +90,10 @@ def device_name(device: str, index: int) -> str:
     """
     if not isinstance(device, str):
         raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
-    if whole("device_index", index) and device not in ("auto", "cuda"):
-        raise ConfigError(f"device_index {index} does not go with device {device!r}")
-    return f"cuda:{index}" if device == "cuda" or index else device
+    which = whole("device_index", index, least=0)
+    if which and device not in ("auto", "cuda"):
+        raise ConfigError(f"device_index {which} does not go with device {device!r}")
+    return f"cuda:{which}" if device == "cuda" or which else device
 
 
 def weights_file(weights: str | Path | None) -> Path | None:
@@ -162,8 +135,8 @@ def _clip_format(clip: VideoNode) -> PixelFormat:
 
 def _format_of(wanted: int | str) -> VideoFormat:
     """A VapourSynth format by number or name."""
-    number = getattr(vs, wanted, 0) if isinstance(wanted, str) else int(wanted)
-    found = vs.core.get_video_format(number) if isinstance(number, int) else None
+    code = getattr(vs, wanted, 0) if isinstance(wanted, str) else int(wanted)
+    found = vs.core.get_video_format(code) if isinstance(code, int) else None
     if found is None or found.color_family == vs.UNDEFINED:
         raise ConfigError(
             f"format {wanted!r} is not known; give one of VapourSynth's, as YUV420P10"
