@@ -101,8 +101,14 @@ class Fields:
         return ", ".join(seen)
 
 
-def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
-    """Look at the first ``frames`` of a stream, all of one size and format, ``rate`` a second."""
+def examine(frames: Sequence[VideoFrame], rate: Fraction, *, flagged: bool = True) -> Fields:
+    """Look at the first frames of a stream.
+
+    Args:
+        frames: all of one size and format.
+        rate: of them, a second.
+        flagged: whether their flags speak of fields.
+    """
     first = frames[0]
     given = Geometry(
         width=first.width, height=first.height, sar=None, time_base=Fraction(1, 1000), rate=None
@@ -117,11 +123,12 @@ def examine(frames: Sequence[VideoFrame], rate: Fraction) -> Fields:
     def count(name: str) -> int:
         return round(float(last.get(f"lavfi.idet.{name}", "0")))
 
-    flagged = sum(frame.interlaced_frame for frame in frames)
+    count_flagged = sum(frame.interlaced_frame for frame in frames) if flagged else 0
     return Fields(
         frames=len(frames),
         plausible=rate <= _HIGHEST_RATE and any(first.height in r for r in _INTERLACED_LINES),
-        flagged=flagged, flagged_top=_count_top_first(frames, given) if flagged else 0,
+        flagged=count_flagged,
+        flagged_top=_count_top_first(frames, given) if count_flagged else 0,
         top=count("multiple.tff"), bottom=count("multiple.bff"),
         whole=count("multiple.progressive"),
         repeated=count("repeated.top") + count("repeated.bottom"),

@@ -1,7 +1,8 @@
 """Pictures as frames: a single one, a numbered sequence, a folder, or what a glob finds."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -16,24 +17,20 @@ from av.video.frame import VideoFrame
 
 from vsr.config import PIPE
 from vsr.errors import SourceError
-from vsr.ffmpeg import explain, known_fraction
+from vsr.ffmpeg import Message, explain, known_fraction, listening
 from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
-from vsr.sources import describe, exr, png
+from vsr.sources import describe, exr, png, tiff
+from vsr.sources.headers import headers_of
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
 from vsr.sources.timestamps import FALLBACK_RATE
 
 __all__ = ["ImageFrames", "ImageList", "find_images"]
 
-_TOLD = {
-    "description", "artist", "date", "copyright", "title", "comment", "creator", "project",
-    "input device", "make", "model", "documentname", "timecode",
-}  # fmt: skip
-"""What people and devices write into a picture's header, by FFmpeg's names."""
 _KINDS = {
     "png": "PNG", "tif": "TIFF", "tiff": "TIFF", "dpx": "DPX", "exr": "OpenEXR", "jpg": "JPEG",
-    "jpeg": "JPEG", "bmp": "BMP", "webp": "WebP",
+    "jpeg": "JPEG", "jpe": "JPEG", "jif": "JPEG", "jfif": "JPEG", "bmp": "BMP", "webp": "WebP",
 }  # fmt: skip
 _SIGNATURES = {
     b"\x89PNG": "png", b"II*\0": "tiff", b"MM\0*": "tiff", b"SDPX": "dpx", b"XPDS": "dpx",
@@ -244,18 +241,14 @@ class ImageFrames:
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
         self.not_finite = 0
+        self._headers = set[str]()
         decoded = _decode(self.paths[0])
         self.first = self._placed(decoded.frame, 0)
         self.codec, self.sar = decoded.codec, decoded.sar
-        self.tags = _tags(self.first)
+        self.tags = _tags(self.first, self.codec)
         self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
         self._note(found, rate)
-        if told := [key for key in self.first.metadata if key.lower() in _TOLD]:
-            self.notes.append(f"the pictures' headers are not carried on: {', '.join(told)}")
-        if decoded.profiled:
-            self.notes.append(
-                "the ICC profile of the pictures is dropped: colours are not converted"
-            )
+        self._note_lost(decoded, self.paths[0])
 
     def read(self, index: int) -> VideoFrame:
         """Decode picture ``index``, counted from 0.
@@ -263,8 +256,11 @@ class ImageFrames:
         Raises:
             SourceError: it cannot be read, is damaged or cut short.
         """
-        again = index > 0
-        frame = self._placed(_decode(self.paths[index]).frame, index) if again else self.first
+        frame = self.first
+        if index > 0:
+            decoded = _decode(self.paths[index])
+            self._note_lost(decoded, self.paths[index])
+            frame = self._placed(decoded.frame, index)
         self.not_finite += _has_non_finite(frame)
         if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
@@ -277,6 +273,15 @@ class ImageFrames:
     def _note_once(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+    def _note_lost(self, decoded: "_Decoded", path: Path) -> None:
+        """Name what this picture has and none before it had."""
+        if new := [name for name in decoded.headers if name not in self._headers]:
+            where = f" (from {path.name} on)" if self._headers else ""
+            self._headers.update(new)
+            self.notes.append(f"the pictures' headers are not carried on: {', '.join(new)}{where}")
+        for loss in decoded.losses:
+            self._note_once(loss)
 
     def _note(self, found: ImageList, rate: Fraction | None) -> None:
         if rate is None and not found.single:
@@ -292,8 +297,10 @@ class _Decoded:
     frame: VideoFrame
     codec: str
     sar: Fraction | None
-    profiled: bool
-    """It came with an ICC profile."""
+    headers: list[str]
+    """What stands beside the picture."""
+    losses: list[str]
+    """A line for each other thing that the file holds and the frame does not."""
 
 
 def _decode(path: Path) -> _Decoded:
@@ -303,17 +310,40 @@ def _decode(path: Path) -> _Decoded:
         raise SourceError(f"{path}: {'no picture' if data else 'is empty'}")
     if _shows_several(data):
         raise SourceError(f"{path}: is an animation, not a picture: give it as the input by itself")
+    if codec == "tiff" and (reason := tiff.why_not(data)):
+        raise SourceError(f"{path}: {reason}")
     data, profiled = png.without_profile(data) if codec == "png" else (data, False)
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
+    heard: list[Message] = []
     with explain(f"{path}: cannot be decoded", SourceError, listen=False):
-        frames = context.decode(Packet(data)) + context.decode(None)
-    if not frames or (codec == "exr" and not exr.is_complete(data)):
+        with listening() if codec == "tiff" else nullcontext(heard) as heard:
+            frames = context.decode(Packet(data)) + context.decode(None)
+    if heard:  # TIFF takes no err_detect: what does not decode stays black
+        raise SourceError(f"{path}: cannot be decoded: {heard[0][2].strip()}")
+    if not frames or not _is_complete(codec, data):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
     sar = known_fraction(context.sample_aspect_ratio)
     profiled = profiled or SideDataType.ICC_PROFILE in frames[0].side_data
-    return _Decoded(frame=frames[0], codec=codec, sar=sar, profiled=profiled)
+    return _Decoded(
+        frame=frames[0], codec=codec, sar=sar, headers=headers_of(data, frames[0].metadata),
+        losses=list(_losses(codec, data, profiled=profiled)),
+    )  # fmt: skip
+
+
+def _is_complete(codec: str, data: bytes) -> bool:
+    """Whether all is there, of formats whose decoders leave the rest black."""
+    if codec == "exr":
+        return exr.is_complete(data)
+    return codec != "tiff" or tiff.is_complete(data)
+
+
+def _losses(codec: str, data: bytes, *, profiled: bool) -> Iterator[str]:
+    if profiled:
+        yield "the ICC profile of the pictures is dropped: colours are not converted"
+    if codec == "tiff" and (count := tiff.pages(data)) > 1:
+        yield f"of TIFF with several pages ({count}) the first is taken"
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -323,11 +353,17 @@ def _bytes_of(path: Path) -> bytes:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _tags(frame: VideoFrame) -> Colour:
-    """The colour of ``frame``; gray and RGB pictures have no headroom, said or not."""
-    picture = native_format(frame).family != "yuv"
-    plain = Colour(matrix=Matrix.RGB, range=Range.FULL) if picture else Colour()
-    return describe.frame_colour(frame, plain)
+def _tags(frame: VideoFrame, codec: str) -> Colour:
+    """The colour of ``frame``; gray and RGB pictures have no headroom, said or not.
+
+    Nor has YCbCr in TIFF, unless its ReferenceBlackWhite says so, and its matrix is BT.601's (TIFF
+    6.0, section 21).
+    """
+    if native_format(frame).family != "yuv":
+        return describe.frame_colour(frame, Colour(matrix=Matrix.RGB, range=Range.FULL))
+    if codec == "tiff":
+        return describe.frame_colour(frame, Colour(matrix=Matrix.SMPTE170M, range=Range.FULL))
+    return describe.frame_colour(frame, Colour())
 
 
 def _has_non_finite(frame: VideoFrame) -> bool:

@@ -53,6 +53,7 @@ class PictureReader:
             start_time=skipped, shift=self._begin, skipped=skipped, count=images.count,
             length=images.count * step, tags=images.tags, sar=images.sar, single=images.single,
             first_number=None if number is None else number + self._begin,
+            flags_fields=False, is_still=images.single or number is None,
         )  # fmt: skip
 
     def next(self) -> TimedFrame | None:

@@ -54,6 +54,10 @@ class InputFacts:
     """Whether the container says that there is alpha, which a decoder may not see."""
     states_fields: bool = False
     """Whether a field order comes from who made the frames, rather than from who coded them."""
+    flags_fields: bool = True
+    """Whether flags of frames speak of fields; those of PNG speak of the order of its lines."""
+    is_still: bool = False
+    """Whether its pictures are photographs or the like, rather than frames of a film."""
     has_side_data: bool = False
     """Whether frames' side data can be looked at."""
     may_leap: bool = False

@@ -207,12 +207,17 @@ class PictureStage:
         return [*swap, *mirror, *steps, *mirror, *swap]
 
     def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
+        facts = self._reader.facts
+        if facts.is_still and config == FieldsConfig():
+            return []
         wanted = _EXAMINED_FRAMES
         if self._config.frames is not None:
             wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
         frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
         alike = takewhile(lambda f: (f.width, f.height, layout_name(f)) == self._layout, frames)
-        self.fields = examine([download(frame) for frame in alike], self._reader.facts.rate)
+        self.fields = examine(
+            [download(frame) for frame in alike], facts.rate, flagged=facts.flags_fields
+        )
         stated = self._config.input.field_order
         if stated is None and self._reader.facts.states_fields:
             stated = self._whole_by_word()
@@ -275,7 +280,7 @@ class PictureStage:
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
             pts = timed.pts - self._shift
-            if timed.frame.interlaced_frame:
+            if timed.frame.interlaced_frame and self._reader.facts.flags_fields:
                 self._watch_fields(float(pts * base))
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)

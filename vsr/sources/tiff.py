@@ -11,7 +11,7 @@ half floats by TIFF Technical Note 3.
 import struct
 from collections.abc import Mapping
 
-__all__ = ["damage", "pages", "why_not"]
+__all__ = ["is_complete", "pages", "why_not"]
 
 _Directory = Mapping[int, tuple[int, ...]]
 
@@ -30,9 +30,7 @@ _MOST_PAGES = 10_000
 
 def why_not(data: bytes) -> str | None:
     """Why FFmpeg does not decode the TIFF file ``data``, though it may not say so."""
-    first = next(iter(_directories(data)), None)
-    if first is None:
-        return None  # FFmpeg says what is wrong
+    first = next(iter(_directories(data)), {})  # if there is none, FFmpeg says what is wrong
     if _TILE_WIDTH in first:
         return "it is in tiles, which are not read: make one in strips (tiffcp -s)"
     (compression,) = first.get(_COMPRESSION, (1,))[:1]
@@ -44,15 +42,11 @@ def why_not(data: bytes) -> str | None:
     return None
 
 
-def damage(data: bytes) -> str | None:
-    """What is missing of the first picture in the TIFF file ``data``."""
-    first = next(iter(_directories(data)), None)
-    if first is None:
-        return None
+def is_complete(data: bytes) -> bool:
+    """Whether all strips of the first picture lie within the TIFF file ``data``."""
+    first = next(iter(_directories(data)), {})
     places, sizes = first.get(_STRIP_OFFSETS, ()), first.get(_STRIP_BYTES, ())
-    if any(place + size > len(data) for place, size in zip(places, sizes, strict=False)):
-        return "it is cut short"
-    return None
+    return all(place + size <= len(data) for place, size in zip(places, sizes, strict=False))
 
 
 def pages(data: bytes) -> int:
