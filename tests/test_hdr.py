@@ -13,6 +13,7 @@ from vsr.hdr import (
     ContentLight,
     HdrMetadata,
     MasteringDisplay,
+    content_light,
     encoder_options,
     held_by_container,
     lost_metadata,
@@ -78,6 +79,8 @@ def test_content_light_is_read_and_checked():
     ):
         with pytest.raises(ValueError, match=reason):
             parse_content_light(data)
+    with pytest.raises(ValueError, match="-1 and 400 cd/m² are beyond its 16 bits"):
+        content_light(-1, 400)
 
 
 def test_ambient_viewing_environment_is_read_and_checked():

@@ -18,6 +18,7 @@ from vsr.config import FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError, VsrError
 from vsr.frame import FieldOrder, Frame, Matrix, Range, Siting
 from vsr.sources import SourceConfig, VideoSource, open_source
+from vsr.sources.props import hdr_of
 
 vs = pytest.importorskip("vapoursynth", exc_type=ImportError)
 
@@ -468,6 +469,31 @@ def test_hdr_metadata_that_cannot_be_are_ignored_with_a_line(script) -> None:
     assert source.info.hdr is not None
     assert source.info.hdr.mastering is None
     assert any("mastering display metadata of the frames" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("props", "note"),
+    [
+        (
+            {"MasteringDisplayMinLuminance": 0.005, "MasteringDisplayMaxLuminance": 1000.0},
+            "mastering display metadata of the frames is ignored: its primaries are not set",
+        ),
+        (
+            {
+                "MasteringDisplayPrimariesX": [0.708, 0.17, 0.131],
+                "MasteringDisplayPrimariesY": [0.292, 0.797, 0.046],
+                "MasteringDisplayWhitePointX": 0.3127, "MasteringDisplayWhitePointY": 0.329,
+            },
+            "mastering display metadata of the frames is ignored: its luminance is not set",
+        ),
+        (
+            {"ContentLightLevelMax": 1000.0},
+            "content light level of the frames is ignored: it is no whole number",
+        ),
+    ],
+)  # fmt: skip
+def test_hdr_metadata_that_are_incomplete_say_what_lacks(props, note: str) -> None:
+    assert hdr_of(props) == (None, [note])
 
 
 @pytest.mark.parametrize(("value", "order"), [(1, FieldOrder.BB), (2, FieldOrder.TT)])

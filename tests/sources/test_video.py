@@ -681,6 +681,11 @@ def test_what_floats_cannot_hold_becomes_16_bit() -> None:
     assert native_format(VideoFrame(16, 16, "bayer_rggb8")).name == "gbrp16le"
 
 
+def test_a_narrow_picture_keeps_its_subsampling() -> None:
+    for width in (1, 5, 16):  # its chroma is rounded up
+        assert native_format(VideoFrame(width, 4, "uyyvyy411")).name == "yuv411p"
+
+
 def test_palette(tmp_path: Path) -> None:
     frame = VideoFrame(8, 4, "pal8")
     np.frombuffer(frame.planes[0], np.uint8)[:] = 7
