@@ -83,3 +83,9 @@ def test_coded_sound_is_cut_at_its_packets(film, tmp_path):
     start, values = heard(out)
     assert 0 < start < 4608 / RATE
     assert RATE - 2 * 4608 < len(values) < RATE + 2 * 4608
+
+
+def test_a_part_of_a_file_whose_sound_is_of_an_unknown_codec(shared: Path, tmp_path: Path) -> None:
+    path = shared / "media/androidx/sample_missing_stsd.mp4"
+    arguments = [str(path), str(tmp_path / "out.mkv"), "--model", "identity"]
+    assert main([*arguments, "-ss", "0.3", "--frames", "2"]) == 0

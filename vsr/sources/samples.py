@@ -10,6 +10,8 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Stream
 
+from vsr.sources.stream_choice import has_decoder
+
 __all__ = ["SOUND_AHEAD", "cut_samples", "is_plain", "is_samples"]
 
 SOUND_AHEAD = 1
@@ -69,7 +71,9 @@ def _block(packet: Packet[Stream]) -> int | None:
 
 def _sample_bytes(stream: Stream) -> int | None:
     """Bytes of one sample of all channels, of sound that is nothing else."""
-    if not isinstance(stream, AudioStream) or not (context := stream.codec_context).sample_rate:
+    if not isinstance(stream, AudioStream) or not has_decoder(stream):
+        return None
+    if not (context := stream.codec_context).sample_rate:
         return None
     if not (match := _PLAIN.fullmatch(context.codec.canonical_name)):
         return None
