@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -278,6 +279,33 @@ def test_first_interrupt_keeps_what_is_done(long_clip, tmp_path):
     assert str(kept) in err
 
 
+def test_before_there_is_a_frame_an_interrupt_aborts():
+    with Interrupts().installed() as interrupts, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.stopping.is_set()
+        time.sleep(10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_amid_an_import_ends_the_process(make_clip, tmp_path, number):
+    pressing = f"""
+import os, sys
+class Pressing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Pressing())
+from vsr.cli import main
+sys.exit(main())
+"""
+    clip = make_clip("in.mp4")
+    command = [sys.executable, "-c", pressing, str(clip), str(tmp_path / "out.mkv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "aborted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 class Pressed(io.RawIOBase):
     """A file; while something is written to it, somebody presses Ctrl-C."""
 
@@ -300,6 +328,7 @@ def test_an_interrupt_in_the_middle_of_a_line(tmp_path, monkeypatch):
         stderr = io.TextIOWrapper(io.BufferedWriter(Pressed(file)))
         monkeypatch.setattr("sys.stderr", stderr)
         with Interrupts().installed() as interrupts:
+            interrupts.begun = True
             stderr.write("frame 1\n")
             stderr.flush()
         assert interrupts.stopping.is_set()

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 import traceback
 import unicodedata
@@ -64,7 +65,7 @@ def printable(text: str) -> str:
     """``text`` in one line; what a terminal obeys, as names of files may hold it, is spelt out."""
     return "".join(
         character.encode("unicode_escape").decode() if _is_control(character) else character
-        for character in " ".join(line.strip() for line in text.splitlines())
+        for character in re.sub(r"\s*[\r\n]+\s*", " ", text.rstrip())
     )
 
 

@@ -10,6 +10,11 @@ Note [A terminal that closes]
     whoever started the run wants it to go on (``nohup`` ignores the signal for it). A message that
     cannot be written is no reason to lose a film, so :func:`lasting_stderr` drops it.
 
+Note [Amid an import]
+    An exception out of a signal's handler leaves a module half imported, or is taken for a reason
+    not to use it: NumPy cannot be loaded then, and what is said is an internal error. PyTorch takes
+    seconds to load, in which nothing is written yet.
+
 Note [In the middle of a line]
     A signal may come while the main thread writes to stderr, and a buffer of Python's refuses to be
     entered twice: what the handler says goes past it.
@@ -25,36 +30,41 @@ from typing import Any, TextIO, cast
 
 from vsr.stdout import is_waiting
 
-__all__ = ["Interrupts", "heed_no_more", "lasting_stderr"]
+__all__ = ["Interrupts", "ending_at_once", "heed_no_more", "lasting_stderr"]
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)
 _PATIENCE = 5.0  # seconds
+_POLITENESS = 0.5  # seconds, in which who waits for standard input may see by itself that it is over
 
 
 class Interrupts:
     """First Ctrl-C (or SIGTERM, or SIGHUP): end cleanly after this frame. Second: abort.
 
-    A reader of standard output that takes nothing for some seconds after the first is not waited
-    for any longer: a clean end would never come.
+    Before there is a frame to end after, the first one aborts. A reader of standard output that
+    takes nothing for some seconds after the first is not waited for any longer: a clean end would
+    never come.
 
     Attributes:
         stopping: set by the first.
+        begun: to be set when a frame is done.
     """
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
+        self.begun = False
 
     def _handle(self, number: int, frame: object) -> None:
         if self.stopping.is_set():
             raise KeyboardInterrupt
         self.stopping.set()
         if _ALARM is not None:
-            signal.setitimer(signal.ITIMER_REAL, _PATIENCE, 1)
-        _say("\nstopping after this frame; press Ctrl-C again to abort\n")
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE if self.begun else _POLITENESS, 1)
+        if self.begun:
+            _say("\nstopping after this frame; press Ctrl-C again to abort\n")
 
     def _hurry(self, number: int, frame: object) -> None:
-        if is_waiting():
+        if not self.begun or is_waiting():
             raise KeyboardInterrupt
 
     @contextmanager
@@ -74,6 +84,27 @@ class Interrupts:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once(code: int) -> Iterator[None]:
+    """In this block a signal ends the process; see note [Amid an import].
+
+    Args:
+        code: that the process ends with.
+    """
+
+    def end(number: int, frame: object) -> None:
+        _say("aborted\n")
+        os._exit(code)
+
+    heeded = [s for s in _known() if signal.getsignal(s) != signal.SIG_IGN]
+    previous = {s: signal.signal(s, end) for s in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def heed_no_more() -> None:

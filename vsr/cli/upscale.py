@@ -9,17 +9,18 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from vsr import __version__
 from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
 from vsr.cli.configuration import make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
-from vsr.cli.interrupts import Interrupts, heed_no_more, lasting_stderr
+from vsr.cli.interrupts import Interrupts, ending_at_once, heed_no_more, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
 from vsr.config import PIPE, UpscaleConfig
-from vsr.errors import ConfigError, SourceError
+from vsr.errors import ConfigError
 from vsr.shipped import shipped_folder
 
 if TYPE_CHECKING:
@@ -65,16 +66,17 @@ def _print_models() -> None:
 
 def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
     """Upscale; log lines, a bar or JSON appear from the first frame that is done."""
+    from vsr.device import keep_freed_memory  # see note [Amid an import]
+    from vsr.pipeline import upscale
+
     kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
     with logging_to_stderr(options.log_level) as log, Interrupts().installed() as interrupts:
-        from vsr.device import keep_freed_memory
-        from vsr.pipeline import upscale
-
         keep_freed_memory()
         bar: Bar | None = None
 
         def on_progress(progress: "Progress") -> None:
             nonlocal bar
+            interrupts.begun = True
             if not log.started:
                 log.start()
                 bar = Bar() if kind == "bar" else None
@@ -86,8 +88,8 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
         handler: OnProgress = on_progress
         try:
             report = upscale(config, on_progress=handler, should_stop=interrupts.stopping.is_set)
-        except SourceError:  # of an input that was not waited for any longer
-            if interrupts.stopping.is_set() and not log.started:
+        except Exception:  # of an input that was not waited for, of what an interrupt left half done
+            if interrupts.stopping.is_set() and not interrupts.begun:
                 raise KeyboardInterrupt from None
             raise
         finally:
@@ -99,10 +101,10 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
 
 def _dry_run(config: UpscaleConfig) -> int:
     """Say what would be done; what the plan and the sample log is a part of the answer."""
-    with logging_to_stderr("info"), Interrupts().installed() as interrupts:
-        from vsr.device import keep_freed_memory
-        from vsr.dryrun import dry_run
+    from vsr.device import keep_freed_memory  # see note [Amid an import]
+    from vsr.dryrun import dry_run
 
+    with logging_to_stderr("info"), Interrupts().installed() as interrupts:
         keep_freed_memory()
         for line in dry_run(config, should_stop=interrupts.stopping.is_set):
             print(printable(line))
@@ -138,9 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads
     parser = build_parser()
     options = parser.parse_intermixed_args(argv)  # files may stand before, between, after options
-    with lasting_stderr():
+    ours = argv is None
+    with lasting_stderr(), ending_at_once(INTERRUPTED) if ours else nullcontext():
         code = run_command("vsr-upscale", lambda: _do(options, nowhere), debug=options.debug)
-    if argv is None and code == INTERRUPTED:  # the process is ours, and ends now
+    if ours and code == INTERRUPTED:  # the process ends now
         heed_no_more()
     return code
 
