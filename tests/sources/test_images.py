@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import VideoFrame
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
+from vsr.config import FieldsConfig
 from vsr.errors import SourceError
-from vsr.frame import Matrix, PixelFormat, Range
-from vsr.sources import open_source
+from vsr.frame import FieldOrder, Matrix, PixelFormat, Range
+from vsr.sources import SourceConfig, open_source
 from vsr.sources.images import ImageFrames, find_images
 from vsr.sources.planes import convert, native_format, planes_of
 
@@ -186,6 +187,17 @@ def test_content_counts_not_the_name(make: Make) -> None:
     path = make("a.jpg", "yuvj420p")
     renamed = path.rename(path.with_suffix(".png"))
     assert ImageFrames(renamed).codec == "mjpeg"
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JIF"])
+def test_names_that_jpeg_goes_by(tmp_path: Path, suffix: str) -> None:
+    picture = Image.effect_noise((64, 48), 90)
+    picture.save(tmp_path / f"a.{suffix}", "jpeg")
+    assert ImageFrames(tmp_path).codec == "mjpeg"
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError, match="cannot be decoded"):
+        ImageFrames(tmp_path / f"a.{suffix}")
 
 
 def test_no_number_and_infinity_are_counted(make: Make) -> None:
@@ -440,3 +452,30 @@ def test_what_headers_say_is_named(tmp_path: Path) -> None:
     picture.save(path, tiffinfo={270: "reel 7", 315: "the lab", 306: "2020:01:01 00:00:00"})
     line = "the pictures' headers are not carried on: description, date, Artist"
     assert line in ImageFrames(path).notes
+
+
+def test_what_cameras_and_programs_write_is_named(tmp_path: Path) -> None:
+    picture, exif = Image.new("RGB", (8, 8)), Image.Exif()
+    exif[ExifTags.Base.Make] = "maker"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:01:01 00:00:00"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    picture.save(tmp_path / "1.jpg", exif=exif)
+    picture.save(tmp_path / "2.jpg", xmp=b"<x:xmpmeta/>", exif=exif)
+    picture.save(tmp_path / "3.png", dpi=(300, 300))
+    line = "the pictures' headers are not carried on:"
+    images = ImageFrames(tmp_path / "%d.jpg")
+    list(all_of(images))
+    assert [note for note in images.notes if line in note] == [
+        f"{line} Make, EXIF, GPS", f"{line} XMP (from 2.jpg on)"
+    ]  # fmt: skip
+    assert f"{line} resolution" in ImageFrames(tmp_path / "3.png").notes
+
+
+def test_interlaced_png_holds_no_fields(make: Make) -> None:
+    for number in range(12):
+        make(f"scan/{number}.png", "rgb24", "-flags", "+ildct", size="64x480", seed=number)
+    folder = make("one.png", "rgb24", "-flags", "+ildct", size="64x480").parent / "scan"
+    assert ImageFrames(folder / "0.png").first.interlaced_frame
+    for location in (folder, folder.parent / "one.png"):
+        with open_source(location, SourceConfig(fields=FieldsConfig())) as source:
+            assert source.info.field_order == FieldOrder.PROGRESSIVE

@@ -25,6 +25,8 @@ _MARKS = {
 }  # fmt: skip
 _HEAD = 1 << 20
 """Bytes of a file that hold its headers, mostly."""
+_METRES = b"\1"
+"""The unit of a PNG's pixels, where they are more than a shape."""
 _SCREEN = ("72:1", "96:1")
 """Dots an inch that stand for none."""
 
@@ -41,6 +43,8 @@ def headers_of(data: bytes, metadata: Mapping[str, str]) -> list[str]:
 
 def _told(metadata: Mapping[str, str]) -> Iterator[str]:
     for key, value in metadata.items():
+        if key == "ImageDescription" and "description" in metadata:
+            continue  # FFmpeg tells it twice
         if key.lower() in _TEXTS:
             yield key
         elif key in _TIFF_TAGS:
@@ -53,5 +57,6 @@ def _told(metadata: Mapping[str, str]) -> Iterator[str]:
 
 def _marked(head: bytes) -> Iterator[str]:
     yield from (name for mark, name in _MARKS.items() if mark in head)
-    if head.startswith(b"\x89PNG") and b"pHYs" in head.partition(b"IDAT")[0]:
+    _, found, content = head.partition(b"IDAT")[0].partition(b"pHYs")
+    if head.startswith(b"\x89PNG") and found and content[8:9] == _METRES:
         yield "resolution"

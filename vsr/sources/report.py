@@ -1,5 +1,6 @@
 """What went wrong while a source was read, in numbers and in sentences."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -34,6 +35,8 @@ class SourceReport:
     """Frames whose timestamp was missing or not after the one before."""
     reformatted_frames: int = 0
     """Frames of another size or pixel format than the first, converted to it."""
+    conversion_losses: Counter[str] = field(default_factory=Counter)
+    """How many of them lost what, in a word."""
     retagged_frames: int = 0
     """Frames delivered whose colour is not that of the first."""
     reshaped: tuple[Fraction, Fraction] | None = None
@@ -94,6 +97,10 @@ class SourceReport:
             )
         return found
 
+    def _lost_by_conversion(self) -> str:
+        lost = [f"{what} of {count}" for what, count in self.conversion_losses.items()]
+        return f"; lost: {', '.join(lost)}" if lost else ""
+
     def _changes(self) -> list[str]:
         """What did not stay as it was in the first frame."""
         found = []
@@ -101,6 +108,7 @@ class SourceReport:
             found.append(
                 f"{_count(self.reformatted_frames, 'frame')} of {self.read} changed size or pixel"
                 " format in mid-stream: converted to that of the first frame"
+                + self._lost_by_conversion()
             )
         if self.retagged_frames:
             found.append(

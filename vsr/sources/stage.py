@@ -29,6 +29,8 @@ from vsr.sources.timestamps import Timeline
 
 __all__ = ["FilteredPicture", "Note", "PictureStage"]
 
+_OTHER_SHAPE = 0.01
+"""Parts of a ratio of sides by which pictures may differ without looking squeezed."""
 _EXAMINED_FRAMES = 100
 _EXAMINED_BYTES = 256 << 20
 _FLAGGED = 12
@@ -335,7 +337,22 @@ class PictureStage:
         same = (frame.width, frame.height) == (width, height)
         if not (same and same_layout(layout_name(frame), name)):
             self._report.reformatted_frames += 1
+            shape = width / height if self._reader.facts.kind == "pictures" else None
+            self._report.conversion_losses.update(_losses(frame, self._native, shape))
         if same and same_layout(layout_name(frame), self._native.name):
             return frame
         matrix = self._colours.of(frame).matrix
         return convert(download(frame), self._native, width, height, matrix=matrix)
+
+
+def _losses(frame: VideoFrame, format: PixelFormat, shape: float | None) -> Iterator[str]:
+    """What ``frame`` loses in ``format``, and as wide as high times ``shape`` if there is one."""
+    own = native_format(frame)
+    if own.family != "gray" and format.family == "gray":
+        yield "the colours"
+    if own.alpha and not format.alpha:
+        yield "alpha"
+    if own.depth > format.depth:
+        yield f"the depth ({own.depth} bits)"
+    if shape is not None and abs(frame.width / frame.height - shape) > _OTHER_SHAPE * shape:
+        yield "the shape"

@@ -1,0 +1,105 @@
+"""TIFF that FFmpeg would make another picture of, without a word."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsr.cli import main
+from vsr.errors import SourceError
+from vsr.sources.images import ImageFrames
+from vsr.sources.planes import native_format
+
+Tags = dict[int, int | tuple[int, ...]]
+
+SIDE = 16
+SAMPLES = bytes(range(256)) * 3
+BOTH_ORDERS = pytest.mark.parametrize("order", ["<", ">"])
+
+
+def tiff_of(order: str, tags: Tags, *, samples: bytes = SAMPLES, pages: int = 1) -> bytes:
+    """16 x 16 pixels in 8-bit RGB, uncompressed, unless ``tags`` say otherwise; all pages alike."""
+    plain: Tags = {
+        256: SIDE, 257: SIDE, 258: (8, 8, 8), 259: 1, 262: 2, 273: 8, 277: 3, 278: SIDE,
+        279: len(samples),
+    }  # fmt: skip
+    wanted = sorted((plain | tags).items())
+    data = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4) + samples)
+    link = 4
+    for _ in range(pages):
+        struct.pack_into(f"{order}I", data, link, len(data))
+        link = len(data) + 2 + 12 * len(wanted)
+        entries, beyond = b"", b""
+        for tag, value in wanted:
+            numbers = value if isinstance(value, tuple) else (value,)
+            packed = struct.pack(f"{order}{len(numbers)}H", *numbers)
+            if len(packed) > 4:
+                packed, beyond = struct.pack(f"{order}I", link + 4 + len(beyond)), beyond + packed
+            entries += struct.pack(f"{order}HHI", tag, 3, len(numbers)) + packed.ljust(4, b"\0")
+        data += struct.pack(f"{order}H", len(wanted)) + entries + bytes(4) + beyond
+    return bytes(data)
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({322: 16, 323: 16}, "in tiles"), ({259: 7}, "compressed by JPEG"),
+        ({259: 50000}, "compressed by Zstandard"), ({259: 12345}, "compression 12345"),
+        ({339: (3, 3, 3), 258: (16, 16, 16)}, "floating-point numbers of 16 bits"),
+    ],
+)  # fmt: skip
+def test_what_does_not_decode_is_refused(
+    tmp_path: Path, order: str, tags: Tags, reason: str
+) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(order, tags))
+    with pytest.raises(SourceError, match=f"a.tif: .*{reason}"):
+        ImageFrames(path)
+
+
+@BOTH_ORDERS
+def test_pages_are_counted(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of(order, {}, pages=3))
+    images = ImageFrames(path)
+    assert "of TIFF with several pages (3) the first is taken" in images.notes
+    expected = np.frombuffer(SAMPLES, np.uint8).reshape(SIDE, SIDE, 3)
+    assert np.array_equal(images.first.to_ndarray(format="rgb24"), expected)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "raw"])
+def test_damage_is_refused(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.tif"
+    Image.linear_gradient("L").rotate(30).save(path, compression=compression)
+    assert ImageFrames(path).notes == []
+    data = bytearray(path.read_bytes())
+    if compression == "raw":
+        del data[-40:]
+    else:
+        data[300:400] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"a\.tif: cannot be decoded"):
+        ImageFrames(path)
+
+
+def test_floats_stay_floats(tmp_path: Path) -> None:
+    samples = np.linspace(-0.5, 2.5, SIDE * SIDE * 3, dtype="<f4").reshape(SIDE, SIDE, 3)
+    source, output = tmp_path / "a.tif", tmp_path / "a.exr"
+    tags: Tags = {258: (32, 32, 32), 339: (3, 3, 3)}
+    source.write_bytes(tiff_of("<", tags, samples=samples.tobytes()))
+    assert main([str(source), str(output), "--model", "identity"]) == 0
+    written = ImageFrames(output).first
+    assert native_format(written).name == "gbrpf32le"
+    assert np.array_equal(written.to_ndarray(), samples)
+
+
+def test_ycbcr_is_as_in_photographs(tmp_path: Path) -> None:
+    picture = Image.effect_noise((64, 48), 90).convert("RGB")
+    picture.convert("YCbCr").save(tmp_path / "a.tif")
+    assert main([str(tmp_path / "a.tif"), str(tmp_path / "a.png"), "--model", "identity"]) == 0
+    with Image.open(tmp_path / "a.png") as made, Image.open(tmp_path / "a.tif") as source:
+        difference = np.abs(np.asarray(made, int) - np.asarray(source.convert("RGB"), int))
+    assert difference.max() <= 2
