@@ -35,9 +35,7 @@ __all__ = ["Interrupts", "ending_at_once", "heed_no_more", "lasting_stderr"]
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)
 _PATIENCE = 5.0  # seconds
-_POLITENESS = (
-    0.5  # seconds, in which who waits for standard input may see by itself that it is over
-)
+_POLITENESS = 0.5  # seconds, in which who waits for standard input may see that it is over
 
 
 class Interrupts:

@@ -88,9 +88,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
         handler: OnProgress = on_progress
         try:
             report = upscale(config, on_progress=handler, should_stop=interrupts.stopping.is_set)
-        except (
-            Exception
-        ):  # of an input that was not waited for, of what an interrupt left half done
+        except Exception:  # of an input that is not waited for, of what is left half done
             if interrupts.stopping.is_set() and not interrupts.begun:
                 raise KeyboardInterrupt from None
             raise

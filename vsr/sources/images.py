@@ -316,10 +316,9 @@ def _decode(path: Path) -> _Decoded:
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
-    heard: list[Message] = []
-    with explain(f"{path}: cannot be decoded", SourceError, listen=False):
-        with listening() if codec == "tiff" else nullcontext(heard) as heard:
-            frames = context.decode(Packet(data)) + context.decode(None)
+    listen = listening() if codec == "tiff" else nullcontext(list[Message]())
+    with explain(f"{path}: cannot be decoded", SourceError, listen=False), listen as heard:
+        frames = context.decode(Packet(data)) + context.decode(None)
     if heard:  # TIFF takes no err_detect: what does not decode stays black
         raise SourceError(f"{path}: cannot be decoded: {heard[0][2].strip()}")
     if not frames or not _is_complete(codec, data):
