@@ -126,8 +126,9 @@ def test_it_is_the_librarys() -> None:
 )  # fmt: skip
 def test_what_is_no_picture_is_one_line(shape: tuple[int, ...]) -> None:
     upscaler = Upscaler("lanczos", device="cpu")
-    with pytest.raises(ConfigError, match="a picture is an array"):
+    with pytest.raises(ConfigError, match="a picture is an array") as caught:
         upscaler(np.zeros(shape, np.float32))
+    assert str(caught.value).endswith(f"not of shape {shape}")
 
 
 def test_other_types_are_one_line() -> None:

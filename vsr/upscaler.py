@@ -109,7 +109,7 @@ class Upscaler:
         array = np.asarray(picture)
         flat = array.ndim == 2
         samples = _tensor(array[..., None] if flat else array)
-        if samples.ndim < 3:
+        if samples.ndim < 3 or not _is_picture(samples.movedim(-1, -3)):
             raise _unfit(array.shape)
         out = self._enlarge(samples.movedim(-1, -3)).movedim(-3, -1)
         return (out[..., 0] if flat else out).contiguous().numpy()
@@ -118,7 +118,7 @@ class Upscaler:
     @plain_torch()
     def _enlarge(self, pictures: Tensor) -> Tensor:
         """(..., C, H, W), all at once to the device, one after another through the network."""
-        if pictures.ndim < 3 or pictures.shape[-3] not in (1, 3, 4) or 0 in pictures.shape:
+        if not _is_picture(pictures):
             raise _unfit(pictures.shape)
         if pictures.dtype not in _LARGEST and not pictures.is_floating_point():
             raise _unknown(dtype_name(pictures.dtype))
@@ -173,6 +173,10 @@ def _tensor(array: NDArray[Any]) -> Tensor:
         raise _unknown(str(array.dtype))
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(native, requirements=("C", "W")))
+
+
+def _is_picture(samples: Tensor) -> bool:
+    return samples.ndim >= 3 and samples.shape[-3] in (1, 3, 4) and 0 not in samples.shape
 
 
 def _unknown(kind: str) -> ConfigError:

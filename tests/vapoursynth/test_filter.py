@@ -376,7 +376,7 @@ def test_tags_may_change_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
-@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 100_000])
 def test_batches_change_nothing(count: int, batch: int) -> None:
     clip = texture(vs.YUV420P8, count=count).std.SetFrameProps(_DurationNum=3, _DurationDen=7)
     expected, found = fast(clip, "span"), fast(clip, "span", batch_size=batch)
@@ -384,6 +384,16 @@ def test_batches_change_nothing(count: int, batch: int) -> None:
     for ours, theirs in zip(found.frames(), expected.frames(), strict=True):
         assert largest_difference(planes_of(ours), planes_of(theirs)) <= 1
         assert dict(ours.props) == dict(theirs.props)
+
+
+def test_formats_go_by_number_name_and_themselves() -> None:
+    clip = texture(vs.YUV420P8)
+    wanted = clip.resize.Bicubic(format=vs.YUV444P16).format
+    for form in (vs.YUV444P16, int(vs.YUV444P16), np.int64(vs.YUV444P16), "YUV444P16", wanted):
+        assert fast(clip, "identity", format=form).format.id == vs.YUV444P16
+    for form in ([1], 3.5, "YUV"):
+        with pytest.raises(vs.Error, match="is not known; give one of VapourSynth's"):
+            fast(clip, "identity", format=form)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

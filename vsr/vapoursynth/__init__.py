@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import PIPE, Dither, Precision, Runtime, UpscaleConfig
-from vsr.vapoursynth.frames import VideoNode
+from vsr.vapoursynth.frames import VideoFormat, VideoNode
 from vsr.vapoursynth.messages import printing_aside, told
 from vsr.vapoursynth.nodes import enlarged
 from vsr.vapoursynth.settings import device_name, exact_scale, plan, weights_file
@@ -27,7 +27,7 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
     variant: str | None = None, device: str = "auto", device_index: int = 0,
     num_streams: int = 2, batch_size: int = 1, tile: int | None = None,
     tile_pad: int | None = None, precision: Precision = "auto", runtime: Runtime = "auto",
-    format: int | str | None = None, dither: Dither = "none",
+    format: VideoFormat | int | str | None = None, dither: Dither = "none",
 ) -> VideoNode:  # fmt: skip
     """Enlarge a clip; colour is read from every frame, other properties are kept.
 
@@ -48,10 +48,11 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
         tile: longest side of a tile in source pixels, *without* ``tile_pad`` (as in Real-ESRGAN;
             the ``tilesize`` of vs-mlrt includes its overlap). None: whole frames, if memory allows.
         tile_pad: pixels around a tile that are computed and cut off; None takes what the network
-            sees around a pixel, so that tiles change nothing. Less than that is refused.
+            sees around a pixel, so that tiles change nothing but roundings. Less is refused.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``: arithmetic of the network.
         runtime: what runs the network, as ``vsr-upscale --runtime``.
-        format: format of the result, e.g. ``vs.YUV444P16`` or its name; None keeps the clip's.
+        format: format of the result, e.g. ``vs.YUV444P16``, its name, or ``other.format``; None
+            keeps the clip's.
         dither: ``none`` or ``ordered``, where the result is rounded to whole numbers.
 
     Returns:

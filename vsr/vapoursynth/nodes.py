@@ -31,7 +31,7 @@ def enlarged(clip: VideoNode, job: FilterJob, batch_size: int) -> VideoNode:
         ConfigError: that is no size of a batch.
         DeviceError: the device cannot run the network.
     """
-    size = whole("batch_size", batch_size, least=1)
+    size = min(whole("batch_size", batch_size, least=1), clip.num_frames)
     render = FilterRenderer(job)
     tell(job.describe(clip.width, clip.height))
     width, height = job.size

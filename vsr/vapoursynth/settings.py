@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Integral
 from pathlib import Path
 
 import vapoursynth as vs  # type: ignore[import-untyped]
@@ -47,8 +48,8 @@ class FilterJob:
 
 
 def plan(
-    clip: VideoNode, config: UpscaleConfig, *, format: int | str | None, num_streams: int,
-    tile_pad: int | None,
+    clip: VideoNode, config: UpscaleConfig, *, format: VideoFormat | int | str | None,
+    num_streams: int, tile_pad: int | None,
 ) -> FilterJob:  # fmt: skip
     """Decide all that does not depend on a single frame.
 
@@ -133,10 +134,10 @@ def _clip_format(clip: VideoNode) -> PixelFormat:
     return pixel_format(clip.format)
 
 
-def _format_of(wanted: int | str) -> VideoFormat:
-    """A VapourSynth format by number or name."""
-    code = getattr(vs, wanted, 0) if isinstance(wanted, str) else int(wanted)
-    found = vs.core.get_video_format(code) if isinstance(code, int) else None
+def _format_of(wanted: VideoFormat | int | str) -> VideoFormat:
+    """A VapourSynth format by itself, number or name."""
+    code = getattr(vs, wanted, 0) if isinstance(wanted, str) else getattr(wanted, "id", wanted)
+    found = vs.core.get_video_format(int(code)) if isinstance(code, Integral) else None
     if found is None or found.color_family == vs.UNDEFINED:
         raise ConfigError(
             f"format {wanted!r} is not known; give one of VapourSynth's, as YUV420P10"
