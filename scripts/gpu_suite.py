@@ -255,12 +255,9 @@ def run(step: Step, places: Places, left: float, *, small: bool) -> dict[str, ob
 
 def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> int | None:
     """The exit code; None if it was stopped, and all that it had started with it."""
-    wanted = (
-        {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
-    )
     grace = min(GRACE, limit / 4)
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=os.environ | wanted,
+        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=_environment(small=small),
         start_new_session=True,
     )  # fmt: skip
     try:
@@ -274,6 +271,16 @@ def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> i
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+def _environment(*, small: bool) -> dict[str, str]:
+    """A step's: vsr need not be installed, and what was said before a stop is not lost."""
+    wanted = (
+        {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
+    )
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    found = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return os.environ | wanted | found
 
 
 def device() -> dict[str, object]:

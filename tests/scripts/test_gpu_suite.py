@@ -66,6 +66,22 @@ def test_steps_are_limited_and_recorded(suite, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.count("not measured") == len(suite.TARGETS)
 
 
+@pytest.mark.parametrize("elsewhere", [None, "/elsewhere"])
+def test_steps_find_the_checkout_first(suite, monkeypatch, tmp_path, elsewhere):
+    """A script has its own folder alone on its path, and on a lent machine nothing is installed."""
+    script = tmp_path / "look.py"
+    script.write_text("import sys, vsr; print(*sys.path, vsr.__file__, sep='\\n')")
+    monkeypatch.setattr(suite, "STEPS", (suite.Step("look", (), 60, (str(script),)),))
+    monkeypatch.setattr("sys.argv", ["gpu_suite.py", "--out", str(tmp_path / "out"), "--rehearse"])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if elsewhere:
+        monkeypatch.setenv("PYTHONPATH", elsewhere)
+    assert suite.main() == 0
+    _, *path, found = written(tmp_path)["steps"][0]["said"]
+    assert path[: 1 + bool(elsewhere)] == [str(suite.ROOT), *filter(None, [elsewhere])]
+    assert found == str(suite.ROOT / "vsr" / "__init__.py")
+
+
 def test_a_step_may_save_before_it_is_stopped(suite, monkeypatch, tmp_path):
     saving = (
         "import pathlib, signal, sys, time\n"
