@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from vsr.networks import Network, classical
+from vsr.networks import Network, classical, describe
+from vsr.networks.attention import WindowAttention
+from vsr.networks.esc import VARIANTS, Esc
+from vsr.networks.esc_lte import EscLte
 from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import EagerRuntime
 from vsr.runtimes.eager import _without_tf32
@@ -49,6 +54,23 @@ def test_one_channel_is_run_for_each_colour() -> None:
     torch.testing.assert_close(found, expected)
     gray = picture[:, :1].expand(2, 3, 9, 7)
     assert EagerRuntime(luma, CPU, torch.float32)(gray).shape == (2, 3, 18, 14)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_added_to_scores_lies_row_by_row(variant: str) -> None:
+    """SDPA's kernels for a GPU refuse a mask in which a query's numbers are not side by side."""
+    config = replace(VARIANTS[variant], blocks=1, convolutions=1, window=8)
+    module = (EscLte if config.scale == 0 else Esc)(config).eval()
+    runtime = EagerRuntime(describe(variant, module, config), CPU, torch.float32)
+    runtime(torch.rand(1, 3, 9, 12))
+    parts = [part for part in runtime._module.modules() if isinstance(part, WindowAttention)]
+    assert parts
+    for part in parts:
+        assert part._workspace is not None
+        bias = part._workspace.bias
+        assert (bias is None) == (config.rank > 0)
+        assert bias is None or bias.shape == (1, config.heads, 64, 64)
+        assert bias is None or bias.stride(-1) == 1
 
 
 def test_other_devices_are_refused(network: Network) -> None:

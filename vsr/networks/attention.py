@@ -143,7 +143,7 @@ class _Workspace:
         window, heads, width = attention.window, attention.heads, attention.width
         self.dtype, self.device, tokens = dtype, device, window * window
         columns = round_up(width + attention.rank)
-        self.bias = None if attention.bias is None else attention.bias.to(dtype)
+        self.bias = None if attention.bias is None else attention.bias[None].to(dtype)
         self.kernel = choose_kernel(device, dtype, columns, width, self.bias is not None)
         self.capacity = max(1, GROUP_TOKENS[device.type] // tokens)
 
@@ -210,7 +210,10 @@ class WindowAttention(nn.Module):
             self.to_qkv.weight[:queries] *= self.width**-0.5
             assert self.to_qkv.bias is not None
             self.to_qkv.bias[:queries] *= self.width**-0.5
-            self.q_table, self.k_table, self.bias = self.position_tables()
+            self.q_table, self.k_table, bias = self.position_tables()
+            # Of three axes: tensors of four are laid out anew when a network is made channels last,
+            # and SDPA's kernels for GPUs take a bias only if a query's numbers are side by side.
+            self.bias = None if bias is None else bias[0]
             self._widen_values()
         self._folded, self._dtype = True, dtype
 
