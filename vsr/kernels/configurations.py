@@ -40,9 +40,7 @@ CONVOLUTIONS = (
     ConvTile(8, 8, warps=4, stages=4),
 )  # fmt: skip
 ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
-STRIPS = (
-    Strip(128, 128, warps=8), Strip(64, 64, warps=8), Strip(64, 64, warps=8, hoist=True),
-)  # fmt: skip
+STRIPS = (Strip(128, warps=8), Strip(64, warps=8))
 _SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
 
 
