@@ -100,7 +100,7 @@ def _resources(cubin: bytes) -> tuple[int, int, int]:
 
 def builds(
     capability: int, channels: int = 48, scale: int = 2, *, conv: ConvTile | None = None,
-    end: EndTile | None = None,
+    end: EndTile | None = None, strip: Strip | None = None,
 ) -> Iterator[Build]:  # fmt: skip
     """The kernels of a SPAN for 8-bit 4:2:0, in the configurations that fit on a GPU."""
     width = stored(channels)
@@ -108,8 +108,8 @@ def builds(
     yield _head(width, end)
     for epilogue in Epilogue:
         yield _conv(width, epilogue, conv)
-    if (strip := _strip(capability, width)) is not None:
-        yield _block(capability, width, strip)
+    if (fitting := _strip(capability, width)) is not None:
+        yield _block(capability, width, strip or fitting)
     yield _fuse(width, end)
     yield _tail(width, scale, end)
 
