@@ -94,6 +94,32 @@ def test_the_ladder_leaves_out_what_fails(scripts, monkeypatch, capsys, tmp_path
     assert bench.main() == 2
 
 
+def test_the_ladder_keeps_what_it_has_when_it_is_stopped(scripts, monkeypatch, tmp_path):
+    bench = scripts("bench_kernels")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "by_triton", stop)
+    monkeypatch.setattr(bench, "ROUNDS", {"cpu": 3})
+    monkeypatch.setattr(bench, "measure_peaks", lambda *_: {"tflops": {"x": 2.0}, "gbs": 8.0})
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(
+        "sys.argv", ["bench", "--device", "cpu", "--sizes", "16x12", "--json", str(out)]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["way"] for row in rows] == ["eager NCHW fp32", "eager channels_last fp16"]
+
+
+def test_what_begins_slowly_comes_last_on_the_ladder(scripts):
+    bench = scripts("bench_kernels")
+    names = [name for name, _ in bench.rungs(None, torch.device("cuda"))]
+    assert names[-1] == "torch.compile"
+    assert set(names) == set(bench.BYTES)
+
+
 def test_networks(scripts, monkeypatch, capsys, tmp_path):
     bench = scripts("bench_networks")
     out = tmp_path / "out.json"
