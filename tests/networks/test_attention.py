@@ -109,6 +109,26 @@ def test_groups_and_batches_change_nothing(module: WindowAttention, size: tuple[
     torch.testing.assert_close(folded(x), single, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "capacity", "groups"),
+    [
+        (23, 40, 32, 30),  # rows of 32 and 8 would be 46
+        (12, 20, 8, 30), (8, 14, 8, 14), (4, 3, 128, 1), (1, 33, 32, 2), (5, 7, 1, 35),
+        (3, 8, 2, 12),
+    ],
+)  # fmt: skip
+def test_groups_are_few_and_cover_every_window_once(
+    rows: int, columns: int, capacity: int, groups: int
+) -> None:
+    seen = torch.zeros(rows, columns, dtype=torch.int)
+    found = list(attention._groups(rows, columns, capacity))
+    for part in found:
+        assert seen[part].numel() <= capacity
+        seen[part] += 1
+    assert (seen == 1).all()
+    assert len(found) == groups
+
+
 def test_a_window_larger_than_a_group_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attention_kernels.GROUP_TOKENS, "cpu", 10)
     module = implicit(8, 1, 8, 4)
