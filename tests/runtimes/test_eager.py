@@ -1,3 +1,5 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -89,6 +91,28 @@ def test_settings_of_the_process_are_put_back() -> None:
             assert settings() == (True, True, False)
         assert settings() == (True, True, True)
     assert settings() == before
+
+
+def test_settings_hold_for_every_thread_until_the_last_leaves() -> None:
+    """The first to leave does not take it from the second, who does not keep it for ever."""
+    before, seen = torch.backends.cudnn.allow_tf32, []
+    entered, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with _without_tf32():
+            entered.set()
+            left.wait(10)
+            seen.append(torch.backends.cudnn.allow_tf32)
+
+    assert before
+    with ThreadPoolExecutor() as pool:
+        with _without_tf32():
+            done = pool.submit(second)
+            assert entered.wait(10)
+        left.set()
+        done.result()
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.cuda
