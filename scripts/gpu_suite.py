@@ -260,8 +260,8 @@ class Places:
             with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
                 archive.add(folder, name)
             packed.seek(0)
-            for index, piece in enumerate(iter(lambda: packed.read(PIECE), b"")):
-                (self.out / f"run-{name}.tar.gz.{index:02}").write_bytes(piece)
+            for index, data in enumerate(iter(lambda: packed.read(PIECE), b"")):
+                (self.out / f"run-{name}.tar.gz.{index:02}").write_bytes(data)
         shutil.rmtree(folder)
 
     def unpack_training(self, name: str) -> None:

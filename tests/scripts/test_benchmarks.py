@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -199,6 +200,36 @@ def test_vapoursynth(scripts, monkeypatch, capsys, tmp_path):
     assert found["fps"]["filter"] > 0
     assert found["ratios"]["command"] == found["fps"]["filter"] / found["fps"]["command"]
     assert re.search(r"filter / command: \d+\.\d{3} \(6 frames of 48x32\)", capsys.readouterr().out)
+
+
+def test_vspipe_is_found_in_its_package(scripts, monkeypatch, tmp_path):
+    """Neither beside Python nor on the path, as after ``pip install --target``."""
+    bench = scripts("bench_vapoursynth")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    site = tmp_path / "site"
+    (site / "vapoursynth").mkdir(parents=True)
+    (site / "vapoursynth" / "__init__.py").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    assert bench.vspipe_of(python) == ""
+    program = site / "vapoursynth" / "vspipe"
+    program.touch()
+    assert bench.vspipe_of(python) == str(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "vapoursynth.py").write_text("raise ImportError")
+    assert bench.vspipe_of(python) == ""
+
+
+def test_a_filter_that_is_not_measured_is_a_failure(scripts, monkeypatch, capsys):
+    bench = scripts("bench_vapoursynth")
+    monkeypatch.setattr(bench, "vspipe_of", lambda _: "")
+    monkeypatch.setattr("sys.argv", ["bench"])
+    assert bench.main() == 1
+    assert "vspipe is not in this environment" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"ended with 3:\nwhat\nwent wrong"):
+        bench._run([sys.executable, "-c", "import os; os.write(2, b'what\\nwent wrong'); exit(3)"])
 
 
 def test_scripts_for_plugins_are_those_of_their_users(scripts):
