@@ -4,9 +4,9 @@
 
 The ``span`` that ships: 48 channels, x2. Peaks of this device are measured first, in the same run:
 a product of large matrices, and a copy. Then each rung in turn, several times: frames a second
-(median), TFLOP/s and GB/s (bytes as counted for its kernels) over those peaks, the speed over the
-bound that the slower of both peaks sets, and PSNR against PyTorch in float32. A rung that does not
-work here is said in one line and left out; what is known is written to OUT after every row.
+(median so far), TFLOP/s and GB/s (bytes as counted for its kernels) over those peaks, the speed
+over the bound that the slower of both peaks sets, and PSNR against PyTorch in float32. A rung that
+does not work here is said in one line and left out; what is known is written to OUT each time.
 
 On a CPU only those rungs run that exist there, Triton's in its interpreter (TRITON_INTERPRET=1):
 that rehearses the script, and says nothing about speed.
@@ -48,14 +48,18 @@ HALF = torch.float16
 
 
 def rungs(span: Network, device: torch.device) -> Iterator[Rung]:
-    """Every way that there is on ``device``, slowest first; each is made when it is called."""
+    """Every way that there is on ``device``; each is made when it is called.
+
+    What takes a minute to begin, and nobody waits for, comes last: a run may be stopped.
+    """
     yield "eager NCHW fp32", lambda: torch.inference_mode()(span.module.to(device))
     yield "eager channels_last fp16", lambda: EagerRuntime(span, device, HALF)
     if device.type == "cuda":
         yield "CUDA graph", lambda: graphed(EagerRuntime(span, device, HALF))
-        yield "torch.compile", lambda: graphed(make_runtime(span, device, HALF, "compile"))
     yield "Triton, fused epilogues", lambda: by_triton(span, device, blocks=False)
     yield "Triton, fused blocks", lambda: by_triton(span, device, blocks=True)
+    if device.type == "cuda":
+        yield "torch.compile", lambda: graphed(make_runtime(span, device, HALF, "compile"))
 
 
 def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
@@ -107,11 +111,11 @@ def milliseconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 class Ladder:
-    """Rows for one device, kept in a file from row to row."""
+    """Rows for one device, kept in a file from one measurement to the next."""
 
     def __init__(self, device: torch.device, path: Path | None) -> None:
         self.device, self._path = device, path
-        self.rows: list[dict[str, object]] = []
+        self.rows: dict[tuple[str, tuple[int, int]], dict[str, object]] = {}
         dtype = HALF if device.type == "cuda" else torch.float32  # fp16 is emulated on most CPUs
         found = measure_peaks(device, [dtype])
         (tflops,) = found["tflops"].values()
@@ -123,17 +127,22 @@ class Ladder:
         width, height = size
         picture = torch.rand((1, 3, height, width), device=self.device)
         exact = EagerRuntime(span, self.device, torch.float32)(picture).double()
-        ways = {name: run for name, make in rungs(span, self.device) if (run := tried(name, make))}
-        times: dict[str, list[float]] = {name: [] for name in ways}
+        ways: dict[str, Run] = {}
+        times: dict[str, list[float]] = {}
         errors: dict[str, float] = {}
-        for _ in range(ROUNDS[self.device.type]):
+        for name, make in rungs(span, self.device):  # the first round
+            taken = None
+            if (run := tried(name, make)) is not None:
+                taken = tried(name, partial(self._time, run, picture))
+            if run is not None and taken is not None:
+                ways[name], times[name] = run, [taken]
+                errors[name] = float((run(picture).double() - exact).square().mean())
+                self._add(name, size, taken, errors[name])
+        for _ in range(1, ROUNDS[self.device.type]):
             for name, run in ways.items():
                 if (taken := tried(name, partial(self._time, run, picture))) is not None:
                     times[name].append(taken)
-        for name, run in ways.items():
-            if times[name]:
-                errors[name] = float((run(picture).double() - exact).square().mean())
-                self._add(name, size, statistics.median(times[name]), errors[name])
+                    self._add(name, size, statistics.median(times[name]), errors[name])
 
     def _time(self, run: Run, picture: Tensor) -> float:
         return milliseconds(lambda: run(picture), self.device)
@@ -149,15 +158,15 @@ class Ladder:
             f"({shares[0]:4.0%}), {gbs:6.0f} GB/s ({shares[1]:4.0%})"
             + (f", {psnr:.1f} dB against fp32" if psnr else ""), flush=True,
         )  # fmt: skip
-        self.rows.append(
-            {"size": size, "way": name, "ms": taken, "fps": 1000 / taken, "tflops": tflops,
-             "gbs": gbs, "of_bound": max(shares), "psnr": psnr}
-        )  # fmt: skip
+        self.rows[name, size] = {
+            "size": size, "way": name, "ms": taken, "fps": 1000 / taken, "tflops": tflops,
+            "gbs": gbs, "of_bound": max(shares), "psnr": psnr,
+        }  # fmt: skip
         self._save()
 
     def _save(self) -> None:
         if self._path is not None:
-            found = {"peaks": self.peaks, "rows": self.rows}
+            found = {"peaks": self.peaks, "rows": [*self.rows.values()]}
             self._path.write_text(json.dumps(found, indent=2) + "\n")
 
 

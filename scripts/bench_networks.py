@@ -5,10 +5,12 @@
 
 Prints a Markdown table. Parameters and multiplications (of convolutions and matrix products;
 attention apart, in the form that is run) are counted, on random weights, since neither depends on
-them; milliseconds are the median of several frames in the precision that a run would choose.
+them; milliseconds are the median of several frames in the precision that a run would choose. What
+PyTorch can not count is "-", and a variant that fails is said in one line and left out.
 
 With ``--paper``: latency and peak memory of one 1280x720 output frame beside what the SST paper
-gives (tables 1, S3, S4; H200), at all scales.
+gives (tables 1, S3, S4; H200), at all scales. On a GPU the latency is that of a CUDA graph, which
+is what the engine runs; beside it stands the eager one, in which the host may be what is slow.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_kernels import graphed, tried
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -89,18 +92,28 @@ def measure(name: str, network: Network, size: tuple[int, int], device: torch.de
         return out if network.scale else runtime.render(out, picture, (2 * height, 2 * width))
 
     run()  # backends are chosen and kernels compiled where nothing counts
+    macs = tried(f"{name}, counting", partial(kmacs, run, height * width))
+    return {
+        "variant": name, "scale": network.scale or "any (2)",
+        "parameters": sum(p.numel() for p in network.module.parameters()),
+        "kmac": macs and macs[0], "attention_kmac": macs and macs[1],
+        "sees": f"windows, {network.grid} px" if network.grid > 1 else f"{network.halo} px",
+        "milliseconds": round(milliseconds(run, 3, device), 1),
+    }  # fmt: skip
+
+
+def kmacs(run: Callable[[], Tensor], pixels: int) -> tuple[int, int]:
+    """Thousands of multiplications for a pixel: all but attention, and attention.
+
+    Raises:
+        TypeError: some versions of PyTorch cannot count what they have compiled.
+    """
     with FlopCounterMode(display=False) as counter:
         run()
     works = counter.get_flop_counts()["Global"]
     attention = sum(work for kind, work in works.items() if "attention" in str(kind))
-    macs = [amount / 2 / (height * width) / 1000 for amount in (sum(works.values()), attention)]
-    return {
-        "variant": name, "scale": network.scale or "any (2)",
-        "parameters": sum(p.numel() for p in network.module.parameters()),
-        "kmac": round(macs[0] - macs[1]), "attention_kmac": round(macs[1]),
-        "sees": f"windows, {network.grid} px" if network.grid > 1 else f"{network.halo} px",
-        "milliseconds": round(milliseconds(run, 3, device), 1),
-    }  # fmt: skip
+    every, own = (amount / 2 / pixels / 1000 for amount in (sum(works.values()), attention))
+    return round(every - own), round(own)
 
 
 def milliseconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -> float:
@@ -127,18 +140,41 @@ def beside_the_paper(
             continue
         figures = PAPER.get(name, (("-", "-"),) * 3)
         for scale, (published, memory) in zip((2, 3, 4), figures, strict=True):
-            config = replace(variant, scale=scale)
             build = sst.Sst if name.startswith("sst") else esc.Esc
-            network = random_network(name, build, config)
-            runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
-            picture = torch.rand(1, 3, frame[1] // scale, -(-frame[0] // scale), device=device)
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            runtime(picture)
-            found = milliseconds(partial(runtime, picture), 5, device)
-            peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0
-            yield {"variant": name, "scale": scale, "milliseconds": round(found, 1),
-                   "paper_ms": published, "mb": round(peak), "paper_mb": memory}  # fmt: skip
+            network = random_network(name, build, replace(variant, scale=scale))
+            shape = frame[1] // scale, -(-frame[0] // scale)
+            label = f"{name} x{scale}"
+            found = tried(label, partial(_latencies, label, network, shape, device))
+            if found is not None:
+                yield {"variant": name, "scale": scale, **found,
+                       "paper_ms": published, "paper_mb": memory}  # fmt: skip
+
+
+def _latencies(
+    label: str, network: Network, shape: tuple[int, int], device: torch.device
+) -> dict[str, object]:
+    """Milliseconds as the engine runs it (in a graph, if it can) and eagerly; the peak of MB."""
+    runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
+    picture = torch.rand(1, 3, *shape, device=device)
+    run = partial(runtime, picture)
+    run()  # kernels are chosen where nothing counts
+    eager, peak = milliseconds(run, 5, device), 0.0
+    graph: float | None = None
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        peak = torch.cuda.max_memory_allocated(device) / 1e6
+        graph = tried(f"{label}, graph", partial(_replayed, runtime, picture, device))
+    return {
+        "milliseconds": round(eager if graph is None else graph, 2), "eager_ms": round(eager, 2),
+        "mb": round(peak),
+    }  # fmt: skip
+
+
+def _replayed(runtime: EagerRuntime, picture: Tensor, device: torch.device) -> float:
+    replay = partial(graphed(runtime), picture)
+    replay()  # captured where nothing counts
+    return milliseconds(replay, 5, device)
 
 
 def _wait(device: torch.device) -> None:
@@ -149,14 +185,15 @@ def _wait(device: torch.device) -> None:
 def _print_paper(
     device: torch.device, chosen: list[str] | None, path: Path | None, frame: tuple[int, int]
 ) -> int:
-    print("| variant | scale | ms | paper's ms | peak MB (CUDA) | paper's MB |")
-    print("|---|---|---|---|---|---|")
+    print("| variant | scale | ms | eager ms | paper's ms | peak MB (CUDA) | paper's MB |")
+    print("|---|---|---|---|---|---|---|")
+    line = "| {variant} | {scale} | {milliseconds} | {eager_ms} | {paper_ms} | {mb} | {paper_mb} |"
     rows = []
     for row in beside_the_paper(device, chosen, frame):
         rows.append(row)
-        print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
+        print(line.format(**row), flush=True)
         _keep(rows, path)
-    return 0
+    return 0 if rows else 1
 
 
 def _keep(rows: list[Row], path: Path | None) -> None:
@@ -192,15 +229,27 @@ def main() -> int:
     for name, network in networks():
         if options.only and name not in options.only and name != "span":
             continue
-        row = measure(name, network, (height, width), device)
+        row = tried(name, partial(measure, name, network, (height, width), device))
+        if row is None:
+            continue
         rows.append(row)
-        ratio = float(str(row["milliseconds"])) / float(str(rows[0]["milliseconds"]))
-        print(
-            "| {variant} | {scale} | {parameters:,} | {kmac:,} | {attention_kmac:,} | {sees} "
-            "| {milliseconds} | {ratio:.1f} |".format(**row, ratio=ratio), flush=True,
-        )  # fmt: skip
+        print(_line(row, rows[0]), flush=True)
         _keep(rows, options.json)
-    return 0
+    return 0 if rows else 1
+
+
+def _line(row: Row, first: Row) -> str:
+    """A row of the table; "-" for what is not known."""
+    words = {key: "-" if value is None else value for key, value in row.items()}
+    for key in ("parameters", "kmac", "attention_kmac"):
+        words[key] = words[key] if isinstance(words[key], str) else f"{words[key]:,}"
+    ratio = "-"
+    if first["variant"] == "span":
+        ratio = f"{float(str(row['milliseconds'])) / float(str(first['milliseconds'])):.1f}"
+    return (
+        "| {variant} | {scale} | {parameters} | {kmac} | {attention_kmac} | {sees} "
+        "| {milliseconds} | {ratio} |".format(**words, ratio=ratio)
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

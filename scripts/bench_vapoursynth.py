@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,29 +80,43 @@ def command_fps(clip: Path, weights: Path | None) -> float:
     """Of the whole command, run in a process of its own."""
     arguments = ["--weights", str(weights)] if weights else []
     code = "import sys; from vsr.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(clip), "-f", "null", "-", "--stats", *arguments],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = _run([sys.executable, "-c", code, str(clip), "-f", "null", "-", "--stats", *arguments])
     return _found(r"([\d.]+) fps", done.stdout + done.stderr)
 
 
 def vspipe_fps(script: Path, python: Path, config: Path) -> float:
     """Of a script, through the vspipe of ``python``'s environment."""
-    environment = os.environ | {"XDG_CONFIG_HOME": str(config)}
-    done = subprocess.run(
-        [vspipe_of(python), "-p", script, "."], env=environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
+    done = _run([vspipe_of(python), "-p", script, "."], config)
     return _found(r"\(([\d.]+) fps\)", done.stderr)
 
 
 def vspipe_of(python: Path) -> str:
-    """The vspipe of ``python``'s environment, or of the path; empty if there is none."""
+    """The vspipe of ``python``'s environment, of the path, or of its package; else empty.
+
+    The package holds the program itself, beside Python lies a script that starts it: but not where
+    the wheel was installed with ``pip install --target``.
+    """
     beside = python.parent / "vspipe"
-    return str(beside) if beside.exists() else shutil.which("vspipe") or ""
+    if found := str(beside) if beside.exists() else shutil.which("vspipe"):
+        return found
+    code = "import vapoursynth as v; print(v.__file__)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    inside = Path(done.stdout.strip()).with_name("vspipe") if done.stdout.strip() else None
+    return str(inside) if inside is not None and inside.exists() else ""
+
+
+def _run(
+    command: Sequence[str | Path], config: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What it says, with its configuration in a folder of our own; SystemExit if it fails."""
+    own = {} if config is None else {"XDG_CONFIG_HOME": str(config)}
+    done = subprocess.run(
+        command, env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        words = " ".join(map(str, command))
+        raise SystemExit(f"{words}\nended with {done.returncode}:\n{done.stderr.strip()}")
+    return done
 
 
 def _found(pattern: str, text: str) -> float:
@@ -114,18 +128,14 @@ def _found(pattern: str, text: str) -> float:
 
 def configure(python: Path, config: Path) -> None:
     """Tell vspipe which Python it belongs to, in a folder of our own."""
-    subprocess.run(
-        [python, "-m", "vapoursynth", "config"], env=os.environ | {"XDG_CONFIG_HOME": str(config)},
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    _run([python, "-m", "vapoursynth", "config"], config)
 
 
 def plugins_of(python: Path) -> list[str]:
     """Those of ``PLUGINS`` that are installed beside ``python``."""
     names = [name.split(",")[0] for name in PLUGINS]
     code = f"import vapoursynth as v; print(*[hasattr(v.core, name) for name in {names}])"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    there = done.stdout.split()
+    there = _run([python, "-c", code]).stdout.split()
     return [name for name, found in zip(PLUGINS, there, strict=True) if found == "True"]
 
 
@@ -147,7 +157,7 @@ def bench_filter(folder: Path, wanted: Wanted) -> dict[str, object]:
     size, frames, weights = wanted.size, wanted.frames, wanted.weights
     clip, python = folder / "clip.y4m", Path(sys.executable)
     if not vspipe_of(python):
-        print("vspipe is not in this environment: the filter is not measured")
+        print("vspipe is not in this environment: the filter is not measured", file=sys.stderr)
         return {}
     start = make_y4m(clip, frames, *size)
     read = READ.format(clip=str(clip), width=size[0], height=size[1], frames=frames, start=start)
@@ -194,15 +204,12 @@ def export(folder: Path, weights: Path | None) -> Path:
         "-c",
         "import sys; from vsr.cli.models import main; sys.exit(main())",
     ]
-    subprocess.run(
-        [*command, "export", str(weights or "span-x2"), "-o", str(path), "--format", "onnx"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    _run([*command, "export", str(weights or "span-x2"), "-o", str(path), "--format", "onnx"])
     return path
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure and print; 1 if nothing could be measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=parse_size, default=(320, 180))
     parser.add_argument("--frames", type=int, default=64)
@@ -220,7 +227,7 @@ def main() -> int:
         results = bench_filter(Path(name), wanted)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
-    return 0
+    return 0 if results else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Everything that wants a GPU, in one command: correctness, peaks, the ladder, SST, and the rest.
 
-    python scripts/gpu_suite.py --out OUT [--minutes 9] [--only tests kernels ...] [--data DATA]
+    python scripts/gpu_suite.py --out OUT [--minutes 9.3] [--only warm kernels ...] [--data DATA]
     python scripts/gpu_suite.py --out OUT --rehearse
 
 Steps run in the order of their worth until the time is up; each has a time limit of its own, and
@@ -8,8 +8,21 @@ one that fails or is stopped stops no other. OUT gets ``results.json`` (what ran
 ended, the end of what it said, the figures so far) before the first step and after each, and
 ``logs.tar.gz``, all that each said and wrote. At the end a table says what was wanted and found.
 
-It needs no network, and beside vsr's own requirements only Triton and, for the tests, pytest.
-``--train RECIPE`` goes on with a training in what time is left; that needs Pillow and the data.
+All steps together take longer than ten minutes. Where a GPU is lent for so long at a time, three
+calls, one right after the other and each with an OUT of its own, get most of it in:
+
+    --only warm kernels stream paper
+    --only tests precision networks attention
+    --only command filter --train RECIPE
+
+``warm`` comes first on every new machine: what is tuned and compiled there is remembered, and no
+other step's limit pays for it.
+
+It needs no network, and beside vsr's own requirements only Triton and, for the tests, pytest; vsr
+need not be installed. ``--train RECIPE`` goes on with a training in what time is left; that needs
+Pillow and the data. A training ends in OUT as ``run-NAME.tar.gz.00`` and so on, pieces of
+15 MiB, since what brings OUT back may take a few files of limited size; whoever finds such pieces
+in OUT goes on from there. By hand: ``cat run-NAME.tar.gz.* | tar xz``.
 
 ``--rehearse`` runs the same scripts on this CPU on tiny pictures, where that is possible: it shows
 that each starts, ends and writes its figures, and nothing about speed.
@@ -18,6 +31,7 @@ that each starts, ends and writes its figures, and nothing about speed.
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +58,8 @@ LINES = 60
 """Of the end of what a step said, kept in its record."""
 GRACE = 10
 """Seconds at the end of a limit in which a step may end by itself."""
+PIECE = 15 << 20
+"""Bytes of a file that a packed training is cut into."""
 BOUND = 0.65
 """Share of what the device's peaks allow that the fastest rung should reach."""
 
@@ -84,17 +100,28 @@ def _timed(name: str, seconds: int, script: str, *arguments: str, small: tuple[s
 
 
 STEPS = (
-    Step(
-        "tests", (*PYTEST, *PARALLEL, *gpu_tests()), 300,
-        (*PYTEST, "--collect-only", *gpu_tests()),
-    ),
+    _timed("warm", 210, "warm.py", small=()),
     _timed("kernels", 240, "bench_kernels.py", small=("--sizes", "16x12")),
-    _timed("stream", 180, "bench_stream.py", small=("--sizes", "64x48", "--frames", "8")),
+    _timed("stream", 240, "bench_stream.py", small=("--sizes", "64x48", "--frames", "8")),
     _timed(
         "paper", 240, "bench_networks.py", "--paper",
         small=("--paper", "--only", "sst-light", "--frame", "128x96"),
     ),
+    Step(
+        "tests", (*PYTEST, *PARALLEL, *gpu_tests()), 300,
+        (*PYTEST, "--collect-only", *gpu_tests()),
+    ),
     _timed("precision", 90, "bench_precision.py", "{data}/data/Set5", small=("--pictures", "1")),
+    _timed(
+        "networks", 180, "bench_networks.py", "--size", "640x360",
+        small=("--size", "20x12", "--only", "spanf"),
+    ),
+    Step(
+        "attention",
+        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json",
+         "{work}/attention.json"),
+        120,
+    ),
     _timed(
         "command", 240, "vsr.cli.bench", "--size", "1280x720", "--frames", "120", "--rounds", "1",
         "--compile",
@@ -107,16 +134,6 @@ STEPS = (
         120,
         (str(SCRIPTS / "bench_vapoursynth.py"), "--size", "64x48", "--frames", "6",
          "--rounds", "1", "--json", "{work}/filter.json"),
-    ),
-    _timed(
-        "networks", 180, "bench_networks.py", "--size", "640x360",
-        small=("--size", "20x12", "--only", "spanf"),
-    ),
-    Step(
-        "attention",
-        (str(SCRIPTS / "bench_attention.py"), "--device", "cuda", "--json",
-         "{work}/attention.json"),
-        120,
     ),
 )  # fmt: skip
 
@@ -232,6 +249,35 @@ class Places:
         with tarfile.open(self.out / "logs.tar.gz", "w:gz") as archive:
             archive.add(self.work, "logs")
 
+    def pack_training(self, name: str) -> None:
+        """Its folder as a few files, each of :data:`PIECE` bytes at most; a checkpoint has more."""
+        folder = self.out / "runs" / name
+        if not folder.is_dir():
+            return
+        for piece in self._pieces(name):
+            piece.unlink()
+        with tempfile.TemporaryFile(dir=self.work.parent) as packed:
+            with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+                archive.add(folder, name)
+            packed.seek(0)
+            for index, data in enumerate(iter(lambda: packed.read(PIECE), b"")):
+                (self.out / f"run-{name}.tar.gz.{index:02}").write_bytes(data)
+        shutil.rmtree(folder)
+
+    def unpack_training(self, name: str) -> None:
+        """What :meth:`pack_training` has left, if it has."""
+        if not (pieces := self._pieces(name)):
+            return
+        with tempfile.TemporaryFile(dir=self.work.parent) as packed:
+            for piece in pieces:
+                packed.write(piece.read_bytes())
+            packed.seek(0)
+            with tarfile.open(fileobj=packed, mode="r:gz") as archive:
+                archive.extractall(self.out / "runs", filter="data")
+
+    def _pieces(self, name: str) -> list[Path]:
+        return sorted(self.out.glob(f"run-{name}.tar.gz.*"))
+
 
 def run(step: Step, places: Places, left: float, *, small: bool) -> dict[str, object]:
     """Run one step within ``left`` seconds; its record."""
@@ -255,12 +301,9 @@ def run(step: Step, places: Places, left: float, *, small: bool) -> dict[str, ob
 
 def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> int | None:
     """The exit code; None if it was stopped, and all that it had started with it."""
-    wanted = (
-        {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
-    )
     grace = min(GRACE, limit / 4)
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=os.environ | wanted,
+        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=_environment(small=small),
         start_new_session=True,
     )  # fmt: skip
     try:
@@ -274,6 +317,16 @@ def _run_within(limit: float, command: list[str], log: int, *, small: bool) -> i
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+def _environment(*, small: bool) -> dict[str, str]:
+    """A step's: vsr need not be installed, and what was said before a stop is not lost."""
+    wanted = (
+        {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if small else {"VSR_REQUIRE": "cuda"}
+    )
+    paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    found = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return os.environ | wanted | found
 
 
 def device() -> dict[str, object]:
@@ -305,7 +358,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=9.3)
     parser.add_argument("--only", nargs="+", choices=[step.name for step in STEPS])
     parser.add_argument("--rehearse", action="store_true", help="on this CPU, on tiny pictures")
     parser.add_argument("--train", nargs="+", type=Path, default=[], metavar="RECIPE")
@@ -349,7 +402,9 @@ def _run_all(options: argparse.Namespace, places: Places) -> int:
     for step in _steps(options):
         perform(step)
     for recipe in options.train:
+        places.unpack_training(recipe.stem)
         perform(training(recipe, max(0.0, end - time.monotonic() - 60) / 60))
+        places.pack_training(recipe.stem)
     if not options.rehearse:
         tell(results["targets"])
     return int(any(record["exit"] != 0 for record in records))

@@ -27,7 +27,7 @@ def psnr(found, wanted):
     [
         ({"channels": 48, "norm": True}, None, 1),
         ({"channels": 28, "fused_channels": 32, "scale": 4, "blocks": 1}, None, 2),
-        ({"channels": 32, "scale": 3, "blocks": 3}, Strip(16, 8, warps=4), 1),
+        ({"channels": 32, "scale": 3, "blocks": 3}, Strip(16, warps=4), 1),
     ],
 )
 def test_as_close_to_float64_as_pytorch(settings, strip, batch, kernel_device) -> None:

@@ -14,7 +14,7 @@ from vsr.kernels.span import Tiles
 
 
 def test_tiles_survive_the_way_to_json_and_back() -> None:
-    for tiles in (Tiles(), Tiles(ConvTile(4, 8, whole=True), EndTile(stages=4), Strip(64, 32))):
+    for tiles in (Tiles(), Tiles(ConvTile(4, 8, whole=True), EndTile(stages=4), Strip(64, 4))):
         assert from_json(json.loads(json.dumps(asdict(tiles)))) == tiles
     for wrong in ("null", "[]", "{}", '{"conv": {"rows": 1}}'):
         assert from_json(json.loads(wrong)) is None

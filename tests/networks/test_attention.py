@@ -109,6 +109,26 @@ def test_groups_and_batches_change_nothing(module: WindowAttention, size: tuple[
     torch.testing.assert_close(folded(x), single, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "capacity", "groups"),
+    [
+        (23, 40, 32, 30),  # rows of 32 and 8 would be 46
+        (12, 20, 8, 30), (8, 14, 8, 14), (4, 3, 128, 1), (1, 33, 32, 2), (5, 7, 1, 35),
+        (3, 8, 2, 12),
+    ],
+)  # fmt: skip
+def test_groups_are_few_and_cover_every_window_once(
+    rows: int, columns: int, capacity: int, groups: int
+) -> None:
+    seen = torch.zeros(rows, columns, dtype=torch.int)
+    found = list(attention._groups(rows, columns, capacity))
+    for part in found:
+        assert seen[part].numel() <= capacity
+        seen[part] += 1
+    assert (seen == 1).all()
+    assert len(found) == groups
+
+
 def test_a_window_larger_than_a_group_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attention_kernels.GROUP_TOKENS, "cpu", 10)
     module = implicit(8, 1, 8, 4)
@@ -253,6 +273,84 @@ def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) ->
     assert choose_kernel.cache_info().misses == 1
     folded_copy(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(folded, 8, 8).to(torch.bfloat16))
     assert choose_kernel.cache_info().misses == 2
+
+
+def fixed(name: str) -> attention_kernels.Kernel:
+    return attention_kernels.Kernel(name, 16, attention_kernels.sdpa)
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, times: dict[str, float | Exception]) -> str:
+    """What is chosen on a GPU where candidates take so long, or fail so."""
+
+    def seconds(kernel: attention_kernels.Kernel, *_: object) -> float:
+        taken = times[kernel.name]
+        if isinstance(taken, Exception):
+            raise taken
+        return taken
+
+    kernels = [fixed(name) for name in times]
+    monkeypatch.setattr(attention_kernels, "_sdpa_kernels", lambda *_: kernels[:1])
+    monkeypatch.setattr(attention_kernels, "_backends", lambda *_: kernels[1:])
+    monkeypatch.setattr(attention_kernels, "_extra_kernels", lambda *_: [])
+    monkeypatch.setattr(attention_kernels, "_sample", lambda *_: ())
+    monkeypatch.setattr(attention_kernels, "_seconds", seconds)
+    chosen = choose_kernel.__wrapped__(torch.device("cuda"), torch.float16, 32, 16, False)
+    return str(chosen.name)
+
+
+def test_the_fastest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = RuntimeError("no such kernel\nin this build")
+    assert choose(monkeypatch, {"a": 1.0, "b": 0.95, "c": broken}) == "a"  # not worth it
+    assert choose(monkeypatch, {"a": 1.0, "b": 0.5, "c": 0.7}) == "b"
+    assert choose(monkeypatch, {"a": broken, "b": 0.5, "c": 9.0}) == "b"
+    message = r"no attention kernel works here \(of a, b\): no such kernel$"
+    with pytest.raises(NotImplementedError, match=message):
+        choose(monkeypatch, {"a": broken, "b": ValueError("nor this")})
+    full = torch.OutOfMemoryError("full")
+    assert choose(monkeypatch, {"a": full, "b": 0.5}) == "b"
+    with pytest.raises(torch.OutOfMemoryError):  # which smaller tiles may answer
+        choose(monkeypatch, {"a": full, "b": full})
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_every_backend_is_a_candidate_and_takes_what_it_is_given(
+    dtype: torch.dtype, biased: bool
+) -> None:
+    """By shapes alone, on no device; SDPA itself would take the first for everything."""
+    taken = [fixed("sdpa cudnn_attention 48/32"), fixed("sdpa cudnn_attention 48/48")]
+    found = list(attention_kernels._backends(dtype, 48, 30, biased, taken))
+    efficient = ["sdpa efficient_attention 48/32", "sdpa efficient_attention 48/48"]
+    half = dtype != torch.float32
+    assert [kernel.name for kernel in found] == [
+        *(["sdpa flash_attention 48/48"] if half and not biased else []), *efficient
+    ]  # fmt: skip
+    others = list(attention_kernels._backends(dtype, 48, 30, biased, []))
+    assert len(others) == len(found) + 2 * half
+    q = torch.empty(3, 64, 2, 48, dtype=dtype, device="meta")
+    bias = torch.empty(1, 2, 64, 64, dtype=dtype, device="meta") if biased else None
+    for kernel in others:
+        v = torch.empty(3, 64, 2, kernel.value_width, dtype=dtype, device="meta")
+        assert kernel.run(q, q, v, bias).shape == v.shape
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("tokens", [36, 1024])
+def test_cuda_backends_are_equal(tokens: int, biased: bool) -> None:
+    """Those that work here; one at least does."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    q, k, v = (torch.randn(3, 4, tokens, 6, 32, device=device) * 32**-0.25).half()
+    bias = torch.randn(1, 6, tokens, tokens, device=device).half() if biased else None
+    expected, worked = attention_kernels.sdpa(q, k, v, bias), []
+    for kernel in attention_kernels._backends(torch.float16, 32, 32, biased, []):
+        try:
+            found = kernel.run(q, k, v, bias)
+        except RuntimeError:
+            continue
+        worked.append(kernel.name)
+        assert (found - expected).abs().max() < 2e-2
+    assert worked
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

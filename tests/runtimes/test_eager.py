@@ -1,8 +1,15 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vsr.config import RUNTIMES, Runtime
-from vsr.networks import Network, classical
+from vsr.networks import Network, classical, describe
+from vsr.networks.attention import WindowAttention
+from vsr.networks.esc import VARIANTS, Esc
+from vsr.networks.esc_lte import EscLte
 from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import RUNTIME_NAMES, EagerRuntime, make_runtime, runtime_called
 from vsr.runtimes.eager import _without_tf32
@@ -66,6 +73,23 @@ def test_one_channel_is_run_for_each_colour() -> None:
     assert EagerRuntime(luma, CPU, torch.float32)(gray).shape == (2, 3, 18, 14)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_added_to_scores_lies_row_by_row(variant: str) -> None:
+    """SDPA's kernels for a GPU refuse a mask in which a query's numbers are not side by side."""
+    config = replace(VARIANTS[variant], blocks=1, convolutions=1, window=8)
+    module = (EscLte if config.scale == 0 else Esc)(config).eval()
+    runtime = EagerRuntime(describe(variant, module, config), CPU, torch.float32)
+    runtime(torch.rand(1, 3, 9, 12))
+    parts = [part for part in runtime._module.modules() if isinstance(part, WindowAttention)]
+    assert parts
+    for part in parts:
+        assert part._workspace is not None
+        bias = part._workspace.bias
+        assert (bias is None) == (config.rank > 0)
+        assert bias is None or bias.shape == (1, config.heads, 64, 64)
+        assert bias is None or bias.stride(-1) == 1
+
+
 def test_other_devices_are_refused(network: Network) -> None:
     with pytest.raises(ValueError, match="picture is on meta, the network on cpu"):
         EagerRuntime(network, CPU, torch.float32)(torch.empty(1, 3, 9, 7, device="meta"))
@@ -82,6 +106,28 @@ def test_settings_of_the_process_are_put_back() -> None:
             assert settings() == (True, True, False)
         assert settings() == (True, True, True)
     assert settings() == before
+
+
+def test_settings_hold_for_every_thread_until_the_last_leaves() -> None:
+    """The first to leave does not take it from the second, who does not keep it for ever."""
+    before, seen = torch.backends.cudnn.allow_tf32, []
+    entered, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with _without_tf32():
+            entered.set()
+            left.wait(10)
+            seen.append(torch.backends.cudnn.allow_tf32)
+
+    assert before
+    with ThreadPoolExecutor() as pool:
+        with _without_tf32():
+            done = pool.submit(second)
+            assert entered.wait(10)
+        left.set()
+        done.result()
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.cuda

@@ -2,10 +2,13 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
 from PIL import Image
+
+from vsr.networks import Network, classical
 
 
 def test_attention(scripts, monkeypatch, capsys, tmp_path):
@@ -33,7 +36,7 @@ def test_paper_beside_ours(scripts, monkeypatch, capsys, tmp_path):
     assert bench.main() == 0
     rows = json.loads(out.read_text())
     assert [(row["scale"], row["paper_ms"]) for row in rows] == [(2, 191.9), (3, 69.2), (4, 36.5)]
-    assert all(row["milliseconds"] > 0 for row in rows)
+    assert all(row["milliseconds"] == row["eager_ms"] > 0 for row in rows)  # no graph on a CPU
     assert "48x36 on cpu" in capsys.readouterr().out
 
 
@@ -94,6 +97,32 @@ def test_the_ladder_leaves_out_what_fails(scripts, monkeypatch, capsys, tmp_path
     assert bench.main() == 2
 
 
+def test_the_ladder_keeps_what_it_has_when_it_is_stopped(scripts, monkeypatch, tmp_path):
+    bench = scripts("bench_kernels")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "by_triton", stop)
+    monkeypatch.setattr(bench, "ROUNDS", {"cpu": 3})
+    monkeypatch.setattr(bench, "measure_peaks", lambda *_: {"tflops": {"x": 2.0}, "gbs": 8.0})
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(
+        "sys.argv", ["bench", "--device", "cpu", "--sizes", "16x12", "--json", str(out)]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["way"] for row in rows] == ["eager NCHW fp32", "eager channels_last fp16"]
+
+
+def test_what_begins_slowly_comes_last_on_the_ladder(scripts):
+    bench = scripts("bench_kernels")
+    names = [name for name, _ in bench.rungs(None, torch.device("cuda"))]
+    assert names[-1] == "torch.compile"
+    assert set(names) == set(bench.BYTES)
+
+
 def test_networks(scripts, monkeypatch, capsys, tmp_path):
     bench = scripts("bench_networks")
     out = tmp_path / "out.json"
@@ -107,6 +136,34 @@ def test_networks(scripts, monkeypatch, capsys, tmp_path):
     assert rows["span"]["kmac"] == pytest.approx(410, abs=1)  # facts of the published network
     assert rows["span"]["attention_kmac"] == 0
     assert len(capsys.readouterr().out.splitlines()) == 3 + len(rows)
+
+
+def test_networks_that_fail_or_cannot_be_counted(scripts, monkeypatch, capsys, tmp_path):
+    """PyTorch 2.11 cannot count FlexAttention: the time is measured all the same."""
+    bench = scripts("bench_networks")
+
+    def build(name: str, *_: object) -> Network:
+        if name == "spanv2":
+            raise RuntimeError("no such kernel\nat all")
+        return classical("bilinear", 2)
+
+    def count(*_: object) -> None:
+        raise TypeError("it is compiled")
+
+    variants = ("span", "spanv2", "spanf")
+    monkeypatch.setattr(bench, "networks", lambda: ((name, name) for name in variants))
+    real = bench.measure
+    monkeypatch.setattr(bench, "measure", lambda name, _, *rest: real(name, build(name), *rest))
+    monkeypatch.setattr(bench, "kmacs", count)
+    out = tmp_path / "out.json"
+    arguments = ["--size", "20x12", "--device", "cpu", "--json", str(out)]
+    monkeypatch.setattr("sys.argv", ["bench", *arguments])
+    assert bench.main() == 0
+    rows = json.loads(out.read_text())
+    assert [(row["variant"], row["kmac"]) for row in rows] == [("span", None), ("spanf", None)]
+    text = capsys.readouterr().out
+    assert "spanv2: RuntimeError: no such kernel\n" in text
+    assert "| spanf | 2 | 0 | - | - |" in text
 
 
 def test_every_variant_is_in_the_table(scripts):
@@ -143,6 +200,36 @@ def test_vapoursynth(scripts, monkeypatch, capsys, tmp_path):
     assert found["fps"]["filter"] > 0
     assert found["ratios"]["command"] == found["fps"]["filter"] / found["fps"]["command"]
     assert re.search(r"filter / command: \d+\.\d{3} \(6 frames of 48x32\)", capsys.readouterr().out)
+
+
+def test_vspipe_is_found_in_its_package(scripts, monkeypatch, tmp_path):
+    """Neither beside Python nor on the path, as after ``pip install --target``."""
+    bench = scripts("bench_vapoursynth")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    site = tmp_path / "site"
+    (site / "vapoursynth").mkdir(parents=True)
+    (site / "vapoursynth" / "__init__.py").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    assert bench.vspipe_of(python) == ""
+    program = site / "vapoursynth" / "vspipe"
+    program.touch()
+    assert bench.vspipe_of(python) == str(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "vapoursynth.py").write_text("raise ImportError")
+    assert bench.vspipe_of(python) == ""
+
+
+def test_a_filter_that_is_not_measured_is_a_failure(scripts, monkeypatch, capsys):
+    bench = scripts("bench_vapoursynth")
+    monkeypatch.setattr(bench, "vspipe_of", lambda _: "")
+    monkeypatch.setattr("sys.argv", ["bench"])
+    assert bench.main() == 1
+    assert "vspipe is not in this environment" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"ended with 3:\nwhat\nwent wrong"):
+        bench._run([sys.executable, "-c", "import os; os.write(2, b'what\\nwent wrong'); exit(3)"])
 
 
 def test_scripts_for_plugins_are_those_of_their_users(scripts):

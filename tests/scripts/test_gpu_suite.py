@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from itertools import chain
 
 import pytest
 
@@ -66,6 +67,22 @@ def test_steps_are_limited_and_recorded(suite, monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.count("not measured") == len(suite.TARGETS)
 
 
+@pytest.mark.parametrize("elsewhere", [None, "/elsewhere"])
+def test_steps_find_the_checkout_first(suite, monkeypatch, tmp_path, elsewhere):
+    """A script has its own folder alone on its path, and on a lent machine nothing is installed."""
+    script = tmp_path / "look.py"
+    script.write_text("import sys, vsr; print(*sys.path, vsr.__file__, sep='\\n')")
+    monkeypatch.setattr(suite, "STEPS", (suite.Step("look", (), 60, (str(script),)),))
+    monkeypatch.setattr("sys.argv", ["gpu_suite.py", "--out", str(tmp_path / "out"), "--rehearse"])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if elsewhere:
+        monkeypatch.setenv("PYTHONPATH", elsewhere)
+    assert suite.main() == 0
+    _, *path, found = written(tmp_path)["steps"][0]["said"]
+    assert path[: 1 + bool(elsewhere)] == [str(suite.ROOT), *filter(None, [elsewhere])]
+    assert found == str(suite.ROOT / "vsr" / "__init__.py")
+
+
 def test_a_step_may_save_before_it_is_stopped(suite, monkeypatch, tmp_path):
     saving = (
         "import pathlib, signal, sys, time\n"
@@ -76,6 +93,41 @@ def test_a_step_may_save_before_it_is_stopped(suite, monkeypatch, tmp_path):
     assert suite.main() == 1
     assert (tmp_path / "out" / "saved").exists()
     assert written(tmp_path)["steps"][0]["exit"] is None
+
+
+def test_trainings_come_back_in_pieces_and_go_on_from_there(suite, monkeypatch, tmp_path):
+    """Two checkpoints, each larger than a file that is brought back may be."""
+    grow = (
+        "import os, pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1]); folder.mkdir(parents=True, exist_ok=True)\n"
+        "for name in ('log.csv', 'curve.png', 'model.safetensors'): (folder / name).touch()\n"
+        "with (folder / 'checkpoint.pt').open('ab') as file: file.write(os.urandom(1500))\n"
+        "print((folder / 'checkpoint.pt').stat().st_size)"
+    )
+    monkeypatch.setattr(suite, "STEPS", ())
+    monkeypatch.setattr(suite, "PIECE", 1000)
+    monkeypatch.setattr(
+        suite, "training",
+        lambda recipe, _: suite.Step(recipe.stem, ("-c", grow, f"{{out}}/runs/{recipe.stem}"), 30),
+    )  # fmt: skip
+    out = tmp_path / "out"
+    monkeypatch.setattr("sys.argv", ["suite", "--out", str(out), "--train", "a.toml", "b.toml"])
+    for said, pieces in (("1500", 2), ("3000", 4)):
+        assert suite.main() == 0
+        assert [row["said"] for row in written(tmp_path)["steps"]] == [[said]] * 2
+        names = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
+        runs = {f"run-{name}.tar.gz.{i:02}" for name in "ab" for i in range(pieces)}
+        assert set(names) == {"results.json", "logs.tar.gz"} | runs
+        assert max(names[name] for name in runs) <= 1000
+
+
+def test_a_new_machine_is_warmed_before_anything_is_timed(suite):
+    assert suite.STEPS[0].name == "warm"
+    names = {step.name for step in suite.STEPS}
+    told = [line.split() for line in suite.__doc__.splitlines() if line.startswith("    --only")]
+    calls = [[word for word in words if word in names] for words in told]
+    assert sorted(chain(*calls)) == sorted(names)  # each step in one of the calls
+    assert calls[0][0] == "warm"
 
 
 def test_what_a_step_has_started_ends_with_it(suite, monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vsr.kernels.block import Strip, block_kernel, fits_in_strips
+from vsr.kernels.block import Strip, block_kernel, fits_in_strips, hoists
 from vsr.kernels.convolution import ConvTile, Epilogue, conv3x3_kernel, pieces, stored
 from vsr.kernels.ends import EndTile, fuse_kernel, head_kernel, tail_kernel
 
@@ -100,7 +100,7 @@ def _resources(cubin: bytes) -> tuple[int, int, int]:
 
 def builds(
     capability: int, channels: int = 48, scale: int = 2, *, conv: ConvTile | None = None,
-    end: EndTile | None = None,
+    end: EndTile | None = None, strip: Strip | None = None,
 ) -> Iterator[Build]:  # fmt: skip
     """The kernels of a SPAN for 8-bit 4:2:0, in the configurations that fit on a GPU."""
     width = stored(channels)
@@ -108,8 +108,8 @@ def builds(
     yield _head(width, end)
     for epilogue in Epilogue:
         yield _conv(width, epilogue, conv)
-    if (strip := _strip(capability, width)) is not None:
-        yield _block(width, strip)
+    if (fitting := _strip(capability, width)) is not None:
+        yield _block(capability, width, strip or fitting)
     yield _fuse(width, end)
     yield _tail(width, scale, end)
 
@@ -146,18 +146,16 @@ def _strip(capability: int, width: int) -> Strip | None:
     """What fits in shared memory: three layers' weights and the rows at hand."""
     if not fits_in_strips(width) or (width > 32 and SHARED_MEMORY[capability] < 163):
         return None
-    if capability == 90:
-        return Strip(128, 128, warps=8)
-    return Strip(64, 64, warps=8, hoist=True)
+    return Strip(128 if capability == 90 else 64, warps=8)
 
 
-def _block(width: int, strip: Strip) -> Build:
+def _block(capability: int, width: int, strip: Strip) -> Build:
     low, high = pieces(width)
     constants = {
-        "LOW": low, "HIGH": high, "KEEP_FIRST": False, "M": strip.columns, "ROWS": strip.rows,
-        "HOIST": strip.hoist,
+        "LOW": low, "HIGH": high, "KEEP_FIRST": False, "M": strip.columns,
+        "HOIST": hoists(capability // 10),
     }  # fmt: skip
-    types = {**_STRIDED, "first_result": "*fp16", "first_stride": "i32"}
+    types = {**_STRIDED, "first_result": "*fp16", "first_stride": "i32", "rows": "i32"}
     return Build("block", block_kernel, types, constants, strip.warps, 1, traffic=2 * 2 * width)
 
 

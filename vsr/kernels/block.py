@@ -11,10 +11,18 @@ Note [Shifts]
     lies, with the matrices of all three columns of the kernel, and the outer two sums are moved by
     a pixel. At the ends of a strip the neighbour is missing: each layer spoils one pixel more, so
     a strip of M pixels yields M - 6.
+
+Note [Rounds]
+    A program fills a processor: its shared memory, or its registers. Programs therefore run in
+    rounds of as many as there are processors, and a last round of a few takes as long as a full
+    one. So strips are cut into pieces not after a fixed number of rows, but where rounds times
+    rows, the six that a piece repeats included, are fewest: 1080 rows of 16 strips into 8 pieces,
+    one round of 128 programs on the 132 processors of an H100.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
@@ -23,7 +31,15 @@ from torch import Tensor
 
 from vsr.kernels.convolution import finish, pieces
 
-__all__ = ["Strip", "block_kernel", "fits_in_strips", "fused_block", "pack_block"]
+__all__ = [
+    "Strip",
+    "block_kernel",
+    "fits_in_strips",
+    "fused_block",
+    "hoists",
+    "pack_block",
+    "rows_of_a_piece",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +48,33 @@ class Strip:
 
     columns: int = 128
     """Pixels of a strip, six of which overlap the next."""
-    rows: int = 128
-    """After which the next program takes over; it repeats six."""
     warps: int = 8
-    hoist: bool = False
-    """Keep addresses in registers from row to row; Hopper runs out of registers so."""
 
 
 def fits_in_strips(width: int) -> bool:
     """Whether features of a stored ``width`` can be walked in strips: 16, 32 or 48."""
     return width in (16, 32, 48)
+
+
+def hoists(major: int) -> bool:
+    """Whether addresses stay in registers from row to row, for a compute capability ``major``.x.
+
+    Hopper runs out of registers so, Ampere does without it.
+    """
+    return major != 9
+
+
+@cache
+def rows_of_a_piece(height: int, strips: int, processors: int) -> int:
+    """After how many rows of ``strips`` of a ``height`` each the next program takes over.
+
+    See Note [Rounds].
+    """
+
+    def walked(pieces: int) -> int:
+        return -(-strips * pieces // processors) * (-(-height // pieces) + 6)
+
+    return -(-height // min(range(1, height + 1), key=walked))
 
 
 def pack_block(weights: Sequence[Tensor]) -> Tensor:
@@ -205,12 +238,12 @@ def _deliver(
     _put(result, value, keep, result_stride, FIRST, SIZE)
 
 
-@triton.jit(do_not_specialize=["height", "width"])
+@triton.jit(do_not_specialize=["height", "width", "rows"])
 def block_kernel(
-    source, weights, bias, result, first_result, height, width,
+    source, weights, bias, result, first_result, height, width, rows,
     source_stride, result_stride, first_stride,
     LOW: tl.constexpr, HIGH: tl.constexpr, KEEP_FIRST: tl.constexpr,
-    M: tl.constexpr, ROWS: tl.constexpr, HOIST: tl.constexpr,
+    M: tl.constexpr, HOIST: tl.constexpr,
 ):  # fmt: skip
     """One piece of one strip of one picture; the grid is (strips x pieces, pictures)."""
     PARTS: tl.constexpr = 2 if HIGH > 0 else 1
@@ -218,8 +251,8 @@ def block_kernel(
     LAYER: tl.constexpr = 9 * (LOW + HIGH) * (LOW + HIGH)
     strips = tl.cdiv(width, M - 6)
     left = tl.program_id(0) % strips * (M - 6) - 3
-    top = tl.program_id(0) // strips * ROWS
-    bottom = tl.minimum(top + ROWS, height)
+    top = tl.program_id(0) // strips * rows
+    bottom = tl.minimum(top + rows, height)
     x = left + tl.arange(0, M)
     columns = (x >= 0) & (x < width)
     mine = columns & (tl.arange(0, M) >= 3) & (tl.arange(0, M) < M - 3)
@@ -277,12 +310,23 @@ def fused_block(
     """
     batch, height, width, channels = source.shape
     low, high = pieces(channels)
-    pieces_of_strips = -(-width // (strip.columns - 6)) * -(-height // strip.rows)
+    processors, hoist = _facts(source.device)
+    strips = -(-width // (strip.columns - 6))
+    rows = rows_of_a_piece(height, strips * batch, processors)
     kept = result if first is None else first
-    block_kernel[(pieces_of_strips, batch)](
-        source, weights, bias, result, kept, height, width,
+    block_kernel[(strips * -(-height // rows), batch)](
+        source, weights, bias, result, kept, height, width, rows,
         source.stride(2), result.stride(2), kept.stride(2),
-        LOW=low, HIGH=high, KEEP_FIRST=first is not None, M=strip.columns, ROWS=strip.rows,
-        HOIST=strip.hoist, num_warps=strip.warps, num_stages=1,
+        LOW=low, HIGH=high, KEEP_FIRST=first is not None, M=strip.columns,
+        HOIST=hoist, num_warps=strip.warps, num_stages=1,
     )  # fmt: skip
     return result
+
+
+@cache
+def _facts(device: torch.device) -> tuple[int, bool]:
+    """How many processors there are, and whether addresses are hoisted there."""
+    if device.type != "cuda":
+        return 1, False
+    found = torch.cuda.get_device_properties(device)
+    return found.multi_processor_count, hoists(found.major)

@@ -37,12 +37,11 @@ logger = logging.getLogger(__name__)
 CONVOLUTIONS = (
     ConvTile(8, 16, warps=4, stages=3), ConvTile(8, 16, whole=True, warps=4, stages=3),
     ConvTile(4, 32, warps=4, stages=4), ConvTile(8, 32, warps=8, stages=3),
-    ConvTile(8, 8, warps=4, stages=4),
+    ConvTile(8, 8, warps=4, stages=4), ConvTile(8, 32, whole=True, warps=8, stages=3),
+    ConvTile(16, 16, warps=8, stages=4),
 )  # fmt: skip
 ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
-STRIPS = (
-    Strip(128, 128, warps=8), Strip(64, 64, warps=8), Strip(64, 64, warps=8, hoist=True),
-)  # fmt: skip
+STRIPS = (Strip(128, warps=8), Strip(64, warps=8))
 _SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
 
 

@@ -24,6 +24,7 @@ Published networks differ in where a token learns its position:
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -124,11 +125,24 @@ def _split(x: Tensor, window: int, heads: int) -> Tensor:
 
 def _groups(rows: int, columns: int, capacity: int) -> Iterator[tuple[slice, slice]]:
     """Rectangles of at most ``capacity`` windows that cover ``rows`` x ``columns`` windows."""
-    across = min(columns, capacity)
-    down = max(1, capacity // across)
+    down, across = _sides(rows, columns, capacity)
     for top in range(0, rows, down):
         for left in range(0, columns, across):
             yield slice(top, min(rows, top + down)), slice(left, min(columns, left + across))
+
+
+@lru_cache(maxsize=64)
+def _sides(rows: int, columns: int, capacity: int) -> tuple[int, int]:
+    """Sides of the rectangles, so that they are as few as can be, then as wide, then as equal."""
+
+    def counts(across: int) -> tuple[int, int]:
+        down = min(rows, capacity // across)
+        return -(-rows // down), -(-columns // across)
+
+    widths = range(min(columns, capacity), 0, -1)
+    across = min(widths, key=lambda across: prod(counts(across)))
+    below, beside = counts(across)
+    return -(-rows // below), -(-columns // beside)
 
 
 # The attention itself.
@@ -143,7 +157,7 @@ class _Workspace:
         window, heads, width = attention.window, attention.heads, attention.width
         self.dtype, self.device, tokens = dtype, device, window * window
         columns = round_up(width + attention.rank)
-        self.bias = None if attention.bias is None else attention.bias.to(dtype)
+        self.bias = None if attention.bias is None else attention.bias[None].to(dtype)
         self.kernel = choose_kernel(device, dtype, columns, width, self.bias is not None)
         self.capacity = max(1, GROUP_TOKENS[device.type] // tokens)
 
@@ -210,7 +224,10 @@ class WindowAttention(nn.Module):
             self.to_qkv.weight[:queries] *= self.width**-0.5
             assert self.to_qkv.bias is not None
             self.to_qkv.bias[:queries] *= self.width**-0.5
-            self.q_table, self.k_table, self.bias = self.position_tables()
+            self.q_table, self.k_table, bias = self.position_tables()
+            # Of three axes: tensors of four are laid out anew when a network is made channels last,
+            # and SDPA's kernels for GPUs take a bias only if a query's numbers are side by side.
+            self.bias = None if bias is None else bias[0]
             self._widen_values()
         self._folded, self._dtype = True, dtype
 

@@ -1,9 +1,17 @@
-"""Which kernel computes attention: what PyTorch and others have, asked and timed once."""
+"""Which kernel computes attention: what PyTorch and others have, asked and timed once.
+
+Note [Backends by name]
+    On a GPU SDPA takes the first of its backends that can do something, whichever is fastest: on an
+    H100 always cuDNN. Which ones it may take is a setting of the process, which other threads have
+    set in the middle of it. So the others are called by name, below SDPA; what SDPA does around
+    them (a bias for each window, shapes that they cannot do) is little, and stands here.
+"""
 
 import logging
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -18,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 GROUP_TOKENS = {"cpu": 8192, "cuda": 8192}
 """Tokens that are worked on at once: whole windows of up to so many."""
+_ALIGNED = 8
+"""Numbers: rows of a bias begin at multiples of them."""
 _WORTH_CHANGING = 0.9
 """Another kernel must take no more of SDPA's time than this, or a run's choice may waver."""
 
@@ -55,20 +65,19 @@ def choose_kernel(
     scores is never chosen: it needs gigabytes for a window of 96. On CUDA the candidates are timed.
 
     Raises:
-        NotImplementedError: every kernel here would store all scores.
+        NotImplementedError: every kernel here would store all scores, or fails.
+        torch.OutOfMemoryError: there is not even room to time them.
     """
     candidates = [*_sdpa_kernels(device, dtype, width, value_width, biased)]
-    if device.type == "cuda" and dtype is not torch.float32:
-        candidates += _extra_kernels(value_width, biased)
+    if device.type == "cuda":
+        candidates += _backends(dtype, width, value_width, biased, candidates)
+        if dtype is not torch.float32:
+            candidates += _extra_kernels(value_width, biased)
     if not candidates:
         raise NotImplementedError(f"no attention kernel for {device} in {dtype}, width {width}")
     kernel = candidates[0]
     if len(candidates) > 1:
-        sample = _sample(device, dtype, width, biased)
-        times = {candidate: _seconds(candidate, *sample) for candidate in candidates}
-        fastest = min(candidates, key=lambda candidate: times[candidate])
-        if times[fastest] < _WORTH_CHANGING * times[kernel]:
-            kernel = fastest
+        kernel = _fastest(candidates, _sample(device, dtype, width, biased))
     logger.info(
         "attention %d/%d on %s in %s: %s", width, value_width, device.type,
         str(dtype).removeprefix("torch."), kernel.name,
@@ -76,16 +85,89 @@ def choose_kernel(
     return kernel
 
 
+def _fastest(candidates: Sequence[Kernel], sample: "Sample") -> Kernel:
+    """The fastest; the first, if none takes much less time than it."""
+    times: dict[Kernel, float] = {}
+    failed: dict[Kernel, Exception] = {}
+    for candidate in candidates:
+        try:
+            times[candidate] = _seconds(candidate, *sample)
+        except Exception as error:  # noqa: BLE001 - compilers raise anything; there are others
+            logger.debug("attention: %s does not run here (%s)", candidate.name, error)
+            failed[candidate] = error
+    if not times:
+        reason = next(iter(failed.values()))
+        if isinstance(reason, torch.OutOfMemoryError):
+            raise reason
+        first = str(reason).partition("\n")[0]
+        names = ", ".join(kernel.name for kernel in candidates)
+        raise NotImplementedError(
+            f"no attention kernel works here (of {names}): {first}"
+        ) from reason
+    fastest, first_one = min(times, key=lambda kernel: times[kernel]), candidates[0]
+    worth = times[fastest] < _WORTH_CHANGING * times.get(first_one, math.inf)
+    return fastest if worth else first_one
+
+
 def _sdpa_kernels(
     device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
 ) -> Iterator[Kernel]:
     """SDPA with values as narrow as they may be, and as wide as the queries."""
-    for padded in sorted({round_up(value_width), max(width, round_up(value_width))}):
+    for padded in _value_widths(width, value_width):
         q, v = (torch.empty(1, 2, 16, size, dtype=dtype, device=device) for size in (width, padded))
         mask = torch.empty(1, 2, 16, 16, dtype=dtype, device=device) if biased else None
         choice = SDPBackend(torch._fused_sdp_choice(q, q, v, mask, scale=1.0))
         if choice not in (SDPBackend.MATH, SDPBackend.ERROR):
             yield Kernel(f"sdpa {choice.name.lower()} {width}/{padded}", padded, sdpa)
+
+
+def _value_widths(width: int, value_width: int) -> list[int]:
+    """As narrow as kernels align to, and as wide as the queries."""
+    return sorted({round_up(value_width), max(width, round_up(value_width))})
+
+
+def _backends(
+    dtype: torch.dtype, width: int, value_width: int, biased: bool, taken: Sequence[Kernel]
+) -> Iterator[Kernel]:
+    """What SDPA has on CUDA and does not take by itself; see note [Backends by name]."""
+    runs = {"cudnn_attention": _cudnn, "flash_attention": _flash, "efficient_attention": _efficient}
+    names = {kernel.name for kernel in taken}
+    for backend, run in runs.items():
+        for padded in _value_widths(width, value_width):
+            if dtype is torch.float32 and run is not _efficient:
+                continue
+            if run is _flash and (biased or padded != width):
+                continue
+            name = f"sdpa {backend} {width}/{padded}"
+            if name not in names:
+                yield Kernel(name, padded, run)
+
+
+def _cudnn(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    found = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, bias, False, scale=1.0)
+    return _first(found)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    assert bias is None
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    return _first(torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=1.0))
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is not None and bias.shape[-1] % _ALIGNED:
+        return sdpa(q, k, v, bias)  # which pads it
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    each = None if bias is None else bias.expand(q.shape[0], -1, -1, -1)
+    return _first(
+        torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, each, False, scale=1.0)
+    )
+
+
+def _first(found: tuple[Tensor, ...]) -> Tensor:
+    """The attention of what a backend gives, tokens before heads again."""
+    return found[0].transpose(1, 2)
 
 
 def _extra_kernels(value_width: int, biased: bool) -> Iterator[Kernel]:
@@ -140,17 +222,13 @@ def _sample(device: torch.device, dtype: torch.dtype, width: int, biased: bool) 
 
 
 def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:
-    """Median time of a call; infinite if the kernel does not work here."""
+    """Median time of a call."""
     v = wide[..., : kernel.value_width].contiguous()
     times = []
-    try:
-        for _ in range(7):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            kernel.run(q, q, v, bias)
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-    except Exception as error:  # noqa: BLE001 - compilers raise anything; SDPA is there instead
-        logger.debug("attention: %s does not run here (%s)", kernel.name, error)
-        return float("inf")
+    for _ in range(7):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        kernel.run(q, q, v, bias)
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
     return statistics.median(times[2:])

@@ -1,6 +1,7 @@
 """PyTorch as it is: channels last, the network's body in the precision asked for."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar, cast
@@ -85,12 +86,32 @@ class EagerRuntime:
         return out[..., : scale * height, : scale * width]
 
 
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Keep cuDNN from rounding float32 to TF32, which has the ten bits of mantissa of fp16."""
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic,
-        allow_tf32=False,
-    ):  # fmt: skip
-        yield
+class _Tf32:
+    """Whether cuDNN may round float32 to TF32, which has the ten bits of mantissa of fp16.
+
+    That is one setting of the process, and networks run in several threads: who comes first sets
+    it, and who leaves last puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside, self._before = 0, True
+
+    @contextmanager
+    def forbidden(self) -> Iterator[None]:
+        """Keep cuDNN from it, in whatever thread, until the last of these contexts ends."""
+        cudnn = torch.backends.cudnn
+        with self._lock:
+            if self._inside == 0:
+                self._before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    cudnn.allow_tf32 = self._before
+
+
+_without_tf32 = _Tf32().forbidden
