@@ -281,6 +281,6 @@ def test_interrupted_run_keeps_what_is_done(draw: Draw, tmp_path: Path) -> None:
     made = sorted(p.name for p in (report.kept / "pictures").iterdir())
     assert made == ["1.png", "2.png", "3.png"]
     assert not (tmp_path / "out").exists()
-    assert upscale(replace(config, resume=True)).before == 3
+    assert upscale(replace(config, resume=True)).frames_before == 3
     assert [p.name for p in tmp_path.iterdir() if p.name != "in"] == ["out"]
     assert len(list((tmp_path / "out").iterdir())) == 6

@@ -236,7 +236,7 @@ def run(
         with _open_sink(plan, stdout) if work is None else work.sink as sink:
             sink_notes = sink.notes
             report.losses = list(sink.notes)
-            report.frames = report.before = 0 if work is None else work.done
+            report.frames = report.frames_before = 0 if work is None else work.done
             _move_frames(plan, sink, report, on_progress, should_stop, work)
     except ReaderGone:
         report.reader_gone = True

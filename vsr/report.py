@@ -47,7 +47,7 @@ class Report:
     """When the output was complete."""
     frames: int = 0
     """Frames written, with those that earlier runs have finished."""
-    before: int = 0
+    frames_before: int = 0
     """Those that earlier runs have finished."""
     reused: int = 0
     """Frames written by this run that repeat the one before, and were not computed."""

@@ -126,7 +126,7 @@ def test_damage_that_only_an_earlier_run_has_seen(clip, home, tmp_path, monkeypa
             upscale(config)
     (home / "out.mkv.parts" / "000000.seg").unlink()
     report = upscale(replace(config, resume=True))
-    assert report.before == FRAMES - 1 - SEGMENT
+    assert report.frames_before == FRAMES - 1 - SEGMENT
     record = record_of(config)
     assert record["damage"]["refused_packets"] == 1
     assert "1 packet could not be decoded" in str(record["notes"])

@@ -75,7 +75,7 @@ def test_what_is_finished_is_not_made_again(clip, tmp_path, whole, encoded):
     assert len(list((work / "pictures").iterdir())) == 14
     encoded.clear()
     report = upscale(replace(config, resume=True))
-    assert (report.before, report.frames, len(encoded)) == (14, FRAMES, FRAMES - 14)
+    assert (report.frames_before, report.frames, len(encoded)) == (14, FRAMES, FRAMES - 14)
     assert contents(tmp_path / "out") == whole
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "whole"]
 
@@ -92,7 +92,7 @@ def test_single_pictures_are_made_again(clip, tmp_path, whole, encoded, caplog):
     encoded.clear()
     with caplog.at_level(logging.INFO, "vsr"):
         report = upscale(replace(config, resume=True))
-    assert (report.before, len(encoded)) == (14, 3 + FRAMES - 17)
+    assert (report.frames_before, len(encoded)) == (14, 3 + FRAMES - 17)
     assert "picture 003.png is made again: it is missing" in caplog.text
     assert "picture 008.png is made again: it has 90 bytes instead of" in caplog.text
     assert "picture 014.png is made again: it has been altered" in caplog.text
@@ -104,7 +104,7 @@ def test_a_log_that_is_cut_short(clip, tmp_path, whole, encoded):
     log = stop_after(config, 14) / "000001.log"
     log.write_bytes(log.read_bytes()[:-5] + b"\xff[[{")
     encoded.clear()
-    assert upscale(replace(config, resume=True)).before == 13
+    assert upscale(replace(config, resume=True)).frames_before == 13
     assert len(encoded) == FRAMES - 13
     assert contents(tmp_path / "out") == whole
 
@@ -126,7 +126,7 @@ def test_killed_before_a_segment_is_entered(
         with pytest.raises(KeyboardInterrupt):
             upscale(config)
     encoded.clear()
-    assert upscale(replace(config, resume=True)).before == made
+    assert upscale(replace(config, resume=True)).frames_before == made
     assert len(encoded) == FRAMES - made
     assert contents(tmp_path / "out") == whole
 
@@ -155,7 +155,7 @@ def test_killed_while_pictures_get_their_names(clip, tmp_path, whole, encoded, m
             upscale(config)
     assert len(list((tmp_path / "out").glob("*.png"))) == (7 if exists else FRAMES)
     encoded.clear()
-    assert upscale(replace(config, resume=True)).before == FRAMES
+    assert upscale(replace(config, resume=True)).frames_before == FRAMES
     assert encoded == []
     assert contents(tmp_path / "out") == whole
 
@@ -168,7 +168,7 @@ def test_pictures_that_appeared_meanwhile_stay(clip, tmp_path):
     with pytest.raises(SinkError, match=r"001\.png: already exists; -y replaces it"):
         upscale(replace(config, resume=True))
     assert (tmp_path / "out" / "001.png").read_text() == "mine"
-    assert upscale(replace(config, resume=True, overwrite=True)).before == 14
+    assert upscale(replace(config, resume=True, overwrite=True)).frames_before == 14
     assert len(list((tmp_path / "out").iterdir())) == FRAMES
 
 

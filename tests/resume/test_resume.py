@@ -131,7 +131,7 @@ def test_resumed_equals_uninterrupted(clips, tmp_path, clip, extension, codec, o
     config = config_for(clips[clip], two, encoder=encoder)
     stop_after(config, 24)
     report = upscale(replace(config, resume=True))
-    assert (report.frames, report.before, report.sittings) == (FRAMES, 20, 2)
+    assert (report.frames, report.frames_before, report.sittings) == (FRAMES, 20, 2)
     assert_equal(one, two)
     assert sorted(path.name for path in tmp_path.iterdir()) == [one.name, two.name]
 
@@ -209,7 +209,7 @@ def test_scripts_and_pictures_go_on_by_number(tmp_path):
         upscale(config_for(source, one))
         config = config_for(source, two)
         stop_after(config, 24)
-        assert upscale(replace(config, resume=True)).before == 20
+        assert upscale(replace(config, resume=True)).frames_before == 20
         assert_equal(one, two)
 
 
@@ -231,7 +231,7 @@ def test_damaged_segments_are_done_again(whole, begun, caplog, number, damage):
     damage(work_of(begun) / f"{number:06d}.seg")
     with caplog.at_level(logging.INFO, "vsr"):
         report = upscale(replace(begun, resume=True))
-    assert report.before == SEGMENT
+    assert report.frames_before == SEGMENT
     first = number * SEGMENT
     assert f"frames {first} to {first + SEGMENT - 1} are done again" in caplog.text
     assert_equal(whole, output_of(begun))
@@ -374,7 +374,7 @@ def test_work_is_never_deleted_in_silence(begun, caplog):
             upscale(config)
     assert Manifest.load(work_of(begun)).frames == 2 * SEGMENT
     with caplog.at_level(logging.INFO, "vsr"):
-        assert upscale(replace(begun, restart=True)).before == 0
+        assert upscale(replace(begun, restart=True)).frames_before == 0
     assert "the work of an earlier run is deleted" in caplog.text
     assert not work_of(begun).exists()
 
@@ -416,7 +416,7 @@ def test_killed_between_the_name_and_the_cleaning(whole, begun, monkeypatch):
         patch.setattr(opening, "_remove", lambda removal: None)
         upscale(replace(begun, resume=True))
     assert work_of(begun).exists()
-    assert upscale(replace(begun, resume=True)).before == FRAMES
+    assert upscale(replace(begun, resume=True)).frames_before == FRAMES
     assert_equal(whole, output_of(begun))
     assert not work_of(begun).exists()
 
@@ -520,7 +520,7 @@ def test_killed_before_the_end_is_noted_behind_the_last_segment(
         patch.setattr(WorkFolder, "conclude", die)
         with pytest.raises(SinkError, match="killed"):
             upscale(config)
-    assert upscale(replace(config, resume=True)).before == FRAMES // SEGMENT * SEGMENT
+    assert upscale(replace(config, resume=True)).frames_before == FRAMES // SEGMENT * SEGMENT
     assert_equal(whole, output_of(config))
 
 

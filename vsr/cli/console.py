@@ -103,9 +103,9 @@ def print_json(progress: "Progress") -> None:
 
 def print_stats(report: "Report") -> None:
     """Speed, and where each stage's time went, on stderr."""
-    now = report.frames - report.before
+    now = report.frames - report.frames_before
     fps = now / report.seconds if report.seconds else 0.0
-    earlier = f", {report.before} by earlier runs" if report.before else ""
+    earlier = f", {report.frames_before} by earlier runs" if report.frames_before else ""
     print(f"{now} frames in {report.seconds:.1f} s, {fps:.2f} fps{earlier}", file=sys.stderr)
     if report.reused:
         share = 100 * report.reused / now

@@ -97,7 +97,7 @@ def find_finished(plan: Plan) -> Report | None:
     logger.info("%s: is complete; there was nothing left to do but to tidy up", output)
     frames, source = folder.manifest.frames, folder.manifest.source
     return Report(
-        frames=frames, before=frames, output=output, sittings=folder.manifest.sittings,
+        frames=frames, frames_before=frames, output=output, sittings=folder.manifest.sittings,
         warnings=source.lines() if source else [], notes=list(plan.notes),
     )  # fmt: skip
 
