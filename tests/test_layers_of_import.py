@@ -17,7 +17,7 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 ORDER = [
     ("errors",),
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
-    ("config", "hdr"),
+    ("config", "hdr", "constants"),
     ("frame",),
     ("orientation",),
     ("resample",),
