@@ -4,21 +4,29 @@ Streams, events and graphs alone are stood in for, by ones for which everything 
 what surrounds them is real: buffers, order, what is captured when, what is handed out.
 """
 
+import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from vsr.colour import ToRgb
+from vsr.constants import collected, constant
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame, RenderTarget, slots
+from vsr.engine import graphs as graphs_module
 from vsr.engine.graphs import Graphs
 from vsr.engine.slots import Layout, Ring, Slot
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import classical
+from vsr.resample import Resampler
 
 FrameMaker = Callable[..., Frame]
 CPU = torch.device("cpu")
@@ -341,6 +349,91 @@ def test_many_kinds_run_without(ring: Ring, make_frame: FrameMaker) -> None:
     found = run(engine, again, 0)
     assert_same(found, run(engine_for(None), again, 0))
     assert [graph.times for graph in graphs.captured] == [1] * 8
+
+
+def test_many_kinds_are_told_of_once(
+    ring: Ring, make_frame: FrameMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [make_frame("yuv420p", 32, 16 + 2 * index) for index in range(12)]
+    with caplog.at_level(logging.INFO, "vsr.engine"):
+        run(engine_for(ring), frames, 0)
+    assert caplog.messages == ["CUDA graphs are given up: more than 8 kinds of batches"]
+
+
+class CaptureEndError(RuntimeError):
+    """What ends a capture that CUDA has not ended well."""
+
+
+class FakeCuda:
+    """What is said to PyTorch in a capture, which fails if the work does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[object] = []
+        for name, value in {"CUDAGraph": object, "graph_pool_handle": lambda: (0, 7),
+                            "graph": self.graph}.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, value)
+        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            monkeypatch.setattr(torch._C, name, partial(self._say, name), raising=False)
+        self.stream: Any = SimpleNamespace(device_index=3)
+
+    def _say(self, *words: object) -> None:
+        if words[0] == "_cuda_endAllocateToPool" and "failed" not in self.said:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.said.append(words)
+
+    @contextmanager
+    def graph(self, *_: object, **__: object) -> Iterator[None]:
+        self.said.append(gc.isenabled())
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, CaptureEndError):
+                self.said.append("failed")
+            raise
+
+
+def _ignore(ask: Callable[[str], object], name: str) -> None:
+    ask(name)
+
+
+def test_a_graph_keeps_what_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, thing = FakeCuda(monkeypatch), constant(1)(lambda name: {name})
+    first = thing("a")
+    captured = Graphs(cuda.stream)._record(partial(_ignore, thing, "a"))
+    thing("b")
+    assert captured.constants == [first]
+    assert cuda.said == [False]  # garbage is collected when it is over
+    assert gc.isenabled()
+
+
+def test_what_an_engine_asks_for_is_kept_with_a_graph(make_frame: FrameMaker) -> None:
+    """Also what is kept for the whole process, where other engines may push it out."""
+    engine = engine_for(None)
+    frame = make_frame("yuv420p", 30, 22)  # and to be resized
+    engine._on_host([frame], engine._renderer)
+    with collected() as found:
+        engine._on_host([frame], engine._renderer)
+    kinds = Counter(type(value) for value in found)
+    # two axes each: Cb and Cr to RGB, the network (Lanczos), to the target's size, Cb and Cr back
+    assert kinds == {ToRgb: 1, Resampler: 2 * (2 + 1 + 1 + 2)}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_allocator_is_told_of_a_capture_that_fails(
+    monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    cuda, error = FakeCuda(monkeypatch), RuntimeError("ours") if ended else CaptureEndError()
+    monkeypatch.setattr(graphs_module, "_failed", [])
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        Graphs(cuda.stream)._record(fail)
+    told = [(name, 3, (0, 7)) for name in ("_cuda_endAllocateToPool", "_cuda_releasePool")]
+    assert cuda.said == ([False] if ended else [False, "failed", *told])
+    assert len(graphs_module._failed) == (not ended)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

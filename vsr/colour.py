@@ -10,7 +10,6 @@ Sources: ITU-T H.273 (2021), section 8.3, equations 10 to 38 for ranges and matr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vsr.config import Dither
+from vsr.constants import constant
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
 from vsr.resample import Resampler, least_squares_inverse, resize_matrix
@@ -226,12 +226,12 @@ def _enlarging(luma: int, axis: _Siting) -> NDArray[np.float64]:
     return resize_matrix(positions, count, "bicubic")
 
 
-@lru_cache(maxsize=64)
+@constant(64)
 def _up(luma: int, axis: _Siting, device: torch.device) -> Resampler:
     return Resampler.from_matrix(_enlarging(luma, axis), device)
 
 
-@lru_cache(maxsize=64)
+@constant(64)
 def _down(luma: int, axis: _Siting, device: torch.device) -> Resampler:
     return Resampler.from_matrix(least_squares_inverse(_enlarging(luma, axis)), device)
 
@@ -410,7 +410,7 @@ def _weighted(rgb: Tensor, red: float, blue: float) -> Tensor:
     return rgb[1] + red * (rgb[0] - rgb[1]) + blue * (rgb[2] - rgb[1])
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 def _threshold(height: int, width: int, device: torch.device) -> Tensor:
     """Bayer's 8 x 8 thresholds in (0, 1), repeated over a plane of (height, width)."""
     pattern = np.zeros((1, 1))

@@ -14,13 +14,14 @@ Note [All blocks at once]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vsr.constants import constant
 
 __all__ = ["Kernel", "Resampler", "least_squares_inverse", "resize", "resize_matrix"]
 
@@ -171,7 +172,7 @@ class Resampler:
         return torch.cat(blocks, dim=-2)[..., : self.outputs, :]
 
 
-@lru_cache(maxsize=32)
+@constant(32)
 def _axis(count: int, outputs: int, kernel: Kernel, device: torch.device) -> Resampler:
     step = count / outputs
     positions = (np.arange(outputs, dtype=np.float64) + 0.5) * step - 0.5

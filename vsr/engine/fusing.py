@@ -11,13 +11,14 @@ Note [Looked at without a picture]
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from vsr.colour import ToRgb
+from vsr.constants import constant, hold
+from vsr.engine.graphs import KINDS
 from vsr.frame import Colour, PixelFormat
 from vsr.health import measure
 
@@ -43,7 +44,7 @@ class FusedEnd:
     ) -> None:  # fmt: skip
         self._deliver, self._scale, self._shape = deliver, scale, shape
         self._format, self._colour = format, colour
-        self._to_rgb = lru_cache(maxsize=2)(self._make_to_rgb)
+        self._to_rgb = constant(KINDS)(self._make_to_rgb)
 
     def takes(self, shape: tuple[int, int]) -> bool:
         """Whether it makes the whole result of a picture of this shape."""
@@ -55,6 +56,7 @@ class FusedEnd:
     def __call__(self, pictures: Tensor) -> list[tuple[tuple[Tensor, ...], Tensor]]:
         """Of each of (N, 3, H, W): components of the result, and its measures (1, MEASURES)."""
         height, width = pictures.shape[-2:]
+        hold(self._deliver)  # it is given up where memory runs out; graphs read its weights
         return [
             (components, measure(picture[None], self._reduced(components, (height, width))))
             for picture, components in zip(pictures, self._deliver(pictures), strict=True)

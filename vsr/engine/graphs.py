@@ -9,32 +9,63 @@ Note [One pool for all graphs]
     Each graph keeps the memory of its intermediate values. They all run on one stream, so none of
     them is needed once its graph has ended, and all graphs share one pool. What outlives a graph,
     the outputs, lies in memory that was there before.
+
+Note [Few kinds]
+    A graph reads constants (:mod:`vsr.constants`) where they were when it was captured, and keeps
+    those that were asked for meanwhile. The caches inside an engine hold them for ``KINDS`` kinds
+    of batches, so that after the warm-ups none has to be made in the middle of a capture. With more
+    kinds that could happen, every graph keeps constants and a batch of its own, and what changes so
+    often is not worth a capture: so graphs are given up.
+
+Note [A capture that fails]
+    PyTorch takes a capture for ended only if CUDA has ended it well. Else its allocator would go on
+    as if one were under way, in which it frees nothing that streams share, and would ask the graph
+    whether memory is for it: so the allocator is told, and the graph stays.
 """
 
+import gc
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Graphs", "HoldsGraph"]
+from vsr.constants import collected
+
+__all__ = ["KINDS", "Captured", "Graphs", "HoldsGraph"]
 
 logger = logging.getLogger(__name__)
 
 _WARM_UPS = 3
 """Batches of a kind before its first graph; a kernel may be tuned in more than one of them."""
-_KINDS = 8
-"""Kinds of batches with graphs: as many as the smallest cache of constants holds geometries."""
+KINDS = 8
+"""Kinds of batches with graphs; see note [Few kinds]."""
 _capturing = threading.Lock()
 """PyTorch captures one graph at a time in a process."""
+_failed: list[torch.cuda.CUDAGraph] = []
+"""See note [A capture that fails]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A graph, and what it reads that nobody else need keep."""
+
+    graph: torch.cuda.CUDAGraph
+    constants: Sequence[object]
+
+    def replay(self) -> None:
+        """Enqueue it on the current stream."""
+        self.graph.replay()
 
 
 class HoldsGraph(Protocol):
     """The memory that a graph works on."""
 
-    graph: torch.cuda.CUDAGraph | None
+    graph: Captured | None
     """None before it was captured."""
 
 
@@ -60,8 +91,9 @@ class Graphs:
             work: must wait for nothing, and do the same each time.
         """
         runs = self._runs.setdefault(kind, 0)
-        if len(self._runs) > _KINDS:
+        if self._enabled and len(self._runs) > KINDS:
             self._enabled = False  # see note [Few kinds]
+            logger.info("CUDA graphs are given up: more than %d kinds of batches", KINDS)
         if not self._enabled:
             holder.graph = None
         elif holder.graph is None and runs >= _WARM_UPS:
@@ -72,7 +104,7 @@ class Graphs:
             self._runs[kind] += 1
             work()
 
-    def _capture(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+    def _capture(self, work: Callable[[], None]) -> Captured | None:
         try:
             return self._record(work)
         except (RuntimeError, NotImplementedError) as error:
@@ -81,14 +113,38 @@ class Graphs:
             logger.warning("CUDA graphs are not used, which costs speed alone: %s", *reason)
             return None
 
-    def _record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _record(self, work: Callable[[], None]) -> Captured:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         mode = "thread_local"  # other threads decode and collect meanwhile
-        with (
-            _capturing,
-            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode=mode),
-        ):
-            work()
-        return graph
+        with _capturing, _no_garbage_collection():
+            try:
+                with (
+                    torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode=mode),
+                    collected() as constants,
+                ):
+                    work()
+            except BaseException:
+                self._abandon(graph)
+                raise
+        return Captured(graph, constants)
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
+        """End a capture for the allocator, too; see note [A capture that fails]."""
+        with suppress(RuntimeError):  # of one that has ended, or not begun
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+            _failed.append(graph)
+            torch._C._cuda_releasePool(self._stream.device_index, self._pool)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep graphs of engines that are no longer there from being destroyed inside a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

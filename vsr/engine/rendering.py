@@ -20,9 +20,11 @@ from torch.nn.functional import interpolate
 
 from vsr.colour import FromRgb, ToRgb, alpha_of
 from vsr.config import Dither
+from vsr.constants import constant
 from vsr.device import default_tile, fits, is_out_of_memory, return_freed_memory
 from vsr.engine.cutouts import Cutout
 from vsr.engine.fusing import FusedEnd
+from vsr.engine.graphs import KINDS
 from vsr.engine.slots import Layout
 from vsr.engine.tiles import run_tiled
 from vsr.errors import OutOfMemoryError
@@ -71,9 +73,9 @@ class Renderer:
         """Precision of the network's body."""
         self.tile = tile
         """Longest side of a tile, if pictures are tiled."""
-        self._to_rgb = lru_cache(maxsize=8)(self._make_to_rgb)
+        self._to_rgb = constant(KINDS)(self._make_to_rgb)
         self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
-        self._noise = lru_cache(maxsize=2)(self._make_noise)
+        self._noise = constant(KINDS)(self._make_noise)
         self._from_rgb = FromRgb(
             target.format, target.colour, target.width, target.height, device, dither=target.dither
         )

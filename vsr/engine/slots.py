@@ -29,6 +29,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from vsr.engine.graphs import Captured
 from vsr.frame import Frame
 
 __all__ = ["Layout", "Ring", "Slot", "copy_into", "kind_of"]
@@ -79,7 +80,7 @@ class Slot:
         """Planes of each frame, on the device."""
         self.outputs = [outputs.views(part) for part in self._output]
         """What is downloaded of each frame, on the device; to be filled."""
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph: Captured | None = None
         """What fills the outputs from the inputs, once it has been captured."""
         self.waiting = 0
         """Frames that were not collected yet."""

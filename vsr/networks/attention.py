@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsr.constants import constant
 from vsr.networks.attention_kernels import GROUP_TOKENS, choose_kernel, round_up, sdpa
 
 __all__ = [
@@ -84,7 +85,7 @@ class LayerNorm(nn.Module):
 # Windows.
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 @torch.inference_mode(False)  # what is kept may be used in training later
 def _mirrored(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """For each pixel of a padded picture, row by row, the pixel it repeats."""

@@ -1,0 +1,63 @@
+"""Constants that are made once, kept for those that ask again, and never freed under a CUDA graph.
+
+A graph reads the memory that it was captured with, whoever owns it: what a cache lets go of, since
+others were asked for later or by other engines, would be freed under it, and a replay asks for
+nothing. So whoever captures takes along what was asked for meanwhile (:func:`collected`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, wraps
+from threading import local
+
+__all__ = ["collected", "constant", "hold"]
+
+
+class _Asked(local):
+    """What was asked for by each thread where it captures a graph, else None."""
+
+    found: list[object] | None = None
+
+
+_asked = _Asked()
+
+
+def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep the latest ``size`` results of a function; those of one engine, or of the process.
+
+    Where a graph is captured, nothing new is made: it would be recorded instead of computed. The
+    function then raises RuntimeError.
+    """
+
+    def decorate(make: Callable[P, T]) -> Callable[P, T]:
+        @lru_cache(maxsize=size)
+        def kept(*args: P.args, **kwargs: P.kwargs) -> T:
+            if _asked.found is not None:
+                raise RuntimeError("a constant has left its cache before the capture of a graph")
+            return make(*args, **kwargs)
+
+        @wraps(make)
+        def find(*args: P.args, **kwargs: P.kwargs) -> T:
+            found = kept(*args, **kwargs)  # type: ignore[arg-type] # hashable, or it raises
+            hold(found)
+            return found
+
+        return find
+
+    return decorate
+
+
+def hold(value: object) -> None:
+    """Have ``value`` outlive a graph that is being captured by this thread, if one is."""
+    if _asked.found is not None:
+        _asked.found.append(value)
+
+
+@contextmanager
+def collected() -> Iterator[list[object]]:
+    """All that is asked for inside, in this thread: to be kept as long as a graph is."""
+    before, _asked.found = _asked.found, []
+    try:
+        yield _asked.found
+    finally:
+        _asked.found = before
