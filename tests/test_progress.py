@@ -42,7 +42,7 @@ def test_statistics_name_what_limits(
     capsys: pytest.CaptureFixture[str], device: float | None, slowest: str
 ) -> None:
     report = Report(
-        frames=200, before=100, reused=25, seconds=10.0,
+        frames=200, frames_before=100, reused=25, seconds=10.0,
         stages=stage_times(boundaries(), 10.0, device),
     )  # fmt: skip
     print_stats(report)
