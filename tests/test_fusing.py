@@ -61,7 +61,7 @@ def one(engine: Engine, frame: Frame) -> Frame:
     return engine.collect(pending)
 
 
-@pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le", "yuv444p16le", "gbrp", "yuva420p"])
+@pytest.mark.parametrize("name", ["yuv420p", "yuv422p10le", "yuv444p16le", "gbrp"])
 def test_the_result_is_the_same(make_frame: FrameMaker, name: str) -> None:
     runtime = Fusing()
     frame = make_frame(name, 70, 50, RGB if name == "gbrp" else BT709)
@@ -73,8 +73,11 @@ def test_the_result_is_the_same(make_frame: FrameMaker, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size", "tile"),
-    [("yuv420p", (130, 100), None), ("yuv420p", (140, 100), 32), ("gray", (140, 100), None)],
-)
+    [
+        ("yuv420p", (130, 100), None), ("yuv420p", (140, 100), 32), ("gray", (140, 100), None),
+        ("yuva420p", (140, 100), None),
+    ],
+)  # fmt: skip
 def test_it_is_not_used_for_what_it_cannot_make(
     make_frame: FrameMaker, name: str, size: tuple[int, int], tile: int | None
 ) -> None:
