@@ -1,4 +1,4 @@
-"""Pictures in tiles (HEIF, ISO/IEC 23008-12, 6.6.2.3): one tile is not the picture."""
+"""HEIF and AVIF: one tile (ISO/IEC 23008-12, 6.6.2.3) is not the picture; colour without tags."""
 
 import io
 import struct
@@ -11,6 +11,7 @@ import pytest
 
 from vsr.cli import main
 from vsr.config import InputConfig
+from vsr.frame import Matrix
 from vsr.sources import SourceConfig, open_source
 
 SIDE = 64
@@ -98,3 +99,18 @@ def test_who_asks_for_a_tile_gets_it(tiled):
     with open_source(tiled, config) as source:
         (frame,) = source
     assert (frame.width, frame.height) == (SIDE, SIDE)
+
+
+def test_pictures_without_tags_have_the_colours_of_photographs(tmp_path: Path) -> None:
+    """MIAF (ISO/IEC 23000-22), 7.3.6.4; of a video of this size one would think BT.709."""
+    path = tmp_path / "a.avif"
+    with av.open(str(path), "w", format="avif") as out:
+        video: Any = out.add_stream("libsvtav1", rate=1, width=1280, height=720)
+        video.options = {"preset": "12"}
+        frame = av.VideoFrame.from_ndarray(np.zeros((720, 1280, 3), np.uint8), "rgb24")
+        out.mux([*video.encode(frame.reformat(format="yuv420p")), *video.encode(None)])
+    data = path.read_bytes()
+    assert b"nclx\0\2\0\2\0\2" in data  # nothing is said
+    with open_source(path) as source:
+        colour = source.info.colour
+    assert (colour.matrix, colour.primaries, colour.transfer) == (Matrix.SMPTE170M, 1, 13)

@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vsr.ffmpeg import known_fraction
-from vsr.frame import Colour, FieldOrder, Range, Siting
+from vsr.frame import Colour, FieldOrder, Matrix, Range, Siting
 from vsr.sources.side_data import hdr_metadata, of_frame
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "header_length",
     "last_frame_end",
     "sample_aspect",
+    "still_colour",
     "stream_end",
 ]
 
@@ -38,6 +39,11 @@ _LINES_ABOVE = {(720, 512): 26, (720, 608): 32}
 """Lines of the blanking interval that MPEG-2 of D-10 (SMPTE ST 356) codes above the picture."""
 _COUNTS_FROM_ZERO = ("matroska", "flv")
 """Formats whose header gives the end, not the distance from the first timestamp to the end."""
+
+
+_STILLS = {"avif", "heic", "heix", "heim", "heis", "mif1"}
+"""Brands of files that hold pictures; those of their sequences are videos like any other."""
+_BT709_PRIMARIES, _SRGB_TRANSFER = 1, 13
 
 
 def claimed_rates(stream: VideoStream) -> list[Fraction]:
@@ -68,6 +74,21 @@ def context_colour(stream: VideoStream) -> Colour:
         transfer=context.color_trc,
         siting=_siting(context.chroma_sample_location),
     )
+
+
+def still_colour(colour: Colour, container: InputContainer) -> Colour:
+    """``colour`` with what HEIF and AVIF mean where they say nothing, if ``container`` is one.
+
+    Source: MIAF (ISO/IEC 23000-22), 7.3.6.4: sRGB's primaries and transfer, BT.601's matrix, full
+    range.
+    """
+    if container.metadata.get("major_brand", "").strip() not in _STILLS:
+        return colour
+    return Colour(
+        matrix=_first(colour.matrix, Matrix.SMPTE170M), range=colour.range or Range.FULL,
+        primaries=_first(colour.primaries, _BT709_PRIMARIES),
+        transfer=_first(colour.transfer, _SRGB_TRANSFER), siting=colour.siting,
+    )  # fmt: skip
 
 
 def frame_colour(frame: VideoFrame, container: Colour) -> Colour:

@@ -83,7 +83,8 @@ class MediaReader:
         if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened once more
             self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
         self.notes += self._playback.pace.notes
-        tags = describe.context_colour(self.stream)  # as long as the decoder has not replaced them
+        # as long as the decoder has not replaced them
+        tags = describe.still_colour(describe.context_colour(self.stream), self.container)
         try:
             first = self._first_frame()
             self._part = find_part(self._playback, first, start, end)
