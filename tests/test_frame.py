@@ -21,6 +21,7 @@ INTERLEAVED = [
     "nv12", "nv21", "nv16", "nv24", "nv42", "p010le", "p012le", "p016le", "p210le", "p410le",
     "p416le", "rgb24", "bgr24", "rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr",
     "rgb48le", "bgr48le", "rgba64le", "bgra64le", "yuyv422", "uyvy422", "yvyu422", "ya8", "ya16le",
+    "rgbf16le", "rgbaf16le", "rgbf32le", "rgbaf32le",
 ]  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def test_formats_agree_with_ffmpeg(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["pal8", "monob", "rgb565le", "x2rgb10le", "xyz12le", "gbrpf32be", "rgbf32le", "cuda",
+    ["pal8", "monob", "rgb565le", "x2rgb10le", "xyz12le", "gbrpf32be", "rgbf32be", "cuda",
      "yuv420p10be", "gray16be", "v210", "yuv420p11le", "yuv420", "", "nonsense", "p010be"],
 )  # fmt: skip
 def test_other_formats_are_refused(name: str) -> None:

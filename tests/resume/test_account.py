@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -176,7 +177,7 @@ REPORTS = [
     SourceReport(
         frames=7, read=8, corrupt_frames=2, damaged=[3, 5], repaired=[1], repaired_pts=1,
         reshaped=(Fraction(4, 3), Fraction(16, 9)), expected_duration=Fraction(10, 3),
-        missing_duration=Fraction(1, 7),
+        missing_duration=Fraction(1, 7), conversion_losses=Counter({"alpha": 2}),
     ),
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ import torch
 
 from vsr.config import UpscaleConfig
 from vsr.engine.batching import in_groups
-from vsr.errors import SinkError
+from vsr.errors import ConfigError, SinkError, SourceError
 from vsr.frame import Colour, Frame, pixel_format
 from vsr.pipeline import upscale
 from vsr.resume.feed import Done, Feed
@@ -231,3 +231,68 @@ def test_gaps_are_filled_in_the_same_groups(size, seed):
         if not one.repeats:
             shown = int(one.planes[0][0, 0])
         assert shown == values[place]
+
+
+# Pictures as the input.
+
+
+@pytest.fixture
+def scans(clip: Path, tmp_path: Path) -> Path:
+    """A folder of pictures from ``a`` to ``z``."""
+    upscale(config_for(clip, tmp_path / "scans" / "%03d.png"))
+    for path in (tmp_path / "scans").iterdir():
+        path.rename(path.with_stem(chr(ord("a") + int(path.stem) - 1)))
+    return tmp_path / "scans"
+
+
+def broken_off(config: UpscaleConfig, scan: Path) -> bytes:
+    """Run ``config`` up to ``scan``, which is damaged; returns what it was."""
+    sound = scan.read_bytes()
+    scan.write_bytes(sound[:200])
+    with pytest.raises(SourceError, match=f"{scan.name}: cannot be decoded.* --resume goes on"):
+        upscale(config)
+    return sound
+
+
+@pytest.mark.parametrize("output", ["out/%03d.png", "out.mkv"])
+def test_a_damaged_picture_may_be_mended(scans, tmp_path, output, caplog):
+    config = config_for(scans, tmp_path / output)
+    sound = broken_off(config, scans / "r.png")
+    (scans / "r.png").write_bytes(sound)
+    with caplog.at_level(logging.INFO, "vsr"):
+        report = upscale(replace(config, resume=True))
+    assert "1 picture of those that are not finished changed, first r.png" in caplog.text
+    assert (report.frames, report.frames_before > 0) == (FRAMES, True)
+    if output.endswith("png"):
+        made = contents(tmp_path / "out")
+        assert [made[name] for name in sorted(made)] == [
+            path.read_bytes() for path in sorted(scans.iterdir())
+        ]
+
+
+@pytest.mark.parametrize("filters", ["", "hflip"])
+def test_a_picture_that_is_finished_must_not_change(scans, tmp_path, filters):
+    config = replace(config_for(scans, tmp_path / "out" / "%03d.png"), filters=filters)
+    sound = broken_off(config, scans / "r.png")
+    (scans / "r.png").write_bytes(sound)
+    changed = "r.png" if filters else "d.png"
+    if not filters:
+        os.utime(scans / "d.png")
+    with pytest.raises(ConfigError, match=f"{changed} has changed since it was enlarged"):
+        upscale(replace(config, resume=True))
+
+
+def test_pictures_are_counted_from_the_start_of_a_part(scans, tmp_path):
+    config = replace(config_for(scans, tmp_path / "out" / "%03d.png"), start=Fraction(10, 25))
+    sound = broken_off(config, scans / "r.png")
+    (scans / "r.png").write_bytes(sound)
+    os.utime(scans / "c.png")  # of which nothing was made
+    assert upscale(replace(config, resume=True)).frames == FRAMES - 10
+
+
+def test_names_must_stay(scans, tmp_path):
+    config = config_for(scans, tmp_path / "out" / "%03d.png")
+    broken_off(config, scans / "r.png")
+    (scans / "zz.png").write_bytes((scans / "a.png").read_bytes())
+    with pytest.raises(ConfigError, match=f"input was {FRAMES} pictures .*, is {FRAMES + 1}"):
+        upscale(replace(config, resume=True))

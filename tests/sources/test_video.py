@@ -676,8 +676,9 @@ def test_float_in_planes_stays_what_it_is() -> None:
     assert planes[2][0, 1].item() == 7.25
 
 
-def test_what_floats_cannot_hold_becomes_16_bit() -> None:
-    assert native_format(VideoFrame(16, 16, "rgbf32le")).name == "gbrp16le"
+def test_floats_stay_floats_and_what_sensors_see_becomes_16_bit() -> None:
+    for name in ("rgbf32le", "rgbf32be"):
+        assert native_format(VideoFrame(16, 16, name)).name == "rgbf32le"
     assert native_format(VideoFrame(16, 16, "bayer_rggb8")).name == "gbrp16le"
 
 

@@ -9,12 +9,13 @@ Note [Where accounts are kept]
     encoders and the engine have said.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
 from vsr.health import Health, Incident
-from vsr.resume.plain import items, number
+from vsr.resume.plain import items, number, table
 from vsr.resume.segments import Index
 from vsr.sources import SourceReport
 
@@ -71,9 +72,11 @@ def unpack_report(values: Any) -> SourceReport:  # noqa: ANN401
 
 
 def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
-    """``value``, which must be of the type of ``like``: a count, counts, a fraction or None."""
+    """``value``, of the type of ``like``: a count, counts (by name), a fraction or None."""
     if isinstance(like, int):
         return number(value)
+    if isinstance(like, Counter):
+        return Counter({name: number(count) for name, count in table(value).items()})
     if isinstance(like, list):
         return [number(one) for one in items(value)]
     if value is None and like is None:

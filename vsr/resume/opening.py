@@ -16,6 +16,7 @@ from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
+from vsr.resume.inputs import Pictures, accept_mended, note_pictures
 from vsr.resume.job import SegmentJob, SegmentTools
 from vsr.resume.join import SegmentJoiner
 from vsr.resume.manifest import MANIFEST
@@ -196,6 +197,7 @@ def _open_folder(plan: Plan) -> WorkFolder:
         path, output, _settings(plan), versions_of(plan), _segment_frames(plan),
         plan.info.time_base,
     )  # fmt: skip
+    note_pictures(plan.config.input, path)
     return _for_pictures(created, stills)
 
 
@@ -239,11 +241,30 @@ def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     try:
         for line in folder.verify():
             logger.warning("%s", line)
+        _compare_pictures(plan, folder)
         folder.save()
     except OSError as error:
         raise SinkError(f"{folder.path}: cannot be written: {error.strerror}") from error
     logger.info("%d frames are finished; going on from there", folder.frames)
     return folder
+
+
+def _compare_pictures(plan: Plan, folder: WorkFolder) -> None:
+    """Let pictures change that nothing finished was made of; see note [Mended pictures].
+
+    Raises:
+        ConfigError: another one has changed.
+        SinkError: the work folder cannot be read or written.
+    """
+    finished = None
+    if not plan.source.filters:
+        skipped = ceil((plan.config.start or 0) * plan.source.info.rate)
+        finished = [skipped + number for number in folder.finished_numbers()]
+    if changed := accept_mended(plan.config.input, folder.path, finished):
+        raise ConfigError(
+            f"{folder.output}: cannot be resumed: {changed} has changed since it was enlarged; "
+            "--restart throws that work away"
+        )
 
 
 def _remove(removal: Callable[[], None]) -> None:
@@ -310,7 +331,10 @@ def _check_input(plan: Plan, folder: WorkFolder) -> None:
     """
     path = plan.config.input
     try:
-        unchanged = fingerprint(path) == folder.manifest.settings["input"]
+        if (pictures := Pictures.at(path)) is not None:
+            unchanged = pictures == Pictures.load(folder.path)
+        else:
+            unchanged = fingerprint(path) == folder.manifest.settings["input"]
     except OSError as error:
         raise SourceError(f"{path}: cannot be read again: {error.strerror}") from error
     if not unchanged:

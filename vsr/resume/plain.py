@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["SMALLEST", "items", "lines", "number", "words"]
+__all__ = ["SMALLEST", "items", "lines", "number", "table", "words"]
 
 SMALLEST = -(2**63)
 """Times are not below it, and no number is above its counterpart."""
@@ -39,12 +39,21 @@ def lines(value: Any) -> list[str]:  # noqa: ANN401
     return [str(line) for line in items(value)]
 
 
-def words(value: Any) -> dict[str, str]:  # noqa: ANN401
-    """What stands in the object ``value``, as text, by name.
+def table(value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """What stands in the object ``value``, by name.
 
     Raises:
         ValueError: it is no object.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{value!r} is no list of names")  # noqa: TRY004 - as all else here
-    return {str(key): str(text) for key, text in value.items()}
+    return {str(key): content for key, content in value.items()}
+
+
+def words(value: Any) -> dict[str, str]:  # noqa: ANN401
+    """What stands in the object ``value``, as text, by name.
+
+    Raises:
+        ValueError: it is no object.
+    """
+    return {key: str(text) for key, text in table(value).items()}

@@ -8,7 +8,8 @@ Note [What may differ between runs]
     device change at most the last bit of a sample, and a driver that was mended is a good reason to
     have stopped: they are said, not refused.
     Of an input the size, the time of its last change and the hash of its first and last MiB are
-    compared, so that a film of 100 GB is not read twice. What is decoded is compared as well, frame
+    compared, so that a film of 100 GB is not read twice; of pictures the names, and of those that
+    are finished size and time (:mod:`vsr.resume.inputs`). What is decoded is compared as well, frame
     by frame: times of all, pictures where segments end (:mod:`vsr.resume.feed`).
 """
 
@@ -28,7 +29,7 @@ from vsr.config import PIPE, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, describe, dtype_name
 from vsr.inventory import colour_tags, find_weights
 from vsr.planning import Plan
-from vsr.sources.images import find_images
+from vsr.resume.inputs import Pictures, stat_line
 
 __all__ = ["can_be_read_again", "changes", "fingerprint", "settings_of", "versions_of"]
 
@@ -55,7 +56,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     found |= {f"container option {key}": value for key, value in encoding.container_options.items()}
     weights = find_weights(plan)
     found |= {
-        "input": fingerprint(config.input),
+        "input": _identity(config.input),
         "sound": fingerprint(config.audio_from) if config.audio_from else "",
         "network": f"{plan.network.name} x{plan.network.scale}",
         "weights": weights.sha256 if weights else "",
@@ -126,6 +127,20 @@ def can_be_read_again(path: Path) -> bool:
     return path != PIPE and (path.is_file() or not path.exists() or path.is_dir())
 
 
+def _identity(path: Path) -> str:
+    """What ``path`` must be to be the same input; of pictures their names alone.
+
+    See note [Mended pictures] in :mod:`vsr.resume.inputs`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if (pictures := Pictures.at(path)) is None:
+        return fingerprint(path)
+    digest = hashlib.sha256("\n".join(pictures.names).encode(errors="surrogateescape"))
+    return f"{len(pictures.names)} pictures {digest.hexdigest()[:16]}"
+
+
 def fingerprint(path: Path) -> str:
     """Size, time of the last change and hash of the first and last MiB of a file.
 
@@ -134,10 +149,10 @@ def fingerprint(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    images = find_images(path)
-    if images is not None:
-        listing = "".join(f"{_stat(picture)} {picture.name}\n" for picture in images.paths)
-        return f"{len(images.paths)} pictures {hashlib.sha256(listing.encode()).hexdigest()[:16]}"
+    if (pictures := Pictures.at(path)) is not None:
+        listing = "\n".join([*pictures.states, *pictures.names])
+        digest = hashlib.sha256(listing.encode(errors="surrogateescape"))
+        return f"{len(pictures.names)} pictures {digest.hexdigest()[:16]}"
     if ScriptConfig.is_script(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as file:
@@ -145,12 +160,7 @@ def fingerprint(path: Path) -> str:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(_HEAD_BYTES, size - _HEAD_BYTES))
         digest.update(file.read())
-    return f"{_stat(path)} {digest.hexdigest()[:16]}"
-
-
-def _stat(path: Path) -> str:
-    found = path.stat()
-    return f"{found.st_size} bytes of {found.st_mtime_ns / 1e9:.6f}"
+    return f"{stat_line(path)} {digest.hexdigest()[:16]}"
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -16,6 +16,7 @@ from vsr.errors import DamagedSegmentError, SinkError
 from vsr.files import sync_folder
 from vsr.resume.disk import find_damage
 from vsr.resume.feed import Done
+from vsr.resume.inputs import INPUTS
 from vsr.resume.lock import leave_note
 from vsr.resume.manifest import MANIFEST, End, Entry, Manifest, Published
 from vsr.resume.picture_files import FOLDER, LOG, FinishedPicture
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 # The manifest's name with .part is one that earlier versions gave.
 _OURS = re.compile(
     rf"\d{{6,}}({re.escape(SUFFIX)}|\.{LOG})(\.part)?|{re.escape(MANIFEST)}\.part|{FOLDER}"
+    rf"|{re.escape(INPUTS)}"
     r"|\..*\.[0-9a-f]{8}\.part"
 )
 _SAID_SECONDS = 10.0
@@ -126,9 +128,17 @@ class WorkFolder:
             if file.name not in needed:
                 _delete(file)
 
+    def finished_numbers(self) -> Iterator[int]:
+        """The numbers of the finished frames, counted from 0."""
+        for entry in self.manifest.segments.values():
+            yield from range(entry.first, entry.first + entry.frames)
+        for segment, pictures in self.kept.items():
+            first = segment * self.manifest.segment_frames
+            yield from (first + place for place in pictures)
+
     def _needed(self) -> set[str]:
-        """The names of what holds finished frames, and of the manifest."""
-        return {MANIFEST, *(file_name(number) for number in self.manifest.segments)}
+        """The names of what holds finished frames, of the manifest, and of what was read."""
+        return {MANIFEST, INPUTS, *(file_name(number) for number in self.manifest.segments)}
 
     def _check(self, entry: Entry) -> list[str]:
         """Look whether a segment is what was written; a line for each part of it that is not.
