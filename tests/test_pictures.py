@@ -163,7 +163,7 @@ def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> No
     cases: tuple[tuple[dict[str, Any], int], ...] = (
         ({"encoder": EncoderConfig(first_number=0)}, 0),
         ({"filters": "hflip"}, 1),  # as any filter, which may drop pictures
-        ({"input": "glob"}, 7),
+        ({"input": "glob", "encoder": EncoderConfig(first_number=7)}, 7),
     )
     for settings, first in cases:
         place = pattern.parent / "*.png" if settings.pop("input", None) else pattern
@@ -284,3 +284,35 @@ def test_interrupted_run_keeps_what_is_done(draw: Draw, tmp_path: Path) -> None:
     assert upscale(replace(config, resume=True)).frames_before == 3
     assert [p.name for p in tmp_path.iterdir() if p.name != "in"] == ["out"]
     assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_pictures_in_a_folder_keep_their_names(draw: Draw, tmp_path: Path) -> None:
+    pattern = draw("in/%d.png", "rgb24", count=3)
+    for number, name in enumerate(("Zürich ☃.png", "b 1%.png", "b 2.tar.png"), 1):
+        (pattern.parent / f"{number}.png").rename(pattern.parent / name)
+    out = tmp_path / "out"
+    run(pattern.parent, out, muxer="image2", encoder=EncoderConfig(codec="tiff"))
+    assert {p.name for p in out.iterdir()} == {"Zürich ☃.tif", "b 1%.tif", "b 2.tar.tif"}
+    run(pattern.parent, tmp_path / "part", muxer="image2", start=Fraction(1, 25))
+    assert {p.name for p in (tmp_path / "part").iterdir()} == {"b 1%.png", "b 2.tar.png"}
+    with pytest.raises(SinkError, match="already exists; -y replaces it"):
+        run(pattern.parent, out, muxer="image2", encoder=EncoderConfig(codec="tiff"))
+    with pytest.raises(ConfigError, match="input and output are the same pictures"):
+        run(pattern.parent, pattern.parent, muxer="image2", overwrite=True)
+
+
+def test_pictures_of_one_name_are_numbered(draw: Draw, tmp_path: Path) -> None:
+    pattern = draw("in/%d.jpg", "yuvj444p", count=2)
+    (pattern.parent / "2.jpg").rename(pattern.parent / "1.jpeg")
+    run(pattern.parent, tmp_path / "out", muxer="image2")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"000001.png", "000002.png"}
+
+
+def test_names_survive_a_stop(draw: Draw, tmp_path: Path) -> None:
+    folder = draw("in/scan%d.png", "rgb24", count=4).parent
+    config = UpscaleConfig(input=folder, output=tmp_path / "out", model="identity", muxer="image2",
+                           device="cpu")  # fmt: skip
+    stops = iter((False, True))
+    assert upscale(config, should_stop=lambda: next(stops, False)).kept_frames == 2
+    assert upscale(replace(config, resume=True)).frames_before == 2
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in folder.iterdir()}

@@ -68,7 +68,7 @@ def make_plan(
     """
     config = resolve(config)
     images = _find_input(config)
-    stills = _find_stills(config)
+    stills = _find_stills(config, images)
     _check_paths(config, images, stills)
     _check_companions(config, stills)
     _check_number(config, stills)
@@ -80,8 +80,7 @@ def make_plan(
         config, network, notes = _resolve_model(config, source, size)
     else:
         network, notes = named, ()
-    number = 1 if source.first_number is None else source.first_number
-    encoding, info = _plan_output(config, source.info, network, size, stills, number)
+    encoding, info = _plan_output(config, source, network, size, stills)
     engine = _make_engine(config, network, encoding, source.info, info)
     described = _describe_run(network, engine, source.info, info, config)
     return Plan(
@@ -138,14 +137,15 @@ def _find_input(config: UpscaleConfig) -> ImageList | None:
     return images
 
 
-def _find_stills(config: UpscaleConfig) -> Stills | None:
+def _find_stills(config: UpscaleConfig, images: ImageList | None) -> Stills | None:
     """Where pictures go, if that is what the output asks for.
 
     Asked once: what lies on the disk has a say in it, and may change meanwhile.
     """
     if config.output is None:
         return None
-    return find_stills(config.output, config.muxer, config.encoder.codec)
+    stems = () if images is None else tuple(path.stem for path in images.paths)
+    return find_stills(config.output, config.muxer, config.encoder.codec, stems=stems)
 
 
 def _check_paths(config: UpscaleConfig, images: ImageList | None, stills: Stills | None) -> None:
@@ -285,20 +285,24 @@ def _holds_rotation(config: UpscaleConfig) -> bool:
 
 
 def _plan_output(
-    config: UpscaleConfig, info: VideoInfo, network: Network, size: tuple[int, int] | None,
-    stills: Stills | None, number: int,
+    config: UpscaleConfig, source: VideoSource, network: Network, size: tuple[int, int] | None,
+    stills: Stills | None,
 ) -> tuple[Encoding, VideoInfo]:  # fmt: skip
     """How the result of ``network`` is coded, and the facts about the output.
 
-    Pictures are numbered as asked for, or else from ``number`` on.
+    Pictures made of pictures keep their names in a folder, else their numbers.
     """
+    info = source.info
     width, height = size or enlarged_size(info.width, info.height, network.scale, config.scale)
     if config.square:  # goes with no size of the user's
         width, height = squared_size(width, height, info.sar)
     if config.output is None:
         encoding = discarding(info, config.encoder)
     elif stills is not None:
-        encoding = choose_still_encoding(config.output, info, width, height, config.encoder, number)
+        number = 1 if source.first_number is None else source.first_number
+        encoding = choose_still_encoding(
+            config.output, info, width, height, config.encoder, number=number, stems=source.stems
+        )
     else:
         encoding = choose_encoding(
             config.output, info, width, height, config.encoder, muxer=config.muxer

@@ -34,6 +34,8 @@ class Encoding:
     """Options of the container."""
     first_number: int | None = None
     """Of the first picture, where pictures are numbered."""
+    stems: tuple[str, ...] = ()
+    """What pictures are called that keep the names of those they were made of."""
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
     piped: bool = False

@@ -7,6 +7,7 @@ formats has one of the encoder's that holds the same samples (:func:`coded_forma
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 from av.codec.context import CodecContext
@@ -65,9 +66,9 @@ _LINEAR = 8
 _UNSPECIFIED = (0, 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Stills:
-    """Where pictures go."""
+    """Where pictures go, and what they are called."""
 
     folder: Path
     pattern: Pattern | None
@@ -77,13 +78,23 @@ class Stills:
     """FFmpeg's encoder."""
     first: int = 1
     """The number that the first picture's name carries."""
+    stems: tuple[str, ...] = ()
+    """What pictures are called instead that keep the names of those they were made of."""
 
     def file(self, number: int) -> str:
         """The name of picture ``number``, counted from 1."""
+        if self.stems:
+            return f"{self.stems[number - 1]}{Path(self.name).suffix}"
         return self.name if self.pattern is None else self.pattern.name(self.first - 1 + number)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {self.file(number): number for number in range(1, len(self.stems) + 1)}
 
     def number(self, name: str) -> int | None:
         """Which picture the file ``name`` would be, counted from 1; None if it is none of these."""
+        if self.stems:
+            return self._places.get(name)
         if self.pattern is None:
             return 1 if name == self.name else None
         carried = self.pattern.number(name)
@@ -97,18 +108,20 @@ class Stills:
 
 
 def find_stills(
-    path: Path, muxer: str | None, codec: str | None = None, first: int | None = None
-) -> Stills | None:
+    path: Path, muxer: str | None, codec: str | None = None, first: int | None = None,
+    stems: tuple[str, ...] = (),
+) -> Stills | None:  # fmt: skip
     """What the output ``path`` asks for; None if it is no picture.
 
     ``out.png`` is one picture, ``out/%06d.png`` one for each frame, and so is a folder: its
-    pictures are called ``000001.png`` and so on.
+    pictures keep the names of those that they are made of, or are called ``000001.png`` and so on.
 
     Args:
         path: the output.
         muxer: FFmpeg's name of the format that was asked for (``-f``).
         codec: the encoder that was asked for; a folder's pictures are PNG without one.
         first: where numbers begin; None: at 1.
+        stems: the names, without extensions, that pictures in a folder keep.
 
     Raises:
         ConfigError: pictures were asked for, of a kind that is not written.
@@ -121,7 +134,10 @@ def find_stills(
     if path.is_dir() or (muxer == IMAGES and plain):
         codec = codec or "png"
         name = f"{_NUMBERS}.{_EXTENSIONS.get(codec, codec)}"
-        return Stills(folder=path, pattern=Pattern.parse(name), name=name, codec=codec, first=first)
+        return Stills(
+            folder=path, pattern=Pattern.parse(name), name=name, codec=codec, first=first,
+            stems=stems,
+        )  # fmt: skip
     if extension in _CODECS:
         return Stills(
             folder=path.parent, pattern=Pattern.parse(path.name), name=path.name,
@@ -137,9 +153,10 @@ def numbered(path: Path) -> str:
     return f"{path.stem.replace('%', '%%')}{_NUMBERS}{path.suffix}"
 
 
-def choose_still_encoding(
-    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig, number: int = 1
-) -> Encoding:
+def choose_still_encoding(  # noqa: PLR0913
+    path: Path, info: VideoInfo, width: int, height: int, config: EncoderConfig, *,
+    number: int = 1, stems: tuple[str, ...] = (),
+) -> Encoding:  # fmt: skip
     """Choose how ``width`` x ``height`` pictures of the source ``info`` are written to ``path``.
 
     Args:
@@ -149,6 +166,7 @@ def choose_still_encoding(
         height: height of the output in pixels.
         config: what the user asked for; everything else is chosen.
         number: where numbers begin unless ``config`` says it.
+        stems: the names that pictures in a folder keep unless ``config`` says where numbers begin.
 
     Raises:
         ConfigError: several frames for one picture, or a codec, pixel format or option that does
@@ -165,11 +183,12 @@ def choose_still_encoding(
             f"{numbered(path)}, or add --frames 1"
         )
     first = number if config.first_number is None else config.first_number
+    keeps = stills.folder == path and config.first_number is None
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
     encoding = Encoding(
         muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
         options=_options(codec, info.format, config),
-        first_number=None if stills.pattern is None else first,
+        first_number=None if stills.pattern is None else first, stems=stems if keeps else (),
     )  # fmt: skip
     encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
     with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
@@ -263,7 +282,7 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     source, form = info.format, encoding.format
     codec, stored = encoding.codec, coded_format(encoding)
     precision = " in half precision" if encoding.options.get("format") == "half" else ""
-    first = encoding.first_number
+    first = None if encoding.stems else encoding.first_number
     numbers = "" if first in (None, 1) else f", numbered from {first}"
     notes = [f"output: {codec} pictures, {stored}{precision}{numbers}"]
     notes += sample_losses(source, form, stored, stored)

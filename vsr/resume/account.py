@@ -81,7 +81,9 @@ def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
         return [number(one) for one in items(value)]
     if value is None and like is None:
         return None
-    if isinstance(value, str):
-        return Fraction(value)
+    return Fraction(value) if isinstance(value, str) else _pair(value)
+
+
+def _pair(value: Any) -> tuple[Fraction, Fraction]:  # noqa: ANN401
     before, after = items(value)  # the only pair is one of aspect ratios
     return Fraction(before), Fraction(after)

@@ -83,8 +83,9 @@ def find_finished(plan: Plan) -> Report | None:
             raise SinkError(f"{output}: already exists; -y replaces it")
         return None
     stills = find_stills(
-        output, plan.config.muxer, plan.config.encoder.codec, plan.encoding.first_number
-    )
+        output, plan.config.muxer, plan.config.encoder.codec, plan.encoding.first_number,
+        plan.encoding.stems,
+    )  # fmt: skip
     if stills is not None:
         folder.shown_by = stills.folder / stills.file(1)
     if not folder.has_published():  # it has been moved away or replaced since

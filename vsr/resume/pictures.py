@@ -38,7 +38,7 @@ def stills_of(output: Path, encoding: Encoding) -> Stills | None:
     """Where the pictures of a run go; None if it makes none, or one."""
     if encoding.muxer != IMAGES:
         return None
-    stills = find_stills(output, IMAGES, encoding.codec, encoding.first_number)
+    stills = find_stills(output, IMAGES, encoding.codec, encoding.first_number, encoding.stems)
     return stills if stills is not None and stills.pattern is not None else None
 
 

@@ -9,8 +9,8 @@ Note [What may differ between runs]
     have stopped: they are said, not refused.
     Of an input the size, the time of its last change and the hash of its first and last MiB are
     compared, so that a film of 100 GB is not read twice; of pictures the names, and of those that
-    are finished size and time (:mod:`vsr.resume.inputs`). What is decoded is compared as well, frame
-    by frame: times of all, pictures where segments end (:mod:`vsr.resume.feed`).
+    are finished size and time (:mod:`vsr.resume.inputs`). What is decoded is compared as well,
+    frame by frame: times of all, pictures where segments end (:mod:`vsr.resume.feed`).
 """
 
 import hashlib

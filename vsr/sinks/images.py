@@ -64,7 +64,7 @@ class ImageSink(SinkContext):
     ) -> None:
         self.frames = 0
         """Frames written so far."""
-        stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number)
+        stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number, encoding.stems)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
         self._stored = 0

@@ -1,7 +1,9 @@
 """A sequence of picture files, read as a media file's video stream is; it has no other streams."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 
 from av.video.frame import VideoFrame
 
@@ -53,6 +55,7 @@ class PictureReader:
             start_time=skipped, shift=self._begin, skipped=skipped, count=images.count,
             length=images.count * step, tags=images.tags, sar=images.sar, single=images.single,
             first_number=None if number is None else number + self._begin,
+            stems=_stems(images.paths[self._begin : self._stop]),
             flags_fields=False, is_still=images.single or number is None,
         )  # fmt: skip
 
@@ -120,3 +123,9 @@ class PictureReader:
             return None
         index, self._position = self._position, self._position + 1
         return TimedFrame(self._images.read(index), index)
+
+
+def _stems(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The names without extensions; none if two are the same where case does not count."""
+    stems = tuple(path.stem for path in paths)
+    return stems if len({stem.casefold() for stem in stems}) == len(stems) else ()

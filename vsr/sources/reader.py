@@ -70,6 +70,8 @@ class InputFacts:
     """Whether it is one picture by its own name."""
     first_number: int | None = None
     """Of the first picture's file, of pictures that are numbered one by one."""
+    stems: tuple[str, ...] = ()
+    """The names of the pictures' files, without extensions; none if two have the same."""
 
 
 class Reader(Protocol):

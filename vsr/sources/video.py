@@ -138,6 +138,11 @@ class VideoSource:
         return None if self._stage.is_filtered else self._reader.facts.first_number
 
     @property
+    def stems(self) -> tuple[str, ...]:
+        """The names of the frames' files, without extensions, of pictures that give one each."""
+        return () if self._stage.is_filtered else self._reader.facts.stems
+
+    @property
     def start_time(self) -> Fraction:
         """Seconds that are subtracted from every timestamp."""
         return self._reader.facts.start_time
