@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -285,6 +286,18 @@ def test_before_there_is_a_frame_an_interrupt_aborts():
         assert interrupts.stopping.is_set()
         with pytest.raises(KeyboardInterrupt):
             time.sleep(10)
+        time.sleep(1.2)  # what tidies up is not interrupted
+
+
+def test_another_thread_may_run_the_command(monkeypatch, capsys):
+    """Only the main thread may handle signals."""
+    monkeypatch.setattr(sys, "argv", ["vsr-upscale", "--list-models"])
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(main()))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+    assert "span-x2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

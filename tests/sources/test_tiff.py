@@ -9,6 +9,7 @@ from PIL import Image
 
 from vsr.cli import main
 from vsr.errors import SourceError
+from vsr.sources import tiff
 from vsr.sources.images import ImageFrames
 from vsr.sources.planes import native_format
 
@@ -68,6 +69,23 @@ def test_pages_are_counted(tmp_path: Path, order: str) -> None:
     assert "of TIFF with several pages (3) the first is taken" in images.notes
     expected = np.frombuffer(SAMPLES, np.uint8).reshape(SIDE, SIDE, 3)
     assert np.array_equal(images.first.to_ndarray(format="rgb24"), expected)
+
+
+def test_pages_that_follow_themselves_are_counted_once() -> None:
+    data = bytearray(tiff_of("<", {}, pages=3))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * entries)
+    struct.pack_into("<I", data, second + 2 + 12 * entries, first)
+    assert tiff.pages(bytes(data)) == 2
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("tag", [254, 258, 259, 273, 279, 322])
+def test_entries_without_a_value_are_none(order: str, tag: int) -> None:
+    data = tiff_of(order, {tag: ()})
+    assert (tiff.why_not(data), tiff.pages(data)) == (None, 1)
+    assert tiff.is_complete(data)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "raw"])

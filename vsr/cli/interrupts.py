@@ -53,6 +53,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self.begun = False
+        self._hurried = False
 
     def _handle(self, number: int, frame: object) -> None:
         if self.stopping.is_set():
@@ -64,7 +65,10 @@ class Interrupts:
             _say("\nstopping after this frame; press Ctrl-C again to abort\n")
 
     def _hurry(self, number: int, frame: object) -> None:
-        if not self.begun or is_waiting():
+        if is_waiting():
+            raise KeyboardInterrupt
+        if not self.begun and not self._hurried:  # once: what tidies up is left in peace
+            self._hurried = True
             raise KeyboardInterrupt
 
     @contextmanager
@@ -88,11 +92,16 @@ class Interrupts:
 
 @contextmanager
 def ending_at_once(code: int) -> Iterator[None]:
-    """In this block a signal ends the process; see note [Amid an import].
+    """In this block, if it runs on the main thread, a signal ends the process.
+
+    See note [Amid an import].
 
     Args:
         code: that the process ends with.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def end(number: int, frame: object) -> None:
         _say("aborted\n")

@@ -9,7 +9,7 @@ half floats by TIFF Technical Note 3.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 __all__ = ["is_complete", "pages", "why_not"]
 
@@ -25,12 +25,11 @@ _READ_BY_FFMPEG = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925}
 _NAMES = {6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 50000: "Zstandard", 50001: "WebP"}
 _FLOATING = 3
 _HALF = 16
-_MOST_PAGES = 10_000
 
 
 def why_not(data: bytes) -> str | None:
     """Why FFmpeg does not decode the TIFF file ``data``, though it may not say so."""
-    first = next(iter(_directories(data)), {})  # if there is none, FFmpeg says what is wrong
+    first = next(_directories(data), {})  # if there is none, FFmpeg says what is wrong
     if _TILE_WIDTH in first:
         return "it is in tiles, which are not read: make one in strips (tiffcp -s)"
     (compression,) = first.get(_COMPRESSION, (1,))[:1]
@@ -44,7 +43,7 @@ def why_not(data: bytes) -> str | None:
 
 def is_complete(data: bytes) -> bool:
     """Whether all strips of the first picture lie within the TIFF file ``data``."""
-    first = next(iter(_directories(data)), {})
+    first = next(_directories(data), {})
     places, sizes = first.get(_STRIP_OFFSETS, ()), first.get(_STRIP_BYTES, ())
     return all(place + size <= len(data) for place, size in zip(places, sizes, strict=False))
 
@@ -54,29 +53,29 @@ def pages(data: bytes) -> int:
     return sum(not directory.get(_REDUCED, (0,))[0] & 1 for directory in _directories(data))
 
 
-def _directories(data: bytes) -> list[_Directory]:
-    """All directories that can be read; those of BigTIFF are none."""
+def _directories(data: bytes) -> Iterator[_Directory]:
+    """All directories that can be read, each once; those of BigTIFF are none."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    found: list[_Directory] = []
     if order is None or len(data) < 8:
-        return found
+        return
     (place,) = struct.unpack_from(f"{order}I", data, 4)
-    while place and len(found) < _MOST_PAGES:
+    visited = {0}  # which stands for the end
+    while place not in visited:
+        visited.add(place)
         try:
             directory, place = _directory(data, order, place)
         except struct.error:  # beyond the end of the file
-            break
-        found.append(directory)
-    return found
+            return
+        yield directory
 
 
 def _directory(data: bytes, order: str, place: int) -> tuple[_Directory, int]:
-    """The entries that begin at ``place``, and where the next directory does."""
+    """The entries at ``place`` that hold numbers, and where the next directory begins."""
     (count,) = struct.unpack_from(f"{order}H", data, place)
     entries: dict[int, tuple[int, ...]] = {}
     for position in range(place + 2, place + 2 + count * _IFD_ENTRY, _IFD_ENTRY):
         tag, kind, amount = struct.unpack_from(f"{order}HHI", data, position)
-        if kind in _NUMBERS and amount * struct.calcsize(_NUMBERS[kind]) <= len(data):
+        if kind in _NUMBERS and 0 < amount * struct.calcsize(_NUMBERS[kind]) <= len(data):
             entries[tag] = _values(data, order, position + 8, f"{amount}{_NUMBERS[kind]}")
     (following,) = struct.unpack_from(f"{order}I", data, place + 2 + count * _IFD_ENTRY)
     return entries, following
