@@ -101,24 +101,24 @@ def test_trainings_come_back_in_pieces_and_go_on_from_there(suite, monkeypatch, 
         "import os, pathlib, sys\n"
         "folder = pathlib.Path(sys.argv[1]); folder.mkdir(parents=True, exist_ok=True)\n"
         "for name in ('log.csv', 'curve.png', 'model.safetensors'): (folder / name).touch()\n"
-        "with (folder / 'checkpoint.pt').open('ab') as file: file.write(os.urandom(1500))\n"
+        "with (folder / 'checkpoint.pt').open('ab') as file: file.write(os.urandom(15_000))\n"
         "print((folder / 'checkpoint.pt').stat().st_size)"
     )
     monkeypatch.setattr(suite, "STEPS", ())
-    monkeypatch.setattr(suite, "PIECE", 1000)
+    monkeypatch.setattr(suite, "PIECE", 10_000)
     monkeypatch.setattr(
         suite, "training",
         lambda recipe, _: suite.Step(recipe.stem, ("-c", grow, f"{{out}}/runs/{recipe.stem}"), 30),
     )  # fmt: skip
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["suite", "--out", str(out), "--train", "a.toml", "b.toml"])
-    for said, pieces in (("1500", 2), ("3000", 4)):
+    for said, pieces in (("15000", 2), ("30000", 4)):
         assert suite.main() == 0
         assert [row["said"] for row in written(tmp_path)["steps"]] == [[said]] * 2
         names = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
         runs = {f"run-{name}.tar.gz.{i:02}" for name in "ab" for i in range(pieces)}
         assert set(names) == {"results.json", "logs.tar.gz"} | runs
-        assert max(names[name] for name in runs) <= 1000
+        assert max(names[name] for name in runs) <= 10_000
 
 
 def test_a_new_machine_is_warmed_before_anything_is_timed(suite):
