@@ -21,7 +21,7 @@ ORDER = [
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
     ("config", "hdr", "nut", "constants"),
     ("frame",),
-    ("orientation",),
+    ("icc", "orientation"),
     ("resample",),
     ("colour",),
     ("ffmpeg",),

@@ -149,6 +149,8 @@ class Frame:
     captions: "VideoFrame | None" = None
     """The decoder's own frame, if it carries closed captions (A53): PyAV can hand such data from
     frame to frame, but not attach it."""
+    icc: bytes | None = None
+    """The ICC profile of a picture from a file of its own; it does not change the numbers."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -184,6 +186,8 @@ class VideoInfo:
     """36 bytes of FFmpeg's display matrix: rotation and mirroring."""
     field_order: FieldOrder = FieldOrder.PROGRESSIVE
     """Of the frames that are delivered: what is deinterlaced on the way is progressive."""
+    icc: bytes | None = None
+    """ICC profile of the first picture, if pictures come from files of their own."""
     hdr: HdrMetadata | None = None
     """Mastering display and content light level, if the container or the stream has them."""
     codec: str = ""

@@ -34,6 +34,8 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     alike = (source.family == "rgb") == (form.family == "rgb")
     if alike and colour.range != info.colour.range:
         notes.append(f"range becomes {colour.range.name.lower()}")
+    if info.icc is not None:
+        notes.append("the ICC profile of the pictures is dropped: colours are not converted")
     return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
 
 

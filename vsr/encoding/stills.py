@@ -13,6 +13,7 @@ from pathlib import Path
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
+from vsr import icc
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding.encoding import Encoding
 from vsr.encoding.notes import sample_losses
@@ -292,10 +293,10 @@ def _notes(encoding: Encoding, info: VideoInfo) -> list[str]:
         notes.append(f"{source.name} is stored as {stored}")
     if source.family == form.family and info.colour.range == Range.LIMITED:
         notes.append("range becomes full")
-    return notes + _untold(codec, info)
+    return notes + _untold(codec, form, info)
 
 
-def _untold(codec: str, info: VideoInfo) -> list[str]:
+def _untold(codec: str, form: PixelFormat, info: VideoInfo) -> list[str]:
     """What the reader of a picture is not told of its colour, one line each."""
     colour, notes, held = info.colour, [], _HELD_TAGS.get(codec, {})
     words = [
@@ -310,6 +311,8 @@ def _untold(codec: str, info: VideoInfo) -> list[str]:
     if codec not in _HOLD_TAGS and words and not (codec == "exr" and words == ["transfer linear"]):
         which = "do not know" if held else "have none"
         notes.append(f"colour tags are lost: {codec} pictures {which} ({', '.join(words)})")
+    if info.icc is not None and (reason := icc.why_not(info.icc, codec, form)):
+        notes.append(f"the ICC profile is dropped: {reason}")
     if info.hdr is not None:
         notes.append(f"HDR metadata is dropped: {codec} pictures cannot hold it")
     return notes

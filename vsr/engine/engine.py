@@ -244,7 +244,7 @@ class Engine:
             planes=planes, format=self._target.format, width=self._target.width,
             height=self._target.height, colour=self._target.colour, pts=frame.pts,
             time_base=frame.time_base, duration=frame.duration, corrupt=frame.corrupt,
-            repeats=frame.repeats, captions=frame.captions,
+            repeats=frame.repeats, captions=frame.captions, icc=frame.icc,
         )  # fmt: skip
 
     @cached_property

@@ -11,6 +11,7 @@ from typing import Any
 
 from av.packet import Packet
 
+from vsr import icc
 from vsr.encoding import Encoding
 from vsr.encoding.stills import (
     IMAGES,
@@ -167,17 +168,30 @@ class StillCoder:
         self._encoding, self._info = encoding, info
         self._turn, self._coded = _turn(info), coded_format(encoding)
         self._encoder = open_still_encoder(encoding, self._as_seen(), threads=0)
+        self._profiles = dict[int, bytes]()
 
     def encode(self, frame: Frame, number: int) -> "list[Packet[Any]]":
         """The pictures that are ready after ``frame``; their pts are the numbers of frames."""
         picture = pack(self._turn.apply(frame), self._coded)
         write_tags(picture, replace(self._encoding.colour, matrix=Matrix.RGB))
         picture.pts, picture.time_base = number, 1 / self._info.rate
-        return list(self._encoder.encode(picture))
+        codec, form = self._encoding.codec, self._encoding.format
+        if frame.icc is not None and icc.why_not(frame.icc, codec, form) is None:
+            self._profiles[number] = frame.icc
+        return list(map(self._described, self._encoder.encode(picture)))
 
     def flush(self) -> "list[Packet[Any]]":
         """The pictures that are left."""
-        return list(self._encoder.encode(None))
+        return list(map(self._described, self._encoder.encode(None)))
+
+    def _described(self, packet: "Packet[Any]") -> "Packet[Any]":
+        """A picture with the ICC profile of its frame, where it may have that."""
+        assert packet.pts is not None
+        if (profile := self._profiles.pop(packet.pts, None)) is None:
+            return packet
+        found = Packet(icc.embed(profile, self._encoding.codec, bytes(packet)))
+        found.pts, found.time_base = packet.pts, packet.time_base
+        return found
 
     def _as_seen(self) -> VideoInfo:
         """The facts of a picture that has been turned."""

@@ -38,6 +38,7 @@ class FrameMaker:
         self._reader, self._stage, self._info, self._report = reader, stage, info, report
         self._field_rate = config.fields is not None and config.fields.field_rate
         self._coded_sar: Fraction | None = None
+        self._icc: bytes | None = None
 
     def count(self, taken: list[TimedFrame]) -> None:
         """Count a picture, and the decoded frames that were ``taken`` for it."""
@@ -75,7 +76,7 @@ class FrameMaker:
             height=info.height, colour=colour, pts=picture.pts,
             time_base=picture.time_base, duration=duration,
             corrupt=any(timed.damaged for timed in picture.taken),
-            captions=self._captioned(picture.frame),
+            captions=self._captioned(picture.frame), icc=self._profile(picture.taken),
         )  # fmt: skip
 
     def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
@@ -85,6 +86,12 @@ class FrameMaker:
         second = self._field_rate and self._report.frames % 2 == 0
         captioned = SideDataType.A53_CC in frame.side_data and not second
         return download(frame) if captioned else None
+
+    def _profile(self, taken: list[TimedFrame]) -> bytes | None:
+        """The ICC profile of the picture that was ``taken`` last, now or before."""
+        if taken:
+            self._icc = taken[-1].icc
+        return self._icc
 
     def _watch_shape(self, sar: Fraction | None) -> None:
         """Notice an aspect ratio that changes in mid-stream."""

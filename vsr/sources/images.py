@@ -22,6 +22,7 @@ from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 from vsr.sources import describe, exr, png, tiff
 from vsr.sources.headers import headers_of
+from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
 from vsr.sources.timestamps import FALLBACK_RATE
@@ -223,6 +224,7 @@ class ImageFrames:
         sar: the first picture's sample aspect ratio, None if it says nothing.
         display_matrix: how the first picture lies (EXIF), FFmpeg's 36 bytes; None if it does not
             say. Another one that lies otherwise is noted.
+        icc: the first picture's ICC profile, None if it has none. A picture with another is noted.
         first: the first picture, decoded.
         notes: one line for each automatic decision.
         not_finite: how many of the pictures read so far hold NaN or infinity.
@@ -244,27 +246,29 @@ class ImageFrames:
         self._headers = set[str]()
         decoded = _decode(self.paths[0])
         self.first = self._placed(decoded.frame, 0)
-        self.codec, self.sar = decoded.codec, decoded.sar
+        self.codec, self.sar, self.icc = decoded.codec, decoded.sar, decoded.icc
         self.tags = _tags(self.first, self.codec)
         self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
         self._note(found, rate)
         self._note_lost(decoded, self.paths[0])
 
-    def read(self, index: int) -> VideoFrame:
+    def read(self, index: int) -> TimedFrame:
         """Decode picture ``index``, counted from 0.
 
         Raises:
             SourceError: it cannot be read, is damaged or cut short.
         """
-        frame = self.first
+        frame, icc = self.first, self.icc
         if index > 0:
             decoded = _decode(self.paths[index])
             self._note_lost(decoded, self.paths[index])
-            frame = self._placed(decoded.frame, index)
+            frame, icc = self._placed(decoded.frame, index), decoded.icc
         self.not_finite += _has_non_finite(frame)
         if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
-        return frame
+        if icc != self.icc:
+            self._note_once("not all pictures have the ICC profile of the first")
+        return TimedFrame(frame, index, icc=icc)
 
     def _placed(self, frame: VideoFrame, index: int) -> VideoFrame:
         frame.pts, frame.duration, frame.time_base = index, 1, self.time_base
@@ -297,6 +301,7 @@ class _Decoded:
     frame: VideoFrame
     codec: str
     sar: Fraction | None
+    icc: bytes | None
     headers: list[str]
     """What stands beside the picture."""
     losses: list[str]
@@ -312,22 +317,21 @@ def _decode(path: Path) -> _Decoded:
         raise SourceError(f"{path}: is an animation, not a picture: give it as the input by itself")
     if codec == "tiff" and (reason := tiff.why_not(data)):
         raise SourceError(f"{path}: {reason}")
-    data, profiled = png.without_profile(data) if codec == "png" else (data, False)
+    plain = png.without_profile(data) if codec == "png" else data
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
     listen = listening() if codec == "tiff" else nullcontext(list[Message]())
     with explain(f"{path}: cannot be decoded", SourceError, listen=False), listen as heard:
-        frames = context.decode(Packet(data)) + context.decode(None)
+        frames = context.decode(Packet(plain)) + context.decode(None)
     if heard:  # TIFF takes no err_detect: what does not decode stays black
         raise SourceError(f"{path}: cannot be decoded: {heard[0][2].strip()}")
     if not frames or not _is_complete(codec, data):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
     sar = known_fraction(context.sample_aspect_ratio)
-    profiled = profiled or SideDataType.ICC_PROFILE in frames[0].side_data
     return _Decoded(
-        frame=frames[0], codec=codec, sar=sar, headers=headers_of(data, frames[0].metadata),
-        losses=list(_losses(codec, data, profiled=profiled)),
+        frame=frames[0], codec=codec, sar=sar, icc=_profile(codec, data, frames[0]),
+        headers=headers_of(data, frames[0].metadata), losses=list(_losses(codec, data)),
     )  # fmt: skip
 
 
@@ -338,9 +342,16 @@ def _is_complete(codec: str, data: bytes) -> bool:
     return codec != "tiff" or tiff.is_complete(data)
 
 
-def _losses(codec: str, data: bytes, *, profiled: bool) -> Iterator[str]:
-    if profiled:
-        yield "the ICC profile of the pictures is dropped: colours are not converted"
+def _profile(codec: str, data: bytes, frame: VideoFrame) -> bytes | None:
+    """The ICC profile that says what the picture's numbers mean; None if there is none."""
+    if codec != "png":
+        return of_frame(frame, SideDataType.ICC_PROFILE)
+    return None if png.overrules_profile(data) else png.profile(data)
+
+
+def _losses(codec: str, data: bytes) -> Iterator[str]:
+    if codec == "png" and png.overrules_profile(data) and png.profile(data) is not None:
+        yield "the ICC profile of the pictures is dropped: their cICP counts before it"
     if codec == "tiff" and (count := tiff.pages(data)) > 1:
         yield f"of TIFF with several pages ({count}) the first is taken"
 

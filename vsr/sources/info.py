@@ -36,7 +36,7 @@ def video_info(reader: Reader, stage: PictureStage, config: SourceConfig, note: 
         colour=stage.colour_of(stage.first_picture),
         time_base=shape.time_base, rate=rate, frames=frames, duration=duration, sar=shape.sar,
         display_matrix=stage.display_matrix, field_order=_field_order(reader, stage, config),
-        hdr=hdr, codec=facts.codec,
+        icc=facts.icc, hdr=hdr, codec=facts.codec,
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ class TimedFrame:
     damaged: bool = False
     sar: Fraction | None = None
     """Its own sample aspect ratio, None if unknown: a decoder that runs ahead tells of others."""
+    icc: bytes | None = None
+    """The ICC profile of its file, if that holds nothing else."""
 
 
 Read = Callable[[], TimedFrame | None]

@@ -53,7 +53,8 @@ class PictureReader:
         self.facts = InputFacts(
             kind="pictures", codec=images.codec, rate=images.rate, time_base=step,
             start_time=skipped, shift=self._begin, skipped=skipped, count=images.count,
-            length=images.count * step, tags=images.tags, sar=images.sar, single=images.single,
+            length=images.count * step, tags=images.tags, sar=images.sar, icc=images.icc,
+            single=images.single,
             first_number=None if number is None else number + self._begin,
             stems=_stems(images.paths[self._begin : self._stop]),
             flags_fields=False, is_still=images.single or number is None,
@@ -122,7 +123,7 @@ class PictureReader:
         if self._position >= self._stop:
             return None
         index, self._position = self._position, self._position + 1
-        return TimedFrame(self._images.read(index), index)
+        return self._images.read(index)
 
 
 def _stems(paths: Sequence[Path]) -> tuple[str, ...]:

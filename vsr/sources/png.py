@@ -8,21 +8,48 @@ that many bytes, and a checksum.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 
-__all__ = ["is_animated", "without_profile"]
+__all__ = ["is_animated", "overrules_profile", "profile", "without_profile"]
 
 _SIGNATURE = 8
 _FRAMING = 12
 """Bytes of a chunk beside its content."""
+_LARGEST_PROFILE = 16 << 20
+"""Bytes; those of printers take two million."""
 
 
-def without_profile(data: bytes) -> tuple[bytes, bool]:
-    """The PNG file ``data`` without its chunk ``iCCP``, and whether it had one."""
+def without_profile(data: bytes) -> bytes:
+    """The PNG file ``data`` without its chunk ``iCCP``."""
     for kind, begin, end in _chunks(data):
         if kind == b"iCCP":
-            return data[:begin] + data[end:], True
-    return data, False
+            return data[:begin] + data[end:]
+    return data
+
+
+def profile(data: bytes) -> bytes | None:
+    """The ICC profile of the PNG file ``data``: None if it has none, empty if it is damaged."""
+    for kind, begin, end in _chunks(data):
+        if kind == b"iCCP":
+            return _inflated(data[begin + 8 : end - 4])
+    return None
+
+
+def overrules_profile(data: bytes) -> bool:
+    """Whether the PNG file ``data`` has a chunk ``cICP``, which counts before a profile."""
+    return any(kind == b"cICP" for kind, _, _ in _chunks(data))
+
+
+def _inflated(content: bytes) -> bytes:
+    """The profile in a chunk ``iCCP``: a name, 0, the method 0, and zlib's data; empty if bad."""
+    _, _, packed = content.partition(b"\0")
+    unpacking = zlib.decompressobj()
+    try:
+        found = unpacking.decompress(packed[1:], _LARGEST_PROFILE)
+    except zlib.error:
+        return b""
+    return found if unpacking.eof else b""
 
 
 def is_animated(data: bytes) -> bool:

@@ -48,6 +48,8 @@ class InputFacts:
     """Colour as the container tags it."""
     sar: Fraction | None = None
     """Sample aspect ratio, None if unknown."""
+    icc: bytes | None = None
+    """ICC profile of the first picture, of pictures in files of their own."""
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     """What is to be cut: top, bottom, left, right, in pixels."""
     claims_alpha: bool = False
