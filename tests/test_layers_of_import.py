@@ -21,7 +21,7 @@ ORDER = [
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
     ("config", "hdr", "nut", "constants"),
     ("frame",),
-    ("icc", "orientation"),
+    ("icc", "orientation", "tagging"),
     ("resample",),
     ("colour",),
     ("ffmpeg",),

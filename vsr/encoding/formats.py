@@ -12,10 +12,10 @@ from dataclasses import replace
 import av.video.format
 from av.codec import Codec
 
-from vsr.colour import convert_colour
 from vsr.encoding.muxers import raw_formats
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
+from vsr.tagging import convert_colour
 
 __all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format", "stored_as"]
 

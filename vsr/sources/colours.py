@@ -11,7 +11,6 @@ from dataclasses import fields, replace
 
 from av.video.frame import VideoFrame
 
-from vsr.colour import VAPOURSYNTH, complete_colour
 from vsr.config import InputConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
@@ -19,6 +18,7 @@ from vsr.frame import Colour, Matrix, PixelFormat, Range
 from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
 from vsr.sources.reader import Reader
+from vsr.tagging import VAPOURSYNTH, complete_colour
 from vsr.tags import COLOUR_OPTIONS, word_for
 
 __all__ = ["FrameColours", "contradiction"]

@@ -14,13 +14,13 @@ from typing import Any
 
 import vapoursynth as vs  # type: ignore[import-untyped]
 
-from vsr.colour import VAPOURSYNTH
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
 from vsr.sources.environment import Environment, make_environment
 from vsr.sources.script_errors import telling_line
 from vsr.sources.script_sound import ScriptSound
+from vsr.tagging import VAPOURSYNTH
 
 __all__ = ["Clip", "ContainerFacts", "check_constant", "run_script"]
 

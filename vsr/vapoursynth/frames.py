@@ -9,12 +9,12 @@ import torch
 import vapoursynth as vs  # type: ignore[import-untyped]
 from torch import Tensor
 
-from vsr.colour import VAPOURSYNTH, complete_colour
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
 from vsr.sizes import resized_sar
 from vsr.sources.props import read_props, sample_aspect_of
+from vsr.tagging import VAPOURSYNTH, complete_colour
 
 __all__ = [
     "VideoFormat",

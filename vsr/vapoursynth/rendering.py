@@ -6,11 +6,11 @@ from itertools import groupby
 
 import vapoursynth as vs  # type: ignore[import-untyped]
 
-from vsr.colour import convert_colour
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Frame
 from vsr.sources.props import colour_of, field_order_of
+from vsr.tagging import convert_colour
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
 from vsr.vapoursynth.messages import tell, told, warn
 from vsr.vapoursynth.settings import FilterJob

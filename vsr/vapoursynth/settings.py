@@ -10,12 +10,12 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from vsr.cache import local_file
 from vsr.checking import number, whole
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
-from vsr.colour import VAPOURSYNTH
 from vsr.config import Dither, UpscaleConfig
 from vsr.device import describe
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import PixelFormat
 from vsr.sizes import enlarged_size, scale_to_reach
+from vsr.tagging import VAPOURSYNTH
 from vsr.vapoursynth.frames import VideoFormat, VideoNode, first_lumas, pixel_format
 from vsr.vapoursynth.messages import tell
 from vsr.vapoursynth.streams import Setup, choose_network, choose_setup
