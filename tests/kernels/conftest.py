@@ -29,4 +29,4 @@ def kernel_device():
 @pytest.fixture(autouse=True)
 def _no_tuning(monkeypatch):
     """Kernels run as they are: measuring which tiles are fastest takes a minute for each shape."""
-    monkeypatch.setattr("vsr.runtimes.triton.tune", lambda kernels, device: None)
+    monkeypatch.setattr("vsr.runtimes.triton.tune", lambda *_: True)

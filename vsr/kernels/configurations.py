@@ -4,21 +4,28 @@ Note [Order]
     Tile after tile, the best of each kind is kept, by the time of the whole network: first of the
     convolutions, then of the ends, then of blocks in strips against blocks of three kernels. What
     does not fit on a card, or does not compile for it, has no time and is never taken.
+
+Note [Right before fast]
+    Nor has what is wrong: a compiler may make something else of a kernel on a card that nobody has
+    tried. So before a configuration is timed, what it makes of a part of the picture is compared
+    with what PyTorch makes of it.
 """
 
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vsr.kernels.block import Strip
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import SpanKernels, Tiles
-from vsr.kernels.tuning import device_name, milliseconds
+from vsr.kernels.tuning import device_name, difference, milliseconds
 from vsr.timings import remember, remembered
 
 __all__ = [
@@ -43,9 +50,10 @@ CONVOLUTIONS = (
 ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
 STRIPS = (Strip(128, warps=8), Strip(64, warps=8))
 _SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
+_PART = (270, 480)  # sides that 16 divides where it divides the whole one: Triton compiles for that
 
 
-def sample(device: torch.device) -> torch.Tensor:
+def sample(device: torch.device) -> Tensor:
     """The picture that everything is timed with, (1, 3, 1080, 1920)."""
     return torch.rand((1, 3, *_SAMPLE), device=device)
 
@@ -55,19 +63,32 @@ def network_key(kernels: SpanKernels) -> str:
     return f"span x{kernels.scale}, {kernels.shape}"
 
 
-def tune(kernels: SpanKernels, device: torch.device) -> None:
-    """Give ``kernels`` the tiles that are fastest on ``device``: remembered, or measured now."""
+def tune(kernels: SpanKernels, device: torch.device, expected: Callable[[Tensor], Tensor]) -> bool:
+    """Give ``kernels`` the tiles that are fastest on ``device``: remembered, or measured now.
+
+    Args:
+        kernels: what is tuned.
+        device: a CUDA device.
+        expected: PyTorch's way to do the same; see note [Right before fast].
+
+    Returns:
+        Whether there are such tiles: they run, and compute what they should.
+    """
     name, key = device_name(device), f"tiles of {network_key(kernels)}"
     if (known := from_json(remembered(name, key))) is not None:
         kernels.tiles = known
-        return
+        return True
     logger.info("measuring kernels on %s, once for this network: a minute or two", name)
     with torch.cuda.device(device), torch.inference_mode():
         picture = sample(device)
-        best = fastest(kernels.tiles, lambda tiles: _time(kernels, tiles, picture))
-    kernels.tiles = kernels.tiles if best is None else best
-    if best is not None:
-        remember(name, key, asdict(best))
+        part = picture[..., : _PART[0], : _PART[1]]
+        check = partial(_check, kernels, part, expected(part))
+        best = fastest(kernels.tiles, lambda tiles: _time(kernels, tiles, picture, check))
+    if best is None:
+        return False
+    kernels.tiles = best
+    remember(name, key, asdict(best))
+    return True
 
 
 def fastest(tiles: Tiles, time: Callable[[Tiles], float]) -> Tiles | None:
@@ -104,15 +125,29 @@ def _strips(tiles: Tiles) -> Iterator[Tiles]:
     return (replace(tiles, strip=strip) for strip in (None, *STRIPS))
 
 
-def _time(kernels: SpanKernels, tiles: Tiles, picture: torch.Tensor) -> float:
+def _time(
+    kernels: SpanKernels, tiles: Tiles, picture: Tensor, check: Callable[[], None] | None = None
+) -> float:
     kernels.tiles = tiles
     try:
+        if check is not None:
+            check()
         taken = milliseconds(lambda: kernels.rgb(picture))
     except Exception as error:  # noqa: BLE001 - whatever a compiler or a driver says of a size
         logger.debug("%s: %s", tiles, error)
         return float("inf")
     logger.debug("%s: %.3f ms", tiles, taken)
     return taken
+
+
+def _check(kernels: SpanKernels, picture: Tensor, expected: Tensor) -> None:
+    """Raise ``ValueError`` if ``kernels`` make something else of ``picture``."""
+    if wrong := difference(kernels.rgb(picture), expected):
+        logger.warning(
+            "kernels with %s are not used: they compute something else than PyTorch here (%s)",
+            kernels.tiles, wrong,
+        )  # fmt: skip
+        raise ValueError(wrong)
 
 
 def from_json(value: Any) -> Tiles | None:  # noqa: ANN401 - JSON

@@ -1,5 +1,6 @@
 """Kernels of our own for SPAN on CUDA: one for each convolution, or for each block."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vsr.colour import FromRgb
+from vsr.errors import ConfigError
 from vsr.kernels.configurations import network_key, sample, tune
 from vsr.kernels.span import SpanKernels, why_not
 from vsr.kernels.tuning import device_name, milliseconds
@@ -19,6 +21,8 @@ from vsr.timings import compare
 
 __all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
 
+logger = logging.getLogger(__name__)
+
 
 class TritonRuntime(EagerRuntime):
     """Runs SPAN through Triton.
@@ -27,6 +31,9 @@ class TritonRuntime(EagerRuntime):
         network: a SPAN from RGB to RGB.
         device: CUDA; or the CPU, in Triton's interpreter, to test with.
         dtype: float16 or bfloat16, of features between the ends.
+
+    Raises:
+        ConfigError: the kernels do not run on this device, or not right.
     """
 
     option = "triton"
@@ -34,8 +41,11 @@ class TritonRuntime(EagerRuntime):
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(network, device, dtype)
         self._kernels = SpanKernels(cast(Span, network.module), device, dtype)
-        if device.type == "cuda":
-            tune(self._kernels, device)
+        if device.type == "cuda" and not tune(self._kernels, device, super()._run):
+            raise ConfigError(
+                "runtime triton: on this device no configuration of the kernels runs, or computes "
+                "what it should (--log-level debug says why)"
+            )
 
     @property
     def kernels(self) -> SpanKernels:
@@ -86,7 +96,11 @@ def make_fastest(network: Network, device: torch.device, dtype: torch.dtype) -> 
 
     Measured once for each device and network, which takes some minutes, and remembered.
     """
-    made: dict[str, EagerRuntime] = {"Triton": TritonRuntime(network, device, dtype)}
+    try:
+        made: dict[str, EagerRuntime] = {"Triton": TritonRuntime(network, device, dtype)}
+    except ConfigError as error:
+        logger.warning("%s: PyTorch runs the network", error)
+        return EagerRuntime(network, device, dtype)
     key = f"runtimes of {network_key(cast(TritonRuntime, made['Triton']).kernels)}"
 
     def time(name: str) -> float:
