@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vsr.cli import models
-from vsr.converting.comparing import draw
+from vsr.comparing import draw
 from vsr.converting.exporting import ExportConfig, export_network
 from vsr.errors import ConfigError, SinkError, VsrError, WeightsError
 from vsr.networks import Network, classical, describe

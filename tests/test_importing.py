@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vsr.cli import models
-from vsr.converting.comparing import draw
+from vsr.comparing import draw
 from vsr.converting.importing import import_checkpoint
 from vsr.errors import (
     ConfigError,

@@ -19,7 +19,7 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 ORDER = [
     ("errors", "crc", "notes"),
     ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
-    ("config", "hdr", "nut", "constants"),
+    ("config", "hdr", "nut", "comparing", "constants"),
     ("frame",),
     ("icc", "orientation", "tagging"),
     ("resample",),

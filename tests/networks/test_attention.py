@@ -294,6 +294,7 @@ def choose(monkeypatch: pytest.MonkeyPatch, times: dict[str, float | Exception])
     monkeypatch.setattr(attention_kernels, "_extra_kernels", lambda *_: [])
     monkeypatch.setattr(attention_kernels, "_sample", lambda *_: ())
     monkeypatch.setattr(attention_kernels, "_seconds", seconds)
+    monkeypatch.setattr(attention_kernels, "_result", lambda *_: torch.ones(2, 3))
     chosen = choose_kernel.__wrapped__(torch.device("cuda"), torch.float16, 32, 16, False)
     return str(chosen.name)
 
@@ -310,6 +311,24 @@ def test_the_fastest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose(monkeypatch, {"a": full, "b": 0.5}) == "b"
     with pytest.raises(torch.OutOfMemoryError):  # which smaller tiles may answer
         choose(monkeypatch, {"a": full, "b": full})
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_what_is_wrong_is_never_chosen(
+    biased: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By SDPA itself on a CPU: without the bias, with its heads mixed up, and with wider values."""
+    sdpa = attention_kernels.sdpa
+    monkeypatch.setattr(attention_kernels, "GROUP_TOKENS", {"cpu": 2048})
+    monkeypatch.setattr(attention_kernels, "_seconds", lambda kernel, *_: float(kernel.name))
+    sample = attention_kernels._sample(CPU, torch.float32, 8, biased)
+    right = attention_kernels.Kernel("9", 8, sdpa)
+    wrong = attention_kernels.Kernel("1", 8, lambda q, k, v, bias: sdpa(q, k, v, bias).flip(2))
+    wide = attention_kernels.Kernel("3", 16, sdpa)
+    unbiased = attention_kernels.Kernel("2", 8, lambda q, k, v, bias: sdpa(q, k, v, None))
+    others = [wrong, unbiased, wide] if biased else [wrong, wide]
+    assert attention_kernels._fastest([right, *others], sample) == wide
+    assert caplog.text.count("it is wrong here") == len(others) - 1
 
 
 @pytest.mark.parametrize("biased", [False, True])

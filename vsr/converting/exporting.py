@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from vsr.converting.comparing import LIMIT, difference, draw
+from vsr.comparing import LIMIT, difference, draw
 from vsr.converting.writing import new_file
 from vsr.errors import ConfigError, VsrError, WeightsError
 from vsr.networks import Network

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vsr.converting.comparing import LIMIT, difference, draw
+from vsr.comparing import LIMIT, difference, draw
 from vsr.converting.ncnn import is_ncnn, read_ncnn
 from vsr.converting.writing import new_file
 from vsr.errors import ConfigError, SinkError, WeightsError

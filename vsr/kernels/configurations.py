@@ -7,8 +7,8 @@ Note [Order]
 
 Note [Right before fast]
     Nor has what is wrong: a compiler may make something else of a kernel on a card that nobody has
-    tried. So before a configuration is timed, what it makes of a part of the picture is compared
-    with what PyTorch makes of it.
+    tried. So before a configuration is timed, what it makes of a drawn picture is compared with
+    what PyTorch makes of it.
 """
 
 import logging
@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsr.comparing import draw, why_unlike
 from vsr.kernels.block import Strip
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import SpanKernels, Tiles
-from vsr.kernels.tuning import device_name, difference, milliseconds
+from vsr.kernels.tuning import device_name, milliseconds
 from vsr.timings import remember, remembered
 
 __all__ = [
@@ -50,7 +51,10 @@ CONVOLUTIONS = (
 ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
 STRIPS = (Strip(128, warps=8), Strip(64, warps=8))
 _SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
-_PART = (270, 480)  # sides that 16 divides where it divides the whole one: Triton compiles for that
+_DRAWN = (
+    270,
+    480,
+)  # sides that 16 divides where it divides the whole one: Triton compiles for that
 
 
 def sample(device: torch.device) -> Tensor:
@@ -81,8 +85,8 @@ def tune(kernels: SpanKernels, device: torch.device, expected: Callable[[Tensor]
     logger.info("measuring kernels on %s, once for this network: a minute or two", name)
     with torch.cuda.device(device), torch.inference_mode():
         picture = sample(device)
-        part = picture[..., : _PART[0], : _PART[1]]
-        check = partial(_check, kernels, part, expected(part))
+        drawn = draw(3, *_DRAWN).to(device)
+        check = partial(_check, kernels, drawn, expected(drawn))
         best = fastest(kernels.tiles, lambda tiles: _time(kernels, tiles, picture, check))
     if best is None:
         return False
@@ -142,7 +146,7 @@ def _time(
 
 def _check(kernels: SpanKernels, picture: Tensor, expected: Tensor) -> None:
     """Raise ``ValueError`` if ``kernels`` make something else of ``picture``."""
-    if wrong := difference(kernels.rgb(picture), expected):
+    if wrong := why_unlike(kernels.rgb(picture), expected):
         logger.warning(
             "kernels with %s are not used: they compute something else than PyTorch here (%s)",
             kernels.tiles, wrong,

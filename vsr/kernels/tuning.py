@@ -5,14 +5,10 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor
 
-__all__ = ["device_name", "difference", "milliseconds"]
+__all__ = ["device_name", "milliseconds"]
 
 _ROUNDS = 5
-_OVERALL, _ANYWHERE = 0.03, 0.2
-"""How far results may be apart, as parts of what they are: on average (root mean square), and at
-the worst place. Rounding to bfloat16 takes a third of that, an edge that was left out is all."""
 
 
 @cache
@@ -22,21 +18,6 @@ def device_name(device: torch.device) -> str:
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
-
-
-def difference(found: Tensor, expected: Tensor) -> str | None:
-    """In words, how ``found`` differs from ``expected`` by more than rounding; None if it does not.
-
-    Args:
-        found: what kernels made.
-        expected: what they should have made, of the same shape and device.
-    """
-    apart, size = (found.float() - expected.float()).abs(), expected.float().abs()
-    overall = float(apart.square().mean().sqrt() / size.square().mean().sqrt())
-    worst = float(apart.max() / size.max())
-    if overall <= _OVERALL and worst <= _ANYWHERE:  # not so of what is no number
-        return None
-    return f"{overall:.1%} on average, {worst:.1%} at the worst place"
 
 
 def milliseconds(run: Callable[[], object]) -> float:

@@ -5,6 +5,10 @@ Note [Backends by name]
     H100 always cuDNN. Which ones it may take is a setting of the process, which other threads have
     set in the middle of it. So the others are called by name, below SDPA; what SDPA does around
     them (a bias for each window, shapes that they cannot do) is little, and stands here.
+
+Note [What others compute]
+    What is called by name, or compiled, is no longer what SDPA's own tests hold. So what each makes
+    of the sample is compared with what SDPA makes of it; one that is wrong is never chosen.
 """
 
 import logging
@@ -19,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
+
+from vsr.comparing import why_unlike
 
 __all__ = ["GROUP_TOKENS", "Kernel", "choose_kernel", "round_up", "sdpa"]
 
@@ -89,8 +95,12 @@ def _fastest(candidates: Sequence[Kernel], sample: "Sample") -> Kernel:
     """The fastest; the first, if none takes much less time than it."""
     times: dict[Kernel, float] = {}
     failed: dict[Kernel, Exception] = {}
+    expected: Tensor | None = None
     for candidate in candidates:
         try:
+            found = _result(candidate, *sample)
+            expected = found if expected is None else expected
+            _check(candidate, found, expected)
             times[candidate] = _seconds(candidate, *sample)
         except Exception as error:  # noqa: BLE001 - compilers raise anything; there are others
             logger.debug("attention: %s does not run here (%s)", candidate.name, error)
@@ -217,8 +227,21 @@ def _sample(device: torch.device, dtype: torch.dtype, width: int, biased: bool) 
     tokens = 1024
     windows = GROUP_TOKENS[device.type] // tokens
     q = torch.randn(windows, tokens, 4, 2 * width, dtype=dtype, device=device)
-    mask = torch.zeros(1, 4, tokens, tokens, dtype=dtype, device=device) if biased else None
-    return q[..., :width].contiguous(), q, mask
+    mask = torch.randn(1, 4, tokens, tokens, dtype=dtype, device=device) if biased else None
+    return (q[..., :width] * width**-0.25).contiguous(), q, mask
+
+
+def _result(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> Tensor:
+    """What a call makes of the sample."""
+    return kernel.run(q, q, wide[..., : kernel.value_width].contiguous(), bias)
+
+
+def _check(kernel: Kernel, found: Tensor, expected: Tensor) -> None:
+    """Raise ``ValueError`` if the columns that both have are not the same."""
+    width = min(found.shape[-1], expected.shape[-1])
+    if wrong := why_unlike(found[..., :width], expected[..., :width]):
+        logger.warning("attention: %s is not used: it is wrong here (%s)", kernel.name, wrong)
+        raise ValueError(wrong)
 
 
 def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:

@@ -1,12 +1,16 @@
-"""Whether two forms of a network do the same: a picture, and how far two outputs are apart."""
+"""Whether two ways to compute something do the same: a picture, and how far results are apart."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["LIMIT", "difference", "draw"]
+__all__ = ["LIMIT", "difference", "draw", "why_unlike"]
 
 LIMIT = 1e-4
 """Largest difference of outputs that is rounding, in standard deviations of the output."""
+_OVERALL, _ANYWHERE = 0.03, 0.2
+"""How far results in half precision may be apart, as parts of what they are: on average (root mean
+square), and at the worst place. bfloat16 takes a third of either at worst, of networks at hand; an
+edge that was left out is all of the latter."""
 
 
 def draw(channels: int, height: int, width: int) -> Tensor:
@@ -31,3 +35,18 @@ def difference(found: Tensor, expected: Tensor) -> float:
     """
     apart = (found.double() - expected.double()).abs().max()
     return float(apart / expected.double().std()) if apart else 0.0
+
+
+def why_unlike(found: Tensor, expected: Tensor) -> str | None:
+    """How two results are apart by more than half precision rounds, in words; None if they are not.
+
+    Args:
+        found: what one way made.
+        expected: what another made, of the same shape and device.
+    """
+    apart, size = (found.float() - expected.float()).abs(), expected.float().abs()
+    overall = float(apart.square().mean().sqrt() / size.square().mean().sqrt())
+    worst = float(apart.max() / size.max())
+    if overall <= _OVERALL and worst <= _ANYWHERE:  # neither holds of what is no number
+        return None
+    return f"{overall:.1%} on average, {worst:.1%} at the worst place"
