@@ -346,12 +346,12 @@ def one_of(data: bytes) -> bytes:
 
 
 def test_sequences_of_other_files_are_refused_by_their_kind(tmp_path: Path) -> None:
-    touch(tmp_path, "j001.jp2", "j002.jp2")
+    touch(tmp_path, "j001.jxl", "j002.jxl")
     with pytest.raises(
-        SourceError, match=r"%03d.jp2: sequences of \.jp2 are not read, but of PNG,"
+        SourceError, match=r"%03d.jxl: sequences of \.jxl are not read, but of PNG,"
     ):
-        find_images(tmp_path / "j%03d.jp2")
-    assert find_images(tmp_path / "other%03d.jp2") is None
+        find_images(tmp_path / "j%03d.jxl")
+    assert find_images(tmp_path / "other%03d.jxl") is None
 
 
 def test_rate_that_nobody_said_is_noted(make: Make) -> None:

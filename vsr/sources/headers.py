@@ -19,9 +19,11 @@ _TEXTS = {
 _GROUPS = {"ExifIFD/": "EXIF", "GPSInfo/": "GPS"}
 _TIFF_TAGS = {"0x02BC": "XMP", "0x83BB": "IPTC"}
 """Tags that FFmpeg knows by number alone."""
+_JP2_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+"""What a box ``uuid`` of JPEG 2000 begins with."""
 _MARKS = {
     b"http://ns.adobe.com/xap/1.0/\0": "XMP", b"XML:com.adobe.xmp\0": "XMP",
-    b"Photoshop 3.0\0": "IPTC",
+    b"Photoshop 3.0\0": "IPTC", _JP2_XMP: "XMP",
 }  # fmt: skip
 _HEAD = 1 << 20
 """Bytes of a file that hold its headers, mostly."""

@@ -20,7 +20,7 @@ from vsr.errors import SourceError
 from vsr.ffmpeg import Message, explain, known_fraction, listening
 from vsr.frame import Colour, Matrix, Range, pixel_format
 from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
-from vsr.sources import describe, exr, png, tiff
+from vsr.sources import describe, exr, jp2, png, tiff
 from vsr.sources.headers import headers_of
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import native_format, planes_of
@@ -32,10 +32,12 @@ __all__ = ["ImageFrames", "ImageList", "find_images"]
 _KINDS = {
     "png": "PNG", "tif": "TIFF", "tiff": "TIFF", "dpx": "DPX", "exr": "OpenEXR", "jpg": "JPEG",
     "jpeg": "JPEG", "jpe": "JPEG", "jif": "JPEG", "jfif": "JPEG", "bmp": "BMP", "webp": "WebP",
+    "jp2": "JPEG 2000", "j2k": "JPEG 2000", "j2c": "JPEG 2000", "jpc": "JPEG 2000",
 }  # fmt: skip
 _SIGNATURES = {
     b"\x89PNG": "png", b"II*\0": "tiff", b"MM\0*": "tiff", b"SDPX": "dpx", b"XPDS": "dpx",
     b"v/1\x01": "exr", b"\xff\xd8": "mjpeg", b"BM": "bmp", b"RIFF": "webp",
+    b"\0\0\0\x0cjP  ": "jpeg2000", b"\xff\x4f\xff\x51": "jpeg2000",
 }  # fmt: skip
 # Without these, pictures that are damaged or cut short come out gray in part. TIFF takes none: it
 # would refuse tags that it does not know.
@@ -68,7 +70,7 @@ class ImageList:
 def find_images(location: Path) -> ImageList | None:
     """The pictures that ``location`` names; None if it is no place of pictures.
 
-    A file by its extension (png, tif, dpx, exr, jpg, bmp, webp), unless it is an animation; a
+    A file by its extension (png, tif, dpx, exr, jp2, jpg, bmp, webp), unless it is an animation; a
     folder that holds one kind of them; else a pattern (``frames/%06d.png``) or a glob
     (``frames/*.tif``) in the last part of the path. Whatever exists by that very name wins over a
     pattern.
@@ -247,7 +249,7 @@ class ImageFrames:
         decoded = _decode(self.paths[0])
         self.first = self._placed(decoded.frame, 0)
         self.codec, self.sar, self.icc = decoded.codec, decoded.sar, decoded.icc
-        self.tags = _tags(self.first, self.codec)
+        self.tags = decoded.tags
         self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
         self._note(found, rate)
         self._note_lost(decoded, self.paths[0])
@@ -301,6 +303,7 @@ class _Decoded:
     frame: VideoFrame
     codec: str
     sar: Fraction | None
+    tags: Colour
     icc: bytes | None
     headers: list[str]
     """What stands beside the picture."""
@@ -328,10 +331,11 @@ def _decode(path: Path) -> _Decoded:
         raise SourceError(f"{path}: cannot be decoded: {heard[0][2].strip()}")
     if not frames or not _is_complete(codec, data):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
-    sar = known_fraction(context.sample_aspect_ratio)
+    frame = frames[0]
     return _Decoded(
-        frame=frames[0], codec=codec, sar=sar, icc=_profile(codec, data, frames[0]),
-        headers=headers_of(data, frames[0].metadata), losses=list(_losses(codec, data)),
+        frame=frame, codec=codec, sar=known_fraction(context.sample_aspect_ratio),
+        tags=_tags(codec, data, frame), icc=_profile(codec, data, frame),
+        headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data)),
     )  # fmt: skip
 
 
@@ -344,6 +348,8 @@ def _is_complete(codec: str, data: bytes) -> bool:
 
 def _profile(codec: str, data: bytes, frame: VideoFrame) -> bytes | None:
     """The ICC profile that says what the picture's numbers mean; None if there is none."""
+    if codec == "jpeg2000":
+        return jp2.profile(data)
     if codec != "png":
         return of_frame(frame, SideDataType.ICC_PROFILE)
     return None if png.overrules_profile(data) else png.profile(data)
@@ -363,15 +369,15 @@ def _bytes_of(path: Path) -> bytes:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _tags(frame: VideoFrame, codec: str) -> Colour:
+def _tags(codec: str, data: bytes, frame: VideoFrame) -> Colour:
     """The colour of ``frame``; gray and RGB pictures have no headroom, said or not.
 
     Nor has YCbCr in TIFF, unless its ReferenceBlackWhite says so, and its matrix is BT.601's (TIFF
-    6.0, section 21).
+    6.0, section 21); the same holds of JPEG 2000 that says that it is sYCC.
     """
     if native_format(frame).family != "yuv":
         return describe.frame_colour(frame, Colour(matrix=Matrix.RGB, range=Range.FULL))
-    if codec == "tiff":
+    if codec == "tiff" or (codec == "jpeg2000" and jp2.is_sycc(data)):
         return describe.frame_colour(frame, Colour(matrix=Matrix.SMPTE170M, range=Range.FULL))
     return describe.frame_colour(frame, Colour())
 
