@@ -185,7 +185,7 @@ class ClipReader:
         self.facts = InputFacts(
             kind="VapourSynth script" if is_script else "BestSource", codec=clip.codec,
             rate=nominal, time_base=self._time_base, start_time=self._begin + self._start,
-            shift=round((self._origin + self._start) / self._time_base), skipped=self._start,
+            origin=self._origin + self._start, skipped=self._start,
             lead=self._lead(), count=self._count, length=self._count / average,
             tags=clip.facts.tags, sar=clip.facts.sar or sample_aspect_of(self._first),
             cropping=clip.facts.cropping, sound=clip.sound,

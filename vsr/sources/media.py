@@ -123,7 +123,7 @@ class MediaReader:
         return InputFacts(
             kind=str(container.format.name), codec=codec, rate=self._playback.pace.rate,
             time_base=self._time_base, start_time=part.start_time,
-            shift=round(part.video_start / self._time_base), skipped=part.start,
+            origin=part.video_start, skipped=part.start,
             lead=first.pts * self._time_base - part.video_begin, count=stream.frames or None,
             length=self._length(), tags=tags, sar=describe.sample_aspect(stream),
             cropping=describe.cropping(stream), claims_alpha=describe.claims_alpha(stream),

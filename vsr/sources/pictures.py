@@ -52,7 +52,7 @@ class PictureReader:
         skipped, number = self._begin * step, images.first_number
         self.facts = InputFacts(
             kind="pictures", codec=images.codec, rate=images.rate, time_base=step,
-            start_time=skipped, shift=self._begin, skipped=skipped, count=images.count,
+            start_time=skipped, origin=skipped, skipped=skipped, count=images.count,
             length=images.count * step, tags=images.tags, sar=images.sar, icc=images.icc,
             single=images.single,
             first_number=None if number is None else number + self._begin,

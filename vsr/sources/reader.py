@@ -34,8 +34,8 @@ class InputFacts:
     """Seconds per unit of the timestamps."""
     start_time: Fraction
     """Seconds that are subtracted from every timestamp."""
-    shift: int
-    """The same in units of ``time_base``."""
+    origin: Fraction
+    """The same by the clock of the pictures, which may begin elsewhere."""
     skipped: Fraction
     """Seconds from the start of the input to where the part begins that is read."""
     lead: Fraction = Fraction(0)

@@ -21,15 +21,12 @@ class Skipper:
         stage: takes its pictures.
         maker: makes frames of them.
         report: begins to count at the frame that reading begins with.
-        delay: how much later the pictures come than by the reader's clock, in its time base.
     """
 
     def __init__(
-        self, reader: Reader, stage: PictureStage, maker: FrameMaker, report: SourceReport,
-        delay: int,
-    ) -> None:  # fmt: skip
+        self, reader: Reader, stage: PictureStage, maker: FrameMaker, report: SourceReport
+    ) -> None:
         self._reader, self._stage, self._maker, self._report = reader, stage, maker, report
-        self._shift = reader.facts.shift - delay
 
     @property
     def timing(self) -> list[int] | None:
@@ -43,7 +40,7 @@ class Skipper:
         if self._stage.is_filtered:
             return False
         reader = self._reader
-        moved = reader.skip(number, pts + self._shift) and self._coming_is(fits)
+        moved = reader.skip(number, self._stage.clock.back(pts)) and self._coming_is(fits)
         if moved:
             reader.resume_timing(timing)
             self._report.frames = self._report.read = number
@@ -56,7 +53,8 @@ class Skipper:
         coming = self._reader.peek(2, _PEEKED_BYTES)
         if not coming:
             return False
-        timed, base = coming[0], self._reader.facts.time_base
+        timed, clock = coming[0], self._stage.clock
         end = coming[1].pts if len(coming) > 1 else timed.pts + self._reader.last_duration()
-        picture = FilteredPicture(timed.frame, timed.pts - self._shift, base, [timed])
-        return fits(self._maker.make(picture, end - timed.pts))
+        pts = clock.time(timed.pts)
+        picture = FilteredPicture(timed.frame, pts, clock.time_base, [timed])
+        return fits(self._maker.make(picture, clock.time(end) - pts))

@@ -24,6 +24,7 @@ from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import convert, native_format, same_layout
 from vsr.sources.reader import Reader
 from vsr.sources.readers import SourceConfig
+from vsr.sources.rebasing import Rebasing
 from vsr.sources.report import SourceReport
 from vsr.sources.timestamps import Timeline
 
@@ -68,6 +69,7 @@ class PictureStage:
         delay: how much later the pictures come than by the reader's clock, in its time base.
 
     Attributes:
+        clock: from the reader's times to those from the start of the trim.
         first: the first decoded frame.
         tags: colour as the input declares it, or the user does.
         fields: what was seen of interlacing in the first frames; None if nobody looked.
@@ -86,7 +88,8 @@ class PictureStage:
         delay: int = 0,
     ) -> None:  # fmt: skip
         self._reader, self._config, self._report, self._note = reader, config, report, note
-        self._shift = reader.facts.shift - delay
+        facts = reader.facts
+        self.clock = Rebasing(facts.time_base, facts.origin - delay * facts.time_base)
         self._taken: list[TimedFrame] = []
         self._flagged_at: list[float] = []
         self._chain: FilterChain | None = None
@@ -137,7 +140,7 @@ class PictureStage:
     def last_duration(self) -> int:
         """Duration of the last picture, in units of ``shape.time_base``."""
         if self._chain is None:
-            return self._reader.last_duration()
+            return self.clock.duration(self._reader.last_duration())
         return self._timeline.last_duration()
 
     def conformed(self, frame: VideoFrame) -> VideoFrame:
@@ -257,7 +260,7 @@ class PictureStage:
         width, height, _ = self._layout
         return Geometry(
             width=width, height=height, sar=self._config.input.sar or self._reader.facts.sar,
-            time_base=self._reader.facts.time_base, rate=self._reader.facts.rate,
+            time_base=self.clock.time_base, rate=self._reader.facts.rate,
         )  # fmt: skip
 
     def _native_format(self, frame: VideoFrame) -> PixelFormat:
@@ -278,10 +281,10 @@ class PictureStage:
 
     def _run(self) -> Iterator[FilteredPicture]:
         """What comes out of the filters."""
-        base = self._reader.facts.time_base
+        base = self.clock.time_base
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
-            pts = timed.pts - self._shift
+            pts = self.clock.time(timed.pts)
             if timed.frame.interlaced_frame and self._reader.facts.flags_fields:
                 self._watch_fields(float(pts * base))
             if self._chain is None:

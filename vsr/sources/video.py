@@ -80,9 +80,7 @@ class VideoSource:
             raise
 
         self._maker = FrameMaker(self._reader, self._stage, self._config, self.info, self.report)
-        self._skipper = Skipper(
-            self._reader, self._stage, self._maker, self.report, self._beside.delay
-        )
+        self._skipper = Skipper(self._reader, self._stage, self._maker, self.report)
         self.tags, self.fields = self._stage.tags, self._stage.fields
         self.filters = self._stage.filters
 
