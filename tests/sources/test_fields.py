@@ -423,6 +423,18 @@ def test_every_film_frame_once(ffmpeg, tools, film, telecined):
     assert tools.even(times, 1 / FILM)
 
 
+@pytest.mark.parametrize("late", ["0.020", "0.030"])
+def test_film_that_begins_late_stays_so(ffmpeg, telecined, late):
+    """By less than a frame of film, in which the filters count."""
+    sound = ("-f", "lavfi", "-i", "anullsrc=r=8000", "-shortest", "-c:a", "pcm_s16le")
+    path = ffmpeg.make(
+        f"late{late}.mkv", "-itsoffset", late, "-i", telecined, *sound, "-c:v", "copy"
+    )
+    with opened(path, FieldsConfig(ivtc=True)) as source:
+        times = [frame.pts * frame.time_base for frame in source]
+    assert times == [Fraction(late) + number / FILM for number in range(len(times))]
+
+
 def test_telecine_of_a_dvd(ffmpeg, tools, shared):
     path = shared / "media/generated/tc.mpg"
     source = opened(path, FieldsConfig(ivtc=True))

@@ -93,6 +93,7 @@ class PictureStage:
         self._taken: list[TimedFrame] = []
         self._flagged_at: list[float] = []
         self._chain: FilterChain | None = None
+        self._begin = 0
         self.fields: Fields | None = None
         self.filters = ""
         self.first = first = reader.peek(1, 1)[0].frame
@@ -141,7 +142,7 @@ class PictureStage:
         """Duration of the last picture, in units of ``shape.time_base``."""
         if self._chain is None:
             return self.clock.duration(self._reader.last_duration())
-        return self._timeline.last_duration()
+        return self._chain_clock.duration(self._timeline.last_duration())
 
     def conformed(self, frame: VideoFrame) -> VideoFrame:
         """A picture in the size of ``shape`` and in ``format``.
@@ -176,7 +177,12 @@ class PictureStage:
         if is_on_gpu(self.first):
             self._note("frames are copied to main memory for the filters, and to the GPU again")
         self._chain = FilterChain(steps, self._prepared(self.first), self.shape)
-        self.shape = shape = self._chain.result
+        shape = self._chain.result
+        if self._config.fields is not None and self._config.fields.ivtc:
+            # The chain counts in frames of film: it gets times from 0, and none is rounded.
+            self._begin = self.clock.time(self._reader.peek(1, 1)[0].pts)
+        self._chain_clock = Rebasing(shape.time_base, -self._begin * self.clock.time_base)
+        self.shape = replace(shape, time_base=self._chain_clock.time_base)
         spacing = 1 / ((shape.rate or self._reader.facts.rate) * shape.time_base)
         self._timeline = Timeline(round(spacing))
         self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
@@ -291,7 +297,7 @@ class PictureStage:
                 yield self._picture(timed.frame, pts, base)
             else:
                 frame = self._prepared(timed.frame)
-                frame.pts, frame.time_base = pts, base
+                frame.pts, frame.time_base = pts - self._begin, base
                 yield from self._out_of_chain(frame)
         if self._chain is not None:
             yield from self._out_of_chain(None)
@@ -324,7 +330,8 @@ class PictureStage:
         assert self._chain is not None
         for out in self._chain.push(frame):
             pts, _ = self._timeline.place(out.pts, None, out.duration)
-            yield self._picture(out, pts, self._chain.result.time_base)
+            clock = self._chain_clock
+            yield self._picture(out, clock.time(pts), clock.time_base)
 
     def _picture(self, frame: VideoFrame, pts: int, time_base: Fraction) -> FilteredPicture:
         taken, self._taken = self._taken, []
