@@ -169,6 +169,30 @@ def test_professional_sound_of_transport_streams_stays(tmp_path):
         assert plan_route(file, stream, into("matroska")).how == "encode"
 
 
+def test_latm_of_broadcasts_stays(tmp_path):
+    path, copy = tmp_path / "in.ts", tmp_path / "copy.ts"
+    source, codec = ("-f", "lavfi", "-i", "sine=d=1"), ("-c:a", "aac", "-mpegts_flags", "+latm")
+    line = ["ffmpeg", "-v", "error", *source, *codec, str(path)]
+    subprocess.run(line, check=True)
+    with av.open(path) as container, av.open(copy, "w") as output:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == "aac_latm"
+        file: Any = SimpleNamespace(container=container)
+        assert plan_route(file, stream, into("mpegts")).how == "copy"
+        assert plan_route(file, stream, into("matroska")).how == "encode"
+        target = output.add_stream_from_template(stream)
+        for packet in container.demux(stream):
+            if packet.dts is not None:
+                packet.stream = target
+                output.mux(packet)
+    sums = [
+        subprocess.run(["ffmpeg", "-v", "error", "-i", one, "-f", "md5", "-"], check=True,
+                       capture_output=True).stdout
+        for one in (path, copy)
+    ]  # fmt: skip
+    assert sums[0] == sums[1]
+
+
 def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):
     with make_input(tmp_path / "in.mkv", "hdmv_pgs_subtitle") as container:
         source, stream = source_of(container), container.streams[1]

@@ -54,8 +54,8 @@ _CONVERSIONS = {
 
 # The MPEG-TS muxer accepts anything and writes what no player reads.
 _MPEGTS_CODECS = {
-    "h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "aac", "mp2", "mp3", "ac3", "eac3", "dts",
-    "truehd", "opus", "s302m", "dvb_subtitle", "dvb_teletext",
+    "h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4", "aac", "aac_latm", "mp2", "mp3", "ac3",
+    "eac3", "dts", "truehd", "opus", "s302m", "dvb_subtitle", "dvb_teletext",
 }  # fmt: skip
 
 # NUT keeps neither sizes of blocks nor bits of coded samples, which these decoders ask for. Tried
