@@ -155,7 +155,8 @@ class FieldsConfig:
     field_rate: bool = False
     """A frame for every field, not for every two: 50 fields a second become 50 frames."""
     flagged_only: bool = False
-    """Deinterlace what is flagged as interlaced, and leave the other frames as they are."""
+    """Deinterlace what is flagged as interlaced, and leave the other frames as they are, one for
+    each: with ``field_rate`` the rate varies."""
     ivtc: bool = False
     """Undo hard telecine: every film frame once, at 4/5 of the rate."""
     progressive: bool = False
@@ -169,8 +170,8 @@ class FieldsConfig:
             raise ConfigError(f"deinterlace must be one of {', '.join(DEINTERLACERS)}")
         if self.field_rate and self.deinterlace is None:
             raise ConfigError("--field-rate goes with --deinterlace")
-        if self.flagged_only and (self.deinterlace is None or self.field_rate):
-            raise ConfigError("--flagged-only goes with --deinterlace, and without --field-rate")
+        if self.flagged_only and self.deinterlace is None:
+            raise ConfigError("--flagged-only goes with --deinterlace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,7 +192,6 @@ def test_refusal_is_one_line_and_nothing_is_written(shared, command, tmp_path):
         (("--ivtc", "--progressive"), ("--ivtc", "--progressive")),
         (("--field-rate",), ("--deinterlace",)),
         (("--flagged-only",), ("--deinterlace",)),
-        (("--flagged-only", "--deinterlace", "bwdif", "--field-rate"), ("without --field-rate",)),
         (("-field_order", "ttf"), ("ttf", "tt")),
     ],
 )
@@ -259,6 +258,15 @@ def test_frames_that_are_not_flagged_may_stay(ffmpeg, tools, mixed, stated, pari
     ]
     assert source.info.field_order == FieldOrder.PROGRESSIVE
     assert any("not flagged interlaced stay" in note for note in source.notes)
+
+
+def test_a_frame_for_every_field_only_where_there_are_fields(ffmpeg, tools, mixed):
+    fields = FieldsConfig(deinterlace="bwdif", flagged_only=True, field_rate=True)
+    frames, times = tools.read(opened(mixed, fields))
+    vf = ("-vf", "bwdif=send_field:auto:interlaced", "-fps_mode", "passthrough")
+    assert frames == ffmpeg.frames(mixed, "yuv420p", (720, 576), *vf)
+    whole = [Fraction(number, 25) for number in range(12)]
+    assert times == whole + [Fraction(24 + number, 50) for number in range(20)]
 
 
 @pytest.mark.parametrize(("name", "order"), [("il.mpg", "tff"), ("pal.dv", "bff")])

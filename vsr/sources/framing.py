@@ -12,6 +12,7 @@ from vsr.sources.planes import planes_of
 from vsr.sources.reader import Reader
 from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
+from vsr.sources.side_data import of_frame
 from vsr.sources.stage import FilteredPicture, PictureStage
 
 __all__ = ["FrameMaker"]
@@ -39,6 +40,7 @@ class FrameMaker:
         self._field_rate = config.fields is not None and config.fields.field_rate
         self._coded_sar: Fraction | None = None
         self._icc: bytes | None = None
+        self._caption: bytes | None = None
 
     def count(self, taken: list[TimedFrame]) -> None:
         """Count a picture, and the decoded frames that were ``taken`` for it."""
@@ -83,9 +85,10 @@ class FrameMaker:
         """``frame`` if it carries captions; of the two made of one frame's fields, the first."""
         if not self._reader.facts.has_side_data:
             return None
-        second = self._field_rate and self._report.frames % 2 == 0
-        captioned = SideDataType.A53_CC in frame.side_data and not second
-        return download(frame) if captioned else None
+        data = of_frame(frame, SideDataType.A53_CC)
+        second = self._field_rate and data == self._caption
+        self._caption = None if second else data
+        return download(frame) if data is not None and not second else None
 
     def _profile(self, taken: list[TimedFrame]) -> bytes | None:
         """The ICC profile of the picture that was ``taken`` last, now or before."""
