@@ -38,7 +38,7 @@ FULL = UpscaleConfig(
     encoder=EncoderConfig(
         codec="libx264", crf=17.5, preset="slow", pix_fmt="yuv420p",
         options={"tune": "grain", "x264-params": "cll=1,2"},
-        muxer_options={"movflags": "+faststart"}, first_number=0,
+        muxer_options={"movflags": "+faststart", "fflags": "+bitexact"}, first_number=0,
     ),
 )  # fmt: skip
 

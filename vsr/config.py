@@ -18,6 +18,7 @@ from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
 
 __all__ = [
+    "BITEXACT",
     "DECODERS",
     "DEINTERLACERS",
     "DITHERS",
@@ -57,6 +58,8 @@ _LARGEST_THRESHOLD = 16
 
 PIPE = Path("-")
 """As an input standard input, as an output standard output."""
+BITEXACT = "+bitexact"
+"""FFmpeg's flag that makes a muxer write the same bytes each time."""
 
 
 def _convert(config: object, how: Callable[[str, Any], object], *names: str) -> None:
@@ -189,7 +192,8 @@ class EncoderConfig:
     options: dict[str, str] = field(default_factory=dict)
     """Any further private options of the encoder."""
     muxer_options: dict[str, str] = field(default_factory=dict)
-    """Options of the container, e.g. ``movflags``."""
+    """Options of the container, e.g. ``movflags``; ``fflags`` :data:`BITEXACT` leaves out what
+    would be other bytes each time: random numbers, dates, versions."""
     first_number: int | None = None
     """What numbered pictures are counted from; None: as the input's, if it is such, else from 1."""
 

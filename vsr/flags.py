@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from fractions import Fraction
 
-from vsr.config import EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
+from vsr.config import BITEXACT, EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
 from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, word_for
 
 __all__ = ["command_line"]
@@ -103,6 +103,8 @@ def _encoder(encoder: EncoderConfig) -> Iterator[str]:
             "-start_number": encoder.first_number,
         }
     )  # fmt: skip
+    if encoder.muxer_options.get("fflags") == BITEXACT:
+        yield "-bitexact"
     for key, value in encoder.options.items():
         yield from ("-e", f"{key}={value}")
 

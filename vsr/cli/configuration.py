@@ -10,6 +10,7 @@ from pathlib import Path
 from vsr.cache import local_file
 from vsr.cli.options import default_of
 from vsr.config import (
+    BITEXACT,
     PIPE,
     EncoderConfig,
     FieldsConfig,
@@ -67,10 +68,15 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
             options=dict(options.options),
-            muxer_options={"movflags": options.movflags} if options.movflags else {},
+            muxer_options=_muxer_options(options),
             first_number=options.start_number,
         ),
     )  # fmt: skip
+
+
+def _muxer_options(options: argparse.Namespace) -> dict[str, str]:
+    given = {"movflags": options.movflags} if options.movflags else {}
+    return {**given, "fflags": BITEXACT} if options.bitexact else given
 
 
 def _end(options: argparse.Namespace) -> Fraction | None:

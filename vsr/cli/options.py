@@ -322,6 +322,10 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument("-movflags", metavar="FLAGS", help="of mp4 and mov, e.g. +faststart")
     group.add_argument(
+        "-bitexact", action="store_true",
+        help="the same bytes each time: no random numbers, dates or versions in the container",
+    )  # fmt: skip
+    group.add_argument(
         "-start_number", "--start-number", type=int, metavar="N",
         help="of the first picture (default: as the input's pictures, else 1)",
     )  # fmt: skip
