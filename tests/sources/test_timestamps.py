@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from vsr.sources.timestamps import Timeline, nominal_rate
+from vsr.sources.timestamps import DecodingClock, Timeline, nominal_rate
 
 MS = Fraction(1, 1000)
 NTSC = Fraction(30000, 1001)
@@ -123,6 +123,27 @@ def test_last_duration(declared: list[int], spacings: list[int], last: int, expe
         now += spacing
     timeline.place(now, None, last)
     assert timeline.last_duration() == expected
+
+
+def test_frames_are_as_far_apart_as_the_packets_that_push_them_out() -> None:
+    clock = DecodingClock()
+    # x264's pyramid in AVI: two packets are held, and a frame was dropped after the second one.
+    pushed, coded = [2, 3, 5, 6, 7, None, None], [0, 2, 1, 6, 5, 3, 7]
+    found = [clock.time(dts, own, 1) for dts, own in zip(pushed, coded, strict=True)]
+    assert found == [0, 1, 3, 4, 5, 6, 7]
+
+
+def test_the_delay_of_a_decoder_stays_when_it_begins_elsewhere() -> None:
+    clock = DecodingClock()
+    assert [clock.time(2, 0, 1), clock.time(3, 2, 1)] == [0, 1]
+    clock.begin_again()
+    assert [clock.time(19, 12, 1), clock.time(20, 14, 1)] == [17, 18]  # a gap after the key frame
+
+
+def test_what_never_left_the_decoder_is_counted_from_its_packet() -> None:
+    clock = DecodingClock()
+    assert [clock.time(None, 5, 2), clock.time(None, 7, 2)] == [5, 7]
+    assert DecodingClock().time(None, None, 2) is None
 
 
 def rounded(rate: Fraction, count: int, time_base: Fraction) -> list[int]:

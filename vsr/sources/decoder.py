@@ -92,6 +92,16 @@ class Decoder:
         """Whether ``frame``, one of the latest, can be decoded alone; libvpx does not say."""
         return frame.key_frame or _origin(frame) in self._keys
 
+    def coded_at(self, frame: VideoFrame) -> int | None:
+        """Decoding timestamp of the packet that ``frame``, one of the latest, is coded in.
+
+        ``frame.dts`` is that of the packet that went in when the frame came out.
+        """
+        if (origin := _origin(frame)) is None:
+            return None
+        index = origin - (self._kept - len(self._tail))
+        return self._tail[index].dts if 0 <= index < len(self._tail) else None
+
     def close(self) -> None:
         """Stop the decoder's threads.
 

@@ -7,7 +7,9 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -26,6 +28,7 @@ __all__ = [
     "empty_edits",
     "field_order",
     "frame_colour",
+    "has_only_decoding_times",
     "hdr_metadata",
     "header_length",
     "last_frame_end",
@@ -171,6 +174,22 @@ def header_length(container: InputContainer, begin: Fraction) -> Fraction | None
         return None
     length = Fraction(container.duration, av.time_base)
     return length - begin if counts_from_zero(container) else length
+
+
+def has_only_decoding_times(container: InputContainer, first: "Packet[Stream]") -> bool:
+    """Whether the presentation times that FFmpeg gives are not to be believed.
+
+    AVI has none, and what FFmpeg makes up is wrong for H.264. MXF has them in an index; if that is
+    silent, FFmpeg repeats the decoding times. An index that lets pictures change places is not
+    mistaken for a silent one, since decoding then begins ahead of the first presentation time.
+
+    Args:
+        container: the open file.
+        first: the first packet of the video stream.
+    """
+    if container.format.name == "avi":
+        return True
+    return container.format.name == "mxf" and first.dts is not None and first.pts == first.dts
 
 
 def empty_edits(container: InputContainer) -> Fraction:

@@ -5,6 +5,8 @@ from __future__ import annotations  # av's generic classes are generic in the st
 from collections.abc import Iterator
 from fractions import Fraction
 
+from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -12,11 +14,11 @@ from vsr.config import InputConfig
 from vsr.ffmpeg import known_fraction
 from vsr.sources.decoder import Decoder
 from vsr.sources.demuxer import Demuxer
-from vsr.sources.describe import container_start
+from vsr.sources.describe import container_start, has_only_decoding_times
 from vsr.sources.lookahead import Lookahead, TimedFrame, with_next
 from vsr.sources.pace import choose_pace
 from vsr.sources.relay import PacketRelay
-from vsr.sources.timestamps import Timeline
+from vsr.sources.timestamps import DecodingClock, Timeline
 
 __all__ = ["Playback"]
 
@@ -45,6 +47,8 @@ class Playback:
         self.demuxer, self._threads = demuxer, threads
         self._lookahead = Lookahead()
         self._closed = False
+        self._clock: DecodingClock | None = None
+        self._is_clock_chosen = False
         self._decoder = self._new_decoder()
         try:
             self.pace = choose_pace(demuxer, config)
@@ -167,6 +171,8 @@ class Playback:
         self._lookahead.clear()
         self._decoder.reset()
         self.timeline = Timeline(round(1 / (self.pace.rate * self.pace.time_base)))
+        if self._clock is not None:
+            self._clock.begin_again()
         self._packets = self.demuxer.packets()
         self._timed = self._time()
 
@@ -189,9 +195,20 @@ class Playback:
             if not self.demuxer.is_video(packet):
                 self.relay.offer(packet)
                 continue
+            self._choose_clock(packet)
             for frame, damaged in self._decoder.decode(packet):
                 if self.pace.counted:
                     frame.pts, frame.duration = number, 1
+                elif self._clock is not None:
+                    coded = self._decoder.coded_at(frame)
+                    frame.pts = self._clock.time(frame.dts, coded, self.timeline.step)
+                    frame.dts = frame.pts
                 number += 1
                 sar = known_fraction(self.stream.codec_context.sample_aspect_ratio)
                 yield frame, damaged, sar
+
+    def _choose_clock(self, packet: Packet[Stream]) -> None:
+        """By the first packet of the file."""
+        if not self._is_clock_chosen and has_only_decoding_times(self.demuxer.container, packet):
+            self._clock = DecodingClock()
+        self._is_clock_chosen = True

@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
 
-__all__ = ["FALLBACK_RATE", "Timeline", "nominal_rate"]
+__all__ = ["FALLBACK_RATE", "DecodingClock", "Timeline", "nominal_rate"]
 
 FALLBACK_RATE = Fraction(25)
 """Frames a second of what says nothing of its rate, FFmpeg's own default."""
@@ -152,6 +152,40 @@ class Timeline:
         self._spacings.append(spacing)
         self._compared += 1
         self._agreed += abs(self._last_declared - spacing) <= 1
+
+
+class DecodingClock:
+    """When frames are shown, of files that say only when packets are decoded.
+
+    Frames leave a decoder in the order in which they are shown, one for each packet that goes in.
+    So frames are as far apart as the packets that push them out; only all come late, by what the
+    decoder holds back. The first frame shows how long that is: it is shown when it is decoded. What
+    is left in the decoder at the end follows at the usual spacing.
+    """
+
+    def __init__(self) -> None:
+        self._delay: int | None = None
+        self._last: int | None = None
+
+    def begin_again(self) -> None:
+        """Decoding starts elsewhere in the same file; the delay stays."""
+        self._last = None
+
+    def time(self, pushed: int | None, coded: int | None, step: int) -> int | None:
+        """When the next frame is shown; None if nothing tells.
+
+        Args:
+            pushed: decoding timestamp of the packet that brought the frame out; None at the end.
+            coded: that of the packet that the frame is coded in, if it is known.
+            step: the usual spacing.
+        """
+        if pushed is None:
+            self._last = coded if self._last is None else self._last + step
+        else:
+            if self._delay is None:
+                self._delay = 0 if coded is None else pushed - coded
+            self._last = pushed - self._delay
+        return self._last
 
 
 def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fraction]) -> Fraction:
