@@ -6,6 +6,7 @@ import pytest
 from vsr.sources.timestamps import DecodingClock, Timeline, nominal_rate
 
 MS = Fraction(1, 1000)
+CLOCK = Fraction(1, 90_000)
 NTSC = Fraction(30000, 1001)
 FILM = Fraction(24000, 1001)
 
@@ -155,6 +156,37 @@ def test_common_rates_are_recognised_from_milliseconds(rate: Fraction | int) -> 
     times = rounded(Fraction(rate), 1000, MS)
     # Matroska and FLV without a default duration claim the clock as the rate.
     assert nominal_rate(times, MS, [Fraction(1000)]) == rate
+
+
+def shown_for(fields: list[int], time_base: Fraction) -> list[int]:
+    spots = [sum(fields[:index]) for index in range(len(fields) + 1)]
+    return [round(spot * Fraction(1001, 60000) / time_base) for spot in spots]
+
+
+@pytest.mark.parametrize("time_base", [MS, CLOCK])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [2, 3] * 24,
+        [3, 2] * 5,
+        [2, 3, 3, 2] * 12,  # as cameras do it
+        [2, 3] * 10 + [3, 2] * 12,  # one cut
+    ],
+)
+def test_film_for_two_and_three_fields_has_the_rate_of_film(
+    fields: list[int], time_base: Fraction
+) -> None:
+    claims = [NTSC, Fraction(179, 6), Fraction(60000, 1001)]
+    assert nominal_rate(shown_for(fields, time_base), time_base, claims) == FILM
+
+
+def test_two_spacings_without_a_cadence_are_no_film() -> None:
+    phone = [2, 2, 3, 2, 2, 2, 3, 3, 2, 3, 2, 2, 2, 3, 3, 3, 2, 2, 3, 3, 3, 3, 2, 2, 2, 2, 3]
+    assert nominal_rate(shown_for(phone, CLOCK), CLOCK, [NTSC]) == NTSC
+    film_and_video = [2, 3] * 10 + [2] * 27
+    assert nominal_rate(shown_for(film_and_video, CLOCK), CLOCK, [NTSC]) == NTSC
+    halved = [30, 60] * 20  # two to one
+    assert nominal_rate([sum(halved[:n]) for n in range(41)], MS, []) == Fraction(100, 3)
 
 
 @pytest.mark.parametrize("rate", [FILM, Fraction(24), NTSC, Fraction(30)])

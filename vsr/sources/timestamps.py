@@ -34,6 +34,10 @@ _LEAP = 2
 """Spacings from the last frame, from which the next frame decides whether a time is right."""
 _FAR = 10
 """Spacings by which a clock is so far behind that it has been set anew."""
+_PULLDOWN = 4
+"""Frames of film that are shown for ten fields: two of them for three each, two for two."""
+_PULLDOWN_LEAST = 2 * _PULLDOWN
+"""Spacings from which a cadence is told from chance."""
 
 
 class Timeline:
@@ -191,15 +195,17 @@ class DecodingClock:
 def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fraction]) -> Fraction:
     """Frames per second, from the spacing of timestamps.
 
-    The median spacing decides. A rate claimed by the container is used if it agrees; otherwise
-    the nearest rate in common use.
+    The median spacing decides; of film that is shown for two and three fields in turn, the mean of
+    both. A rate claimed by the container is used if it agrees; otherwise the nearest rate in common
+    use.
 
     Args:
         times: timestamps of some successive frames, in any order.
         time_base: seconds per unit of ``times``.
         claims: rates that the container gives, the most trusted first; none need be right.
     """
-    if (spacing := _typical_spacing(times)) is None:
+    spacings = [b - a for a, b in pairwise(sorted(set(times)))]
+    if (spacing := _pulldown_spacing(spacings) or _typical_spacing(spacings)) is None:
         plausible = (claim for claim in claims if 0 < claim <= _HIGHEST_CLAIM)
         return _to_known(next(plausible, FALLBACK_RATE), Fraction(1, 10_000))
     units, count = spacing
@@ -213,13 +219,37 @@ def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fra
     return _to_known(measured.limit_denominator(1001), max(tolerance, Fraction(5, 1000)))
 
 
-def _typical_spacing(times: Iterable[int]) -> tuple[Fraction, int] | None:
+def _pulldown_spacing(spacings: list[int]) -> tuple[Fraction, int] | None:
+    """Mean of the spacings of film with soft telecine, and their number; None of all else.
+
+    Half of the spacings are half as long again as the others, and nearly wherever one looks, two
+    of each stand among four. Where spacings of these two lengths come by chance, as a phone's may,
+    that is so of three in eight.
+    """
+    if len(spacings) < _PULLDOWN_LEAST:
+        return None
+    ranked, half = sorted(spacings), len(spacings) // 2
+    short, long = median_low(ranked[:half]), median_low(ranked[-half:])
+    cadence, rounding = (short, short, long, long), max(1, short // 20)
+    if abs(2 * long - 3 * short) > short // 10 or long - short <= 2 * rounding:
+        return None
+    windows = [spacings[at : at + _PULLDOWN] for at in range(len(spacings) - _PULLDOWN + 1)]
+    fitting = [
+        window
+        for window in windows
+        if all(abs(s - c) <= rounding for s, c in zip(sorted(window), cadence, strict=True))
+    ]
+    if 4 * len(fitting) < 3 * len(windows):
+        return None
+    count = _PULLDOWN * len(fitting)
+    return Fraction(sum(map(sum, fitting)), count), count
+
+
+def _typical_spacing(spacings: list[int]) -> tuple[Fraction, int] | None:
     """Mean of the spacings that equal the median within rounding, and their number.
 
     Where a frame is one tick, two ticks are no rounding but a frame that is missing.
     """
-    ordered = sorted(set(times))
-    spacings = [b - a for a, b in pairwise(ordered)]
     if not spacings:
         return None
     median = median_low(spacings)
