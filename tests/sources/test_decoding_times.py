@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import av
 import pytest
 
 from vsr.sources import open_source
@@ -81,3 +82,18 @@ def test_picture_and_sound_begin_together(ffmpeg):
     sound = ffmpeg.run("-i", path, "-vn", "-f", "s16le", "-")
     loud = next(at for at, byte in enumerate(sound) if byte)
     assert abs(loud / 2 / 48000 - 1) < 1 / 100
+
+
+def test_pictures_that_cannot_be_decoded_take_their_time(ffmpeg, tmp_path):
+    """A file that was cut at a key frame begins with pictures that are shown ahead of that one."""
+    whole = ffmpeg.make("whole.avi", *draw(60), "-c:v", "mpeg4", "-bf", 2)
+    with av.open(whole) as video, av.open(tmp_path / "cut.avi", "w") as cut:
+        packets = [packet for packet in video.demux(video=0) if packet.size]
+        stream = cut.add_stream_from_template(video.streams.video[0])
+        second = [n for n, packet in enumerate(packets) if packet.is_keyframe][1]
+        for number, packet in enumerate(packets[second:]):
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            cut.mux(packet)
+    times, end = times_of(tmp_path / "cut.avi")
+    assert times == [index * TICK for index in range(2, 60 - second)]
+    assert end == (60 - second) * TICK

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import cast
 
 import av
@@ -27,6 +28,8 @@ _TAIL_SHORTEST = 32
 """Packets to keep at least: more than threads and reordering can hold back."""
 _TAIL_PACKETS = 512
 _TAIL_BYTES = 64 << 20
+_DEEP = ("h264", "hevc")
+"""Codecs whose decoders may hold back more than one packet to put pictures in order."""
 
 
 class Decoder:
@@ -92,15 +95,23 @@ class Decoder:
         """Whether ``frame``, one of the latest, can be decoded alone; libvpx does not say."""
         return frame.key_frame or _origin(frame) in self._keys
 
-    def coded_at(self, frame: VideoFrame) -> int | None:
+    def held_since(self, frame: VideoFrame) -> int | None:
         """Decoding timestamp of the packet that ``frame``, one of the latest, is coded in.
 
-        ``frame.dts`` is that of the packet that went in when the frame came out.
+        ``frame.dts`` is that of the packet that went in when the frame came out. If there are more
+        between the two than the codec reorders, these gave no pictures: they need others, from
+        which the file was cut. Then it is that of the last one of them. (How many H.264 reorders,
+        PyAV does not say: there they count as held.)
         """
         if (origin := _origin(frame)) is None:
             return None
         index = origin - (self._kept - len(self._tail))
-        return self._tail[index].dts if 0 <= index < len(self._tail) else None
+        if not 0 <= index < len(self._tail):
+            return None
+        held = [packet.dts for packet in islice(self._tail, index, None)]
+        if self.codec in _DEEP or frame.dts not in held:
+            return held[0]
+        return held[max(0, held.index(frame.dts) - 1)]
 
     def close(self) -> None:
         """Stop the decoder's threads.

@@ -200,8 +200,8 @@ class Playback:
                 if self.pace.counted:
                     frame.pts, frame.duration = number, 1
                 elif self._clock is not None:
-                    coded = self._decoder.coded_at(frame)
-                    frame.pts = self._clock.time(frame.dts, coded, self.timeline.step)
+                    since = self._decoder.held_since(frame)
+                    frame.pts = self._clock.time(frame.dts, since, self.timeline.step)
                     frame.dts = frame.pts
                 number += 1
                 sar = known_fraction(self.stream.codec_context.sample_aspect_ratio)

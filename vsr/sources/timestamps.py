@@ -175,19 +175,19 @@ class DecodingClock:
         """Decoding starts elsewhere in the same file; the delay stays."""
         self._last = None
 
-    def time(self, pushed: int | None, coded: int | None, step: int) -> int | None:
+    def time(self, pushed: int | None, since: int | None, step: int) -> int | None:
         """When the next frame is shown; None if nothing tells.
 
         Args:
             pushed: decoding timestamp of the packet that brought the frame out; None at the end.
-            coded: that of the packet that the frame is coded in, if it is known.
+            since: that of the packet that the frame is coded in, if it is known.
             step: the usual spacing.
         """
         if pushed is None:
-            self._last = coded if self._last is None else self._last + step
+            self._last = since if self._last is None else self._last + step
         else:
             if self._delay is None:
-                self._delay = 0 if coded is None else pushed - coded
+                self._delay = 0 if since is None else pushed - since
             self._last = pushed - self._delay
         return self._last
 
