@@ -153,8 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     sampler = make_sampler(recipe, options.data, caches, device)
     compiled = device.type == "cuda" if options.compile is None else options.compile
-    trainer = Trainer(recipe, sampler, device, dtype=options.dtype, compiled=compiled)
-    if (checkpoint := options.out / "checkpoint.pt").exists():
+    checkpoint = options.out / "checkpoint.pt"
+    resuming = checkpoint.exists()
+    trainer = Trainer(
+        recipe, sampler, device, dtype=options.dtype, compiled=compiled, resuming=resuming
+    )
+    if trainer.origin:
+        print(trainer.origin, flush=True)
+    if resuming:
         trainer.load(checkpoint)
         print(f"resumed at step {trainer.step}", flush=True)
     if options.busy and device.type == "cuda":

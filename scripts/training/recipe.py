@@ -59,7 +59,7 @@ class Recipe:
     gray_share: float = 0.0
     """Of the patches: without colour on both sides, so that film in black and white stays so."""
     start: str | None = None
-    """A trained model.safetensors whose body to begin with, of the same width at any scale; a
+    """A checkpoint, ours or another's, whose body to begin with, of the same width at any scale; a
     SPAN-F on cells may begin with one on pixels (see :mod:`training.cells`)."""
     loss: str = "l1"
     epsilon: float = 1e-3

@@ -3,21 +3,26 @@
 Note [The picture's path]: the published SPAN has no image skip, but can express one: a few feature
 channels carry the picture through to the last convolution. Those weights are set so at the start
 and stay fixed. Were they free, Adam's steps, all of one size, would shake the picture itself;
-fixed, they act as an image skip, yet the result is a plain SPAN.
+fixed, they act as an image skip, yet the result is a plain SPAN. Weights of somebody else have no
+such path in them, and to write it there would destroy what they do: it is held only where it is
+there already.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vsr.errors import VsrError
 from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.sst import Sst
+from vsr.weights import load_network
 
-__all__ = ["Slot", "State", "bilinear_kernels", "hold", "initial_state", "picture_path",
-           "transplant"]  # fmt: skip
+__all__ = ["Slot", "State", "agreeing", "bilinear_kernels", "carries", "hold", "initial_state",
+           "picture_path", "read_donor", "transplant"]  # fmt: skip
 
 State = dict[str, Tensor]
 Slot = tuple[slice | tuple[slice, slice], Tensor]
@@ -121,14 +126,49 @@ def hold(weights: State, path: Mapping[str, Slot]) -> State:
     return held
 
 
+def carries(weights: State, path: Mapping[str, Slot]) -> bool:
+    """Whether the picture's path is in ``weights``, to rounding in float16."""
+    return all(
+        torch.allclose(weights[name][rows], values, rtol=0, atol=1e-3)
+        for name, (rows, values) in path.items()
+    )
+
+
+def read_donor(path: Path) -> State:
+    """The weights of a checkpoint of any format that ``--weights`` takes, folded, in float32.
+
+    What is trained takes pictures as they are: a SPAN's normalisation becomes part of its first
+    convolution. That differs where the picture ends, since what lies beyond it is black then, and
+    was the mean colour.
+
+    Raises:
+        SystemExit: it cannot be read, or is no checkpoint.
+    """
+    try:
+        module = load_network(path).module
+    except VsrError as error:
+        raise SystemExit(f"start: {error}") from error
+    state = {k: v.detach().clone() for k, v in module.state_dict().items() if k != "no_norm"}
+    if isinstance(module, Span) and module.config.norm:
+        mean = torch.tensor(module.config.mean, dtype=torch.float64)
+        weight, bias = (state[f"conv_1.eval_conv.{part}"].double() for part in ("weight", "bias"))
+        weight = weight * module.config.img_range
+        bias = bias - torch.einsum("oiuv,i->o", weight, mean)
+        state["conv_1.eval_conv.weight"], state["conv_1.eval_conv.bias"] = (
+            weight.float(), bias.float()
+        )  # fmt: skip
+    return state
+
+
+def agreeing(state: State, donor: Mapping[str, Tensor]) -> list[str]:
+    """The names of the tensors that both have, in the same shape."""
+    return [n for n, value in state.items() if n in donor and donor[n].shape == value.shape]
+
+
 def transplant(state: State, donor: Mapping[str, Tensor]) -> State:
     """``donor``'s weights where the shapes agree: the body of a network of another scale."""
-    return {
-        name: donor[name].clone().to(value)
-        if name in donor and donor[name].shape == value.shape
-        else value
-        for name, value in state.items()
-    }
+    taken = {name: donor[name].clone().to(state[name]) for name in agreeing(state, donor)}
+    return state | taken
 
 
 def initial_state(network: nn.Module, sample: Tensor) -> State:

@@ -9,6 +9,7 @@ inside the graph, and the network casts its features to theirs, as it does in in
 parameters, the optimiser's state and the average stay in float32.
 """
 
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 import torch
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 
 from training.cells import onto_cells
 from training.recipe import Recipe
-from training.starts import State, hold, initial_state, picture_path
+from training.starts import (
+    State,
+    agreeing,
+    carries,
+    hold,
+    initial_state,
+    picture_path,
+    read_donor,
+    transplant,
+)
 from vsr.networks import ARCHITECTURES, AnyScale, Architecture
 from vsr.networks.blocks import branches, fold
 from vsr.networks.spanf import SpanFConfig, infer_config
@@ -51,10 +61,33 @@ class Subject:
         """The published layout's state to begin with."""
         return initial_state(self.network, sample)
 
+    def begun(self, state: State, file: str) -> tuple[State, str]:
+        """``state`` with what ``file`` has for it; no path is held that its weights have not.
+
+        Returns:
+            The state, and one line that says what was taken.
+
+        Raises:
+            SystemExit: the file cannot be read, or nothing in it fits.
+        """
+        donor = self.adapted(read_donor(Path(file)))
+        taken = len(agreeing(state, donor))
+        if not taken:
+            raise SystemExit(f"start: no tensor of {file} has a name and a shape of this network's")
+        state = transplant(state, donor)
+        words = f"begun with {taken} of {len(donor)} tensors of {file}"
+        if not carries(state, self.path):
+            self.path = {}
+            words += ", which carries no picture past itself: nothing is held fixed"
+        return state, words
+
     def adapted(self, donor: State) -> State:
         """``donor``'s weights on the grid of this network: see :mod:`training.cells`."""
         config = self._config
-        if not isinstance(config, SpanFConfig) or infer_config(donor, {}).unshuffle != 1:
+        on_cells = isinstance(config, SpanFConfig) and config.unshuffle > 1
+        if not on_cells or "conv_near.weight" not in donor:
+            return donor
+        if infer_config(donor, {}).unshuffle != 1:
             return donor
         return onto_cells(donor, config.unshuffle)
 
@@ -112,6 +145,8 @@ def _make_config(architecture: Architecture, recipe: Recipe) -> Any:  # noqa: AN
         named |= {"fused_channels": recipe.channels, "norm": False}
     if recipe.network == "esc-lte":
         named |= {"scale": 0, "ending": "features"}
+    if recipe.network == "span" and shape.get("norm"):
+        raise SystemExit("shape of span: norm: what is trained takes pictures as they are")
     try:
         return kind(**(named | shape))
     except TypeError as error:

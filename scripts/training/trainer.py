@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from training.optimiser import make_optimiser
 from training.recipe import Recipe
 from training.sampler import Sampler
-from training.starts import State, transplant
+from training.starts import State
 from training.subject import Subject
 
 __all__ = ["Trainer"]
@@ -35,17 +34,25 @@ class Trainer:
         device: where to train.
         dtype: of the network's body, instead of the recipe's.
         compiled: run the forward and backward pass through torch.compile.
+        resuming: a checkpoint is about to be loaded: what the recipe starts with is not needed.
+
+    Attributes:
+        origin: what was taken from the recipe's ``start``, in words; "" if nothing was.
+
+    Raises:
+        SystemExit: what the recipe starts with cannot be used.
     """
 
     def __init__(
         self, recipe: Recipe, sampler: Sampler, device: torch.device, *,
-        dtype: str | None = None, compiled: bool = False,
+        dtype: str | None = None, compiled: bool = False, resuming: bool = False,
     ) -> None:  # fmt: skip
         torch.manual_seed(recipe.seed)
         self.recipe, self.sampler, self.device, self._dtype = recipe, sampler, device, dtype
         self.rng = np.random.default_rng(recipe.seed)
         self.subject = Subject(recipe)
-        self.state = self._initial_state()
+        self.origin = ""
+        self.state = self._initial_state(None if resuming else recipe.start)
         self.subject.network.to(device)
         self.subject.path = {
             name: (rows, values.to(device)) for name, (rows, values) in self.subject.path.items()
@@ -58,12 +65,11 @@ class Trainer:
         self.step = 0
         self._losses: list[Tensor] = []
 
-    def _initial_state(self) -> State:
+    def _initial_state(self, start: str | None) -> State:
         sample = self.sampler.batch(4, self.rng)[0].cpu()
         state = self.subject.initial(sample)
-        if self.recipe.start:
-            donor = self.subject.adapted(load_file(self.recipe.start))
-            state = transplant(state, donor)
+        if start:
+            state, self.origin = self.subject.begun(state, start)
         return {
             name: value.to(self.device).contiguous().requires_grad_(name not in _FIXED)
             for name, value in self.subject.opened(state).items()
@@ -125,6 +131,7 @@ class Trainer:
             "state": self.state, "average": self.average, "optimiser": self.optimiser.state_dict(),
             "step": self.step, "rng": json.dumps(self.rng.bit_generator.state),
             "losses": [float(loss) for loss in self._losses], "scaler": self._scaler.state_dict(),
+            "held": bool(self.subject.path),
         }  # fmt: skip
         torch.save(values, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
@@ -140,5 +147,7 @@ class Trainer:
         self.rng.bit_generator.state = json.loads(values["rng"])
         self.step = values["step"]
         self._losses = [torch.tensor(loss, device=self.device) for loss in values["losses"]]
+        if not values.get("held", True):  # what older checkpoints do not say
+            self.subject.path = {}
         if values["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(values["scaler"])

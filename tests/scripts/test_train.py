@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.warm import PYTHON
 from vsr.networks import ARCHITECTURES
@@ -305,6 +305,74 @@ def test_a_network_of_another_scale_gives_its_body(scripts, run, tmp_path):
     start = tmp_path / "donor" / "model.safetensors"
     heir = run("heir", steps=2, scale=4, extra=f'start = "{start}"')
     assert heir["upsampler.0.weight"].isfinite().all()
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """A SPAN that was not trained here: random, normalised, no picture's path; and its file."""
+    torch.manual_seed(0)
+    config = SpanConfig(scale=2, channels=8, fused_channels=8, mean=(0.5, 0.4, 0.3))
+    network = Span(config).eval()
+    network.conv_1.eval_conv.weight.data /= 255
+    path = tmp_path / "stranger.safetensors"
+    metadata = {"norm": "mean", "rgb_mean": "[0.5, 0.4, 0.3]", "img_range": "255.0"}
+    save_file(
+        {k: v.contiguous() for k, v in branches(network.state_dict()).items()}, path, metadata
+    )
+    return network, path
+
+
+def read_subject(scripts, folder, extra, network="span"):
+    """The subject of a recipe, and the state that it begins with."""
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(network=network, steps=1, scale=2, extra=extra))
+    subject = scripts("training.subject").Subject(scripts("training.recipe").Recipe.read(path))
+    return subject, subject.initial(torch.rand(1, 3, 16, 16))
+
+
+def test_a_strangers_span_is_begun_with_as_it_is(scripts, stranger, tmp_path):
+    network, path = stranger
+    subject, state = read_subject(scripts, tmp_path, "")
+    state, words = subject.begun(state, str(path))
+    assert words.startswith(f"begun with 44 of 44 tensors of {path}")
+    picture = torch.rand(1, 3, 60, 60)
+    state = subject.opened(state)
+    with torch.no_grad():
+        wanted = network(picture)
+        for weights in (subject.effective(state, torch.float32), subject.closed(state)):
+            single = {name: value.float() for name, value in weights.items()}
+            inner = (..., slice(48, -48), slice(48, -48))  # beyond it is black, not the mean
+            out = subject.forward(single, picture)[inner]
+            assert torch.allclose(out, wanted[inner], atol=1e-4 * float(wanted.std()))
+
+
+def test_a_strangers_span_is_gone_on_with_when_its_file_is_gone(scripts, run, stranger, tmp_path):
+    extra = f'start = "{stranger[1]}"'
+    run("out", steps=3, extra=extra)
+    stranger[1].unlink()
+    weights = run("out", steps=4, extra=extra)
+    config = SpanConfig(scale=2, channels=8, fused_channels=8, norm=False)
+    path = scripts("training.starts").picture_path(config)
+    assert not scripts("training.starts").carries(weights, path)
+
+
+def test_what_was_trained_here_keeps_its_path_also_in_halves(scripts, run, tmp_path):
+    donor = {name: value.half() for name, value in run("donor", steps=1).items()}
+    save_file(donor, tmp_path / "half.safetensors", {"norm": "none"})
+    subject, state = read_subject(scripts, tmp_path, "")
+    _, words = subject.begun(state, str(tmp_path / "half.safetensors"))
+    assert subject.path
+    assert "held" not in words
+
+
+def test_a_start_that_cannot_be_used_is_one_line(scripts, run, stranger, tmp_path):
+    with pytest.raises(SystemExit, match=r"start: .*none\.safetensors: No such file"):
+        run("out", steps=1, extra=f'start = "{tmp_path / "none.safetensors"}"')
+    extra = f'start = "{stranger[1]}"\n{SHAPES["esc"]}'
+    with pytest.raises(SystemExit, match=r"no tensor of .*stranger.* of this network's"):
+        run("out", steps=1, network="esc", extra=extra)
+    with pytest.raises(SystemExit, match="norm: what is trained takes pictures as they are"):
+        read_subject(scripts, tmp_path, "[shape]\nnorm = true")
 
 
 def test_cells_begin_where_pixels_ended(scripts, run, tmp_path):
