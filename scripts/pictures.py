@@ -1,12 +1,15 @@
 """Pictures for training and evaluation: photographs, rendered ones, and their reductions."""
 
 import math
+import struct
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from vsr.resample import resize
@@ -19,10 +22,62 @@ _TEXT = (
 )
 
 
+_ORIENTATION = 0x112
+"""The tag of EXIF: 1 is upright, from 5 on the sides are exchanged."""
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
 def load(path: Path) -> Tensor:
-    """An image file as (3, H, W) uint8 RGB."""
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    """An image file as (3, H, W) uint8 RGB: upright, 16 bits rounded to 8, on white.
+
+    Raises:
+        SystemExit: it cannot be read, or has more than 16 bits.
+    """
+    with _reading(path) as image:
+        if image.mode in ("I", "F"):
+            raise SystemExit(f"{path}: pixels of 32 bits are not read")
+        pixels = np.array(_plain(ImageOps.exif_transpose(image)))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def look(path: Path) -> tuple[tuple[int, int], bool]:
+    """What an image file is, without reading its pixels.
+
+    Returns:
+        (height, width) as :func:`load` gives them, and whether it is turned, transparent or of
+        other than 8 bits.
+
+    Raises:
+        SystemExit: it cannot be read.
+    """
+    with _reading(path) as image:
+        turned = image.getexif().get(_ORIENTATION, 1)
+        special = image.has_transparency_data or image.mode.startswith(("I", "F"))
+        size = (image.width, image.height) if turned in range(5, 9) else (image.height, image.width)
+        return size, special or turned in range(2, 9)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except _UNREADABLE as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else "damaged"
+        raise SystemExit(f"{path}: no readable picture ({words})") from error
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """``image`` in RGB; Pillow's own conversion clips 16 bits at 255, and shows what is hidden."""
+    if image.mode.startswith("I;16"):
+        codes = np.array(image).astype(np.uint32)
+        image = Image.fromarray(((codes * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
 
 
 def to_uint8(picture: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import load, reduce_bicubic, render
-from PIL import Image
+from pictures import load, look, reduce_bicubic, render
 from torch import Tensor
 
 from training.cache import Item, Items
@@ -28,6 +27,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 _RENDERED_SIZE = 512
 _VERSION = 3
 """Of the code that makes items: another one makes other bytes."""
+_UPRIGHT = " upright, 16 bits, on white"
+"""Behind the digests of pictures that earlier versions read wrongly: their caches are others."""
 _SPEED = 5.0
 """Pixels a frame of the sharp picture, at most."""
 
@@ -50,11 +51,12 @@ def _photographs(files: Sequence[Path], share: float, halvings: int) -> _Stills:
         picture = load(files[index])
         return reduce_bicubic(picture, 2) if halvings else picture
 
-    sizes = []
-    for file in files:
-        with Image.open(file) as image:
-            sizes.append((image.height >> halvings, image.width >> halvings))
-    about = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    looks = [look(file) for file in files]
+    sizes = [(height >> halvings, width >> halvings) for (height, width), _ in looks]
+    about = [
+        hashlib.sha256(file.read_bytes()).hexdigest() + (_UPRIGHT if special else "")
+        for file, (_, special) in zip(files, looks, strict=True)
+    ]
     return _Stills("reduced" if halvings else "photographs", share, sizes, read, about)
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import av
 import av.filter
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -191,3 +192,44 @@ def test_a_model_that_is_not_there_is_one_line(
     sample = str(root / "docs" / "sample.mp4")
     assert scripts("evaluate").main(["codecs", sample, "--models", "no-such", "--frames", "1"]) == 1
     assert capsys.readouterr().err.startswith("evaluate.py: error: no model is called 'no-such'")
+
+
+# Pictures.
+
+
+def test_gray_of_16_bits_is_gray_of_8(scripts: Scripts, tmp_path: Path) -> None:
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(gray).save(tmp_path / "8.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    load = scripts("pictures").load
+    assert torch.equal(load(tmp_path / "8.png"), load(tmp_path / "16.png"))
+    assert load(tmp_path / "16.png").shape == (3, 16, 16)
+
+
+def test_pictures_come_upright_and_on_white(scripts: Scripts, tmp_path: Path) -> None:
+    pictures = scripts("pictures")
+    pixels = np.zeros((4, 6, 4), np.uint8)
+    pixels[:2, :, 3] = 255  # black above, nothing below
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be turned clockwise
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    found = pictures.load(tmp_path / "a.png")
+    assert found.shape == (3, 6, 4)
+    assert (found[..., 2:] == 0).all()  # what was above is right
+    assert (found[..., :2] == 255).all()
+    assert pictures.look(tmp_path / "a.png") == ((6, 4), True)
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "plain.png")
+    assert pictures.look(tmp_path / "plain.png") == ((4, 6), False)
+
+
+def test_a_picture_that_cannot_be_read_is_one_line(scripts: Scripts, tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole.png", tmp_path / "torn.png"
+    Image.effect_noise((64, 64), 50).save(whole)
+    torn.write_bytes(whole.read_bytes()[:1000])
+    (tmp_path / "words.jpg").write_text("no picture")
+    for name in ("torn.png", "words.jpg", "missing.png"):
+        with pytest.raises(SystemExit, match=f"{name}: no readable picture"):
+            scripts("pictures").load(tmp_path / name)
+    Image.new("F", (8, 8)).save(tmp_path / "float.tif")
+    with pytest.raises(SystemExit, match=r"float\.tif: pixels of 32 bits"):
+        scripts("pictures").load(tmp_path / "float.tif")
