@@ -161,8 +161,8 @@ def main(arguments: list[str] | None = None) -> int:
     if trainer.origin:
         print(trainer.origin, flush=True)
     if resuming:
-        trainer.load(checkpoint)
-        print(f"resumed at step {trainer.step}", flush=True)
+        changes = trainer.load(checkpoint)
+        print(f"resumed at step {trainer.step}{changes and f', with {changes}'}", flush=True)
     if options.busy and device.type == "cuda":
         share, milliseconds = busy_share(trainer)
         print(f"the GPU works {share:.0%} of the time, {milliseconds:.1f} ms a step", flush=True)

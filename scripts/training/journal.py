@@ -1,9 +1,7 @@
 """What a training leaves behind: a CSV of its course, a picture of it, weights, a checkpoint."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -31,7 +29,7 @@ def write_report(trainer: Trainer, out: Path, row: Row) -> None:
         writer.writerow(row)
     draw_curve(read_log(log), out / "curve.png", trainer.recipe.validation)
     metadata = {"format": "pt", "arch": trainer.recipe.network, **trainer.subject.metadata,
-                "recipe": json.dumps(asdict(trainer.recipe))}  # fmt: skip
+                "recipe": trainer.recipe.to_json()}  # fmt: skip
     save_file(trainer.averaged(), out / "model.safetensors", metadata)
     trainer.save(out / "checkpoint.pt")
 

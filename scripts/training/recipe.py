@@ -1,8 +1,10 @@
 """Recipes: one TOML file says everything about a training but where its data lie."""
 
+import json
 import math
 import tomllib
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ _CHOICES = {
     "loss": ("l1", "charbonnier"), "optimiser": ("adamw", "muon"),
     "schedule": ("cosine", "steps"), "dtype": DTYPES, "degradation": ("clean", "video"),
 }  # fmt: skip
+
+_LASTING = {
+    "the network": ("network", "scale", "channels", "shape"),
+    "the optimiser": ("optimiser", "weight_decay"),
+    "the cache": (
+        "photographs", "rendered", "rendered_share", "reduced_share", "tile", "seed",
+        "degradation", "clips", "frames", "video",
+    ),
+}  # fmt: skip
+"""What may not change amid a training: for each thing the fields that decide it."""
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +129,30 @@ class Recipe:
             return "the video degradation needs clips, and a tile of an even size"
         return None
 
+    def to_json(self) -> str:
+        """All fields, for :meth:`changes` and for whoever wants to know."""
+        return json.dumps(asdict(self))
+
+    def changes(self, before: str) -> str:
+        """What differs from the recipe that a training went by until now, in words.
+
+        Args:
+            before: what its :meth:`to_json` said; a field that it lacks was not there yet.
+
+        Returns:
+            "" if nothing does but ``start``, which only a training's first step needs.
+
+        Raises:
+            ValueError: what differs cannot change amid a training; the words say which field.
+        """
+        known, now = json.loads(before), json.loads(self.to_json())
+        changed = [n for n in now if n in known and known[n] != now[n] and n != "start"]
+        for thing, names in _LASTING.items():
+            for name in changed:
+                if name in names:
+                    raise ValueError(f"{_change(name, known, now)} changes {thing}")
+        return ", ".join(_change(name, known, now) for name in changed)
+
     def degrading(self) -> Degradation:
         """The video degradation, as far as the recipe changes it."""
         return Degradation(**_with_tuples(self.video))
@@ -132,3 +168,7 @@ class Recipe:
         return (
             self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * progress)) / 2
         )
+
+
+def _change(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return f"{name} {json.dumps(before[name])} -> {json.dumps(now[name])}"

@@ -7,6 +7,7 @@ steps more are four steps, bit by bit, on the CPU. Everything else follows from 
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,40 @@ class Trainer:
             "state": self.state, "average": self.average, "optimiser": self.optimiser.state_dict(),
             "step": self.step, "rng": json.dumps(self.rng.bit_generator.state),
             "losses": [float(loss) for loss in self._losses], "scaler": self._scaler.state_dict(),
-            "held": bool(self.subject.path),
+            "held": bool(self.subject.path), "recipe": self.recipe.to_json(),
         }  # fmt: skip
         torch.save(values, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
 
-    def load(self, path: Path) -> None:
-        """Continue from a file that ``save`` wrote, on this device or another."""
-        values: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        with torch.no_grad():
-            for name, value in self.state.items():
+    def load(self, path: Path) -> str:
+        """Continue from a file that ``save`` wrote, on this device or another.
+
+        Returns:
+            What the recipe has changed since, in words; "" also where the file does not tell.
+
+        Raises:
+            SystemExit: the file is damaged, or made by a recipe that cannot go on as this one.
+        """
+        values = _read(path)
+        try:
+            changes = self.recipe.changes(values["recipe"]) if "recipe" in values else ""
+        except ValueError as error:
+            raise SystemExit(f"{path}: {error}; name another --out") from error
+        if values["step"] > self.recipe.steps:
+            raise SystemExit(
+                f"{path}: {values['step']} steps are done, the recipe has {self.recipe.steps}"
+            )
+        try:
+            self._restore(values)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise SystemExit(f"{path}: is of another recipe; name another --out") from error
+        return changes
+
+    def _restore(self, values: Mapping[str, Any]) -> None:
+        for name, value in self.state.items():
+            if values["state"][name].shape != value.shape:
+                raise ValueError(name)
+            with torch.no_grad():
                 value.copy_(values["state"][name])
         self.average = [value.to(self.device) for value in values["average"]]
         self.optimiser.load_state_dict(values["optimiser"])
@@ -151,3 +176,13 @@ class Trainer:
             self.subject.path = {}
         if values["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(values["scaler"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a file of arbitrary bytes makes unpicklers raise anything
+        raise SystemExit(f"{path}: no readable checkpoint; without it, one begins anew") from error
+    if not isinstance(values, dict) or "step" not in values:
+        raise SystemExit(f"{path}: no checkpoint of a training; name another --out")
+    return values

@@ -1,6 +1,7 @@
 """Training: resuming is exact, every network starts and learns, caches are what the recipe says."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -154,6 +155,50 @@ def test_two_steps_and_two_more_are_four(train, run, tmp_path, monkeypatch, netw
     assert [row.split(",")[0] for row in logs[0]] == ["step", "3.0", "4.0"]
     without_time = [[row.split(",")[:1] + row.split(",")[2:] for row in log] for log in logs]
     assert without_time[0] == without_time[1]
+
+
+def test_what_changed_on_the_way_is_said(run, capsys):
+    run("out", steps=3)
+    run("out", steps=3)
+    assert "resumed at step 3\n" in capsys.readouterr().out
+    run("out", steps=4, extra="gray_share = 0.5")
+    said = capsys.readouterr().out
+    assert "resumed at step 3, with steps 3 -> 4, gray_share 0.0 -> 0.5\n" in said
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("[shape]\nblocks = 5", r'shape {} -> {"blocks": 5} changes the network'),
+        ('optimiser = "muon"', 'optimiser "adamw" -> "muon" changes the optimiser'),
+        ("reduced_share = 0.5", r"reduced_share 0.0 -> 0.5 changes the cache"),
+    ],
+)
+def test_what_cannot_change_on_the_way_is_refused(run, tmp_path, extra, words):
+    run("out", steps=2)
+    before = (tmp_path / "out" / "checkpoint.pt").read_bytes()
+    with pytest.raises(SystemExit, match=re.escape(words)):
+        run("out", steps=4, extra=extra)
+    assert (tmp_path / "out" / "checkpoint.pt").read_bytes() == before
+
+
+def test_fewer_steps_than_were_done_are_refused(run):
+    run("out", steps=4)
+    with pytest.raises(SystemExit, match="4 steps are done, the recipe has 2"):
+        run("out", steps=2)
+
+
+def test_an_older_checkpoint_goes_on_if_it_fits(run, tmp_path):
+    run("out", steps=2)
+    path = tmp_path / "out" / "checkpoint.pt"
+    values = torch.load(path, weights_only=True)
+    torch.save({k: v for k, v in values.items() if k not in ("recipe", "held")}, path)
+    with pytest.raises(SystemExit, match="of another recipe"):
+        run("out", steps=4, extra="[shape]\nchannels = 12")
+    run("out", steps=4)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SystemExit, match=r"checkpoint\.pt: no readable checkpoint"):
+        run("out", steps=4)
 
 
 def test_muon_turns_kernels_and_adamw_moves_the_rest(scripts):
