@@ -96,11 +96,16 @@ def make_sampler(
 
 
 def train(trainer: Trainer, out: Path, pairs: Pairs, schedule: Schedule) -> None:
-    """Run to the recipe's last step, or until the schedule says stop."""
+    """Run to the recipe's last step, or until the schedule says stop.
+
+    Raises:
+        SystemExit: the training has diverged.
+    """
     recipe = trainer.recipe
     while trainer.step < recipe.steps and not schedule.is_over():
         trainer.advance()
         if trainer.step % schedule.every == 0 or trainer.step == recipe.steps:
+            trainer.check_finite()
             weights = trainer.averaged()
             score = validate(trainer.subject, weights, pairs, recipe.scale, trainer.device)
             row = {

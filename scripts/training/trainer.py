@@ -6,6 +6,7 @@ steps more are four steps, bit by bit, on the CPU. Everything else follows from 
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from training.subject import Subject
 __all__ = ["Trainer"]
 
 _FIXED = ("no_norm",)
+_KEPT = "what was saved before is kept"
 
 
 class Trainer:
@@ -102,6 +104,9 @@ class Trainer:
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - keep)
         self.step += 1
         self._losses.append(loss.detach())
+        # A GPU is not waited for at every step.
+        if self.device.type == "cpu" and not loss.isfinite():
+            self.check_finite()
 
     def _compute_loss(self, state: State, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
         out = self.subject.forward(self.subject.effective(state, dtype), low)
@@ -109,6 +114,20 @@ class Trainer:
         if self.recipe.loss == "charbonnier":
             return (difference.square() + self.recipe.epsilon**2).sqrt().mean()
         return difference.abs().mean()
+
+    def check_finite(self) -> None:
+        """Make sure that the training has not diverged; the host waits for its steps here.
+
+        Raises:
+            SystemExit: a loss since the last call of :meth:`take_loss`, or a weight, is infinite
+                or no number.
+        """
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        for step, loss in enumerate(losses, self.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise SystemExit(f"diverged: the loss of step {step} is {loss}; {_KEPT}")
+        if not all(bool(v.isfinite().all()) for v in (*self.parameters, *self.average)):
+            raise SystemExit(f"diverged: after step {self.step} weights are not finite; {_KEPT}")
 
     def take_loss(self) -> float:
         """The mean loss of the steps since the last call; the host waits for them here."""
@@ -127,7 +146,12 @@ class Trainer:
         }
 
     def save(self, path: Path) -> None:
-        """Write everything that exact resuming needs, all at once or not at all."""
+        """Write everything that exact resuming needs, all at once or not at all.
+
+        Raises:
+            SystemExit: the training has diverged; nothing is written.
+        """
+        self.check_finite()
         values = {
             "state": self.state, "average": self.average, "optimiser": self.optimiser.state_dict(),
             "step": self.step, "rng": json.dumps(self.rng.bit_generator.state),

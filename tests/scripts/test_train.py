@@ -201,6 +201,28 @@ def test_an_older_checkpoint_goes_on_if_it_fits(run, tmp_path):
         run("out", steps=4)
 
 
+def test_a_training_that_diverges_stops_and_keeps_what_was_good(run, tmp_path, monkeypatch):
+    run("out", steps=3)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    steep = 'schedule = "steps"\nmilestones = [3]\ndecay = 1e30'
+    with pytest.raises(SystemExit, match=r"diverged: .*step \d.*what was saved before is kept"):
+        run("out", steps=9, extra=steep)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == kept
+
+
+def test_what_has_diverged_is_not_saved(scripts, tmp_path):
+    trainer = SimpleNamespace(step=7, parameters=[torch.ones(2)], average=[torch.ones(2)])
+    check = scripts("training.trainer").Trainer.check_finite
+    trainer._losses = [torch.tensor(0.5)]
+    check(trainer)
+    trainer._losses += [torch.tensor(float("inf")), torch.tensor(float("nan"))]
+    with pytest.raises(SystemExit, match="the loss of step 6 is inf"):
+        check(trainer)
+    trainer._losses, trainer.average = [], [torch.tensor([1, float("nan")])]
+    with pytest.raises(SystemExit, match="after step 7 weights are not finite"):
+        check(trainer)
+
+
 def test_muon_turns_kernels_and_adamw_moves_the_rest(scripts):
     make = scripts("training.optimiser").make_optimiser
     kernel = torch.randn(16, 12, 3, 3, requires_grad=True)
