@@ -119,6 +119,24 @@ def train(trainer: Trainer, out: Path, pairs: Pairs, schedule: Schedule) -> None
     trainer.save(out / "checkpoint.pt")
 
 
+def _whole(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on is wanted")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 on is wanted")
+    return value
+
+
 def _parse(arguments: list[str], *, preparing: bool) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path)
@@ -129,9 +147,9 @@ def _parse(arguments: list[str], *, preparing: bool) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to write to and resume from"
     )
-    parser.add_argument("--every", type=int, default=250, help="steps between reports")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
-    parser.add_argument("--save-seconds", type=float, default=240, help="between checkpoints")
+    parser.add_argument("--every", type=_whole, default=250, help="steps between reports")
+    parser.add_argument("--minutes", type=_amount, default=float("inf"), help="stop after so many")
+    parser.add_argument("--save-seconds", type=_amount, default=240, help="between checkpoints")
     parser.add_argument("--dtype", choices=DTYPES, help="instead of the recipe's")
     parser.add_argument("--device", default="auto")
     parser.add_argument(

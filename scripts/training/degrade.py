@@ -18,10 +18,12 @@ afterwards, to be made sharp again, must be little, since the two cannot be told
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from math import inf
+from typing import Any
 
 import av.filter
 import numpy as np
@@ -32,11 +34,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.codecs import Codec, quality_codec, recode
+from training.fields import SHARE, problem_with
 from vsr.colour import FromRgb, ToRgb
 from vsr.frame import Colour, Matrix, Range, Siting, pixel_format
 from vsr.resample import resize
 
-__all__ = ["Degradation", "degrade", "from_planes", "to_planes"]
+__all__ = ["Degradation", "degrade", "from_planes", "problem_with_degradation", "to_planes"]
 
 Planes = NDArray[np.uint8]
 
@@ -45,6 +48,12 @@ _QUALITIES = {
     "mpeg2": (2.0, 10.0), "mpeg4": (2.0, 9.0), "h264": (17.0, 34.0), "hevc": (19.0, 36.0),
     "vp9": (22.0, 48.0),
 }  # fmt: skip
+_BOUNDS = {
+    **dict.fromkeys(
+        ("soft", "blurred", "clean_reduction", "noisy", "interlaced", "coded", "recoded"), SHARE
+    ),
+    **dict.fromkeys(("softness", "blur", "noise", "shares"), (0, inf)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,23 @@ class Degradation:
     def rate(self) -> int:
         """How many pictures are wanted for each that is delivered: fields need twice as many."""
         return 2 if self.interlaced else 1
+
+
+def problem_with_degradation(values: Mapping[str, Any]) -> str | None:
+    """What keeps ``values`` from changing :class:`Degradation`, in one line; None if nothing does.
+
+    Args:
+        values: of its fields, as TOML gives them.
+    """
+    if problem := problem_with(Degradation, values, _BOUNDS):
+        return problem
+    codecs = values.get("codecs", Degradation().codecs)
+    shares = values.get("shares", Degradation().shares)
+    if unknown := [name for name in codecs if name not in _QUALITIES]:
+        return f"codecs: {', '.join(unknown)}: each must be one of {', '.join(_QUALITIES)}"
+    if len(codecs) != len(shares) or not sum(shares) > 0:
+        return "shares must be as many as codecs, and not all 0"
+    return None
 
 
 def degrade(

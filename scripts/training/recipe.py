@@ -4,11 +4,12 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.degrade import Degradation
+from training.degrade import Degradation, problem_with_degradation
+from training.fields import ABOVE_ZERO, SHARE, problem_with
 from vsr.networks import ARCHITECTURES
 
 __all__ = ["DTYPES", "Recipe"]
@@ -20,6 +21,15 @@ _CHOICES = {
     "schedule": ("cosine", "steps"), "dtype": DTYPES, "degradation": ("clean", "video"),
 }  # fmt: skip
 
+_AMOUNT, _FROM_ONE, _FROM_EIGHT = (0, math.inf), (1, math.inf), (8, math.inf)
+_BOUNDS = {
+    "scale": (1, 16), "channels": _FROM_ONE, "rendered": _AMOUNT, "rendered_share": SHARE,
+    "patch": _FROM_EIGHT, "batch": _FROM_ONE, "choices": _FROM_ONE, "steps": _FROM_ONE,
+    "warmup": _AMOUNT, "rate": _AMOUNT, "final_rate": _AMOUNT, "clip": ABOVE_ZERO, "ema": SHARE,
+    "seed": (0, 2**63 - 1), "reduced_share": SHARE, "gray_share": SHARE, "epsilon": ABOVE_ZERO,
+    "weight_decay": _AMOUNT, "milestones": _AMOUNT, "decay": ABOVE_ZERO, "rounded_share": SHARE,
+    "tile": _FROM_EIGHT, "clips": _AMOUNT, "frames": _FROM_ONE,
+}  # fmt: skip
 _LASTING = {
     "the network": ("network", "scale", "channels", "shape"),
     "the optimiser": ("optimiser", "weight_decay"),
@@ -29,6 +39,22 @@ _LASTING = {
     ),
 }  # fmt: skip
 """What may not change amid a training: for each thing the fields that decide it."""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SystemExit(f"{path}: no recipe in TOML: {error}") from error
+
+
+def _wrong_choice(values: Mapping[str, Any]) -> str | None:
+    for name, choices in _CHOICES.items():
+        if name in values and values[name] not in choices:
+            return f"{name} must be one of {', '.join(choices)}"
+    return None
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -104,20 +130,15 @@ class Recipe:
         """Parse a recipe file.
 
         Raises:
-            SystemExit: a field is unknown, missing, or has a value that it cannot have.
+            SystemExit: the file cannot be read, or a field is unknown, missing, or has a value that
+                it cannot have.
         """
-        values = tomllib.loads(path.read_text())
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            raise SystemExit(f"{path}: unknown fields {', '.join(sorted(unknown))}")
-        for name, choices in _CHOICES.items():
-            if name in values and values[name] not in choices:
-                raise SystemExit(f"{path}: {name} must be one of {', '.join(choices)}")
-        try:
-            recipe = cls(**_with_tuples(values))
-            recipe.degrading()
-        except TypeError as error:
-            raise SystemExit(f"{path}: {str(error).replace('__init__() ', '')}") from error
+        values = _read(path)
+        if problem := problem_with(cls, values, _BOUNDS) or _wrong_choice(values):
+            raise SystemExit(f"{path}: {problem}")
+        if problem := problem_with_degradation(values.get("video", {})):
+            raise SystemExit(f"{path}: video: {problem}")
+        recipe = cls(**_with_tuples(values))
         if problem := recipe._problem():
             raise SystemExit(f"{path}: {problem}")
         return recipe
@@ -125,6 +146,8 @@ class Recipe:
     def _problem(self) -> str | None:
         if self.patch % 8 or self.patch > self.tile:
             return "patch must be a multiple of 8, and no larger than tile"
+        if self.rendered_share + self.reduced_share > 1 + 1e-9:  # 0.7 + 0.3 may be more than 1
+            return "rendered_share and reduced_share must be 1 together, at most"
         if self.degradation == "video" and (self.clips < 1 or self.tile % 2):
             return "the video degradation needs clips, and a tile of an even size"
         return None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.cells import onto_cells
+from training.fields import problem_with
 from training.recipe import Recipe
 from training.starts import (
     State,
@@ -40,6 +41,9 @@ class Subject:
     Args:
         recipe: says which.
 
+    Raises:
+        SystemExit: there is none of its shape.
+
     Attributes:
         network: the module; the weights of a step are passed to it, not stored in it.
         path: the weights that are held fixed.
@@ -49,8 +53,12 @@ class Subject:
     def __init__(self, recipe: Recipe) -> None:
         (architecture,) = (a for a in ARCHITECTURES if a.name == recipe.network)
         config = _make_config(architecture, recipe)
-        self.network = architecture.build(config).to(memory_format=torch.channels_last)
-        self.path = picture_path(config)
+        try:
+            self.network = architecture.build(config).to(memory_format=torch.channels_last)
+            self.path = picture_path(config)
+        except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
+            words = str(error).splitlines() or ["impossible"]
+            raise SystemExit(f"{recipe.network} cannot be of this shape: {words[0]}") from error
         self._config = config
         self.metadata = _metadata(recipe.network, config)
         self._scale = recipe.scale
@@ -147,10 +155,9 @@ def _make_config(architecture: Architecture, recipe: Recipe) -> Any:  # noqa: AN
         named |= {"scale": 0, "ending": "features"}
     if recipe.network == "span" and shape.get("norm"):
         raise SystemExit("shape of span: norm: what is trained takes pictures as they are")
-    try:
-        return kind(**(named | shape))
-    except TypeError as error:
-        raise SystemExit(f"shape of {recipe.network}: {error}") from error
+    if problem := problem_with(kind, named | shape, {}):
+        raise SystemExit(f"shape of {recipe.network}: {problem}")
+    return kind(**(named | shape))
 
 
 def _metadata(name: str, config: Any) -> dict[str, str]:  # noqa: ANN401

@@ -531,7 +531,17 @@ def test_charbonnier_is_what_its_formula_says(train, run, scripts, monkeypatch):
         ("span", "moment = 0.9", "unknown fields moment"),
         ("span", 'loss = "l2"', "loss must be one of l1, charbonnier"),
         ("span", 'degradation = "video"', "needs clips"),
-        ("span", "[video]\nsnow = 1", "unexpected keyword argument 'snow'"),
+        ("span", "[video]\nsnow = 1", "video: unknown fields snow"),
+        ("span", "[video]\nsoft = 2", "video: soft must be from 0 to 1, not 2"),
+        ("span", '[video]\ncodecs = ["cinepak"]', "codecs: cinepak: each must be one of mpeg2, "),
+        ("span", "[video]\nshares = [1.0]", "video: shares must be as many as codecs"),
+        ("span", "video = 3", "video must be a table"),
+        ("span", "reduced_share = 0.8", "rendered_share and reduced_share must be 1 together"),
+        ("span", "weight_decay = nan", "weight_decay must be a number, not nan"),
+        ("span", "milestones = [3, -1]", "each of milestones must be at least 0, not -1"),
+        ("span", "milestones = 3", "milestones must be a list"),
+        ("span", "start = true", "start must be a text, not True"),
+        ("span", "seed = 2", "no recipe in TOML: Cannot overwrite a value"),
     ],
 )
 def test_what_is_wrong_with_a_recipe_is_said(scripts, tmp_path, network, extra, words):
@@ -541,12 +551,61 @@ def test_what_is_wrong_with_a_recipe_is_said(scripts, tmp_path, network, extra, 
         scripts("training.recipe").Recipe.read(recipe)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("steps = 12.5", "steps must be a whole number, not 12.5"),
+        ('steps = "12"', "steps must be a whole number, not '12'"),
+        ("steps = 0", "steps must be at least 1, not 0"),
+        ("scale = 0", "scale must be from 1 to 16, not 0"),
+        ("patch = 0", "patch must be at least 8, not 0"),
+        ("batch = true", "batch must be a whole number, not True"),
+        ("ema = 1.5", "ema must be from 0 to 1, not 1.5"),
+        ("clip = 0", "clip must be above 0, not 0"),
+        ("rendered_share = 1.5", "rendered_share must be from 0 to 1, not 1.5"),
+    ],
+)
+def test_a_value_that_a_field_cannot_have_is_said(scripts, tmp_path, line, words):
+    name = line.split()[0]
+    text = RECIPE.format(network="span", steps=1, scale=2, extra="")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(re.sub(rf"^{name} = .*$", line, text, flags=re.MULTILINE))
+    with pytest.raises(SystemExit, match=words):
+        scripts("training.recipe").Recipe.read(recipe)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("depth = 3", "shape of span: unknown fields depth"),
+        ("blocks = 1.5", "shape of span: blocks must be a whole number"),
+        ("channels = 2", "span cannot be of this shape: "),
+    ],
+)
+def test_a_shape_that_no_network_has_is_said(scripts, tmp_path, shape, words):
+    with pytest.raises(SystemExit, match=words):
+        read_subject(scripts, tmp_path, f"[shape]\n{shape}")
+
+
+def test_a_recipe_that_is_not_there_is_one_line(train, tmp_path):
+    with pytest.raises(SystemExit, match=r"none\.toml: No such file or directory"):
+        train.main([str(tmp_path / "none.toml"), "--data", "d", "--out", "o"])
+
+
+@pytest.mark.parametrize("option", ["--every=0", "--every=x", "--minutes=nan", "--minutes=-1"])
+def test_an_option_that_makes_no_sense_is_one_line(train, capsys, option):
+    with pytest.raises(SystemExit) as raised:
+        train.main(["r.toml", "--data", "d", "--out", "o", option])
+    assert raised.value.code == 2
+    assert "from " in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_field_that_is_missing_is_said(scripts, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         RECIPE.format(network="span", steps=1, scale=2, extra="").replace("seed = 1\n", "")
     )
-    with pytest.raises(SystemExit, match="missing 1 required keyword-only argument: 'seed'"):
+    with pytest.raises(SystemExit, match="missing fields seed"):
         scripts("training.recipe").Recipe.read(recipe)
 
 
