@@ -19,7 +19,7 @@ from statistics import fmean
 
 import torch
 from metrics import luma, psnr, ssim
-from pictures import load, reduce_bicubic, to_uint8
+from pictures import load, load_pair, reduce_bicubic, to_uint8
 from sheets import busiest_place, crop, write_sheet
 from torch import Tensor
 from training.stills import SUFFIXES
@@ -39,6 +39,8 @@ _CROP = 96
 """Side of what --sheets shows, in pixels of the truth."""
 SKIPPED = 0.4
 """Of a clip: the codec test takes pictures from its middle."""
+_SMALLEST = 11
+"""Side of SSIM's window."""
 _ROW = "{:24} {:8.3f} {:7.4f} {:7.2f} {:8.3f}"
 _HEAD = "{:24} {:>8} {:>7} {:>7} {:>8}"
 
@@ -51,13 +53,22 @@ def pairs_of(folder: Path, scale: int) -> list[Path]:
 
 
 def pairs(folder: Path, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Low and high pictures of ``folder``, (3, H, W) uint8, the high one cropped to fit."""
+    """Low and high pictures of ``folder``, (3, H, W) uint8, the high one cropped to fit.
+
+    Raises:
+        SystemExit: one cannot be read, has no partner, or is too small to be compared.
+    """
     ready = (folder / "HR").is_dir()
     for path in pairs_of(folder, scale):
-        high = load(folder / "HR" / path.name if ready else path)
-        low = load(path) if ready else reduce_bicubic(high, scale)
-        height, width = (side * scale for side in low.shape[-2:])
-        yield low, high[:, :height, :width]
+        if ready:
+            low, high = load_pair(path, folder / "HR" / path.name, scale)
+        else:
+            high = load(path)
+            height, width = (side // scale * scale for side in high.shape[-2:])
+            high = high[:, :height, :width]
+        if min(high.shape[-2:]) < _SMALLEST + 2 * scale:
+            raise SystemExit(f"{path}: too small: SSIM needs {_SMALLEST} pixels inside a border")
+        yield (low if ready else reduce_bicubic(high, scale)), high
 
 
 def evaluate(upscale: Upscale, folder: Path, scale: int) -> tuple[float, float]:

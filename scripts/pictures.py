@@ -42,6 +42,20 @@ def load(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def load_pair(low: Path, high: Path, scale: int) -> tuple[Tensor, Tensor]:
+    """A reduced picture and the one it was made of, (3, H, W) uint8, the latter cropped to fit.
+
+    Raises:
+        SystemExit: one cannot be read, or they are no pair.
+    """
+    small, large = load(low), load(high)
+    height, width = (side * scale for side in small.shape[-2:])
+    if height > large.shape[-2] or width > large.shape[-1]:
+        sizes = f"{width}x{height}, the picture {large.shape[-1]}x{large.shape[-2]}"
+        raise SystemExit(f"{low}: {scale} times as large it is {sizes}")
+    return small, large[:, :height, :width]
+
+
 def look(path: Path) -> tuple[tuple[int, int], bool]:
     """What an image file is, without reading its pixels.
 

@@ -1,6 +1,7 @@
 """What a training leaves behind: a CSV of its course, a picture of it, weights, a checkpoint."""
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def write_report(trainer: Trainer, out: Path, row: Row) -> None:
     """Append ``row`` to the log, draw the curve, write weights and checkpoint."""
     print(" ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
     log = out / "log.csv"
-    new = not log.exists()
+    new = _without_torn_line(log)
     with log.open("a", newline="") as file:
         writer = csv.DictWriter(file, row)
         if new:
@@ -34,10 +35,27 @@ def write_report(trainer: Trainer, out: Path, row: Row) -> None:
     trainer.save(out / "checkpoint.pt")
 
 
+def _without_torn_line(log: Path) -> bool:
+    """Cut off what a run that was killed left of its last line; whether nothing is there."""
+    if not log.exists():
+        return True
+    data = log.read_bytes()
+    if whole := data.rfind(b"\n") + 1:
+        if whole < len(data):
+            os.truncate(log, whole)
+        return False
+    os.truncate(log, 0)
+    return True
+
+
 def read_log(path: Path) -> list[Row]:
-    """The rows of a log; a step that a resumed training repeated counts once, as it came last."""
+    """The rows of a log; a step that a resumed training repeated counts once, as it came last.
+
+    A last line without an end, which a run that was killed leaves, does not count.
+    """
     with path.open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        lines = [line for line in file if line.endswith("\n")]
+    rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
     return list({row["step"]: row for row in rows}.values())
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import torch
 from metrics import luma, psnr
-from pictures import load, reduce_bicubic, to_uint8
+from pictures import load, load_pair, reduce_bicubic, to_uint8
 from torch import Tensor
 
 from training.cache import Cache
@@ -28,23 +28,26 @@ def pairs_of_folder(folder: Path, scale: int) -> Pairs:
     """From ``HR`` and ``LRx<scale>`` of an evaluation set, or from pictures reduced here.
 
     Raises:
-        SystemExit: there are none.
+        SystemExit: there are none, or one cannot be used.
     """
     pairs = list(_standard(folder, scale) if (folder / "HR").is_dir() else _reduced(folder, scale))
     if not pairs:
         raise SystemExit(f"{folder}: no pictures to validate with")
+    if min(side for _, high in pairs for side in high.shape[-2:]) <= 2 * scale:
+        raise SystemExit(f"{folder}: a picture is too small: nothing is left without its borders")
     return pairs
 
 
 def _standard(folder: Path, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     for path in sorted((folder / f"LRx{scale}").glob("*.png")):
-        low, high = load(path), load(folder / "HR" / path.name)
-        yield low, high[:, : low.shape[1] * scale, : low.shape[2] * scale]
+        yield load_pair(path, folder / "HR" / path.name, scale)
 
 
 def _reduced(folder: Path, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     for path in sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES):
         high = _centre(load(path), _CROP * scale, scale)
+        if not high.numel():
+            raise SystemExit(f"{path}: too small")
         yield reduce_bicubic(high, scale), high
 
 

@@ -48,3 +48,36 @@ def test_other_networks_are_refused(scripts, files, tmp_path, capsys):
     assert scripts("average").main([str(output), str(files[0]), str(other)]) == 1
     assert "different networks" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (["none.safetensors"], "none.safetensors: No such file"),
+        (["none.safetensors:2"], "none.safetensors: No such file"),
+        (["a.safetensors:much"], "'much' is no number to weigh "),
+        (["a.safetensors:1", "b.safetensors:-1"], "their weights are 0 together"),
+        (["a.safetensors:nan"], "their weights are nan together"),
+        (["words.safetensors"], "words.safetensors: no readable safetensors file"),
+    ],
+)
+def test_what_cannot_be_averaged_is_one_line(scripts, files, tmp_path, capsys, parts, words):
+    (tmp_path / "words.safetensors").write_text("words")
+    named = [str(tmp_path / part) for part in parts]
+    assert scripts("average").main([str(tmp_path / "out.safetensors"), *named]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("average.py: error: ")
+    assert words in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_name_may_hold_a_colon(scripts, files, tmp_path):
+    folder = tmp_path / "12:30"
+    folder.mkdir()
+    path = files[0].rename(folder / "a.safetensors")
+    output = tmp_path / "out.safetensors"
+    for part in (f"{path}", f"{path}:3"):
+        assert scripts("average").main([str(output), part]) == 0
+        for name, value in load_file(output).items():
+            assert torch.equal(value, load_file(path)[name])

@@ -233,3 +233,19 @@ def test_a_picture_that_cannot_be_read_is_one_line(scripts: Scripts, tmp_path: P
     Image.new("F", (8, 8)).save(tmp_path / "float.tif")
     with pytest.raises(SystemExit, match=r"float\.tif: pixels of 32 bits"):
         scripts("pictures").load(tmp_path / "float.tif")
+
+
+def test_pairs_that_cannot_be_compared_are_one_line(scripts: Scripts, tmp_path: Path) -> None:
+    evaluate = scripts("evaluate")
+    for folder, size in (("HR", 40), ("LRx2", 24), ("small", 14)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (size, size)).save(tmp_path / folder / "a.png")
+    with pytest.raises(
+        SystemExit, match=r"a\.png: 2 times as large it is 48x48, the picture 40x40"
+    ):
+        list(evaluate.pairs(tmp_path, 2))
+    (tmp_path / "HR" / "a.png").unlink()
+    with pytest.raises(SystemExit, match=r"HR/a\.png: no readable picture"):
+        evaluate.main([str(tmp_path), "bicubic", "--device", "cpu"])
+    with pytest.raises(SystemExit, match=r"a\.png: too small"):
+        list(evaluate.pairs(tmp_path / "small", 2))

@@ -650,3 +650,40 @@ def test_a_checkpoint_is_never_older_than_was_asked_for(train, tmp_path):
     time.sleep(0.06)
     assert schedule.must_save()
     assert not schedule.must_save()
+
+
+def test_a_line_of_the_log_that_is_torn_is_dropped(scripts, run, tmp_path):
+    run("out", steps=3)
+    log = tmp_path / "out" / "log.csv"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b"3.5,1")
+    assert [row["step"] for row in scripts("training.journal").read_log(log)] == [3]
+    run("out", steps=4)
+    assert log.read_bytes().startswith(whole + b"4.0,")
+    for torn in (b"", b"step,sec"):
+        log.write_bytes(torn)
+        run("out", steps=5 + len(torn))
+        assert log.read_text().startswith("step,seconds,loss,rate,psnr\n")
+
+
+def test_pictures_to_validate_with_that_are_no_pairs_are_one_line(scripts, tmp_path):
+    pairs_of_folder = scripts("training.validation").pairs_of_folder
+    for folder, size in (("HR", 20), ("LRx2", 12)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (size, size)).save(tmp_path / folder / "a.png")
+    with pytest.raises(SystemExit, match=r"LRx2/a.png: 2 times as large it is 24x24"):
+        pairs_of_folder(tmp_path, 2)
+    (tmp_path / "HR" / "a.png").rename(tmp_path / "HR" / "b.png")
+    with pytest.raises(SystemExit, match=r"HR/a\.png: no readable picture \(No such file"):
+        pairs_of_folder(tmp_path, 2)
+    for size in (1, 4):
+        Image.new("RGB", (size, size)).save(tmp_path / "small.png")
+        with pytest.raises(SystemExit, match="too small"):
+            scripts("training.validation").pairs_of_folder(_alone(tmp_path), 2)
+
+
+def _alone(folder):
+    """A folder of ``small.png`` alone."""
+    alone = folder / "alone"
+    alone.mkdir(exist_ok=True)
+    return (folder / "small.png").rename(alone / "small.png").parent
