@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from vsr.converting.writing import new_file
 from vsr.errors import VsrError
 from vsr.weights import read_checkpoint
 
@@ -83,9 +84,9 @@ def _write_average(options: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(str(path) for path, _ in files)}: {error}") from error
     if options.half:
         result = {name: value.half() for name, value in result.items()}
-    save_file(
-        {k: v.contiguous() for k, v in result.items()}, options.output, {"format": "pt", **said[0]}
-    )
+    contiguous = {name: value.contiguous() for name, value in result.items()}
+    with new_file(options.output, overwrite=True) as written:  # save_file lets nobody else read it
+        written.write_bytes(save(contiguous, {"format": "pt", **said[0]}))
 
 
 if __name__ == "__main__":

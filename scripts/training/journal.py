@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from training.trainer import Trainer
+from vsr.converting.writing import new_file
 
 __all__ = ["Row", "draw_curve", "read_log", "write_report"]
 
@@ -31,7 +32,8 @@ def write_report(trainer: Trainer, out: Path, row: Row) -> None:
     draw_curve(read_log(log), out / "curve.png", trainer.recipe.validation)
     metadata = {"format": "pt", "arch": trainer.recipe.network, **trainer.subject.metadata,
                 "recipe": trainer.recipe.to_json()}  # fmt: skip
-    save_file(trainer.averaged(), out / "model.safetensors", metadata)
+    with new_file(out / "model.safetensors", overwrite=True) as part:
+        part.write_bytes(save(trainer.averaged(), metadata))  # save_file lets nobody else read it
     trainer.save(out / "checkpoint.pt")
 
 

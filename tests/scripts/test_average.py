@@ -1,5 +1,7 @@
 """Averages of weights."""
 
+import os
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -81,3 +83,31 @@ def test_a_name_may_hold_a_colon(scripts, files, tmp_path):
         assert scripts("average").main([str(output), part]) == 0
         for name, value in load_file(output).items():
             assert torch.equal(value, load_file(path)[name])
+
+
+def test_the_file_is_written_whole_and_others_may_read_it(scripts, files, tmp_path, monkeypatch):
+    average, output = scripts("average"), tmp_path / "out.safetensors"
+    mask = os.umask(0o022)
+    try:
+        assert average.main([str(output), str(files[0])]) == 0
+    finally:
+        os.umask(mask)
+    if os.name == "posix":
+        assert output.stat().st_mode & 0o777 == 0o644
+    before = output.read_bytes()
+
+    def fail(path, data):
+        with path.open("wb") as file:
+            file.write(data[:100])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(type(output), "write_bytes", fail)
+    with pytest.raises(OSError, match="full"):
+        average.main([str(output), str(files[1])])
+    assert output.read_bytes() == before
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+
+
+def test_a_folder_that_is_not_there_is_one_line(scripts, files, tmp_path, capsys):
+    assert scripts("average").main([str(tmp_path / "no" / "out.safetensors"), str(files[0])]) == 1
+    assert "out.safetensors: No such file or directory" in capsys.readouterr().err

@@ -642,6 +642,10 @@ def test_the_weights_say_how_they_were_made_and_the_curve_is_drawn(run, tmp_path
         colours = {colour for _, colour in curve.convert("RGB").getcolors(1 << 16) or ()}
     assert {(0x1F, 0x5F, 0xA8), (0xB0, 0x4A, 0x2F)} <= colours
     assert (tmp_path / "out" / "log.csv").read_text().startswith("step,seconds,loss,rate,psnr\n")
+    names = {"checkpoint.pt", "curve.png", "log.csv", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    modes = {path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1  # the weights may be read by whoever may read the log
 
 
 def test_a_checkpoint_is_never_older_than_was_asked_for(train, tmp_path):
