@@ -235,8 +235,16 @@ def test_weights_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     module.conv_cat.weight.data[0, 0] = 1e5
     path = tmp_path / "model.pth"
     torch.save(module.state_dict(), path)
-    assert "not written" in refused(path, WeightsError, half=True)
+    line = refused(path, WeightsError, half=True)
+    assert "not written: conv_cat.weight holds values beyond 65504" in line
     import_checkpoint(path)
+
+
+def test_a_training_that_has_diverged(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    state = branches(Span(CONFIG).state_dict())
+    torch.save({name: value * float("nan") for name, value in state.items()}, path)
+    assert "the training has diverged" in refused(path, CorruptWeightsError)
 
 
 # The command.

@@ -4,6 +4,7 @@ import pickle
 import re
 import shutil
 import tomllib
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -419,6 +420,66 @@ def test_damaged_checkpoints(tmp_path: Path, state: State) -> None:
         line = error_line(path, CorruptWeightsError)
         assert "span" in line
         assert word in line, line
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite(
+    tmp_path: Path, state: State, value: float, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "model.safetensors"
+    content = {name: tensor.to(dtype) for name, tensor in state.items()}
+    content["conv_2.eval_conv.weight"].view(-1)[-1] = value
+    save_file(content, path)
+    assert error_line(path, CorruptWeightsError) == (
+        f"NaN or infinity in 1 of its {len(state)} tensors (conv_2.eval_conv.weight): "
+        "the training has diverged, or the file is damaged"
+    )
+
+
+def test_a_training_that_has_diverged(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.pth"
+    training = branches(state)
+    torch.save({"params": {name: v * float("nan") for name, v in training.items()}}, path)
+    line = error_line(path, CorruptWeightsError)
+    assert line.startswith(f"NaN or infinity in {len(training)} of its {len(training)} tensors (")
+    assert ", …): the training has diverged" in line
+
+
+def test_float64_that_becomes_infinite_in_float32(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.safetensors"
+    content = {name: tensor.double() for name, tensor in state.items()}
+    content["conv_cat.bias"][0] = 1e39
+    save_file(content, path)
+    assert "NaN or infinity in 1 of" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize("layout", ["folded", "training"])
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        (torch.int8, "integers (torch.int8)"),
+        (torch.int64, "integers (torch.int64)"),
+        (torch.complex64, "complex numbers (torch.complex64)"),
+    ],
+)
+def test_weights_that_are_no_real_numbers(
+    tmp_path: Path, state: State, dtype: torch.dtype, words: str, layout: str
+) -> None:
+    path = tmp_path / "model.pth"
+    content = state if layout == "folded" else branches(state)
+    torch.save({name: tensor.to(dtype) for name, tensor in content.items()}, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert f"holds {words}, not real numbers" in error_line(path, CorruptWeightsError)
+
+
+def test_a_marker_may_be_of_any_type(tmp_path: Path) -> None:
+    config = SpanConfig(channels=6, fused_channels=6, norm=False)
+    path = tmp_path / "model.safetensors"
+    save_file({**Span(config).state_dict(), "no_norm": torch.tensor([False])}, path)
+    module: Any = load_network(path).module
+    assert not module.config.norm
 
 
 def test_damaged_training_checkpoints(tmp_path: Path, state: State) -> None:

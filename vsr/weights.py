@@ -141,20 +141,25 @@ def build_network(
     Raises:
         ConfigError: the shapes fit several variants, and nothing tells which it is.
         UnknownArchitectureError: no registered network has parameters of these names.
-        CorruptWeightsError: parameters are missing, left over, or of impossible shapes.
+        CorruptWeightsError: parameters are missing, left over, of impossible shapes, not finite, or
+            no real numbers.
     """
     try:
         architecture = identify(state)
     except UnknownArchitectureError as error:
         raise UnknownArchitectureError(f"{path}: {error}") from error
     try:
-        folded = architecture.prepare(_doubles(state))
+        doubles = _doubles(state)
+        folded = architecture.prepare(doubles)
         config = architecture.infer_config(folded, metadata)
+        _require_finite(doubles, path)
         with torch.random.fork_rng(devices=[]):  # values are drawn only to be replaced
             module = architecture.build(config)
         _fill(module, folded)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    except CorruptWeightsError:
+        raise
     except (KeyError, ValueError, RuntimeError, IndexError, ArithmeticError) as error:
         raise CorruptWeightsError(
             f"{path}: a damaged {architecture.name} checkpoint ({_reason(error)})"
@@ -166,15 +171,39 @@ def build_network(
 
 
 def _doubles(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` in float64.
+    """``state`` in float64; a single number that only marks something may be of any real type.
 
     Raises:
-        ValueError: a tensor has no elements, so that no network could be built around it.
+        ValueError: a tensor has no elements, so that no network could be built around it, or holds
+            integers or complex numbers.
     """
     for name, value in state.items():
         if not value.numel():
             raise ValueError(f"{name} is empty")
+        if value.is_complex() or not (value.is_floating_point() or value.numel() == 1):
+            kind = "complex numbers" if value.is_complex() else "integers"
+            raise ValueError(f"{name} holds {kind} ({value.dtype}), not real numbers")
     return {name: v.double() if v.is_floating_point() else v for name, v in state.items()}
+
+
+def _require_finite(doubles: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that would make every picture black; a pass over each tensor, nothing copied.
+
+    Raises:
+        CorruptWeightsError: a tensor holds NaN, or what float32 cannot hold.
+    """
+    largest = torch.finfo(torch.float32).max
+    bad = []
+    for name, value in doubles.items():
+        low, high = value.aminmax()
+        if not (low >= -largest and high <= largest):  # NaN is neither
+            bad.append(name)
+    if bad:
+        named = f"{bad[0]}, …" if len(bad) > 1 else bad[0]
+        raise CorruptWeightsError(
+            f"{path}: NaN or infinity in {len(bad)} of its {len(doubles)} tensors ({named}): "
+            "the training has diverged, or the file is damaged"
+        )
 
 
 def _fill(module: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

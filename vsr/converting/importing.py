@@ -68,6 +68,8 @@ def import_checkpoint(
         network = build_network(state, hints, path)
         original = _exact(network, state)
         stored = _stored(original, half=half)
+        if half:
+            _require_room(stored, output)
         _save(stored, _describe(network, hints, path), part, output)
         return _check(network, original, stored, part=part, output=output)
 
@@ -92,6 +94,19 @@ def _stored(module: nn.Module, *, half: bool) -> dict[str, Tensor]:
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for name, value in module.state_dict().items()
     }
+
+
+def _require_room(stored: Mapping[str, Tensor], output: Path) -> None:
+    """Refuse to write weights that float16 cannot hold; the original's are finite.
+
+    Raises:
+        WeightsError: some are too large.
+    """
+    if large := [name for name, value in stored.items() if not value.isfinite().all()]:
+        raise WeightsError(
+            f"{output}: not written: {large[0]} holds values beyond 65504, the largest of float16; "
+            "import it without --half"
+        )
 
 
 def _describe(network: Network, hints: Mapping[str, str], path: Path) -> dict[str, str]:
