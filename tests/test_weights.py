@@ -95,6 +95,86 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
 }
 
 
+def prefixed(prefix: str, state: State) -> State:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def under(key: str) -> Callable[[State], Any]:
+    return lambda state: {"epoch": 3, key: state}
+
+
+def behind(prefix: str) -> Callable[[State], Any]:
+    return lambda state: prefixed(prefix, state)
+
+
+OTHERS: dict[str, Callable[[State], Any]] = {
+    **{
+        key: under(key)
+        for key in (
+            "params-ema", "ema", "model_state_dict", "sd", "net_g", "generator", "network", "net",
+        )
+    },
+    **{
+        prefix: behind(prefix)
+        for prefix in (
+            "_orig_mod.", "net_g.", "netG.", "generator.", "model.", "module._orig_mod.",
+            "_orig_mod.module.", "model._orig_mod.", "net_g.module.", "module.generator.",
+        )
+    },
+    "inside": lambda s: {k.replace("conv_cat.", "conv_cat._orig_mod."): v for k, v in s.items()},
+    "Lightning": lambda s: {
+        "state_dict": prefixed("model.", s) | {"loss.vgg.0.weight": torch.ones(2)},
+        "pytorch-lightning_version": "2.5", "hyper_parameters": {"lr": 1e-4},
+    },
+    "GAN": lambda s: prefixed("generator.", s) | {"discriminator.0.weight": torch.ones(2)},
+    "a wrapper in any other": lambda s: {"net": {"model": {"params": prefixed("model.", s)}}},
+    "an empty one before": lambda s: {"params_ema": {}, "ema": {"decay": 0.999}, "params": s},
+    "thop": lambda s: {
+        "params": s | {"total_ops": torch.zeros(1), "conv_cat.total_params": torch.zeros(1)}
+    },
+    "module. and thop": lambda s: prefixed("module.", s | {"total_ops": torch.zeros(1)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", OTHERS)
+def test_layouts_of_other_trainers(
+    tmp_path: Path, state: State, picture: Tensor, layout: str
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(OTHERS[layout](state), path)
+    network = load_network(path)
+    assert torch.equal(run(network, picture), expected(state, picture))
+
+
+ORDER = [
+    "params_ema", "params-ema", "ema", "params", "state_dict", "model_state_dict", "model", "sd",
+    "net_g", "generator", "network", "net",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", range(len(ORDER)))
+def test_wrappers_have_an_order(tmp_path: Path, first: int) -> None:
+    path = tmp_path / "model.pth"
+    wrapped = {key: {"weight": torch.full((1,), i)} for i, key in enumerate(ORDER) if i >= first}
+    torch.save(dict(reversed(wrapped.items())), path)
+    assert read_checkpoint(path)[0]["weight"] == first
+
+
+def test_the_order_of_wrappers_is_documented() -> None:
+    quoted = ", ".join(f"`{key}`" for key in ORDER)
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert quoted in " ".join(text.split())
+    assert quoted.replace("`", "``") in " ".join((read_checkpoint.__doc__ or "").split())
+
+
+def test_a_dict_that_holds_itself(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    content: dict[str, Any] = {"epoch": 1}
+    content["model"] = content["params"] = content["net"] = content
+    torch.save(content, path)
+    assert "its keys are epoch, model, params, net" in error_line(path, CorruptWeightsError)
+
+
 @pytest.mark.parametrize("layout", ["folded", "training", "training with a stale kernel"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_every_layout_gives_the_same_picture(
@@ -378,6 +458,15 @@ def test_checkpoints_without_tensors(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "model.pth"
     torch.save(content, path)
     assert "no tensors" in error_line(path, CorruptWeightsError)
+
+
+def test_weights_under_an_unknown_key(tmp_path: Path, state: State) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"epoch": 3, "my\nweights": state}, path)
+    line = error_line(path, CorruptWeightsError)
+    assert line == "no tensors with names, nor under a known key; its keys are epoch, my weights"
+    torch.save({str(number): number for number in range(99)}, path)
+    assert error_line(path, CorruptWeightsError).endswith("; its keys are 0, 1, 2, 3, 4, …")
 
 
 # Checkpoints that do not fit.

@@ -20,11 +20,21 @@ from torch import Tensor
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
 from vsr.files import file_sha256
 from vsr.index import expected_sha256, find_model, locate
-from vsr.networks import Network, classical, describe, identify
+from vsr.networks import ARCHITECTURES, Network, classical, describe, identify
 
 __all__ = ["build_network", "load_network", "read_checkpoint"]
 
-_WRAPPERS = ("params_ema", "params", "state_dict", "model", "sd")
+_WRAPPERS = (
+    "params_ema", "params-ema", "ema", "params", "state_dict", "model_state_dict", "model", "sd",
+    "net_g", "generator", "network", "net",
+)  # fmt: skip
+"""Keys that a state dict lies under, in the order of preference: averaged weights come first."""
+_SUBMODULES = ("net_g.", "netG.", "generator.", "model.")
+"""What names begin with where a trainer saved the network as a part of itself, in order."""
+_DEEPEST = 4
+"""Wrappers, or prefixes, in one another; a pickle may hold a dict that holds itself."""
+_COUNTERS = ("total_ops", "total_params")
+"""What thop leaves in every module whose work it has counted."""
 
 
 # Reading files.
@@ -33,8 +43,16 @@ _WRAPPERS = ("params_ema", "params", "state_dict", "model", "sd")
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a .safetensors or .pth file without running code from it.
 
+    The state dict is the file's content, or lies under the first of these keys that has tensors:
+    ``params_ema``, ``params-ema``, ``ema``, ``params``, ``state_dict``, ``model_state_dict``,
+    ``model``, ``sd``, ``net_g``, ``generator``, ``network``, ``net``; also one within another.
+    From names, ``module.`` in front and ``_orig_mod.`` anywhere are removed. If no network is known
+    that has the names that remain, those are taken that begin with the first of ``net_g.``,
+    ``netG.``, ``generator.``, ``model.`` behind which a known one is found. What thop counts
+    (``total_ops``, ``total_params``) is left out.
+
     Returns:
-        The state dict, unwrapped and without ``module.`` prefixes, and the file's metadata.
+        The state dict, with the names that the network gives its tensors, and the file's metadata.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -110,17 +128,56 @@ def _is_foreign_pickle(path: Path) -> bool:
 
 
 def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
+    """The network's tensors, under the names that it has itself.
+
+    Raises:
+        CorruptWeightsError: there are no tensors with names where they are looked for.
+    """
+    found = _find_tensors(state)
+    if not found:
+        reason = "holds no tensors with names"
+        if isinstance(state, Mapping) and state:
+            keys = [" ".join(str(key)[:30].split()) for key in list(state)[:5]]
+            more = ", …" if len(state) > len(keys) else ""
+            reason = f"no tensors with names, nor under a known key; its keys are {', '.join(keys)}"
+            reason += more
+        raise CorruptWeightsError(f"{path}: {reason}")
+    plain = {
+        name.replace("_orig_mod.", "").removeprefix("module."): tensor
+        for name, tensor in found.items()
+    }
+    return _find_network(plain) or plain
+
+
+def _find_tensors(state: object, depth: int = 0) -> dict[str, Tensor]:
+    """Those under the first of the wrappers that has any, else those that ``state`` itself has."""
+    if not isinstance(state, Mapping) or depth > _DEEPEST:
+        return {}
     for wrapper in _WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    tensors = (
-        {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-        if isinstance(state, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise CorruptWeightsError(f"{path}: holds no tensors with names")
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
+        if found := _find_tensors(state.get(wrapper), depth + 1):
+            return found
+    return {
+        str(name): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and str(name).rpartition(".")[2] not in _COUNTERS
+    }
+
+
+def _find_network(tensors: dict[str, Tensor], depth: int = 0) -> dict[str, Tensor]:
+    """Those of a network that is known: all, or those under a prefix, without it; empty if none."""
+    if any(architecture.detect(tensors) for architecture in ARCHITECTURES):
+        return tensors
+    if depth == _DEEPEST:
+        return {}
+    for prefix in (*_SUBMODULES, "module."):
+        inner = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        if inner and (found := _find_network(inner, depth + 1)):
+            return found
+    return {}
 
 
 # Building networks.
