@@ -240,6 +240,15 @@ def test_weights_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     import_checkpoint(path)
 
 
+def test_networks_that_fit_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    config = SpanConfig(
+        channels=6, fused_channels=6, blocks=2, in_channels=4, out_channels=4, norm=False
+    )
+    torch.save(Span(config).state_dict(), path)
+    assert "a network from 4 to 4 channels" in refused(path, WeightsError)
+
+
 def test_a_training_that_has_diverged(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     state = branches(Span(CONFIG).state_dict())

@@ -95,6 +95,10 @@ def test_help_imports_no_torch_and_no_network():
         (["dance"], "invalid choice"),
         (["pull"], "NAME|REF"),
         (["pull", "nothing"], "no model is called 'nothing'"),
+        (["pull", "/tmp/x.pth"], "'/tmp/x.pth'; a file that is here is for vsr-upscale --weights"),
+        (["pull", "file:/tmp/x"], "'file:/tmp/x'; a file that is here is for vsr-upscale"),
+        (["pull", "file:///tmp/x"], "'file:///tmp/x'; a file that is here is for vsr-upscale"),
+        (["path", "x.safetensors"], "'x.safetensors'; a file that is here is for vsr-upscale"),
         (["pull", "lanczos"], "is a filter and has no weights"),
         (["pull", "hf:owner"], "is no reference"),
         (["pull", "ftp://example.org/x"], "is no reference"),
@@ -141,7 +145,9 @@ def test_pull_a_model(capsys, url, name):
     assert run(capsys, "path", name) == (0, f"{path}\n", "")
 
 
-def test_pull_what_ships_needs_nothing(capsys, shelf):
+def test_pull_what_ships_needs_nothing(capsys, shelf, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy").write_bytes(b"a file that happens to be called like it")
     assert run(capsys, "pull", "toy") == (0, f"{shelf / 'toy.safetensors'}\n", "")
 
 

@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import os
 import pickle
@@ -12,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vsr import index as index_module
+from vsr.converting.exporting import ExportConfig, export_network
 from vsr.errors import (
     ConfigError,
     CorruptWeightsError,
@@ -26,7 +29,7 @@ from vsr.errors import (
     WeightsError,
 )
 from vsr.index import find_model, list_models, models_folder
-from vsr.networks import ARCHITECTURES, Network
+from vsr.networks import ARCHITECTURES, Network, describe
 from vsr.networks.blocks import branches
 from vsr.networks.conv_attention import average_large_kernel
 from vsr.networks.esc import Esc, EscConfig
@@ -76,7 +79,7 @@ def error_line(path: Path, kind: type[VsrError]) -> str:
     assert line.startswith(f"{path}: ")
     assert "\n" not in line
     assert "weights_only" not in line
-    assert "state_dict" not in line
+    assert "loading state_dict" not in line  # PyTorch's words
     assert len(line) < len(str(path)) + 200
     return line.removeprefix(f"{path}: ")
 
@@ -391,6 +394,56 @@ def test_whole_modules_are_refused(tmp_path: Path) -> None:
     assert "objects other than tensors" in error_line(path, CorruptWeightsError)
 
 
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("beside", "name"),
+    [(argparse.Namespace(lr=1), "argparse.Namespace"), (np.float64(3.2), r"numpy\.[\w.]+\.scalar")],
+)
+def test_objects_beside_the_weights(
+    tmp_path: Path, state: State, beside: Any, name: str, archive: bool
+) -> None:
+    path = tmp_path / "model.pth"
+    content = {"params": state, "beside": beside}
+    torch.save(content, path, _use_new_zipfile_serialization=archive)
+    assert re.fullmatch(
+        rf"refused: it holds objects other than tensors \({name}\), and loading them would run "
+        r"code; save the state dict alone: torch\.save\(model\.state_dict\(\), …\)",
+        error_line(path, CorruptWeightsError),
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_torchscript_is_called_that(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    config = ExportConfig(format="torchscript", size=(16, 16))
+    export_network(describe("span", Span(CONFIG).eval(), CONFIG), path, config)
+    line = error_line(path, CorruptWeightsError)
+    assert line.startswith("a TorchScript file, not a state dict; save the state dict alone")
+
+
+def test_programs_of_torch_export_are_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/archive_format", "pt2")
+    assert "made by torch.export, not a state dict" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pth"])
+@pytest.mark.parametrize("producer", [b"\x12\x07pytorch", b""])
+def test_onnx_is_called_that(tmp_path: Path, name: str, producer: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x08\x0a" + producer + b':3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01g')
+    assert "an ONNX file, not a state dict" in error_line(path, CorruptWeightsError)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+@pytest.mark.parametrize("text", [b'\n<!DOCTYPE html>\n<html lang="en">', b"<html><head>"])
+def test_a_page_is_called_that(tmp_path: Path, name: str, text: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(text + bytes(2000))
+    assert "an HTML page, not weights" in error_line(path, CorruptWeightsError)
+
+
 # Files that are no checkpoints.
 
 
@@ -423,7 +476,7 @@ def test_other_files(tmp_path: Path, name: str, text: bytes) -> None:
     path.write_bytes(text)
     line = error_line(path, CorruptWeightsError)
     assert "run code" not in line
-    assert "readable" in line or "no tensors" in line
+    assert any(words in line for words in ("readable", "no tensors", "an HTML page"))
 
 
 def test_random_bytes(tmp_path: Path, rng: Any) -> None:

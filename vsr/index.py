@@ -23,6 +23,7 @@ __all__ = [
     "find_model",
     "list_models",
     "locate",
+    "looks_like_a_file",
     "models_folder",
     "scale_reaching",
 ]
@@ -182,13 +183,19 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
 
 def _what_is_meant(name: str) -> str:
     """Where someone who wrote ``name`` finds what they look for."""
-    if PurePath(name).suffix.lower() in _CHECKPOINTS or Path(name).is_file():
+    if looks_like_a_file(name):
         return "if it is a file, give it as weights instead"
     known = {word: None for model in list_models() for word in (model.family, model.name)}
     if close := get_close_matches(name, known):
         return f"did you mean {' or '.join(close)}? vsr-models list shows all"
     shipped = {model.family: None for model in list_models() if not model.source}
     return f"{', '.join(shipped)} are here, and vsr-models list shows what can be fetched"
+
+
+def looks_like_a_file(name: str) -> bool:
+    """Whether ``name`` names a checkpoint on this machine, there or not, rather than a model."""
+    path = name.removeprefix("file:")
+    return path != name or PurePath(path).suffix.lower() in _CHECKPOINTS or Path(path).is_file()
 
 
 def scale_reaching(name: str, wanted: float) -> int | None:

@@ -5,6 +5,7 @@ against the checksum in ``models/index.toml``.
 """
 
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from vsr.files import file_sha256
 from vsr.index import expected_sha256, find_model, locate
 from vsr.networks import ARCHITECTURES, Network, classical, describe, identify
 
-__all__ = ["build_network", "load_network", "read_checkpoint"]
+__all__ = ["build_network", "load_network", "read_checkpoint", "require_pictures"]
 
 _WRAPPERS = (
     "params_ema", "params-ema", "ema", "params", "state_dict", "model_state_dict", "model", "sd",
@@ -31,6 +32,7 @@ _WRAPPERS = (
 """Keys that a state dict lies under, in the order of preference: averaged weights come first."""
 _SUBMODULES = ("net_g.", "netG.", "generator.", "model.")
 """What names begin with where a trainer saved the network as a part of itself, in order."""
+_WAY_OUT = "save the state dict alone: torch.save(model.state_dict(), …)"
 _DEEPEST = 4
 """Wrappers, or prefixes, in one another; a pickle may hold a dict that holds itself."""
 _COUNTERS = ("total_ops", "total_params")
@@ -77,6 +79,8 @@ def _read_head(path: Path) -> bytes:
         )
     if not head:
         raise CorruptWeightsError(f"{path}: the file is empty")
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise CorruptWeightsError(f"{path}: an HTML page, not weights; fetch the file itself")
     return head
 
 
@@ -89,6 +93,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
+    _refuse_programs(path)
     _refuse_packed(path)
     try:
         with warnings.catch_warnings():  # torch warns of pickle protocols; the outcome says enough
@@ -98,12 +103,41 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
         refused = isinstance(error, pickle.UnpicklingError) and (
             "GLOBAL" in str(error) or _is_foreign_pickle(path)
         )
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
         reason = (
-            "refused: it holds objects other than tensors, and loading them would run code"
+            f"refused: it holds objects other than tensors{what}, and loading them would run code; "
+            f"{_WAY_OUT}"
             if refused
             else "no readable checkpoint"
         )
         raise CorruptWeightsError(f"{path}: {reason}") from error
+
+
+def _refuse_programs(path: Path) -> None:
+    """Refuse what holds a whole program beside its weights, and say what it is.
+
+    Raises:
+        CorruptWeightsError: it is an ONNX file, or a program of PyTorch's.
+    """
+    head = _read_head(path)
+    # an ONNX file begins with its version, and then the producer's name, or the graph
+    if path.suffix.lower() == ".onnx" or re.match(rb"\x08[\x03-\x20][\x12\x3a]", head):
+        raise CorruptWeightsError(f"{path}: an ONNX file, not a state dict; {_WAY_OUT}")
+    names = {member.filename.partition("/")[2] for member in _members(path)}
+    if "constants.pkl" in names or any(name.startswith("code/__torch__") for name in names):
+        raise CorruptWeightsError(f"{path}: a TorchScript file, not a state dict; {_WAY_OUT}")
+    if "archive_format" in names:
+        raise CorruptWeightsError(f"{path}: made by torch.export, not a state dict; {_WAY_OUT}")
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    """What a zip archive says that it holds; nothing if it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # torch has the word
+        return []
 
 
 def _refuse_packed(path: Path) -> None:
@@ -112,11 +146,7 @@ def _refuse_packed(path: Path) -> None:
     Raises:
         CorruptWeightsError: it is one.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # torch has the word
-        return
+    size = sum(member.file_size for member in _members(path))
     if size > path.stat().st_size:
         raise CorruptWeightsError(f"{path}: refused: {size} bytes are packed into it")
 
@@ -333,14 +363,23 @@ def load_network(
 def _load_file(path: Path, scale: Fraction | int | None, hints: Mapping[str, str]) -> Network:
     state, metadata = read_checkpoint(path)
     network = build_network(state, {"file_name": path.stem, **metadata, **hints}, path)
+    require_pictures(network, path)
+    if scale is not None and network.scale not in (scale, 0):
+        raise ConfigError(f"{path}: enlarges {network.scale} times, not {float(scale):g} times")
+    return network
+
+
+def require_pictures(network: Network, path: Path) -> None:
+    """Refuse a network that was trained for something else than pictures.
+
+    Raises:
+        WeightsError: it has other channels than one or three, or gives others than it takes.
+    """
     channels = (network.in_channels, network.out_channels)
     if channels not in ((1, 1), (3, 3)):
         raise WeightsError(
             f"{path}: a network from {channels[0]} to {channels[1]} channels; a picture has 3, or 1"
         )
-    if scale is not None and network.scale not in (scale, 0):
-        raise ConfigError(f"{path}: enlarges {network.scale} times, not {float(scale):g} times")
-    return network
 
 
 def _verify(path: Path, sha256: str) -> None:

@@ -95,7 +95,7 @@ def _pull(options: argparse.Namespace) -> int:
     if options.sha256 and not (len(options.wanted) == 1 and is_reference(options.wanted[0])):
         raise ConfigError("--sha256 goes with one reference; those of models are in the index")
     for wanted in options.wanted:
-        if is_reference(wanted):
+        if is_reference(wanted) and not wanted.startswith("file:"):
             print(_fetch(wanted.rpartition("/")[2], wanted, options.sha256 or "", options.force))
             continue
         for model in _named(wanted):
@@ -119,8 +119,13 @@ def _named(name: str) -> "list[Model]":
     Raises:
         ConfigError: there is none.
     """
-    from vsr.index import find_model, list_models
+    from vsr.index import find_model, list_models, looks_like_a_file
 
+    known = {word for model in list_models() for word in (model.name, model.family)}
+    if name not in known and looks_like_a_file(name):
+        raise ConfigError(
+            f"no model is called {name!r}; a file that is here is for vsr-upscale --weights"
+        )
     find_model(name, None)
     found = [m for m in list_models() if name in (m.name, m.family) and not m.is_classical]
     if not found:

@@ -17,7 +17,7 @@ from vsr.errors import ConfigError, SinkError, WeightsError
 from vsr.files import file_sha256
 from vsr.networks import Network, identify
 from vsr.networks.span import SpanConfig
-from vsr.weights import build_network, read_checkpoint
+from vsr.weights import build_network, read_checkpoint, require_pictures
 
 __all__ = ["Imported", "import_checkpoint"]
 
@@ -66,6 +66,7 @@ def import_checkpoint(
         if variant is not None:
             hints["requested_variant"] = variant
         network = build_network(state, hints, path)
+        require_pictures(network, path)
         original = _exact(network, state)
         stored = _stored(original, half=half)
         if half:
