@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,7 +35,10 @@ from vsr.cli.models import main
 from vsr.errors import ConfigError, CorruptWeightsError, WeightsError
 from vsr.hub import Limits, fetch
 
-WEIGHTS = bytes(range(256)) * 4000  # more than a socket's buffers take at once
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What a checkpoint begins with that PyTorch wrote before it wrote archives."""
+WEIGHTS = LEGACY + bytes(range(256)) * 4000  # more than a socket's buffers take at once
+OTHER = LEGACY + WEIGHTS[: len(LEGACY) - 1 : -1]
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 HALF = len(WEIGHTS) // 2
 HALF_DIGEST = hashlib.sha256(WEIGHTS[:HALF]).hexdigest()
@@ -192,9 +197,9 @@ def test_what_is_there_is_not_fetched_again(server):
     fetch(server.url, limits=QUICK)
     fetch(server.url, limits=QUICK, sha256=DIGEST.upper())
     assert len(server.log) == 1
-    server.replies = [replace(GOOD, content=WEIGHTS[::-1])]
+    server.replies = [replace(GOOD, content=OTHER)]
     fetch(server.url, limits=QUICK, force=True)
-    assert cached(server.url).read_bytes() == WEIGHTS[::-1]
+    assert cached(server.url).read_bytes() == OTHER
 
 
 def test_a_redirect_is_followed(server):
@@ -240,7 +245,7 @@ def test_a_later_run_goes_on_where_an_earlier_one_ended(server):
     ids=["no ranges", "other ETag", "other ETag and length"],
 )
 def test_what_cannot_be_continued_starts_anew(server, second):
-    server.replies = [Reply(cut=HALF, content=WEIGHTS[::-1] if second.ranges else WEIGHTS), second]
+    server.replies = [Reply(cut=HALF, content=OTHER if second.ranges else WEIGHTS), second]
     assert fetch(server.url, limits=QUICK).read_bytes() == second.content
     assert server.ranges[1] == f"bytes={HALF}-"
 
@@ -314,11 +319,11 @@ def test_a_failed_replacement_leaves_the_old_file(server):
 def test_trust_on_first_use(server):
     path = fetch(server.url, limits=QUICK)
     path.unlink()
-    server.replies = [replace(GOOD, content=WEIGHTS[::-1])]
+    server.replies = [replace(GOOD, content=OTHER)]
     with pytest.raises(CorruptWeightsError, match=f"not {DIGEST}"):
         fetch(server.url, limits=QUICK)
     assert not path.exists()
-    assert fetch(server.url, limits=QUICK, force=True).read_bytes() == WEIGHTS[::-1]
+    assert fetch(server.url, limits=QUICK, force=True).read_bytes() == OTHER
     check(path)
 
 
@@ -339,13 +344,13 @@ def test_a_damaged_copy_is_noticed_and_replaced(server):
     [
         (Reply(status=404, content=b""), r"answers 404 \(no such file\)", 1),
         (Reply(status=403, content=b""), r"not allowed \(403\)", 1),
-        (Reply(status=401, content=b""), r"pip install huggingface_hub", 1),
+        (Reply(status=401, content=b""), r"not allowed \(401\), or no such file$", 1),
         (Reply(status=418, content=b""), "answers 418", 1),
         (Reply(status=503, content=b""), "answers 503, 3 times", 3),
         (Reply(cut=0, stall=True), "no byte came in time, 3 times", 3),
         (Reply(status=302, location="/weights.pth", content=b""), "in circles", None),
         (Reply(status=302, location="http://example.org/x", content=b""), "unprotected", 1),
-        (Reply(status=302, location="file:///etc/passwd", content=b""), "redirected", 1),
+        (Reply(status=302, location="file:///etc/x", content=b""), "file:///etc/x, away from", 1),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(server, reply, words, requests):
@@ -355,6 +360,69 @@ def test_what_cannot_be_had_is_said_in_one_line(server, reply, words, requests):
     assert server.url in one_line(caught)
     assert len(server.log) == requests or (requests is None and len(server.log) <= 11)
     assert not cache_path(server.url).exists()
+
+
+def archive(*names):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as file:
+        for name in names:
+            file.writestr(name, bytes(2000))
+    return held.getvalue()
+
+
+def safetensors(end=2000):
+    header = json.dumps({"w": {"dtype": "U8", "shape": [end], "data_offsets": [0, end]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(end)
+
+
+ZIP, SAFE = archive("w/data.pkl", "w/data/0"), safetensors()
+JSON = b' {"error": "quota", "text": "%s"}' % (b"x" * 2000)
+
+
+@pytest.mark.parametrize("length", [None, -1], ids=["length", "no length"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("w.pth", ZIP), ("w.pt", ZIP), ("w", ZIP), ("w.pth", SAFE), ("w.safetensors", SAFE),
+        ("w?x=y.zip", SAFE), ("w.ckpt", WEIGHTS), ("w.bin", bytes(2000)),
+    ],
+)  # fmt: skip
+def test_what_is_whole_is_taken_without_a_hash(server, name, content, length):
+    server.replies = [Reply(content=content, length=length)]
+    assert fetch(f"{server.endpoint}/{name}", limits=QUICK).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("w.pth", ZIP[: len(ZIP) // 2], f"damaged, or cut off after {len(ZIP) // 2} bytes"),
+        ("w", ZIP[:-1], "an archive that is damaged, or cut off after .* bytes"),
+        ("w.pth", archive("readme.txt"), "a zip archive, not weights"),
+        ("w.safetensors", SAFE[:1500], f"1500 bytes came of {len(SAFE)}"),
+        ("w", SAFE[:-1], f"{len(SAFE) - 1} bytes came of {len(SAFE)}"),
+        ("w.safetensors", SAFE + b"x", f"{len(SAFE) + 1} bytes came of {len(SAFE)}"),
+        ("w.safetensors", (1 << 20).to_bytes(8, "little") + b"{" * 2000, "in its header"),
+        ("w.safetensors", (50).to_bytes(8, "little") + b"{" * 2000, "no safetensors file"),
+        ("w.safetensors", WEIGHTS, "no safetensors file"),
+        ("w.safetensors", ZIP, "no safetensors file"),
+        ("w.pth", JSON, "a JSON text, not weights"),
+        ("w.safetensors", JSON, "a JSON text, not weights"),
+        ("w", JSON, "a JSON text, not weights"),
+        ("w.pth", bytes(2000), "it does not begin as a checkpoint does"),
+    ],
+)  # fmt: skip
+def test_what_is_not_whole_is_not_trusted(server, name, content, words):
+    server.replies = [Reply(content=content, length=-1)]
+    with pytest.raises(CorruptWeightsError, match=f"{words}; nothing was kept") as caught:
+        fetch(f"{server.endpoint}/{name}", limits=QUICK)
+    assert one_line(caught).startswith(f"{server.endpoint}/{name}: ")
+    assert left_over() == []
+
+
+def test_a_known_hash_is_all_that_counts(server):
+    server.replies = [Reply(content=JSON)]
+    digest = hashlib.sha256(JSON).hexdigest()
+    assert fetch(server.url, limits=QUICK, sha256=digest).read_bytes() == JSON
 
 
 @pytest.mark.parametrize(
@@ -546,10 +614,11 @@ def test_the_repository_of_a_file_is_looked_up(hub):
     ],
 )
 def test_the_only_weights_of_a_repository(hub, files, chosen):
-    hub.replies = [answering("owner/renamed", *files), GOOD]
+    content = SAFE if chosen.endswith(".safetensors") else WEIGHTS
+    hub.replies = [answering("owner/renamed", *files), replace(GOOD, content=content)]
     path = fetch("hf:owner/repo@v1", limits=QUICK)
     assert path == cache_folder() / "huggingface.co/owner/repo/v1/@weights"
-    assert path.read_bytes() == WEIGHTS
+    assert path.read_bytes() == content
     assert asked(hub) == ["/api/models/owner/repo/revision/v1", f"/owner/repo/resolve/v1/{chosen}"]
     assert cached_files() == [path]
 
@@ -608,6 +677,13 @@ def test_a_list_without_end_in_bytes(hub, monkeypatch):
         fetch("hf:owner/repo", limits=QUICK)
 
 
+@pytest.mark.parametrize("reference", ["hf:owner/repo/x.pth", "hf:owner/repo"])
+def test_on_the_hub_one_can_log_in(hub, reference):
+    hub.replies = [Reply(status=401, content=b"")]
+    with pytest.raises(WeightsError, match="pip install huggingface_hub and log in"):
+        fetch(reference, limits=QUICK)
+
+
 def test_trouble_that_passes_while_looking_up(hub):
     page = holding(("owner/a", "x.pth"))
     hub.replies = [Reply(b"", status=503), replace(page, cut=5), page, GOOD]
@@ -619,7 +695,7 @@ def test_what_was_looked_up_is_trusted_as_it_first_came(hub):
     hub.replies = [page, GOOD]
     path = fetch("hf:owner/*/x.pth", limits=QUICK)
     path.unlink()
-    hub.replies = [page, replace(GOOD, content=WEIGHTS[::-1], etag='"second"')]
+    hub.replies = [page, replace(GOOD, content=OTHER, etag='"second"')]
     with pytest.raises(CorruptWeightsError, match=f"not {DIGEST}"):
         fetch("hf:owner/*/x.pth", limits=QUICK)
     hub.replies = [page, GOOD]

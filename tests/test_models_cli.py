@@ -20,7 +20,8 @@ from vsr.cache import cache_folder, cache_path
 from vsr.cli.models import main
 from vsr.index import list_models, models_folder
 
-WEIGHTS = bytes(range(256)) * 64
+WEIGHTS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + bytes(range(256)) * 64
+OTHER = WEIGHTS[:15] + WEIGHTS[:14:-1]
 DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
 COMMAND = [sys.executable, "-m", "vsr.cli.models"]
 
@@ -151,6 +152,21 @@ def test_pull_what_ships_needs_nothing(capsys, shelf, tmp_path, monkeypatch):
     assert run(capsys, "pull", "toy") == (0, f"{shelf / 'toy.safetensors'}\n", "")
 
 
+def test_path_of_a_family_is_all_that_are_here(capsys, shelf, url):
+    index = shelf / "index.toml"
+    index.write_text(
+        index.read_text()
+        + '[[download]]\nname = "toy-x4"\nfamily = "toy"\nscale = 4\nsummary = "s"\n'
+        f'source = "{url}/good.pth"\nsha256 = "{DIGEST}"\n'
+    )
+    list_models.cache_clear()
+    first, second = f"{shelf / 'toy.safetensors'}\n", f"{cache_path(f'{url}/good.pth')}\n"
+    assert run(capsys, "path", "toy") == (0, first, "")
+    assert run(capsys, "pull", "toy") == (0, first + second, "")
+    assert run(capsys, "path", "toy") == (0, first + second, "")
+    assert run(capsys, "path", "toy-x4") == (0, second, "")
+
+
 def test_pull_a_reference(capsys, url):
     reference = f"{url}/good.pth"
     code, out, err = run(capsys, "path", reference)
@@ -177,16 +193,16 @@ def test_a_failed_pull_is_one_line_and_exit_1(capsys, url):
 def test_force_fetches_what_changed(capsys, url, tmp_path):
     reference = f"{url}/good.pth"
     run(capsys, "pull", reference)
-    (tmp_path / "served" / "good.pth").write_bytes(WEIGHTS[::-1])
+    (tmp_path / "served" / "good.pth").write_bytes(OTHER)
     run(capsys, "pull", reference)
     assert cache_path(reference).read_bytes() == WEIGHTS
     assert run(capsys, "pull", reference, "--force")[0] == 0
-    assert cache_path(reference).read_bytes() == WEIGHTS[::-1]
+    assert cache_path(reference).read_bytes() == OTHER
     assert run(capsys, "verify")[0] == 0
 
 
 def test_verify_looks_at_all_that_is_here(capsys, shelf, url):
-    (shelf.parent / "served" / "other.pth").write_bytes(WEIGHTS[::-1])
+    (shelf.parent / "served" / "other.pth").write_bytes(OTHER)
     run(capsys, "pull", "far", f"{url}/other.pth")
     code, out, err = run(capsys, "verify")
     assert (code, err) == (0, "")

@@ -210,7 +210,7 @@ def _add_path(subparsers: "Subparsers") -> None:
         "path", help="say where a model or the cache is", allow_abbrev=False
     )
     parser.add_argument(
-        "name", nargs="?", metavar="NAME|REF", help="whose file; left out: the cache folder"
+        "name", nargs="?", metavar="NAME|REF", help="whose files; left out: the cache folder"
     )
     parser.set_defaults(run=_path)
 
@@ -224,8 +224,9 @@ def _path(options: argparse.Namespace) -> int:
     elif is_reference(options.name):
         print(cached(options.name))
     else:
-        _named(options.name)
-        print(locate(find_model(options.name, None)))
+        here = [model for model in _named(options.name) if is_here(model)]
+        for model in here or [find_model(options.name, None)]:
+            print(locate(model))
     return DONE
 
 

@@ -9,6 +9,7 @@ from vsr.cache import beside
 from vsr.errors import CorruptWeightsError
 from vsr.files import file_sha256
 from vsr.hub.link import Link, TransientError, blocks, content_length
+from vsr.hub.wholeness import flaw
 
 if TYPE_CHECKING:
     from http.client import HTTPMessage, HTTPResponse
@@ -47,7 +48,8 @@ def accept(part: Path, url: str, sha256: str = "") -> str:
         sha256: what it must have, if that is known.
 
     Raises:
-        CorruptWeightsError: it is an HTML page, a Git LFS pointer, too small, or another file.
+        CorruptWeightsError: it is an HTML page, a Git LFS pointer, too small, or another file; or
+            nobody knows what it must have, and it is not whole.
     """
     digest = file_sha256(part)
     with part.open("rb") as file:
@@ -61,6 +63,8 @@ def accept(part: Path, url: str, sha256: str = "") -> str:
         reason = f"its sha256 is {digest}, not {sha256}"
     elif not sha256 and part.stat().st_size < _SMALLEST:
         reason = f"only {part.stat().st_size} bytes, which holds no weights"
+    elif not sha256:
+        reason = flaw(part, url)
     if reason:
         _forget(part)
         raise CorruptWeightsError(f"{url}: {reason}; nothing was kept")

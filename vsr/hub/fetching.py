@@ -55,7 +55,8 @@ def fetch(
         raise ConfigError(f"{parsed.url}: only https can be trusted, or http with a known sha256")
     target = cache_folder().joinpath(*parsed.place)
     words = f"{parsed.in_words} elsewhere and put it at {target}"
-    link = Link(parsed.url, words, sha256, limits)
+    of_hub = parsed.hub is not None or parsed.search is not None
+    link = Link(parsed.url, words, sha256, limits, of_hub)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):

@@ -61,6 +61,8 @@ class Link:
     """What to fetch elsewhere, offline, and where to put it."""
     sha256: str
     limits: Limits
+    of_hub: bool = False
+    """Whether it is the Hugging Face Hub that is asked, where one can log in."""
 
     def persist[T](self, attempt: Callable[[], T]) -> T:
         """What ``attempt`` returns, tried again as long as its trouble may pass.
@@ -130,13 +132,16 @@ class Link:
         if code in _TRANSIENT:
             raise TransientError(f"the server answers {code}") from error
         if 300 <= code < 400:
+            if away := _leads_away(error):
+                raise WeightsError(f"{self.url}: redirected to {away}, away from http") from error
             raise WeightsError(
                 f"{self.url}: redirected in circles, too often, or nowhere"
             ) from error
         if code in (401, 403):
+            hint = "; for a private or gated repository pip install huggingface_hub and log in with"
+            hint = f"{hint} 'hf auth login'" if self.of_hub else ""
             raise WeightsError(
-                f"{self.url}: not allowed ({code}), or no such {sought}; for a private or gated "
-                "repository pip install huggingface_hub and log in with 'hf auth login'"
+                f"{self.url}: not allowed ({code}), or no such {sought}{hint}"
             ) from error
         words = {404: f" (no such {sought})", 410: " (no longer there)"}.get(code, "")
         raise WeightsError(f"{self.url}: the server answers {code}{words}") from error
@@ -218,6 +223,16 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no byte came in time"
     return "the connection broke off"
+
+
+def _leads_away(error: Exception) -> str:
+    """Where a redirect leads that Python refuses to follow; empty if it could be followed."""
+    headers = getattr(error, "headers", None)
+    where = (headers.get("Location") or "") if headers is not None else ""
+    try:
+        return where if urlsplit(where).scheme not in ("", "http", "https") else ""
+    except ValueError:  # no address at all
+        return ""
 
 
 def first_line(error: object) -> str:
