@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 
 import av
 import numpy as np
@@ -143,6 +144,27 @@ def test_contradictions_are_usage_errors(capsys):
     assert main(["--peers-python", "/no/python"]) == 2
     with pytest.raises(ConfigError, match="1 or more"):
         Wanted(frames=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("none/b.json", "there is no folder "), ("", "it is a folder")]
+)
+def test_nothing_is_measured_for_a_file_that_cannot_be_written(
+    capsys, tmp_path, monkeypatch, name, words
+):
+    monkeypatch.setattr("vsr.benchmarks.bench", lambda *_: pytest.fail("it was measured"))
+    assert main(["--json", str(tmp_path / name)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"vsr-bench: error: --json {tmp_path / name}: {words}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_nothing_is_measured_for_a_file_that_may_not_be_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("vsr.benchmarks.bench", lambda *_: pytest.fail("it was measured"))
+    tmp_path.chmod(0o500)
+    assert main(["--json", str(tmp_path / "b.json")]) == 2
+    assert "it may not be written" in capsys.readouterr().err
 
 
 def test_work_of_known_operations():

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from vsr.cli.command import DONE, Parser, open_standard_streams, run_command
 from vsr.cli.values import parse_size
 from vsr.config import PRECISIONS, RUNTIMES
-from vsr.errors import ConfigError, VsrError
+from vsr.errors import ConfigError, SinkError, VsrError
 
 if TYPE_CHECKING:
     from vsr.benchmarks import Wanted
@@ -96,15 +97,34 @@ def _packages(python: Path | None) -> tuple[str, ...]:
     return (folder,)
 
 
+def _require_place(path: Path) -> None:
+    """See that a file can be written before minutes are spent on what goes into it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if path.is_dir():
+        raise ConfigError(f"--json {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--json {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"--json {path}: it may not be written")
+
+
 def _run(options: argparse.Namespace) -> int:
     from vsr.benchmarks import bench, tell
 
+    if options.json:
+        _require_place(options.json)
     wanted = wanted_of(options, options.clip, options.frames)
     results = bench(wanted, lambda line: print(line, file=sys.stderr, flush=True))
     for line in tell(results):
         print(line)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        try:
+            options.json.write_text(json.dumps(results, indent=2) + "\n")
+        except OSError as error:
+            raise SinkError(f"{options.json}: {error.strerror}") from error
     return DONE
 
 
