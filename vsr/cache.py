@@ -178,7 +178,7 @@ def cache_folder() -> Path:
         chosen = os.environ.get("VSR_CACHE")
         base = Path(chosen).expanduser() if chosen else _platform_cache()
     except RuntimeError as error:
-        raise ConfigError("there is no home folder; let VSR_CACHE name one for models") from error
+        raise ConfigError("there is no home folder; let VSR_CACHE name one for caches") from error
     return base / "vsr" / "models"
 
 

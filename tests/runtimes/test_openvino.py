@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +18,7 @@ from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import EagerRuntime, make_runtime
 from vsr.runtimes.openvino import OpenVinoRuntime
 from vsr.weights import load_network
-from vsr.winograd import load
+from vsr.winograd import library
 
 # Not importorskip: importing it here would send OpenVINO's report of use.
 if importlib.util.find_spec("openvino") is None:
@@ -82,9 +83,17 @@ def test_a_network_without_a_trunk_is_converted_whole(shared) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
-def test_auto_takes_what_it_can(network, monkeypatch) -> None:
-    monkeypatch.setenv("CC", "no-such-compiler")  # which would make faster kernels
-    load.cache_clear()
+@pytest.fixture
+def no_compiler(monkeypatch) -> Iterator[None]:
+    """None that would make faster kernels."""
+    monkeypatch.setenv("CC", "no-such-compiler")
+    library.load_or_reason.cache_clear()
+    yield
+    library.load_or_reason.cache_clear()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_auto_takes_what_it_can(network) -> None:
     assert make_runtime(network, CPU, torch.float32).name == "OpenVINO"
     assert make_runtime(classical("lanczos", 2), CPU, torch.float32).name == "PyTorch"
     assert make_runtime(network, CPU, torch.float16).name == "PyTorch"

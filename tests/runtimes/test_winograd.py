@@ -1,6 +1,8 @@
 """The CPU kernels against PyTorch in float64: every kind of step, every network that they know."""
 
 import ctypes
+import errno
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsr import winograd
+from vsr import runtimes, winograd
 from vsr.errors import ConfigError
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
@@ -195,7 +197,7 @@ def test_what_they_cannot_is_said(monkeypatch) -> None:
         make_runtime(span, CPU, torch.bfloat16, "winograd", stated=True)
     assert make_runtime(span, CPU, torch.bfloat16, stated=True).dtype == torch.bfloat16
     monkeypatch.setenv("CC", "no-such-compiler")
-    library.load.cache_clear()
+    library.load_or_reason.cache_clear()
     with pytest.raises(ConfigError, match=r"no C compiler is found \(no-such-compiler\)"):
         make_runtime(load_network("span", scale=2), CPU, torch.float32, "winograd")
 
@@ -206,7 +208,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path) -> None:
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
     monkeypatch.setenv("VSR_CACHE", str(tmp_path / "cache"))
-    library.load.cache_clear()
+    library.load_or_reason.cache_clear()
     with pytest.raises(ConfigError, match=r"cannot compile the CPU kernels: cc: error: out of"):
         make_runtime(load_network("span", scale=2), CPU, torch.float32, "winograd")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
@@ -214,7 +216,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path) -> None:
 
 def compiled_in(cache: Path, monkeypatch) -> Path:
     monkeypatch.setenv("VSR_CACHE", str(cache))
-    library.load.cache_clear()
+    library.load_or_reason.cache_clear()
     library.load()
     (path,) = cache.rglob("*.so")
     return path
@@ -236,8 +238,93 @@ def test_what_was_compiled_is_used_again(monkeypatch, tmp_path) -> None:
     assert compiled_in(tmp_path, monkeypatch).stat().st_mtime_ns == made.st_mtime_ns
 
 
+@pytest.fixture
+def quickly(monkeypatch) -> None:
+    """Kernels that nobody runs may be slow."""
+    monkeypatch.setattr(library, "_FLAGS", ("-O0", *library._FLAGS[1:]))
+
+
+def loaded_from(cache: Path, monkeypatch) -> Path:
+    """Where the kernels were loaded from, with ``cache`` as the folder of caches."""
+    monkeypatch.setenv("VSR_CACHE", str(cache))
+    library.load_or_reason.cache_clear()
+    return Path(library.load()._name)
+
+
+ALONE = "the CPU kernels are compiled for this run alone: "
+
+
+@pytest.mark.usefixtures("quickly")
+def test_without_a_cache_they_are_compiled_for_one_process(monkeypatch, tmp_path, caplog) -> None:
+    """A container, or a service without a home, computes what every other run computes."""
+    caplog.set_level("INFO")
+    cache, temporary = tmp_path / "cache", tmp_path / "temporary"
+    cache.write_text("")  # a file, below which there can be no folder
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    runtime = make_runtime(load_network("span", scale=2), CPU, torch.float32)
+    assert isinstance(runtime, WinogradRuntime)
+    caplog.clear()
+    assert loaded_from(cache, monkeypatch).is_relative_to(temporary)
+    assert [*temporary.iterdir()] == []
+    library.load()
+    assert caplog.messages == [f"{ALONE}{cache}/vsr/kernels: Not a directory"]
+
+
+@pytest.mark.usefixtures("quickly")
+def test_without_a_home_too(monkeypatch, caplog) -> None:
+    caplog.set_level("INFO")
+    loaded_from(Path("~nobody-of-this-name/x"), monkeypatch)
+    assert caplog.messages == [f"{ALONE}there is no home folder; let VSR_CACHE name one for caches"]
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_full_cache_keeps_nothing(monkeypatch, tmp_path, caplog) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    caplog.set_level("INFO")
+    assert not loaded_from(tmp_path, monkeypatch).is_relative_to(tmp_path / "vsr")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert caplog.messages[1:] == [f"{ALONE}{tmp_path}/vsr/kernels: No space left on device"]
+
+
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize("place", ["vsr", "vsr/kernels"])
+def test_nothing_is_loaded_from_where_others_write(monkeypatch, tmp_path, place, caplog) -> None:
+    caplog.set_level("INFO")
+    planted = compiled_in(tmp_path, monkeypatch)
+    assert loaded_from(tmp_path, monkeypatch) == planted
+    (tmp_path / place).chmod(0o777)
+    assert loaded_from(tmp_path, monkeypatch) != planted
+    assert caplog.messages[-1] == f"{ALONE}{tmp_path / place}: another user can write there"
+
+
+@pytest.mark.usefixtures("quickly")
+def test_nothing_is_loaded_from_another_user(monkeypatch, tmp_path) -> None:
+    planted = compiled_in(tmp_path, monkeypatch)
+    monkeypatch.setattr(os, "geteuid", lambda: planted.stat().st_uid + 1)
+    monkeypatch.setattr(library, "_ROOT", -1)  # the tests may run as root, whom everybody trusts
+    assert loaded_from(tmp_path, monkeypatch) != planted
+
+
+def test_why_it_goes_without_them_is_said_once(monkeypatch, caplog) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    library.load_or_reason.cache_clear()
+    runtimes._tell_what_is_missed.cache_clear()
+    caplog.set_level("INFO")
+    for _ in range(2):
+        made = make_runtime(load_network("span", scale=2), CPU, torch.float32)
+        assert not isinstance(made, WinogradRuntime)
+    told = [message for message in caplog.messages if "kernels" in message]
+    reason = "no C compiler is found (no-such-compiler)"
+    assert told == [f"without the CPU kernels, which are faster: {reason}"]
+
+
 @pytest.fixture(autouse=True)
 def kernels_of_the_next_test():
     """Tests that change the compiler leave no trace."""
     yield
-    library.load.cache_clear()
+    library.load_or_reason.cache_clear()

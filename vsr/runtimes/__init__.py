@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -81,13 +81,23 @@ def _winograd(
         raise _NotHereError("the kernels compute in fp32 alone")
     try:
         kernels = WinogradRuntime(network, torch.get_num_threads())
-    except (CompilerError, ValueError) as error:
+    except CompilerError as error:
+        if not by_name:
+            _tell_what_is_missed(str(error))
+        raise _NotHereError(str(error)) from error
+    except ValueError as error:
         raise _NotHereError(str(error)) from error
     if by_name or dtype == torch.float32 or not torch.cpu._is_amx_tile_supported():
         return kernels
     parameters = sum(values.numel() for values in network.module.parameters())
     key = f"{network.name} x{network.scale} of {parameters} parameters"
     return faster(kernels, partial(_rounded, network, device, dtype), key)
+
+
+@cache
+def _tell_what_is_missed(reason: str) -> None:
+    """Say, once in a process, why it goes without what is faster, and exact."""
+    logger.info("without the CPU kernels, which are faster: %s", reason)
 
 
 def _rounded(network: Network, device: torch.device, dtype: torch.dtype) -> EagerRuntime:

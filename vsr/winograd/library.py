@@ -5,23 +5,32 @@ Note [Compiled where it runs]
     for all processors would leave half of a new one's speed, and a wheel for each would be a build
     farm. So the C compiler of the machine makes them, in a few seconds, when they are first wanted.
     The result lies in the cache under a name that its source, the compiler and the processor
-    settle; where there is no compiler, other runtimes take over.
+    settle; where there is no compiler, other runtimes take over. Where nothing can be kept (a
+    container, a service without a home), they are compiled for one process: what a run computes
+    must not depend on whether it has a cache.
+
+Note [Whose machine code]
+    To load a library is to run it. So none is loaded out of a folder that another user could have
+    put it into: those of a cache in ``/tmp`` may have been there before we came.
 """
 
 import ctypes
+import errno
 import hashlib
 import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from vsr.cache import cache_folder, record, recorded_sha256
 from vsr.errors import ConfigError
-from vsr.files import file_sha256
+from vsr.files import file_sha256, written_whole
 
 __all__ = ["CompilerError", "load"]
 
@@ -31,31 +40,75 @@ SOURCE = Path(__file__).with_name("winograd.c")
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
 _TIME_LIMIT = 120
+_ROOT = 0
 
 
 class CompilerError(Exception):
     """There is no compiler, or it failed; one line that says so."""
 
 
-@cache
 def load() -> ctypes.CDLL:
     """The compiled kernels, of which one copy serves the process.
 
     Raises:
-        CompilerError: they cannot be compiled here.
+        CompilerError: they cannot be compiled here; it is tried once in a process.
     """
-    compiler = find_compiler()
-    command = [compiler, *_FLAGS, *_for_this_processor()]
-    path = _folder() / f"winograd-{_fingerprint(command)}.so"
-    if not _is_whole(path):
-        logger.info("the CPU kernels are compiled for this processor, once")
-        compile_to(path, command)
+    outcome = load_or_reason()
+    if isinstance(outcome, str):
+        raise CompilerError(outcome)
+    return outcome
+
+
+@cache
+def load_or_reason() -> ctypes.CDLL | str:
+    """What :func:`load` returns, or why it raises."""
     try:
-        return ctypes.CDLL(str(path))
+        command = [find_compiler(), *_FLAGS, *_for_this_processor()]
+        return _load(f"winograd-{_fingerprint(command)}.so", command)
+    except CompilerError as error:
+        return str(error)
     except OSError as error:
-        raise CompilerError(
-            f"the kernels that {compiler} made cannot be loaded: {error}"
-        ) from error
+        return f"what is compiled cannot be kept or loaded: {_in_words(error)}"
+
+
+def _load(name: str, command: list[str]) -> ctypes.CDLL:
+    """The kernels out of the cache, or compiled for this process alone.
+
+    Raises:
+        CompilerError: the compiler failed.
+        OSError: there is nowhere to write to, or nothing can be loaded from there.
+    """
+    try:
+        return _load_kept(_folder() / name, command)
+    except (ConfigError, OSError) as error:
+        logger.info("the CPU kernels are compiled for this run alone: %s", _in_words(error))
+    with _private_folder() as folder:
+        compile_to(made := Path(folder) / name, command)
+        return ctypes.CDLL(str(made))
+
+
+def _load_kept(path: Path, command: list[str]) -> ctypes.CDLL:
+    """The kernels at ``path`` in the cache, compiled if they are not there.
+
+    Raises:
+        CompilerError: the compiler failed.
+        OSError: ``path`` cannot be written, or not be loaded.
+    """
+    if not _is_whole(path):
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+        logger.info("the CPU kernels are compiled for this processor, once")
+        with _private_folder() as folder:  # what the cache refuses, the compiler would not say
+            compile_to(made := Path(folder) / path.name, command)
+            with written_whole(path) as draft:
+                shutil.copyfile(made, draft)
+            record(path, file_sha256(made))
+    return ctypes.CDLL(str(path))
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that only this user can read and write, for a while."""
+    return tempfile.TemporaryDirectory(prefix="vsr-", ignore_cleanup_errors=True)
 
 
 def _is_whole(path: Path) -> bool:
@@ -80,22 +133,16 @@ def find_compiler() -> str:
 
 
 def compile_to(path: Path, command: list[str]) -> None:
-    """Compile the kernels to ``path``, whole or not at all.
+    """Compile the kernels to ``path``.
 
     Raises:
-        CompilerError: the compiler failed, or ``path`` cannot be written.
+        CompilerError: the compiler cannot be run, or failed.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / path.name
-            subprocess.run(
-                [*command, "-o", str(made), str(SOURCE)], check=True, capture_output=True,
-                text=True, stdin=subprocess.DEVNULL, timeout=_TIME_LIMIT,
-            )  # fmt: skip
-            digest = file_sha256(made)
-            made.replace(path)
-            record(path, digest)
+        subprocess.run(
+            [*command, "-o", str(path), str(SOURCE)], check=True, capture_output=True,
+            text=True, stdin=subprocess.DEVNULL, timeout=_TIME_LIMIT,
+        )  # fmt: skip
     except subprocess.CalledProcessError as error:
         told = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()
         reason = next((line for line in told if "error" in line), told[0])
@@ -107,11 +154,31 @@ def compile_to(path: Path, command: list[str]) -> None:
 
 
 def _folder() -> Path:
-    """Where compiled kernels lie, beside the folder of downloaded models."""
-    try:
-        return cache_folder().parent / "kernels"
-    except ConfigError as error:
-        raise CompilerError(str(error)) from error
+    """Where compiled kernels are kept, beside the folder of downloaded models.
+
+    Raises:
+        ConfigError: there is no place for caches.
+        OSError: it cannot be made, or is another user's; see note [Whose machine code].
+    """
+    folder = cache_folder().parent / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder.parent, folder):
+        if not _is_ours(place.stat()):
+            raise PermissionError(errno.EPERM, "another user can write there", str(place))
+    return folder
+
+
+def _is_ours(place: os.stat_result) -> bool:
+    """Whether a folder is this user's, or root's, and not everybody's."""
+    if sys.platform == "win32":
+        return True
+    return place.st_uid in (_ROOT, os.geteuid()) and not place.st_mode & stat.S_IWOTH
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _for_this_processor() -> tuple[str, ...]:
