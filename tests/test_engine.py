@@ -507,7 +507,7 @@ def test_large_pictures_are_tiled_unasked(
     make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vsr.device._STEP", 20)
-    monkeypatch.setattr("vsr.device._free_host_memory", lambda: 0.0)
+    monkeypatch.setattr("vsr.device.free_host_memory", lambda: 0.0)
     modest, hungry, log = greedy(limit=10**9)
     frame = make_frame("yuv420p", 50, 40)
     engine = engine_for(hungry, 100, 80, "yuv420p")

@@ -18,7 +18,8 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors", "crc", "notes"),
-    ("checking", "tags", "stdout", "numbering", "shipped", "files", "sizes", "rationals", "ebml"),
+    ("checking", "tags", "stdout", "numbering", "shipped", "files", "memory", "sizes", "rationals"),
+    ("ebml",),
     ("config", "hdr", "nut", "comparing", "constants"),
     ("frame",),
     ("icc", "orientation", "tagging"),

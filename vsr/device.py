@@ -5,12 +5,12 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import torch
 
 from vsr.config import PRECISIONS, Precision
 from vsr.errors import ConfigError, DeviceError
+from vsr.memory import free_host_memory
 from vsr.networks import Network
 
 __all__ = [
@@ -44,9 +44,6 @@ _DTYPES: dict[Precision, torch.dtype] = {
 PRECISIONS_BY_DTYPE = {dtype_name(dtype): name for name, dtype in _DTYPES.items()}
 """The option's word for what PyTorch calls a type."""
 _STEP = 64  # tiles are multiples of this, so that a little more or less memory changes nothing
-_UNKNOWN_MEMORY = 4e9
-_GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")
-"""What a container's memory counts as used and the kernel frees when it is wanted: mostly files."""
 _NO_MEMORY = (  # what torch, CUDA and its libraries say where they raise a plain RuntimeError
     "can't allocate memory",
     "could not create a primitive",  # oneDNN, which does not say why
@@ -185,25 +182,7 @@ def _free_memory(device: torch.device) -> float:
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return 0.8 * (free + kept)
-    return 0.5 * _free_host_memory()
-
-
-def _free_host_memory() -> float:
-    """What Linux says is available, within the limit of a container; else half of what there is."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return _UNKNOWN_MEMORY
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used -= sum(int(stat.get(name, 0)) for name in _GIVEN_BACK)
-        return max(0.0, min(free, limit - used))
-    except (OSError, ValueError):
-        return free
+    return 0.5 * free_host_memory()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
