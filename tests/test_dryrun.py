@@ -1,8 +1,10 @@
 """A dry run writes nothing, fails where the run would, and says what the run then does."""
 
 import json
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 from contextlib import ExitStack
 from fractions import Fraction
@@ -119,6 +121,16 @@ def test_it_fails_as_the_run_would(make_clip, tmp_path, capsys):
         assert out == ""
         assert words in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_sample_is_no_answer(make_clip, tmp_path, capsys, monkeypatch):
+    """Also one that ends by itself in the time that it is given to end."""
+    monkeypatch.setattr(_Stopwatch, "mark", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    arguments = ["--dry-run", "--model", "identity"]
+    assert main([str(make_clip("in.mkv", frames=1)), str(tmp_path / "out.mkv"), *arguments]) == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "aborted"
 
 
 def test_what_is_finished_needs_no_time(make_clip, tmp_path, capsys):

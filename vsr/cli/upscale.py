@@ -106,7 +106,12 @@ def _dry_run(config: UpscaleConfig) -> int:
 
     with logging_to_stderr("info"), Interrupts().installed() as interrupts:
         keep_freed_memory()
-        for line in dry_run(config, should_stop=interrupts.stopping.is_set):
+        try:
+            lines = dry_run(config, should_stop=interrupts.stopping.is_set)
+        finally:  # a sample that was cut short, or an error of that, is no answer
+            if interrupts.stopping.is_set():
+                raise KeyboardInterrupt
+        for line in lines:
             print(printable(line))
     return DONE
 
