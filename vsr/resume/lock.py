@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from vsr.encoding.beside import lock_path
 from vsr.errors import SinkError
@@ -24,7 +25,9 @@ __all__ = ["leave_note", "locked", "read_note"]
 _LINE = 21
 """Bytes of the first line."""
 # A link of the lock's name would lead to somebody else's file.
-_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_SAFELY = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | _SAFELY
+_TO_LOOK = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _SAFELY  # a FIFO would be waited for
 
 
 @contextmanager
@@ -38,7 +41,8 @@ def locked(output: Path) -> Iterator[None]:
         output: a file or a folder; a link stands for what it leads to.
 
     Raises:
-        SinkError: another run of this machine writes it, or the folder cannot be written to.
+        SinkError: another run of this machine writes it, or the folder cannot be written to, or
+            not the lock's file, which another user's run has left.
     """
     path = lock_path(output)
     descriptor = _acquire(path, output)
@@ -74,19 +78,39 @@ def read_note(output: Path) -> str:
 
 def _acquire(path: Path, output: Path) -> int:
     while True:
-        try:
-            descriptor = os.open(path, _FLAGS, 0o666)
-        except OSError as error:
-            raise SinkError(f"{output}: cannot be created: {error.strerror}") from error
+        descriptor, refused = _open(path, output)
         try:
             _lock(descriptor, output)
             if _is_still(path, descriptor):
+                if refused is not None:
+                    _refuse(path, refused)
                 _sign(descriptor)
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its holder has removed it in between: another file has the name
+
+
+def _open(path: Path, output: Path) -> tuple[int, OSError | None]:
+    """The lock's file; only to look who holds it where, for the reason returned, it is no more."""
+    try:
+        return os.open(path, _FLAGS, 0o666), None
+    except OSError as error:
+        if not (isinstance(error, PermissionError) and os.path.lexists(path)):
+            raise SinkError(f"{output}: cannot be created: {error.strerror}") from error
+        refused = error
+    try:
+        return os.open(path, _TO_LOOK), refused
+    except OSError:
+        _refuse(path, refused)
+
+
+def _refuse(path: Path, refused: OSError) -> NoReturn:
+    raise SinkError(
+        f"{path}: cannot be written: {refused.strerror}; it is the lock of another user's run, to "
+        "be removed if that is over"
+    ) from refused
 
 
 def _sign(descriptor: int) -> None:
