@@ -9,6 +9,7 @@ from pathlib import Path
 
 __all__ = [
     "file_sha256",
+    "followed",
     "hidden_name",
     "name_beside",
     "shortened",
@@ -19,6 +20,14 @@ __all__ = [
 
 _LONGEST = 255
 """Bytes of a name, on the file systems of today."""
+
+
+def followed(path: Path) -> Path:
+    """``path`` with all links followed; one that leads back to itself stays as it is.
+
+    ``Path.resolve`` does the same from Python 3.13 on; before, such a link is a RuntimeError to it.
+    """
+    return Path(os.path.realpath(path))
 
 
 def hidden_name(path: Path) -> Path:

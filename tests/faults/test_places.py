@@ -94,6 +94,19 @@ def test_a_link_that_leads_nowhere(film, tmp_path, options):
     assert not (tmp_path / "not-there.mkv").exists()
 
 
+@pytest.mark.parametrize(
+    ("link", "name", "words"),
+    [
+        ("out.mkv", "out.mkv", "out.mkv: is a link that leads nowhere"),
+        ("loop", "loop/out.mkv", "there is no directory"),
+    ],
+)
+def test_a_link_that_leads_to_itself(film, link, name, words):
+    folder = film.target.parent
+    (folder / link).symlink_to(link)
+    assert "internal" not in film.fail(words, target=folder / name, keeps=folder / link)
+
+
 def test_links_in_place_of_what_a_run_makes_are_not_followed(film, tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")

@@ -368,6 +368,12 @@ def test_places_that_cannot_be_written_to(tmp_path: Path, open_sink: OpenSink, n
     assert left_in(tmp_path) == ["file"]
 
 
+def test_a_folder_that_is_a_link_to_itself(tmp_path: Path, open_sink: OpenSink) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SinkError, match="loop: is a link that leads nowhere"):
+        open_sink(tmp_path / "loop" / "%04d.png")
+
+
 def test_a_full_disk_is_said_in_one_line(tmp_path: Path, open_sink: OpenSink) -> None:
     sink = open_sink(tmp_path / "%d.png")
     shutil.rmtree(sink._staging.folder)

@@ -14,7 +14,7 @@ from vsr.comparing import LIMIT, difference, draw
 from vsr.converting.ncnn import is_ncnn, read_ncnn
 from vsr.converting.writing import new_file
 from vsr.errors import ConfigError, SinkError, WeightsError
-from vsr.files import file_sha256
+from vsr.files import file_sha256, followed
 from vsr.networks import Network, identify
 from vsr.networks.span import SpanConfig
 from vsr.weights import build_network, read_checkpoint, require_pictures
@@ -58,7 +58,7 @@ def import_checkpoint(
         SinkError: ``output`` exists, or cannot be written.
     """
     output = path.with_suffix(".safetensors") if output is None else output
-    if output.resolve() == path.resolve():
+    if followed(output) == followed(path):
         raise ConfigError(f"{output}: would replace what is imported; name another with -o")
     with new_file(output, overwrite=overwrite) as part:
         state, hints = read_ncnn(path) if is_ncnn(path) else read_checkpoint(path)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vsr.files import name_beside, shortened
+from vsr.files import followed, name_beside, shortened
 
 __all__ = ["framemd5_path", "lock_path", "record_path", "work_path"]
 
@@ -26,7 +26,7 @@ def work_path(output: Path) -> Path:
     It is beside the file itself where ``output`` is a link, so that the result can be renamed. Of
     pictures in a folder that is made at the end, it is beside that folder.
     """
-    resolved = output.resolve()
+    resolved = followed(output)
     folder = resolved.parent
     beside = name_beside(folder, f".{shortened(resolved.name, _SHORT)}.parts")
     if "%" in resolved.name and (beside.is_dir() or not folder.is_dir()):
@@ -40,7 +40,7 @@ def lock_path(output: Path) -> Path:
     The folder of pictures may be made when they get their names; then it is beside that folder, and
     stays there.
     """
-    resolved = output.resolve()
+    resolved = followed(output)
     home = resolved if resolved.is_dir() else resolved.parent
     inside = home / f".{shortened(resolved.name, 2 * _SHORT)}.lock"
     names = f"{shortened(home.name, _SHORT)}.{shortened(resolved.name, _SHORT)}"

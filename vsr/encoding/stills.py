@@ -20,6 +20,7 @@ from vsr.encoding.notes import sample_losses
 from vsr.encoding.options import check_options
 from vsr.errors import ConfigError
 from vsr.ffmpeg import explain
+from vsr.files import followed
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
 from vsr.numbering import Pattern
 from vsr.tags import PRIMARIES, TRANSFERS, word_for
@@ -104,8 +105,8 @@ class Stills:
     def overlap(self, paths: Iterable[Path]) -> bool:
         """Whether any of the existing files ``paths`` would be written over."""
         named = [path for path in paths if self.number(path.name) is not None]
-        here = self.folder.resolve()
-        return here in {folder.resolve() for folder in {path.parent for path in named}}
+        here = followed(self.folder)
+        return here in {followed(folder) for folder in {path.parent for path in named}}
 
 
 def find_stills(

@@ -23,7 +23,7 @@ from vsr.encoding import Encoding
 from vsr.encoding.streams import is_cover_art
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.files import sync_file, sync_folder
+from vsr.files import followed, sync_file, sync_folder
 from vsr.frame import VideoInfo
 from vsr.notes import Notes
 from vsr.resume.manifest import Entry
@@ -118,7 +118,7 @@ class SegmentJoiner:
                 sync_file(destination.file)
                 self._work.announce(destination.file)
             path = destination.publish_partial() if partial else destination.publish()
-        sync_folder(path.resolve().parent)
+        sync_folder(followed(path).parent)
         return path
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 from vsr.config import PIPE
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.files import hidden_name, name_beside
+from vsr.files import followed, hidden_name, name_beside
 from vsr.stdout import ReaderGone, Stdout
 
 __all__ = [
@@ -221,7 +221,7 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
     Raises:
         SinkError: no file can appear there.
     """
-    target = path.resolve()
+    target = followed(path)
     if target.exists() and not target.is_file():
         what = "a directory" if target.is_dir() else "not a regular file"
         raise SinkError(f"{path}: is {what}")

@@ -24,7 +24,7 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import hidden_name
+from vsr.files import followed, hidden_name
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.notes import Notes
 from vsr.orientation import Orientation
@@ -259,7 +259,7 @@ class Staging:
 
     def __init__(self, stills: Stills, *, overwrite: bool, folder: Path | None = None) -> None:
         self._stills, self._overwrite = stills, overwrite
-        self._target = stills.folder.resolve()
+        self._target = followed(stills.folder)
         self._whole = not self._target.exists()
         """The folder itself is new, and made by renaming."""
         self._refuse()
@@ -344,6 +344,8 @@ class Staging:
 
     def _refuse(self) -> None:
         folder = self._stills.folder
+        if self._target.is_symlink():  # one that was followed and is one still
+            raise SinkError(f"{folder}: is a link that leads nowhere")
         if self._whole and not self._target.parent.is_dir():
             raise SinkError(f"{folder}: there is no directory {folder.parent}")
         if self._whole and self._stills.pattern is None:
