@@ -239,6 +239,14 @@ def test_a_shipped_file_that_is_gone(capsys, shelf):
     assert "No such file" in err
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--json"), ("verify",)])
+def test_without_a_home_nothing_is_cached(capsys, monkeypatch, shelf, arguments):
+    expected = run(capsys, *arguments)
+    assert expected[0] == 0
+    monkeypatch.setenv("VSR_CACHE", "~nobody-of-this-name/x")
+    assert run(capsys, *arguments) == expected
+
+
 def test_the_cache_folder(capsys):
     assert run(capsys, "path") == (0, f"{cache_folder()}\n", "")
 

@@ -29,6 +29,7 @@ __all__ = [
     "cached_files",
     "check",
     "how_to_get",
+    "is_cached",
     "is_reference",
     "local_file",
     "parse",
@@ -201,6 +202,19 @@ def cache_path(reference: str) -> Path:
     return cache_folder().joinpath(*parse(reference).place)
 
 
+def is_cached(reference: str) -> bool:
+    """Whether the file of a reference is there, checked or not; nowhere to keep it, it is not.
+
+    Raises:
+        ConfigError: that is no reference.
+    """
+    place = parse(reference).place
+    try:
+        return os.path.isfile(cache_folder().joinpath(*place))
+    except ConfigError:
+        return False
+
+
 def cached(reference: str) -> Path:
     """The file of a reference that was fetched before, checked against its recorded sha256.
 
@@ -210,7 +224,7 @@ def cached(reference: str) -> Path:
         CorruptWeightsError: the file is not the one that was fetched.
     """
     path = cache_path(reference)
-    if not path.is_file():
+    if not is_cached(reference):
         raise WeightsError(f"{reference} is not on this machine; {how_to_get(reference)}")
     check(path)
     return path
@@ -242,7 +256,10 @@ def how_to_get(reference: str, name: str | None = None) -> str:
 
 def cached_files() -> list[Path]:
     """All weights in the cache, in order; nothing that is unfinished."""
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except ConfigError:
+        return []
     return sorted(
         path
         for path in folder.rglob("*")

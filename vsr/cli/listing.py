@@ -21,13 +21,13 @@ def models_table(models: Iterable["Model"]) -> str:
 
 def place_of(model: "Model") -> str:
     """Where the weights are: ``shipped``, ``cached``, ``to pull``; ``built in`` without any."""
-    from vsr.cache import cache_path
+    from vsr.cache import is_cached
 
     if model.is_classical:
         return "built in"
     if not model.source:
         return "shipped"
-    return "cached" if cache_path(model.source).is_file() else "to pull"
+    return "cached" if is_cached(model.source) else "to pull"
 
 
 def is_here(model: "Model") -> bool:
