@@ -105,6 +105,7 @@ def test_times(text, seconds):
     [
         ([], "no input file"),
         (["a.mp4"], "no output file"),
+        (["-i", "-a.mp4", "b.mp4"], "one argument; a name that begins with a dash is written ./-"),
         (["a.mp4", "b.mp4", "c.mp4"], "too many files"),
         (["a.mp4", "pipe:3", "-f", "nut"], "standard input and output are known"),
         (["-i", "a.mp4", "-i", "b.wav", "c.mp4"], "a.mp4 and b.wav: sound and the rest of another"),
@@ -384,6 +385,19 @@ def test_standard_output_by_its_name(make_clip, tmp_path):
     refused = subprocess.run(other, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.endswith("/dev/fd/2: is no file: - is standard output\n")
+
+
+@pytest.mark.parametrize("kind", [ImportError, OSError])
+def test_a_library_that_memory_does_not_hold_is_one_line(monkeypatch, capsys, kind):
+    def fail(options):
+        raise kind("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("vsr.cli.upscale.make_config", fail)
+    assert main(["a.mkv", "b.mkv"]) == 1
+    assert capsys.readouterr().err == (
+        "vsr-upscale: error: not enough memory to load a library, or it must not be executed: "
+        "libtorch_cpu.so: failed to map segment from shared object\n"
+    )
 
 
 def test_a_deleted_working_directory_is_one_line(tmp_path):

@@ -66,7 +66,12 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_processor_can_be_asked() -> None:
     assert choose_dtype(CPU, "auto") in (torch.bfloat16, torch.float32)
-    assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+
+
+@pytest.mark.parametrize(("threads", "words"), [(1, "cpu (1 thread)"), (3, "cpu (3 threads)")])
+def test_a_cpu_is_described(monkeypatch: pytest.MonkeyPatch, threads: int, words: str) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert describe(CPU) == words
 
 
 @pytest.mark.parametrize(("grid", "halo", "tile"), [(1, 21, 256), (96, 96, 192)])

@@ -124,7 +124,8 @@ def describe(device: torch.device) -> str:
     """A device as people call it, e.g. ``cuda:0 (NVIDIA H100)``."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} {'thread' if threads == 1 else 'threads'})"
 
 
 def memory_needed(

@@ -25,6 +25,8 @@ __all__ = [
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; USAGE is for options that contradict each other or do not exist."""
+_UNMAPPED = "failed to map segment"
+"""What the loader says of a library for which there is no memory, or whose mount is ``noexec``."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -105,10 +107,16 @@ def run_command(
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
             error = SinkError(f"standard output: cannot be written: {error.strerror}")
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        message = printable(str(error)) or type(error).__name__
         if debug:
             traceback.print_exc()
-        elif not isinstance(error, known):
-            message = f"internal error: {message} (--debug shows where)"
-        print(f"{name}: error: {message}", file=sys.stderr)
+        print(f"{name}: error: {_in_words(error, known, debug=debug)}", file=sys.stderr)
         return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _in_words(error: Exception, known: tuple[type[Exception], ...], *, debug: bool) -> str:
+    message = printable(str(error)) or type(error).__name__
+    if isinstance(error, ImportError | OSError) and _UNMAPPED in message:
+        return f"not enough memory to load a library, or it must not be executed: {message}"
+    if debug or isinstance(error, known):
+        return message
+    return f"internal error: {message} (--debug shows where)"

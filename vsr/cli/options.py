@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from vsr.cli.command import Parser
 from vsr.cli.values import (
@@ -89,6 +89,13 @@ class _Once(argparse.Action):
 
 
 class _UpscaleParser(Parser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave."""
+        file, expected, _ = message.partition(": expected one argument")
+        if expected and file in ("argument -i/--input", "argument -o/--output"):
+            message += "; a name that begins with a dash is written ./-NAME"
+        super().error(message)
+
     def parse_intermixed_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
