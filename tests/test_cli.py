@@ -216,13 +216,36 @@ def test_warnings_only(make_clip, tmp_path, capsys):
     assert logging.getLogger("vsr").level == level  # who calls it as a library keeps his own
 
 
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines() if line[0] == "{"]
+
+
 def test_json_progress(make_clip, tmp_path, capsys):
     target = str(tmp_path / "out.mp4")
     main([str(make_clip("in.mp4")), target, "--model", "identity", "--progress", "json"])
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
+    *lines, last = json_lines(capsys.readouterr().err)
     assert [line["frames"] for line in lines] == list(range(1, 13))
     assert lines[-1]["total"] == 12
     assert set(lines[0]) == {"frames", "total", "seconds", "fps", "eta", "bottleneck"}
+    assert last.pop("elapsed") > 0
+    assert last == {"done": True, "frames": 12, "output": target}
+
+
+def test_json_says_that_a_run_is_complete_only_when_it_is(make_clip, tmp_path, capsys, monkeypatch):
+    source, target = str(make_clip("in.mp4")), tmp_path / "out.mp4"
+    options = ("--model", "identity", "--progress", "json")
+    assert main([source, "-f", "null", *options]) == 0
+    assert json_lines(capsys.readouterr().err)[-1]["output"] is None
+
+    was_there = []
+    monkeypatch.setattr(
+        "vsr.cli.upscale.print_json_done", lambda *_: was_there.append(target.exists())
+    )
+    assert main([source, str(target), *options]) == 0
+    assert was_there == [True]
+    monkeypatch.setattr("vsr.cli.upscale.print_json", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert main([source, str(target), "-y", *options]) == 130
+    assert was_there == [True]
 
 
 def read_all(reader):

@@ -91,11 +91,12 @@ def test_what_encoders_do_by_themselves(page: str) -> None:
 
 
 def test_progress_has_the_fields_that_are_told(page: str, make_clip, tmp_path, capsys) -> None:
-    (told,) = re.findall(r"```json\n(.*)\n```", page)
+    told, told_last = map(json.loads, re.findall(r"```json\n(.*)\n```", page))
     arguments = [str(make_clip("in.mkv")), str(tmp_path / "out.mkv"), "--progress", "json"]
     assert main([*arguments, "--model", "identity", "--log-level", "error"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert {tuple(line) for line in lines} == {tuple(json.loads(told))}
+    *lines, last = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {tuple(line) for line in lines} == {tuple(told)}
+    assert tuple(last) == tuple(told_last)
     assert {line["bottleneck"] for line in lines} <= {"decode", "upscale", "encode"}
 
 

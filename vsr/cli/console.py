@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from vsr.progress import Progress
     from vsr.report import Report
 
-__all__ = ["Bar", "StartupLog", "logging_to_stderr", "print_json", "print_stats"]
+__all__ = [
+    "Bar",
+    "StartupLog",
+    "logging_to_stderr",
+    "print_json",
+    "print_json_done",
+    "print_stats",
+]
 
 
 class _Formatter(logging.Formatter):
@@ -98,6 +105,18 @@ def print_json(progress: "Progress") -> None:
         "eta": None if progress.eta is None else round(progress.eta, 1),
         "bottleneck": progress.bottleneck,
     }  # fmt: skip
+    print(json.dumps(values), file=sys.stderr, flush=True)
+
+
+def print_json_done(frames: int, elapsed: float, output: str | None) -> None:
+    """The last line of JSON on stderr: the output is complete and has its name.
+
+    Args:
+        frames: in the output, with those of earlier runs.
+        elapsed: seconds from the first frame to the finished file.
+        output: its name, ``-`` for a pipe; None if nothing was to be written.
+    """
+    values = {"done": True, "frames": frames, "elapsed": round(elapsed, 3), "output": output}
     print(json.dumps(values), file=sys.stderr, flush=True)
 
 

@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsr import __version__
 from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
 from vsr.cli.configuration import make_config
-from vsr.cli.console import Bar, logging_to_stderr, print_json, print_stats
+from vsr.cli.console import Bar, logging_to_stderr, print_json, print_json_done, print_stats
 from vsr.cli.interrupts import Interrupts, ending_at_once, heed_no_more, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
@@ -96,7 +97,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
             if bar is not None:
                 bar.close()
         log.start()
-        return _conclude(report, options)
+        return _conclude(report, options, config.output)
 
 
 def _dry_run(config: UpscaleConfig) -> int:
@@ -116,7 +117,7 @@ def _dry_run(config: UpscaleConfig) -> int:
     return DONE
 
 
-def _conclude(report: "Report", options: argparse.Namespace) -> int:
+def _conclude(report: "Report", options: argparse.Namespace, output: Path | None) -> int:
     if options.stats:
         print_stats(report)
     frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
@@ -129,6 +130,9 @@ def _conclude(report: "Report", options: argparse.Namespace) -> int:
         return INTERRUPTED
     if report.reader_gone:
         print(f"the reader of standard output has gone after {frames}", file=sys.stderr)
+    elif options.progress == "json":
+        name = None if output is None else str(report.output or output)
+        print_json_done(report.frames, report.seconds, name)
     return DONE
 
 
