@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ __all__ = [
     "shortened",
     "sync_file",
     "sync_folder",
+    "unfinished",
     "written_whole",
 ]
 
@@ -32,7 +34,23 @@ def followed(path: Path) -> Path:
 
 def hidden_name(path: Path) -> Path:
     """A name beside ``path`` that is hidden and nobody else's, for what is to become ``path``."""
-    return path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part")
+    mark = f".{secrets.token_hex(4)}.part"
+    return path.with_name(f".{shortened(path.name, _LONGEST - 1 - len(mark))}{mark}")
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What lies beside ``path`` under names that :func:`hidden_name` gives for it, in order.
+
+    Only who knows that nobody writes ``path`` any more may take that for left over.
+    """
+    like = hidden_name(path).name
+    random = len(".00000000.part")
+    pattern = re.compile(rf"{re.escape(like[:-random])}\.[0-9a-f]{{8}}\.part", re.DOTALL)
+    try:
+        names = sorted(filter(pattern.fullmatch, os.listdir(path.parent)))
+    except OSError:  # there is no such folder, or it cannot be read
+        return []
+    return [path.with_name(name) for name in names]
 
 
 def name_beside(path: Path, ending: str) -> Path:
@@ -50,18 +68,19 @@ def shortened(name: str, limit: int) -> str:
 
 
 @contextmanager
-def written_whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = False, part: Path | None = None) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` when the block ends, and vanishes if it raises.
 
     Args:
         path: what is to be written; a file of that name is replaced.
         durable: make sure that what was written is on the disk before it gets its name, and then
             the name: after a power cut, too, there is the old file or the new one, whole.
+        part: the name to write to, in the same folder; None takes :func:`hidden_name`'s.
 
     Raises:
         OSError: it cannot be renamed, or be brought to the disk.
     """
-    part = hidden_name(path)
+    part = part or hidden_name(path)
     try:
         yield part
         if durable:

@@ -33,6 +33,7 @@ from vsr.resume import (
     is_resumable,
     locked,
     open_work,
+    remove_unfinished,
     tidy,
 )
 from vsr.reuse import mark_repeats
@@ -212,7 +213,9 @@ def upscale(
 def _keep_others_off(plan: Plan, stack: ExitStack) -> None:
     output = plan.config.output
     if output is not None and output != PIPE:
-        stack.enter_context(locked(output))
+        alone = stack.enter_context(locked(output))
+        if alone:
+            remove_unfinished(output)
 
 
 def run(
@@ -382,4 +385,4 @@ def _open_sink(plan: Plan, stdout: Stdout | None) -> Sink:
         config.output, plan.encoding, plan.info, source=plan.source.others,
         overwrite=config.overwrite, stdout=stdout,
     )  # fmt: skip
-    return FrameMd5Sink(sink, plan.info) if config.framemd5 else sink
+    return FrameMd5Sink(sink, plan.info, config.output) if config.framemd5 else sink

@@ -18,7 +18,7 @@ import torch
 
 import vsr
 from vsr.device import choose_device, describe, dtype_name
-from vsr.encoding.beside import framemd5_path, record_path
+from vsr.encoding.beside import framemd5_path, record_path, unfinished_name
 from vsr.encoding.stills import IMAGES
 from vsr.errors import SinkError
 from vsr.files import written_whole
@@ -55,11 +55,13 @@ def write_record(plan: Plan, report: Report) -> Path:
             that the output is there.
     """
     assert report.output is not None
+    assert plan.config.output is not None
     path = record_path(report.output)
+    hidden = unfinished_name(plan.config.output, path.parent)
     try:
         text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
         # A name that is no UTF-8 holds lone surrogates: escaped, they are JSON.
-        with written_whole(path) as part, part.open("xb") as file:
+        with written_whole(path, part=hidden) as part, part.open("xb") as file:
             file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
     except OSError as error:
         reason = error.strerror or error

@@ -1,10 +1,27 @@
-"""What lies beside an output, and how it is called: record, hashes, unfinished work, lock."""
+"""What lies beside an output, and how it is called: record, hashes, unfinished work, lock.
+
+Note [Names of what is not finished]
+    What a run writes has a hidden name with a random part until it is complete. A run that is
+    killed leaves it behind, and nobody else may take that away who cannot tell it from the file of
+    a run that is at work. So the name is that of the lock, which a run holds from before its first
+    file until after its last: ``.out.mkv.5e1f00d5.part`` beside ``.out.mkv.lock``. Who holds the
+    lock knows that all such files are of runs that have ended. The record and the hashes of an
+    output are called like it until they are complete, not like themselves: ``out.mkv.json`` might
+    be the output of another run.
+"""
 
 from pathlib import Path
 
-from vsr.files import followed, name_beside, shortened
+from vsr.files import followed, hidden_name, name_beside, shortened, unfinished
 
-__all__ = ["framemd5_path", "lock_path", "record_path", "work_path"]
+__all__ = [
+    "find_unfinished",
+    "framemd5_path",
+    "lock_path",
+    "record_path",
+    "unfinished_name",
+    "work_path",
+]
 
 _SHORT = 100
 """Bytes of one of two names within a name."""
@@ -48,3 +65,26 @@ def lock_path(output: Path) -> Path:
     if resolved.is_dir():
         beside = resolved.parent / inside.name
     return beside if beside.exists() or not home.is_dir() else inside
+
+
+def unfinished_name(output: Path, folder: Path) -> Path:
+    """A new hidden name in ``folder`` for what becomes ``output``, a part of it, or lies beside it.
+
+    See note [Names of what is not finished]. Beside a link, where there is no lock, it is the
+    link's name: no run can have that for its own while it is one.
+    """
+    lock = lock_path(output)
+    beside_lock = folder.resolve() == lock.parent
+    return hidden_name(folder / (lock.stem[1:] if beside_lock else output.name))
+
+
+def find_unfinished(output: Path) -> list[Path]:
+    """What runs that were killed have left of ``output``, which must be locked by the caller.
+
+    See note [Names of what is not finished].
+    """
+    lock = lock_path(output)
+    found = unfinished(lock.with_name(lock.stem[1:]))
+    if output.is_symlink() and output.parent.resolve() != lock.parent:
+        found += unfinished(output)
+    return found

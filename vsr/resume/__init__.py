@@ -17,7 +17,7 @@ The life of such a run, and the files that tell it:
 ``account`` keeps what all runs have found, for the report and the record of the last one.
 """
 
-from vsr.resume.leftovers import find_finished, tidy
+from vsr.resume.leftovers import find_finished, remove_unfinished, tidy
 from vsr.resume.lock import locked
 from vsr.resume.opening import Work, as_before, finished_frames, is_resumable, open_work
 from vsr.resume.settings import can_be_read_again, fingerprint
@@ -32,5 +32,6 @@ __all__ = [
     "is_resumable",
     "locked",
     "open_work",
+    "remove_unfinished",
     "tidy",
 ]

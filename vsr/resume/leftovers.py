@@ -12,12 +12,13 @@ Note [The last steps of a run]
 """
 
 import logging
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
-from vsr.encoding.beside import lock_path, work_path
+from vsr.encoding.beside import find_unfinished, lock_path, work_path
 from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
 from vsr.planning import Plan
@@ -28,7 +29,7 @@ from vsr.resume.manifest import MANIFEST, Manifest
 from vsr.resume.opening import check_settings
 from vsr.resume.work import WorkFolder, remove_work
 
-__all__ = ["find_finished", "tidy"]
+__all__ = ["find_finished", "remove_unfinished", "tidy"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,22 @@ def tidy(config: UpscaleConfig) -> None:
         if _is_rubbish(folder, resume=config.resume):  # still, now that nobody else works on it
             remove_work(folder)
             logger.info("%s: removed, nothing in it is needed any more", folder)
+
+
+def remove_unfinished(output: Path) -> None:
+    """Delete the files that runs which were killed had begun to write for ``output``.
+
+    The caller has just locked it, and has written nothing yet: so none of a run at work is among
+    them (note [Names of what is not finished] in :mod:`vsr.encoding.beside`). What cannot be
+    deleted stays.
+    """
+    for path in find_unfinished(output):
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            logger.info("%s: removed, a run was killed that had not finished it", path)
 
 
 def _is_rubbish(folder: Path, *, resume: bool) -> bool:

@@ -31,7 +31,7 @@ _TO_LOOK = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _SAFELY  # a FIFO would 
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path) -> Iterator[bool]:
     """Keep other runs from writing ``output`` while the block runs.
 
     The lock is the kernel's, on a hidden file beside the output: it goes with the process that
@@ -40,14 +40,17 @@ def locked(output: Path) -> Iterator[None]:
     Args:
         output: a file or a folder; a link stands for what it leads to.
 
+    Yields:
+        Whether others are kept off: there are systems and file systems without such locks.
+
     Raises:
         SinkError: another run of this machine writes it, or the folder cannot be written to, or
             not the lock's file, which another user's run has left.
     """
     path = lock_path(output)
-    descriptor = _acquire(path, output)
+    descriptor, alone = _acquire(path, output)
     try:
-        yield
+        yield alone
     finally:
         with suppress(OSError):
             path.unlink()
@@ -76,16 +79,17 @@ def read_note(output: Path) -> str:
         return ""
 
 
-def _acquire(path: Path, output: Path) -> int:
+def _acquire(path: Path, output: Path) -> tuple[int, bool]:
+    """The lock's file, open, and whether it keeps others off."""
     while True:
         descriptor, refused = _open(path, output)
         try:
-            _lock(descriptor, output)
+            alone = _lock(descriptor, output)
             if _is_still(path, descriptor):
                 if refused is not None:
                     _refuse(path, refused)
                 _sign(descriptor)
-                return descriptor
+                return descriptor, alone
         except BaseException:
             os.close(descriptor)
             raise
@@ -120,9 +124,10 @@ def _sign(descriptor: int) -> None:
         os.write(descriptor, f"{os.getpid():<{_LINE - 1}}\n".encode())
 
 
-def _lock(descriptor: int, output: Path) -> None:
+def _lock(descriptor: int, output: Path) -> bool:
+    """Lock the file, and say whether that is possible."""
     if sys.platform == "win32":  # has other locks: there runs only have different temporary files
-        return
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -130,7 +135,8 @@ def _lock(descriptor: int, output: Path) -> None:
         process = f" (process {holder})" if holder.isdecimal() else ""
         raise SinkError(f"{output}: another run is writing it{process}") from error
     except OSError:  # a file system without locks
-        return
+        return False
+    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

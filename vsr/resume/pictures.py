@@ -212,7 +212,9 @@ class PictureJoiner:
             return self._staging(overwrite=True).keep_partial()
 
     def _staging(self, *, overwrite: bool) -> Staging:
-        return Staging(self._files.stills, overwrite=overwrite, folder=self._files.folder)
+        return Staging(
+            self._work.output, self._files.stills, overwrite=overwrite, folder=self._files.folder
+        )
 
     def _look_again(self) -> int:
         """Make sure that all pictures are there, whole; returns how many."""

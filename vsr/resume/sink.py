@@ -238,7 +238,7 @@ class SegmentSink(SinkContext):
             for row in zip(index.pts, index.durations, index.md5, strict=self._job.framemd5):
                 hashes.append(*row, index.frame_bytes)
         if self._job.framemd5:
-            hashes.write(path)
+            hashes.write(path, run=self._work.output)
         return path
 
     def _note(self, note: str) -> None:

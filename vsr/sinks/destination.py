@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from vsr.config import PIPE
+from vsr.encoding.beside import unfinished_name
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.files import followed, hidden_name, name_beside
+from vsr.files import followed, name_beside
 from vsr.stdout import ReaderGone, Stdout
 
 __all__ = [
@@ -92,7 +93,7 @@ class FileDestination:
         self._path = path
         self._overwrite = overwrite
         self._target = check_target(path, overwrite=overwrite)
-        self._file = _create_hidden(folder or self._target.parent, self._target, path)
+        self._file = _create_hidden(folder or self._target.parent, path)
         self._stream: BinaryIO | None = None
 
     @property
@@ -234,9 +235,9 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
     return target
 
 
-def _create_hidden(folder: Path, target: Path, path: Path) -> Path:
-    """A new, empty, hidden file in ``folder``, that will be ``target``."""
-    temporary = hidden_name(folder / target.name)
+def _create_hidden(folder: Path, path: Path) -> Path:
+    """A new, empty, hidden file in ``folder``, that will be ``path``."""
+    temporary = unfinished_name(path, folder)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

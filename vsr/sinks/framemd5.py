@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vsr.encoding.beside import framemd5_path
+from vsr.encoding.beside import framemd5_path, unfinished_name
 from vsr.errors import SinkError
 from vsr.files import written_whole
 from vsr.frame import Frame, VideoInfo
@@ -36,10 +36,11 @@ class FrameMd5Sink(SinkContext):
     Args:
         sink: where the frames go; this one finishes, aborts and names it.
         info: facts about the output.
+        output: the output as the run was told it, where what is kept of it may be called otherwise.
     """
 
-    def __init__(self, sink: Sink, info: VideoInfo) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, info: VideoInfo, output: Path | None = None) -> None:
+        self._sink, self._output = sink, output
         self._rows = FrameHashes(info)
 
     @property
@@ -78,7 +79,7 @@ class FrameMd5Sink(SinkContext):
 
     def _write_beside(self, output: Path | None) -> Path | None:
         if output is not None:
-            self._rows.write(output)
+            self._rows.write(output, run=self._output or output)
         return output
 
 
@@ -114,8 +115,12 @@ class FrameHashes:
         self._hashes += bytes.fromhex(md5)
         self._size = size
 
-    def write(self, output: Path) -> None:
+    def write(self, output: Path, *, run: Path) -> None:
         """Write the file that belongs to ``output`` under a hidden name, then give it its own.
+
+        Args:
+            output: what the frames have become, all of them or a part.
+            run: the output of the run, which has its lock.
 
         Raises:
             SinkError: writing failed; the output is there all the same.
@@ -123,7 +128,7 @@ class FrameHashes:
         path, unit = framemd5_path(output), self._unit()
         try:
             with (
-                written_whole(path) as part,
+                written_whole(path, part=unfinished_name(run, path.parent)) as part,
                 part.open("x", encoding="ascii", newline="\n") as file,
             ):
                 file.writelines(_header(self._info, unit))

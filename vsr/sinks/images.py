@@ -13,6 +13,7 @@ from av.packet import Packet
 
 from vsr import icc
 from vsr.encoding import Encoding
+from vsr.encoding.beside import unfinished_name
 from vsr.encoding.stills import (
     IMAGES,
     Stills,
@@ -24,7 +25,7 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import followed, hidden_name
+from vsr.files import followed
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.notes import Notes
 from vsr.orientation import Orientation
@@ -70,7 +71,7 @@ class ImageSink(SinkContext):
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
         self._stored = 0
         self._pace = _Pace(info.rate)
-        self._staging = Staging(stills, overwrite=overwrite)
+        self._staging = Staging(path, stills, overwrite=overwrite)
         try:
             with self._errors():
                 self._coder = StillCoder(encoding, info)
@@ -248,7 +249,8 @@ class Staging:
     """A hidden folder for pictures that are being made, and their way to where they belong.
 
     Args:
-        stills: what they are called.
+        output: the output as it was named.
+        stills: what its pictures are called.
         overwrite: whether existing files may be replaced.
         folder: where they are made instead; it stays until all have their names, and may be there
             already, with pictures of an earlier run.
@@ -257,14 +259,16 @@ class Staging:
         SinkError: pictures of that name exist, or the folder cannot be written to.
     """
 
-    def __init__(self, stills: Stills, *, overwrite: bool, folder: Path | None = None) -> None:
+    def __init__(
+        self, output: Path, stills: Stills, *, overwrite: bool, folder: Path | None = None
+    ) -> None:
         self._stills, self._overwrite = stills, overwrite
         self._target = followed(stills.folder)
         self._whole = not self._target.exists()
         """The folder itself is new, and made by renaming."""
         self._refuse()
         self._beside = self._target.parent if self._whole else self._target
-        self.folder = folder or hidden_name(self._beside / self._name())
+        self.folder = folder or unfinished_name(output, self._beside)
         self._lasting = folder is not None
         try:
             self.folder.mkdir(exist_ok=self._lasting)
