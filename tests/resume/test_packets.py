@@ -1,14 +1,22 @@
 """An encoder that is given the same frames gives the same packets, whatever memory held before."""
 
 import ctypes
+import itertools
+import os
 import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.encoding import Encoding, threads
+from vsr.errors import ConfigError
+from vsr.frame import Colour, pixel_format
 from vsr.pipeline import upscale
+from vsr.resume.manifest import Manifest
 from vsr.sinks.memory import defined_memory
 
 ENCODERS = [
@@ -90,3 +98,88 @@ def test_memory_holds_zeros_for_who_needs_that():
     with defined_memory("libx265"):
         taken = [fresh(60_000) for _ in range(20)]
     assert any(map(any, taken))
+
+
+@pytest.fixture
+def on_cores() -> Iterator[Callable[[int], None]]:
+    """Let this thread, which encodes, use so many cores."""
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    cores = os.sched_getaffinity(0)
+    yield lambda count: os.sched_setaffinity(0, sorted(cores)[:count])
+    os.sched_setaffinity(0, cores)
+
+
+def stopped(config: UpscaleConfig) -> Manifest:
+    """The manifest of a run that was stopped after its first segment."""
+    count = itertools.count(1)
+    upscale(config, should_stop=lambda: next(count) >= 20)
+    assert config.output is not None
+    return Manifest.load(config.output.with_name(f"{config.output.name}.parts"))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_the_same_packets_on_other_cores(clip, tmp_path, on_cores, codec):
+    config = UpscaleConfig(
+        input=clip, output=tmp_path / "whole.mkv", model="identity", device="cpu",
+        encoder=EncoderConfig(codec=codec), segment_seconds=0.6, runtime="torch",
+    )  # fmt: skip
+    on_cores(1)
+    upscale(replace(config, output=tmp_path / "alone.mkv"))
+    on_cores(2)
+    upscale(config)
+    assert packets(tmp_path / "alone.mkv") != packets(tmp_path / "whole.mkv")
+    again = replace(config, output=tmp_path / "again.mkv")
+    stopped(again)
+    on_cores(1)
+    upscale(replace(again, resume=True))
+    assert packets(tmp_path / "again.mkv") == packets(tmp_path / "whole.mkv")
+
+
+def test_threads_that_are_said_are_a_setting(clip, tmp_path):
+    config = UpscaleConfig(
+        input=clip, output=tmp_path / "out.mkv", model="identity", device="cpu",
+        encoder=EncoderConfig(codec="libx264", preset="ultrafast", options={"threads": "2"}),
+        segment_seconds=0.6,
+    )  # fmt: skip
+    assert stopped(config).settings["encoder option threads"] == "2"
+    other = replace(config.encoder, options={"threads": "3"})
+    with pytest.raises(ConfigError, match="encoder option threads was 2, is 3"):
+        upscale(replace(config, encoder=other, resume=True))
+
+
+def test_work_that_tells_of_no_threads_is_gone_on_with(clip, tmp_path):
+    config = UpscaleConfig(
+        input=clip, output=tmp_path / "out.mkv", model="identity", device="cpu",
+        encoder=EncoderConfig(codec="libx264", preset="ultrafast"), segment_seconds=0.6,
+    )  # fmt: skip
+    manifest = stopped(config)
+    del manifest.settings["encoder option threads"]
+    manifest.save(tmp_path / "out.mkv.parts")
+    assert upscale(replace(config, resume=True)).frames == 32
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "numbers"),
+    [
+        ("libx264", {}, {1: 1, 2: 3, 16: 24, 64: 34}),
+        ("libx264", {"tune": "zerolatency"}, {1: 1, 2: 2, 16: 16}),
+        ("libx265", {}, {1: 1, 4: 2, 8: 3, 16: 4, 64: 5}),
+        ("libvpx", {}, {1: 1, 2: 2, 16: 16}),
+        ("mpeg4", {}, {1: 1, 2: 3, 16: 16}),
+        ("libx264", {"threads": "2"}, {}),
+        ("libx264", {"x264-params": "keyint=5:threads=2"}, {}),
+        ("libx264", {"x264-params": "lookahead-threads=2"}, {2: 3}),
+        ("libx265", {"x265-params": "frame-threads=2"}, {}),
+        ("ffv1", {}, {}), ("libvpx-vp9", {}, {}), ("libsvtav1", {}, {}), ("prores_ks", {}, {}),
+    ],
+)  # fmt: skip
+def test_threads_that_an_encoder_takes_by_itself(monkeypatch, codec, options, numbers):
+    encoding = Encoding(
+        muxer="matroska", codec=codec, format=pixel_format("yuv420p"), colour=Colour(),
+        options=options,
+    )  # fmt: skip
+    assert threads.depends_on_threads(encoding) == bool(numbers)
+    for cores, number in numbers.items():
+        monkeypatch.setattr(threads, "_cores", lambda cores=cores: cores)
+        assert threads.choose_threads(encoding, 1080) == number

@@ -14,7 +14,6 @@ Note [The last steps of a run]
 import logging
 import shutil
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from vsr.config import PIPE, UpscaleConfig
@@ -23,10 +22,9 @@ from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
 from vsr.planning import Plan
 from vsr.report import Report
-from vsr.resume.coding import for_segments
 from vsr.resume.lock import leave_note, locked, read_note
 from vsr.resume.manifest import MANIFEST, Manifest
-from vsr.resume.opening import check_settings
+from vsr.resume.opening import check_settings, in_segments
 from vsr.resume.work import WorkFolder, remove_work
 
 __all__ = ["find_finished", "remove_unfinished", "tidy"]
@@ -110,7 +108,7 @@ def find_finished(plan: Plan) -> Report | None:
         folder.remove()
         _forget(output)
         return None
-    check_settings(replace(plan, encoding=for_segments(plan.encoding)), folder)
+    check_settings(in_segments(plan, folder), folder)
     folder.remove()
     logger.info("%s: is complete; there was nothing left to do but to tidy up", output)
     frames, source = folder.manifest.frames, folder.manifest.source

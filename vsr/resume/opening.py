@@ -11,6 +11,7 @@ from vsr.config import PIPE, UpscaleConfig
 from vsr.device import PRECISIONS_BY_DTYPE, choose_device
 from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
+from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.planning import Plan
 from vsr.report import Report
@@ -30,7 +31,15 @@ from vsr.resume.sink import SegmentSink
 from vsr.resume.work import WorkFolder, remove_work
 from vsr.runtimes import runtime_called
 
-__all__ = ["Work", "as_before", "check_settings", "finished_frames", "is_resumable", "open_work"]
+__all__ = [
+    "Work",
+    "as_before",
+    "check_settings",
+    "finished_frames",
+    "in_segments",
+    "is_resumable",
+    "open_work",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +135,8 @@ def finished_frames(plan: Plan) -> int:
     output = plan.config.output
     if not plan.config.resume or output is None or not _is_begun(plan):
         return 0
-    plan = replace(plan, encoding=for_segments(plan.encoding))
     folder = WorkFolder.open(work_path(output), output)
+    plan = in_segments(plan, folder)
     folder = _for_pictures(folder, stills_of(output, plan.encoding))
     check_settings(plan, folder)
     return folder.frames
@@ -153,8 +162,7 @@ def open_work(plan: Plan) -> Iterator[Work]:
         SinkError: the folder cannot be made or read, or is that of other settings.
     """
     assert plan.config.output is not None
-    plan = replace(plan, encoding=for_segments(plan.encoding))
-    folder = _open_folder(plan)
+    plan, folder = _open_folder(plan)
     work: Work | None = None
     try:
         work = _begin(plan, folder)
@@ -177,8 +185,30 @@ def open_work(plan: Plan) -> Iterator[Work]:
             _remove(folder.remove)
 
 
-def _open_folder(plan: Plan) -> WorkFolder:
-    """The folder that an earlier run has left, if that is gone on with; else a new one."""
+def in_segments(plan: Plan, folder: WorkFolder | None) -> Plan:
+    """``plan`` with what its encoder has to be told for segments.
+
+    Args:
+        plan: what was decided without regard to segments.
+        folder: earlier work to go on with, for which the encoder works with as many threads as for
+            that; None begins anew. Work of versions that did not note the number has none.
+    """
+    encoding = for_segments(plan.encoding)
+    if depends_on_threads(encoding):
+        if folder is None:
+            threads = str(choose_threads(encoding, plan.info.height))
+        else:
+            threads = folder.manifest.settings.get(f"encoder option {THREADS}", "")
+        if threads:
+            encoding = replace(encoding, options={**encoding.options, THREADS: threads})
+    return replace(plan, encoding=encoding)
+
+
+def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
+    """The folder that an earlier run has left, if that is gone on with; else a new one.
+
+    Before it comes ``plan``, with what its encoder has to be told for segments.
+    """
     output = plan.config.output
     assert output is not None
     path = work_path(output)
@@ -189,7 +219,9 @@ def _open_folder(plan: Plan) -> WorkFolder:
         folder = _for_pictures(WorkFolder.open(path, output), stills)
         if output.is_file() and not (plan.config.overwrite or folder.has_published()):
             raise SinkError(f"{output}: already exists; -y replaces it")
-        return _go_on(plan, folder)
+        plan = in_segments(plan, folder)
+        return plan, _go_on(plan, folder)
+    plan = in_segments(plan, None)
     if path.exists():
         logger.warning("%s: the work of an earlier run is deleted (--restart)", path)
         remove_work(path)
@@ -198,7 +230,7 @@ def _open_folder(plan: Plan) -> WorkFolder:
         plan.info.time_base,
     )  # fmt: skip
     note_pictures(plan.config.input, path)
-    return _for_pictures(created, stills)
+    return plan, _for_pictures(created, stills)
 
 
 def _for_pictures(folder: WorkFolder, stills: Stills | None) -> WorkFolder:
