@@ -162,6 +162,29 @@ def test_input_is_output(make_clip, capsys):
     one_line((main([path, path, "-y"]), capsys.readouterr().err), 2, "same file")
 
 
+@pytest.mark.parametrize(("option", "ending"), [("--record", "json"), ("--framemd5", "framemd5")])
+@pytest.mark.parametrize("role", ["input", "sound", "linked"])
+def test_what_is_written_beside_the_output_replaces_no_input(
+    make_clip, tmp_path, capsys, option, ending, role
+):
+    clip, target = make_clip("in.mp4"), tmp_path / "out.mkv"
+    beside = tmp_path / f"out.mkv.{ending}"
+    if role == "linked":
+        beside.hardlink_to(clip)
+    else:
+        shutil.copy(clip, beside)
+    before = beside.read_bytes()
+    reads = {
+        "input": [str(beside)],
+        "linked": [str(clip)],
+        "sound": [str(clip), "--audio-from", str(beside)],
+    }[role]
+    code = main([*reads, str(target), "--model", "identity", option, "-y"])
+    one_line((code, capsys.readouterr().err), 2, f"{beside}: is an input")
+    assert beside.read_bytes() == before
+    assert not target.exists()
+
+
 def test_unknown_extension(run, make_clip):
     one_line(run(make_clip("in.mp4"), "--model", "identity", name="out.xyz"), 2, "xyz")
 

@@ -166,11 +166,16 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
     if output.is_symlink() and not output.exists():
         raise SinkError(f"{output}: is a link that leads nowhere")
     check_target(output, overwrite=True)  # whether it may be replaced is asked last
-    for read in (config.input, config.audio_from):
-        if read is not None and read.exists() and output.exists() and read.samefile(output):
-            raise ConfigError(f"{output}: input and output are the same file")
+    if _is_read(config, output):
+        raise ConfigError(f"{output}: input and output are the same file")
     _check_leftovers(config, output)
     check_target(output, overwrite=config.overwrite or _goes_on(output, config))
+
+
+def _is_read(config: UpscaleConfig, path: Path) -> bool:
+    """Whether ``path`` is a file that the run reads, by whatever name."""
+    read = (config.input, config.audio_from, config.weights)
+    return path.exists() and any(p is not None and p.exists() and p.samefile(path) for p in read)
 
 
 def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
@@ -196,10 +201,16 @@ def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
     """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
     if config.framemd5 and stills is not None:
         raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
-    if config.output is None or config.overwrite or _goes_on(config.output, config):
+    if config.output is None:
         return
     wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
-    for path in [name(config.output) for on, name in wanted if on]:
+    paths = [name(config.output) for on, name in wanted if on]
+    for path in paths:
+        if _is_read(config, path):
+            raise ConfigError(f"{path}: is an input, and would be written beside the output")
+    if config.overwrite or _goes_on(config.output, config):
+        return
+    for path in paths:
         if path.exists():
             raise SinkError(f"{path}: already exists; -y replaces it")
 
