@@ -1,5 +1,6 @@
 """The record of a run: its schema, and each claim held against the files it speaks of."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.warm import PYTHON
+from vsr import pipeline
 from vsr.cli import main
 from vsr.cli.configuration import make_config
 from vsr.cli.options import build_parser
@@ -23,6 +25,7 @@ from vsr.pipeline import upscale
 from vsr.progress import Progress
 from vsr.record import SCHEMA
 from vsr.report import FrameTimes
+from vsr.sinks.framemd5 import FrameHashes
 from vsr.sync import Displacement, measure_displacement, read_timing
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe")
@@ -205,6 +208,45 @@ def test_records_are_not_replaced_unless_asked(make_clip, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv.json"]
     assert main([*arguments, "--target", "archive", "-y", "--log-level=error"]) == 0
     assert json.loads((tmp_path / "out.mkv.json").read_text())["schema"] == SCHEMA
+
+
+def replacing(source, target, *arguments):
+    """Files that a run is to replace, and its arguments."""
+    old = [target]
+    old += [target.with_name(f"{target.name}.{kind}") for kind in ("json", "framemd5")]
+    options = ["--record", *([] if target.suffix == ".png" else ["--framemd5"])]
+    for path in old:
+        path.write_text(f"old {path.name}")
+    plain = ["--model", "identity", "--frames", "1", "-y"]
+    return old, [str(source), str(target), *plain, *options, *arguments]
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.y4m", "out.png"])
+def test_a_new_file_never_has_the_record_of_the_old_one(make_clip, tmp_path, monkeypatch, name):
+    def die(*arguments, **named):
+        raise KeyboardInterrupt
+
+    old, arguments = replacing(make_clip("in.mp4"), tmp_path / name)
+    monkeypatch.setattr(pipeline, "write_record", die)
+    monkeypatch.setattr(FrameHashes, "write", die)
+    main(arguments)
+    assert not old[0].read_bytes().startswith(b"old")
+    left = old[::2] if name == "out.png" else old[:1]  # a picture has no hashes to be replaced
+    assert sorted(tmp_path.iterdir()) == sorted(left)
+
+
+def test_a_file_that_cannot_be_replaced_keeps_its_record(make_clip, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def replacing_others(source, target):
+        if Path(target).name == "out.mkv":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        replace(source, target)
+
+    old, arguments = replacing(make_clip("in.mp4"), tmp_path / "out.mkv")
+    monkeypatch.setattr(os, "replace", replacing_others)
+    assert main(arguments) == 1
+    assert [path.read_text() for path in old] == [f"old {path.name}" for path in old]
 
 
 def test_an_output_without_its_record_is_said_to_be_complete(make_clip, tmp_path, capsys):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ __all__ = [
     "followed",
     "hidden_name",
     "name_beside",
+    "set_aside",
     "shortened",
     "sync_file",
     "sync_folder",
@@ -92,6 +93,32 @@ def written_whole(path: Path, *, durable: bool = False, part: Path | None = None
         raise
     if durable:
         sync_folder(path.parent)
+
+
+@contextmanager
+def set_aside(names: Iterable[tuple[Path, Path]]) -> Iterator[None]:
+    """Hide files while the block runs: if it raises they are back, else they are deleted.
+
+    Args:
+        names: of each its own and a hidden one in the same folder. What is no file, or cannot be
+            renamed, stays where it is.
+    """
+    hidden = []
+    try:
+        for path, away in names:
+            if path.is_file() or path.is_symlink():
+                with suppress(OSError):
+                    os.rename(path, away)
+                    hidden.append((path, away))
+        yield
+    except BaseException:
+        for path, away in hidden:
+            with suppress(OSError):
+                os.replace(away, path)
+        raise
+    for _, away in hidden:
+        with suppress(OSError):
+            away.unlink()
 
 
 def sync_file(path: Path) -> None:

@@ -20,7 +20,7 @@ from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
-from vsr.planning import Plan, make_plan
+from vsr.planning import Plan, companions, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
@@ -383,6 +383,6 @@ def _open_sink(plan: Plan, stdout: Stdout | None) -> Sink:
         return NullSink()
     sink = open_sink(
         config.output, plan.encoding, plan.info, source=plan.source.others,
-        overwrite=config.overwrite, stdout=stdout,
+        overwrite=config.overwrite, stdout=stdout, companions=companions(config),
     )  # fmt: skip
     return FrameMd5Sink(sink, plan.info, config.output) if config.framemd5 else sink

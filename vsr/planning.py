@@ -33,7 +33,7 @@ from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import ImageList, find_images
 from vsr.weights import load_network
 
-__all__ = ["Plan", "make_plan", "spelt_out"]
+__all__ = ["Plan", "companions", "make_plan", "spelt_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -197,18 +197,23 @@ def _goes_on(output: Path, config: UpscaleConfig) -> bool:
     return work_path(output).exists() or lock_path(output).exists()
 
 
+def companions(config: UpscaleConfig) -> list[Path]:
+    """What a run writes beside its output: its record and its hashes, if they are wanted."""
+    if config.output is None:
+        return []
+    wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
+    return [name(config.output) for on, name in wanted if on]
+
+
 def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
     """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
     if config.framemd5 and stills is not None:
         raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
-    if config.output is None:
-        return
-    wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
-    paths = [name(config.output) for on, name in wanted if on]
+    paths = companions(config)
     for path in paths:
         if _is_read(config, path):
             raise ConfigError(f"{path}: is an input, and would be written beside the output")
-    if config.overwrite or _goes_on(config.output, config):
+    if config.output is None or config.overwrite or _goes_on(config.output, config):
         return
     for path in paths:
         if path.exists():

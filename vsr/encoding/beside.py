@@ -10,9 +10,11 @@ Note [Names of what is not finished]
     be the output of another run.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from vsr.files import followed, hidden_name, name_beside, shortened, unfinished
+from vsr.files import followed, hidden_name, name_beside, set_aside, shortened, unfinished
 
 __all__ = [
     "find_unfinished",
@@ -20,6 +22,7 @@ __all__ = [
     "lock_path",
     "record_path",
     "unfinished_name",
+    "without_companions",
     "work_path",
 ]
 
@@ -76,6 +79,22 @@ def unfinished_name(output: Path, folder: Path) -> Path:
     lock = lock_path(output)
     beside_lock = folder.resolve() == lock.parent
     return hidden_name(folder / (lock.stem[1:] if beside_lock else output.name))
+
+
+@contextmanager
+def without_companions(output: Path, companions: Iterable[Path]) -> Iterator[None]:
+    """Let ``output`` get its name in the block, and no record of another file stand beside it.
+
+    Between its name and its record a run can be killed. Then there is no record, rather than that
+    of the file which was replaced.
+
+    Args:
+        output: as the run was told it.
+        companions: what the run will write beside it. They are deleted, or still there if the
+            block raises.
+    """
+    with set_aside((path, unfinished_name(output, path.parent)) for path in companions):
+        yield
 
 
 def find_unfinished(output: Path) -> list[Path]:

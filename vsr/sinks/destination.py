@@ -1,12 +1,13 @@
 """Where a sink's bytes go: to a file that appears when it is complete, or to standard output."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from vsr.config import PIPE
-from vsr.encoding.beside import unfinished_name
+from vsr.encoding.beside import unfinished_name, without_companions
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.files import followed, name_beside
@@ -58,20 +59,23 @@ class Destination(Protocol):
         """Delete what has been written; harmless after :meth:`publish`."""
 
 
-def open_destination(path: Path, *, overwrite: bool, stdout: Stdout | None) -> Destination:
+def open_destination(
+    path: Path, *, overwrite: bool, stdout: Stdout | None, companions: Sequence[Path] = ()
+) -> Destination:
     """Make ready what ``path`` names.
 
     Args:
         path: a file, or :data:`~vsr.config.PIPE`.
         overwrite: whether an existing file may be replaced.
         stdout: the stream that :data:`~vsr.config.PIPE` stands for.
+        companions: what the run will write beside it; see :class:`FileDestination`.
 
     Raises:
         SinkError: the file cannot be created.
         ValueError: a pipe without ``stdout``.
     """
     if path != PIPE:
-        return FileDestination(path, overwrite=overwrite)
+        return FileDestination(path, overwrite=overwrite, companions=companions)
     if stdout is None:
         raise ValueError("standard output has not been reserved")
     return PipeDestination(stdout)
@@ -84,13 +88,18 @@ class FileDestination:
         path: its name. A link stays one, and what it leads to is replaced.
         overwrite: whether an existing file may be replaced.
         folder: where it is until then, on the same file system; None means in its own.
+        companions: what the run will write beside it; files of these names tell of the one that is
+            replaced, and go with that.
 
     Raises:
         SinkError: it cannot be created.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool, folder: Path | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, *, overwrite: bool, folder: Path | None = None,
+        companions: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
+        self._path, self._companions = path, companions
         self._overwrite = overwrite
         self._target = check_target(path, overwrite=overwrite)
         self._file = _create_hidden(folder or self._target.parent, path)
@@ -121,7 +130,8 @@ class FileDestination:
         if not self._overwrite and self._target.exists():
             kept = self._rename(self._partial_name())
             raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
-        return self._rename(self._target)
+        with without_companions(self._path, self._companions):
+            return self._rename(self._target)
 
     def publish_partial(self) -> Path:
         """Name the file ``out.partial.mp4``, and return that.

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -13,7 +14,7 @@ from av.packet import Packet
 
 from vsr import icc
 from vsr.encoding import Encoding
-from vsr.encoding.beside import unfinished_name
+from vsr.encoding.beside import unfinished_name, without_companions
 from vsr.encoding.stills import (
     IMAGES,
     Stills,
@@ -50,6 +51,7 @@ class ImageSink(SinkContext):
         info: facts about the *output*: size, rate, aspect ratio, display matrix.
         source: whose other streams stay behind, with a note for each; None for none.
         overwrite: whether existing files may be replaced.
+        companions: see :func:`vsr.sinks.open_sink`.
 
     Raises:
         SinkError: pictures of that name exist, or the folder cannot be written to.
@@ -63,13 +65,14 @@ class ImageSink(SinkContext):
         *,
         source: StreamSource | None,
         overwrite: bool,
+        companions: Sequence[Path] = (),
     ) -> None:
         self.frames = 0
         """Frames written so far."""
         stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number, encoding.stems)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
-        self._stored = 0
+        self._companions, self._stored = companions, 0
         self._pace = _Pace(info.rate)
         self._staging = Staging(path, stills, overwrite=overwrite)
         try:
@@ -107,7 +110,7 @@ class ImageSink(SinkContext):
             SinkError: writing failed; nothing is left.
         """
         self._store_rest()
-        with self._errors():
+        with self._errors(), without_companions(self._path, self._companions):
             note = self._staging.publish(self.frames)
         if note is not None:
             self.notes.warn(note)

@@ -1,5 +1,6 @@
 """Encodes frames with FFmpeg and puts them into a container beside the other streams."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vsr.encoding import Encoding
@@ -30,13 +31,14 @@ class MediaSink(SinkContext):
         source: where the other streams come from; None writes the picture alone.
         overwrite: whether an existing file may be replaced.
         stdout: the stream that :data:`~vsr.config.PIPE` stands for.
+        companions: see :func:`vsr.sinks.open_sink`.
 
     Raises:
         SinkError: the file cannot be created, or FFmpeg refuses the combination of streams.
         ReaderGone: nobody reads the pipe.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first three by keyword
         self,
         path: Path,
         encoding: Encoding,
@@ -45,12 +47,15 @@ class MediaSink(SinkContext):
         source: StreamSource | None,
         overwrite: bool,
         stdout: Stdout | None = None,
+        companions: Sequence[Path] = (),
     ) -> None:
         self.frames = 0
         """Frames written so far."""
         self._encoding = encoding
         self._info = info
-        self._destination = open_destination(path, overwrite=overwrite, stdout=stdout)
+        self._destination = open_destination(
+            path, overwrite=overwrite, stdout=stdout, companions=companions
+        )
         self._output = MediaOutput(self._destination, encoding, info, source=source)
         self._pictures = PictureMaker(
             encoding, self._output.clock, captions=self._output.encoder.writes_captions,
