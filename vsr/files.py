@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,11 +13,13 @@ __all__ = [
     "file_sha256",
     "followed",
     "hidden_name",
+    "may_replace",
     "name_beside",
     "set_aside",
     "shortened",
     "sync_file",
     "sync_folder",
+    "take_after",
     "unfinished",
     "written_whole",
 ]
@@ -119,6 +122,38 @@ def set_aside(names: Iterable[tuple[Path, Path]]) -> Iterator[None]:
     for _, away in hidden:
         with suppress(OSError):
             away.unlink()
+
+
+def may_replace(path: Path) -> bool:
+    """Whether this user may rename another file to ``path``, which exists, as far as owners count.
+
+    In a folder like ``/tmp`` (sticky) only a file's owner may do so, the folder's, and root.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    folder = path.parent.stat()
+    if not hasattr(os, "geteuid") or not folder.st_mode & stat.S_ISVTX:
+        return True
+    return os.geteuid() in (0, folder.st_uid, path.lstat().st_uid)
+
+
+def take_after(path: Path, model: Path) -> None:
+    """Give ``path`` the permissions of the file ``model``, if there is one, and its group.
+
+    Root gives it its owner as well. What may not be given stays as it is.
+    """
+    try:
+        found = model.stat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        return
+    if hasattr(os, "chown"):
+        with suppress(OSError):  # a group that this user is not in
+            os.chown(path, found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
+    with suppress(OSError):
+        path.chmod(stat.S_IMODE(found.st_mode) & 0o777)
 
 
 def sync_file(path: Path) -> None:

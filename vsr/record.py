@@ -21,7 +21,7 @@ from vsr.device import choose_device, describe, dtype_name
 from vsr.encoding.beside import framemd5_path, record_path, unfinished_name
 from vsr.encoding.stills import IMAGES
 from vsr.errors import SinkError
-from vsr.files import written_whole
+from vsr.files import take_after, written_whole
 from vsr.flags import command_line
 from vsr.health import Health
 from vsr.inventory import (
@@ -63,6 +63,7 @@ def write_record(plan: Plan, report: Report) -> Path:
         # A name that is no UTF-8 holds lone surrogates: escaped, they are JSON.
         with written_whole(path, part=hidden) as part, part.open("xb") as file:
             file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+            take_after(part, report.output)
     except OSError as error:
         reason = error.strerror or error
         raise SinkError(

@@ -299,6 +299,16 @@ def fail_to_link(source: Path, target: Path) -> None:
     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
+def test_a_picture_that_replaces_a_private_one_is_private(
+    tmp_path: Path, open_sink: OpenSink
+) -> None:
+    (tmp_path / "2.png").touch(0o600)
+    with open_sink(tmp_path / "%d.png", overwrite=True) as sink:
+        write(sink, count=2)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("1.png", "2.png")]
+    assert modes[1] == 0o600 != modes[0]
+
+
 def test_a_folder_in_the_way_of_a_picture(tmp_path: Path, open_sink: OpenSink) -> None:
     (tmp_path / "2.png").mkdir()
     with pytest.raises(SinkError, match=r"2\.png: is a directory"):

@@ -1,16 +1,21 @@
 """The file and its name: when it appears, and what is left when something goes wrong."""
 
+import errno
 import os
 import resource
+import stat
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
-from vsr.sinks import NullSink
+from vsr.sinks import FrameMd5Sink, NullSink
+from vsr.sinks.images import Staging
 
 
 def test_name_appears_only_when_the_file_is_complete(tmp_path, tools):
@@ -64,6 +69,66 @@ def test_file_that_appeared_meanwhile_is_not_replaced(tmp_path, tools):
         sink.finish()
     assert path.read_bytes() == b"precious"
     assert tools.probe(tmp_path / "out.partial.mp4").video
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_what_replaces_a_private_file_is_private(tmp_path, tools, mode):
+    path, info = tmp_path / "out.mkv", tools.info()
+    path.write_bytes(b"old")
+    owner = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+    path.chmod(mode)
+    with FrameMd5Sink(tools.open(path, info, codec="ffv1", overwrite=True), info) as sink:
+        (hidden,) = tmp_path.glob(".*.part")
+        assert stat.S_IMODE(hidden.stat().st_mode) & ~mode & 0o077 == 0
+        sink.write(tools.frame(info, 0))
+    for written in (path, tmp_path / "out.mkv.framemd5"):
+        found = written.stat()
+        assert stat.S_IMODE(found.st_mode) == mode
+        assert (found.st_uid, found.st_gid) == owner
+    assert tools.probe(path).video
+
+
+def test_a_result_that_cannot_have_its_name_is_kept(tmp_path, tools, monkeypatch):
+    path, info, replace = tmp_path / "out.mkv", tools.info(), os.replace
+    path.write_bytes(b"precious")
+
+    def replacing_others(source, target):
+        if target == path:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing_others)
+    sink = tools.open(path, info, overwrite=True)
+    sink.write(tools.frame(info, 0))
+    with pytest.raises(SinkError, match=r"not permitted.*; the result is in .*out\.partial\.mkv$"):
+        sink.finish()
+    assert path.read_bytes() == b"precious"
+    assert tools.probe(tmp_path / "out.partial.mkv").video
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_file_of_somebody_else_in_a_sticky_folder_is_refused_at_once(tools):
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to other users
+        folder = Path(name)
+        folder.chmod(0o1777)
+        path = folder / "out.mkv"
+        path.write_bytes(b"precious")
+        (folder / "1.png").write_bytes(b"precious")
+        os.seteuid(65534)
+        try:
+            refused(tools, path, tools.info(), "somebody else's", overwrite=True)
+            stills = find_stills(folder / "%d.png", None)
+            assert stills is not None
+            with pytest.raises(SinkError, match=r"1\.png: is somebody else's"):
+                Staging(folder / "%d.png", stills, overwrite=True)
+            assert len(list(folder.iterdir())) == 2
+            mine = folder / "mine.mkv"
+            mine.write_bytes(b"old")
+            tools.write(mine, tools.info(), [(0, 40)], overwrite=True)
+        finally:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])

@@ -10,7 +10,7 @@ from vsr.config import PIPE
 from vsr.encoding.beside import unfinished_name, without_companions
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
-from vsr.files import followed, name_beside
+from vsr.files import followed, may_replace, name_beside, take_after
 from vsr.stdout import ReaderGone, Stdout
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "FileDestination",
     "PipeDestination",
     "Writable",
+    "check_replaceable",
     "check_target",
     "open_destination",
     "partial_name",
@@ -85,7 +86,8 @@ class FileDestination:
     """A file that has its name only when it is complete; until then it is hidden beside it.
 
     Args:
-        path: its name. A link stays one, and what it leads to is replaced.
+        path: its name. A link stays one, and what it leads to is replaced. A file that is replaced
+            hands on its permissions.
         overwrite: whether an existing file may be replaced.
         folder: where it is until then, on the same file system; None means in its own.
         companions: what the run will write beside it; files of these names tell of the one that is
@@ -102,7 +104,8 @@ class FileDestination:
         self._path, self._companions = path, companions
         self._overwrite = overwrite
         self._target = check_target(path, overwrite=overwrite)
-        self._file = _create_hidden(folder or self._target.parent, path)
+        self._lasting = folder is not None
+        self._file = _create_hidden(folder or self._target.parent, path, self._target)
         self._stream: BinaryIO | None = None
 
     @property
@@ -123,15 +126,24 @@ class FileDestination:
         """Give the file its name, and return it.
 
         Raises:
-            SinkError: it cannot be renamed, and has been deleted; or another has taken its name
-                meanwhile, and the message says what it is called now.
+            SinkError: it cannot be renamed, or another has taken its name meanwhile; the message
+                says what it is called now. If that cannot be either, or it can be made again from
+                what lasts in its folder, it has been deleted.
         """
         self._close()
         if not self._overwrite and self._target.exists():
             kept = self._rename(self._partial_name())
             raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
-        with without_companions(self._path, self._companions):
-            return self._rename(self._target)
+        try:
+            with without_companions(self._path, self._companions), self.errors():
+                self._give(self._target)
+        except SinkError as error:
+            if self._lasting:
+                self.discard()
+                raise
+            kept = self._rename(self._partial_name())
+            raise SinkError(f"{error}; the result is in {kept}") from error
+        return self._path
 
     def publish_partial(self) -> Path:
         """Name the file ``out.partial.mp4``, and return that.
@@ -169,11 +181,15 @@ class FileDestination:
     def _rename(self, target: Path) -> Path:
         try:
             with self.errors():
-                os.replace(self._file, target)
+                self._give(target)
         except SinkError:
             self.discard()
             raise
-        return self._path.with_name(target.name) if target != self._target else self._path
+        return self._path.with_name(target.name)
+
+    def _give(self, name: Path) -> None:
+        take_after(self._file, self._target)
+        os.replace(self._file, name)
 
 
 class PipeDestination:
@@ -238,6 +254,7 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
         raise SinkError(f"{path}: is {what}")
     if target.match("/proc/*/fd/*"):  # as >(…) gives
         raise SinkError(f"{path}: is no file: - is standard output")
+    check_replaceable(target, path)
     if target.exists() and not overwrite:
         raise SinkError(f"{path}: already exists; -y replaces it")
     if not target.parent.is_dir():
@@ -245,11 +262,25 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
     return target
 
 
-def _create_hidden(folder: Path, path: Path) -> Path:
-    """A new, empty, hidden file in ``folder``, that will be ``path``."""
+def check_replaceable(target: Path, path: Path) -> None:
+    """Refuse to compute what could not be renamed to ``target``, which ``path`` leads to.
+
+    Raises:
+        SinkError: it exists, and only somebody else may replace it.
+    """
+    if target.exists() and not may_replace(target):
+        raise SinkError(f"{path}: is somebody else's, and only its owner may replace it there")
+
+
+def _create_hidden(folder: Path, path: Path, target: Path) -> Path:
+    """A new, empty, hidden file in ``folder``, that will be ``path``, which leads to ``target``.
+
+    What is there may be private: nobody may read that file who may not read this one.
+    """
     temporary = unfinished_name(path, folder)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = target.stat().st_mode & 0o666 | 0o600 if target.exists() else 0o666
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     except OSError as error:
         raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
     return temporary

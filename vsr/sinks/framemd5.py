@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vsr.encoding.beside import framemd5_path, unfinished_name
 from vsr.errors import SinkError
-from vsr.files import written_whole
+from vsr.files import take_after, written_whole
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.sink import Sink, SinkContext
 
@@ -133,6 +133,7 @@ class FrameHashes:
             ):
                 file.writelines(_header(self._info, unit))
                 file.writelines(self._lines(self._info.time_base / unit))
+                take_after(part, output)
         except OSError as error:
             raise SinkError(
                 f"{path}: cannot be written: {error.strerror}; {output} is complete"

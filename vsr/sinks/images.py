@@ -26,11 +26,11 @@ from vsr.encoding.stills import (
 from vsr.encoding.streams import StreamSource, left_behind
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain, write_tags
-from vsr.files import followed
+from vsr.files import followed, take_after
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.notes import Notes
 from vsr.orientation import Orientation
-from vsr.sinks.destination import partial_name
+from vsr.sinks.destination import check_replaceable, partial_name
 from vsr.sinks.packing import pack
 from vsr.sinks.sink import SinkContext, check_frame
 
@@ -300,6 +300,7 @@ class Staging:
             return None
         if self._lasting:
             for path in sorted(self.folder.iterdir()):
+                take_after(path, self._target / path.name)
                 os.replace(path, self._target / path.name)
         else:
             try:
@@ -322,6 +323,7 @@ class Staging:
                 is_new = not path.exists()
                 with suppress(OSError):  # there are file systems without links, and new pictures
                     os.link(path, before)
+                take_after(self.folder / name, path)
                 os.replace(self.folder / name, path)
                 done.append((path, before, is_new))
         except OSError:
@@ -364,6 +366,7 @@ class Staging:
         for name in self._present():
             if (self._target / name).is_dir():
                 raise SinkError(f"{folder / name}: is a directory")
+            check_replaceable(self._target / name, folder / name)
 
     def _present(self) -> list[str]:
         """Files that are there under names of these pictures, by number."""
