@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from array import array
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from vsr.resume.coding import SegmentCoder
 from vsr.resume.join import decoding_times
 from vsr.resume.manifest import MANIFEST, Manifest, seal
 from vsr.resume.segments import SegmentWriter
+from vsr.resume.settings import changes, fingerprint
 from vsr.resume.work import WorkFolder
 from vsr.sources import open_source
 
@@ -297,9 +299,50 @@ def test_a_changed_input_is_named(clips, tmp_path):
     shutil.copy(clips["cfr"], source)
     config = config_for(source, tmp_path / "out.mkv")
     stop_after(config, 24)
-    os.utime(source, ns=(0, 10**9))
-    with pytest.raises(ConfigError, match="input was"):
+    content = source.read_bytes()
+    source.write_bytes(content + b"\0")
+    size = len(content)
+    with pytest.raises(ConfigError, match=f"input was of {size} bytes, is of {size + 1}; run as"):
         upscale(replace(config, resume=True))
+    source.write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
+    with pytest.raises(ConfigError, match="input was another of that size: its first or last MiB"):
+        upscale(replace(config, resume=True))
+
+
+def test_a_small_input_whose_time_alone_has_changed_is_the_same(whole, clips, tmp_path):
+    source = tmp_path / "in.mkv"
+    shutil.copy(clips["cfr"], source)
+    config = config_for(source, tmp_path / "out.mkv")
+    for time in (1, 2):
+        asked = itertools.chain([False] * 11, itertools.repeat(True))
+        upscale(replace(config, resume=True), should_stop=asked.__next__)
+        os.utime(source, (time, time))
+    assert upscale(replace(config, resume=True)).frames == FRAMES
+    assert_equal(whole, output_of(config))
+
+
+def test_a_large_input_whose_time_alone_has_changed_may_have_changed(tmp_path):
+    """Of which not all is hashed; the message has the command that makes it go on."""
+    path = tmp_path / "in.mkv"
+    path.write_bytes(bytes(2 << 20))
+    before = {"input": fingerprint(path)}
+    os.utime(path, (1, 1))
+    assert changes(before, {"input": fingerprint(path)}) == ""
+    path.write_bytes(bytes((2 << 20) + 1))
+    os.utime(path, ns=(10**9, 1795419593309549123))
+    before = {"input": fingerprint(path)}
+    os.utime(path, ns=(10**9, 1795421171473617123))
+    now = {"input": fingerprint(path)}
+    said = changes(before, now)
+    first, second = re.findall(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", said)
+    assert datetime.fromisoformat(first).timestamp() == 1795419593.309
+    assert datetime.fromisoformat(second).timestamp() == 1795421171.473
+    command = re.findall("touch -d @[0-9.]+", said)[0]
+    subprocess.run([*command.split(), str(path)], check=True)
+    assert changes(before, {"input": fingerprint(path)}) == ""
+    assert "@99999999999999.000000" in changes(
+        before, {"input": now["input"].replace("1795421171.473617", "99999999999999.000000")}
+    )
 
 
 def test_another_picture_at_the_same_time_is_noticed(begun):

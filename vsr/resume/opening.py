@@ -239,18 +239,24 @@ def _for_pictures(folder: WorkFolder, stills: Stills | None) -> WorkFolder:
     return PictureWorkFolder(folder.path, folder.output, folder.manifest, stills)
 
 
-def check_settings(plan: Plan, folder: WorkFolder) -> None:
+def check_settings(plan: Plan, folder: WorkFolder) -> dict[str, str]:
     """Make sure that ``folder`` holds work of the same settings as those of ``plan``.
+
+    Returns:
+        The settings of ``plan``: those of the folder, but for the times of files whose content is
+        known to be the same.
 
     Raises:
         ConfigError: it does not; with what was changed.
         SinkError: the input cannot be read again.
     """
-    if changed := changes(folder.manifest.settings, _settings(plan)):
+    settings = _settings(plan)
+    if changed := changes(folder.manifest.settings, settings):
         raise ConfigError(
             f"{folder.output}: cannot be resumed: {changed}; run as before, or --restart throws "
             "that work away"
         )
+    return settings
 
 
 def _settings(plan: Plan) -> dict[str, str]:
@@ -263,7 +269,7 @@ def _settings(plan: Plan) -> dict[str, str]:
 def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     """Compare what was with what is, and each segment with its hash."""
     manifest = folder.manifest
-    check_settings(plan, folder)
+    manifest.settings = check_settings(plan, folder)
     if changed := changes(manifest.versions, versions := versions_of(plan)):
         logger.warning("pictures may differ in the last bit from here on: %s", changed)
     if count := len(manifest.segments):

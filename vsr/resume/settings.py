@@ -8,7 +8,9 @@ Note [What may differ between runs]
     device change at most the last bit of a sample, and a driver that was mended is a good reason to
     have stopped: they are said, not refused.
     Of an input the size, the time of its last change and the hash of its first and last MiB are
-    compared, so that a film of 100 GB is not read twice; of pictures the names, and of those that
+    compared, so that a film of 100 GB is not read twice. A file of up to 2 MiB is hashed whole by
+    that, so only then its time does not count: an edit in the middle of a larger one is known by
+    nothing else. Of pictures the names, and of those that
     are finished size and time (:mod:`vsr.resume.inputs`). What is decoded is compared as well,
     frame by frame: times of all, pictures where segments end (:mod:`vsr.resume.feed`).
 """
@@ -16,8 +18,10 @@ Note [What may differ between runs]
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,7 @@ __all__ = ["can_be_read_again", "changes", "fingerprint", "settings_of", "versio
 
 _HEAD_BYTES = 1 << 20
 _SHOWN = 3
+_FINGERPRINT = re.compile(r"(\d{1,20}) bytes of (-?\d{1,20}\.\d{6}) ([0-9a-f]{16})")
 
 # Where a run goes, what it says, how fast it is; and what is compared as it was decided.
 _FREE = {
@@ -165,12 +170,45 @@ def fingerprint(path: Path) -> str:
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """What differs, in words: ``crf was 17, is 20``; empty if nothing does."""
-    names = dict.fromkeys([*before, *now])
-    differing = [name for name in names if before.get(name, "") != now.get(name, "")]
-    said = [
-        f"{name} was {before.get(name) or 'not set'}, is {now.get(name) or 'not set'}"
-        for name in differing[:_SHOWN]
-    ]
+    pairs = {name: (before.get(name, ""), now.get(name, "")) for name in [*before, *now]}
+    found = (_change(name, *pair) for name, pair in pairs.items())
+    differing = [words for words in found if words is not None]
+    said = differing[:_SHOWN]
     if len(differing) > _SHOWN:
         said.append(f"{len(differing) - _SHOWN} more")
     return "; ".join(said)
+
+
+def _change(name: str, before: str, now: str) -> str | None:
+    """What has become of one setting, in words; None if it is what it was."""
+    if before == now:
+        return None
+    files = _FINGERPRINT.fullmatch(before), _FINGERPRINT.fullmatch(now)
+    if files[0] is None or files[1] is None:
+        return f"{name} was {before or 'not set'}, is {now or 'not set'}"
+    return _file_change(name, files[0].groups(), files[1].groups())
+
+
+def _file_change(name: str, before: Sequence[str], now: Sequence[str]) -> str | None:
+    """The same of a file, of which size, time and hash are given as :func:`fingerprint` does."""
+    (size, time, digest), (size_now, time_now, digest_now) = before, now
+    if size != size_now:
+        return f"{name} was of {size} bytes, is of {size_now}"
+    if digest != digest_now:
+        return f"{name} was another of that size: its first or last MiB is not the same"
+    if int(size) <= 2 * _HEAD_BYTES:  # all of it was hashed
+        return None
+    return (
+        f"{name} was last changed {_moment(time)}, is of {_moment(time_now)}, with the same size "
+        f"and the same first and last MiB: if nothing in it has changed, touch -d @{time} FILE "
+        "gives it its time again"
+    )
+
+
+def _moment(seconds: str) -> str:
+    """A time since 1970 as people write it."""
+    try:
+        moment = datetime.fromtimestamp(float(seconds), UTC).astimezone()
+    except (OverflowError, OSError, ValueError):  # a year that no calendar has
+        return f"@{seconds}"
+    return moment.isoformat(" ", "milliseconds")
