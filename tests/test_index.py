@@ -122,6 +122,20 @@ def test_what_was_not_fetched_says_how_to_get_it():
 
 
 @pytest.mark.usefixtures("shelf")
+def test_a_home_that_cannot_be_looked_into_holds_nothing(monkeypatch):
+    """Somebody else's, as of a service that was not given one of its own."""
+    model = find_model("far-x3", None)
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr("vsr.cache.os.path.isfile", lambda path: False)
+    with pytest.raises(WeightsError, match="'far-x3' is not on this machine"):
+        locate(model)
+
+
+@pytest.mark.usefixtures("shelf")
 def test_what_is_looked_up_says_on_whose_page():
     with pytest.raises(WeightsError) as caught:
         locate(find_model("lost", 2))

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from vsr.cache import cache_path, how_to_get, trusted_sha256
+from vsr.cache import cache_path, how_to_get, is_cached, trusted_sha256
 from vsr.errors import ConfigError, WeightsError
 from vsr.shipped import shipped_folder
 
@@ -78,11 +78,10 @@ def locate(model: Model) -> Path:
     """
     if model.file is not None:
         return models_folder() / model.file
-    path = cache_path(model.source)
-    if not path.is_file():
+    if not is_cached(model.source):
         hint = how_to_get(model.source, model.name)
         raise WeightsError(f"model {model.name!r} is not on this machine; {hint}")
-    return path
+    return cache_path(model.source)
 
 
 def expected_sha256(model: Model) -> str:
