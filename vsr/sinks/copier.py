@@ -46,6 +46,16 @@ __all__ = ["StreamCopier"]
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
 _ANY_KEY = "use_metadata_tags"
+_MPEG_AUDIO = tuple(bytes([255, second]) for second in range(0xE0, 0x100))
+_MARKS = {
+    "mp1": _MPEG_AUDIO, "mp2": _MPEG_AUDIO, "mp3": _MPEG_AUDIO,
+    "ac3": (b"\x0b\x77",), "eac3": (b"\x0b\x77",),
+}  # fmt: skip
+"""Sync words: ISO 11172-3, 2.4.2.3; ATSC A/52, 5.4.1.1."""
+_STRAY = 8
+"""Packets that may be damaged, rather than of another codec."""
+_JOINED = ("mpegts", "mpeg")
+"""Containers in which a recorder may change the codec of a stream."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -154,6 +164,11 @@ class StreamCopier:
             if track.sound is not None and (damaged := track.sound.damaged):
                 several = "1 packet" if damaged == 1 else f"{damaged} packets"
                 self._notes.warn(f"{track.name}: {several} could not be decoded")
+            if track.foreign > _STRAY:
+                self._notes.warn(
+                    f"{track.name}: {track.foreign} packets of {track.written} are of another "
+                    "codec: the sound changes in mid-stream, and players will not play both"
+                )
             if track.repaired:
                 self._notes.warn(f"{track.name}: {track.repaired} timestamps were repaired")
             if track.unstyled:
@@ -213,12 +228,19 @@ class StreamCopier:
             earliest=round(-_allowance(output if copied else stream) / base),
             timeless=is_cover_art(stream),
             gap=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
+            marks=self._marks(stream),
             strict=not container.format.flags & _NONSTRICT,
         )
         if stream.type != "attachment":  # those travel in the header
             self._tracks[stream.index] = track
             self._source.relay.add(stream.index)
         return track
+
+    def _marks(self, stream: Stream) -> tuple[bytes, ...]:
+        """What packets of ``stream`` begin with, where others may follow them."""
+        if self._source.container.format.name not in _JOINED:
+            return ()
+        return _MARKS.get(codec_of(stream), ())
 
     def _add_converted(self, container: OutputContainer, stream: SubtitleStream) -> None:
         """Plain text subtitles: only the wrapping differs between containers."""

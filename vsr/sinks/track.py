@@ -31,6 +31,8 @@ class Track:
     """Packets that start before this are cut, in the source stream's time base."""
     gap: int
     """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
+    marks: tuple[bytes, ...]
+    """What packets begin with, one of these; empty if that is not known."""
     timeless: bool
     """Cover art: one packet, shown all the time."""
     strict: bool
@@ -54,11 +56,18 @@ class Track:
     """Where the last packet ended."""
     repaired: int = 0
     cut: int = 0
+    written: int = 0
+    foreign: int = 0
+    """Packets that begin otherwise, as those of another codec."""
 
     def write(self, container: OutputContainer, packet: "Packet[Any]") -> None:
         """Shift, filter, repair and mux one packet of the source."""
         if packet.size <= self.gap or not self._shift(packet):
             return
+        self.written += 1
+        self.foreign += bool(self.marks) and not bytes(memoryview(packet)[:2]).startswith(
+            self.marks
+        )
         if self.next_dts is None and packet.dts is None and self.output.type == "video":
             self.dateless.append(packet)
             return
