@@ -130,6 +130,28 @@ def test_what_holds_none_is_said(output: str, note: str, save: Save, tmp_path: P
     assert note in report.notes
 
 
+def test_what_a_later_picture_loses_is_said(save: Save, tmp_path: Path) -> None:
+    for index, profile in enumerate([None, SRGB, SRGB, GRAY]):
+        save(f"in/{index}.png", profile)
+    (tmp_path / "out").mkdir()
+    report = run(tmp_path / "in", tmp_path / "out" / "%d.dpx")
+    dropped = "the ICC profile of some pictures is dropped: dpx pictures hold none"
+    assert report.notes.count(dropped) == 1
+    report = run(tmp_path / "in", tmp_path / "out" / "%d.png", segment_seconds=0)
+    dropped = "the ICC profile of some pictures is dropped: it is for GRAY, not for rgb pictures"
+    assert report.notes.count(dropped) == 1
+
+
+def test_filters_exchange_no_profiles(save: Save, tmp_path: Path) -> None:
+    """Those that hold a picture back until the next has come."""
+    for index, profile in enumerate([None, SRGB, OTHER, None]):
+        save(f"in/{index}.png", profile)
+    (tmp_path / "out").mkdir()
+    run(tmp_path / "in", tmp_path / "out", filters="fps=50")
+    found = [opened(path)[0] for path in sorted((tmp_path / "out").iterdir())]
+    assert found == [None, None, SRGB, SRGB, OTHER, OTHER, None, None]
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     checksum = struct.pack(">I", zlib.crc32(kind + content))
     return struct.pack(">I", len(content)) + kind + content + checksum

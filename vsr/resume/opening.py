@@ -354,7 +354,7 @@ def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> SegmentTools:
     uneven = "timestamps are lost: frames do not come evenly, and pictures hold no time"
     return SegmentTools(
         joiner=PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite),
-        new_coder=lambda clock, warn: PictureCoder(encoding, info),
+        new_coder=lambda clock, warn: PictureCoder(encoding, info, warn),
         new_writer=lambda index, warn: PictureWriter(
             folder.pictures, index, uneven=lambda: warn(uneven), step=step
         ),

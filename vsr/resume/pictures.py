@@ -1,7 +1,7 @@
 """A sequence of pictures: the work folder of one, and the sequence from what is finished of it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,10 @@ class PictureCoder:
 
     extradata = b""
 
-    def __init__(self, encoding: Encoding, info: VideoInfo) -> None:
+    def __init__(self, encoding: Encoding, info: VideoInfo, warn: Callable[[str], None]) -> None:
         self.times: list[int] = []
         """The numbers of the frames that were given to it."""
-        self._coder = StillCoder(encoding, info)
+        self._coder = StillCoder(encoding, info, warn)
 
     def encode(self, frame: Frame) -> "list[Packet[Any]]":
         """The pictures that are ready after ``frame``."""

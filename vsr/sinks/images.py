@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -77,12 +77,15 @@ class ImageSink(SinkContext):
         self._staging = Staging(path, stills, overwrite=overwrite)
         try:
             with self._errors():
-                self._coder = StillCoder(encoding, info)
+                self._coder = StillCoder(encoding, info, self._warn)
         except BaseException:
             self.abort()
             raise
         self.notes = still_losses(encoding, info, source)
         """One line for everything that was lost; complete after :meth:`finish`."""
+
+    def _warn(self, note: str) -> None:
+        self.notes.warn(note)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what the encoder has ready.
@@ -166,10 +169,11 @@ class StillCoder:
     Args:
         encoding: from :func:`vsr.encoding.stills.choose_still_encoding`.
         info: facts about the *output*.
+        warn: told what pictures lose that the first one has not.
     """
 
-    def __init__(self, encoding: Encoding, info: VideoInfo) -> None:
-        self._encoding, self._info = encoding, info
+    def __init__(self, encoding: Encoding, info: VideoInfo, warn: Callable[[str], None]) -> None:
+        self._encoding, self._info, self._warn = encoding, info, warn
         self._turn, self._coded = _turn(info), coded_format(encoding)
         self._encoder = open_still_encoder(encoding, self._as_seen(), threads=0)
         self._profiles = dict[int, bytes]()
@@ -179,10 +183,17 @@ class StillCoder:
         picture = pack(self._turn.apply(frame), self._coded)
         write_tags(picture, replace(self._encoding.colour, matrix=Matrix.RGB))
         picture.pts, picture.time_base = number, 1 / self._info.rate
-        codec, form = self._encoding.codec, self._encoding.format
-        if frame.icc is not None and icc.why_not(frame.icc, codec, form) is None:
+        if frame.icc is not None and self._holds(frame.icc):
             self._profiles[number] = frame.icc
         return list(map(self._described, self._encoder.encode(picture)))
+
+    def _holds(self, profile: bytes) -> bool:
+        """Whether a picture can have ``profile``; why not is said, unless it was of the first."""
+        codec, form, first = self._encoding.codec, self._encoding.format, self._info.icc
+        reason = icc.why_not(profile, codec, form)
+        if reason and (first is None or icc.why_not(first, codec, form) != reason):
+            self._warn(f"the ICC profile of some pictures is dropped: {reason}")
+        return reason is None
 
     def flush(self) -> "list[Packet[Any]]":
         """The pictures that are left."""

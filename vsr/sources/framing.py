@@ -1,5 +1,6 @@
 """Pictures become frames, which say how they are to be read, and are counted."""
 
+from collections import deque
 from fractions import Fraction
 
 from av.sidedata.sidedata import Type as SideDataType
@@ -39,7 +40,7 @@ class FrameMaker:
         self._reader, self._stage, self._info, self._report = reader, stage, info, report
         self._field_rate = config.fields is not None and config.fields.field_rate
         self._coded_sar: Fraction | None = None
-        self._icc: bytes | None = None
+        self._profiles: deque[tuple[Fraction, bytes | None]] = deque()
         self._caption: bytes | None = None
 
     def count(self, taken: list[TimedFrame]) -> None:
@@ -78,7 +79,7 @@ class FrameMaker:
             height=info.height, colour=colour, pts=picture.pts,
             time_base=picture.time_base, duration=duration,
             corrupt=any(timed.damaged for timed in picture.taken),
-            captions=self._captioned(picture.frame), icc=self._profile(picture.taken),
+            captions=self._captioned(picture.frame), icc=self._profile(picture),
         )  # fmt: skip
 
     def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
@@ -90,11 +91,13 @@ class FrameMaker:
         self._caption = None if second else data
         return download(frame) if data is not None and not second else None
 
-    def _profile(self, taken: list[TimedFrame]) -> bytes | None:
-        """The ICC profile of the picture that was ``taken`` last, now or before."""
-        if taken:
-            self._icc = taken[-1].icc
-        return self._icc
+    def _profile(self, picture: FilteredPicture) -> bytes | None:
+        """The ICC profile of the file that was shown at the time; filters may hold some back."""
+        clock, profiles = self._stage.clock, self._profiles
+        profiles.extend((clock.time(t.pts) * clock.time_base, t.icc) for t in picture.taken)
+        while len(profiles) > 1 and profiles[1][0] <= picture.pts * picture.time_base:
+            profiles.popleft()
+        return profiles[0][1] if profiles else None
 
     def _watch_shape(self, sar: Fraction | None) -> None:
         """Notice an aspect ratio that changes in mid-stream."""
