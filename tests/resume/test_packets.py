@@ -136,6 +136,21 @@ def test_the_same_packets_on_other_cores(clip, tmp_path, on_cores, codec):
     assert packets(tmp_path / "again.mkv") == packets(tmp_path / "whole.mkv")
 
 
+def test_vp9_is_the_same_on_any_cores(tmp_path, on_cores):
+    """With one thread it would differ; the packets of a longer side show that."""
+    clip = tmp_path / "clip.mkv"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x192:rate=25"]
+    subprocess.run([*command, "-frames:v", "12", "-c:v", "ffv1", str(clip)], check=True)
+    config = UpscaleConfig(
+        input=clip, output=tmp_path / "two.mkv", model="identity", device="cpu",
+        encoder=EncoderConfig(codec="libvpx-vp9"), segment_seconds=0.4, runtime="torch",
+    )  # fmt: skip
+    upscale(config)
+    on_cores(1)
+    upscale(replace(config, output=tmp_path / "one.mkv"))
+    assert packets(tmp_path / "one.mkv") == packets(tmp_path / "two.mkv")
+
+
 def test_threads_that_are_said_are_a_setting(clip, tmp_path):
     config = UpscaleConfig(
         input=clip, output=tmp_path / "out.mkv", model="identity", device="cpu",
@@ -171,7 +186,7 @@ def test_work_that_tells_of_no_threads_is_gone_on_with(clip, tmp_path):
         ("libx264", {"x264-params": "keyint=5:threads=2"}, {}),
         ("libx264", {"x264-params": "lookahead-threads=2"}, {2: 3}),
         ("libx265", {"x265-params": "frame-threads=2"}, {}),
-        ("ffv1", {}, {}), ("libvpx-vp9", {}, {}), ("libsvtav1", {}, {}), ("prores_ks", {}, {}),
+        ("libvpx-vp9", {}, {1: 2, 2: 2, 16: 16}), ("ffv1", {}, {}), ("libsvtav1", {}, {}), ("prores_ks", {}, {}),
     ],
 )  # fmt: skip
 def test_threads_that_an_encoder_takes_by_itself(monkeypatch, codec, options, numbers):

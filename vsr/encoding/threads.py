@@ -6,7 +6,9 @@ Note [Threads that change packets]
     picture into parts that know nothing of each other. So with another number of threads the
     packets are others, of the same quality. Unless told, each takes a number that follows the
     number of cores. Work that is gone on with on other cores must be told the number of before.
-    VP9, SVT-AV1, FFV1, ProRes and DNxHD give the same packets with any number.
+    libvpx's VP9 decides otherwise where several threads share the rows of a tile (``row-mt``), but
+    the same whether they are two or twenty: so there are never fewer than two.
+    SVT-AV1, FFV1, ProRes and DNxHD give the same packets with any number.
 """
 
 import os
@@ -21,7 +23,7 @@ THREADS = "threads"
 
 _X264 = ("libx264", "libx264rgb")
 _SLICING = ("mpeg1video", "mpeg2video", "mpeg4")
-_CODECS = (*_X264, "libx265", "libvpx", *_SLICING)
+_CODECS = (*_X264, "libx265", "libvpx", "libvpx-vp9", *_SLICING)
 _OWN_WORDS = re.compile(r"(^|:)(frame-)?threads=")
 _ROW = 16
 """Lines of the rows that pictures are cut into, at the most."""
@@ -37,6 +39,8 @@ def depends_on_threads(encoding: Encoding) -> bool:
 def choose_threads(encoding: Encoding, height: int) -> int:
     """The number of threads that the encoder would take by itself on the cores of this process.
 
+    One thread more for VP9 on a single core.
+
     See note [Threads that change packets].
 
     Args:
@@ -51,6 +55,8 @@ def choose_threads(encoding: Encoding, height: int) -> int:
         return 1 + sum(cores >= step for step in steps) + (cores >= steps[-1] and height > 2000)
     if encoding.codec == "libvpx":
         return min(cores, 64)
+    if encoding.codec == "libvpx-vp9":
+        return max(2, min(cores, 64))
     cores = min(cores, rows)
     return 1 if cores == 1 else min(cores + 1, 16)
 
