@@ -221,18 +221,23 @@ def replacing(source, target, *arguments):
     return old, [str(source), str(target), *plain, *options, *arguments]
 
 
+@pytest.mark.parametrize("length", ["0", "0.1"], ids=["in one go", "in segments"])
 @pytest.mark.parametrize("name", ["out.mkv", "out.y4m", "out.png"])
-def test_a_new_file_never_has_the_record_of_the_old_one(make_clip, tmp_path, monkeypatch, name):
+def test_a_new_file_never_has_the_record_of_the_old_one(
+    make_clip, tmp_path, monkeypatch, name, length
+):
     def die(*arguments, **named):
         raise KeyboardInterrupt
 
-    old, arguments = replacing(make_clip("in.mp4"), tmp_path / name)
+    frames = "1" if name == "out.png" else "6"
+    options = ["--frames", frames, "--segment-seconds", length]
+    old, arguments = replacing(make_clip("in.mp4"), tmp_path / name, *options)
     monkeypatch.setattr(pipeline, "write_record", die)
     monkeypatch.setattr(FrameHashes, "write", die)
     main(arguments)
     assert not old[0].read_bytes().startswith(b"old")
-    left = old[::2] if name == "out.png" else old[:1]  # a picture has no hashes to be replaced
-    assert sorted(tmp_path.iterdir()) == sorted(left)
+    # A picture has no hashes to be replaced.
+    assert [path.exists() for path in old] == [True, False, name == "out.png"]
 
 
 def test_a_file_that_cannot_be_replaced_keeps_its_record(make_clip, tmp_path, monkeypatch):
@@ -249,25 +254,46 @@ def test_a_file_that_cannot_be_replaced_keeps_its_record(make_clip, tmp_path, mo
     assert [path.read_text() for path in old] == [f"old {path.name}" for path in old]
 
 
-def test_an_output_without_its_record_is_said_to_be_complete(make_clip, tmp_path, capsys):
+def test_a_folder_in_the_place_of_the_record_is_refused_ahead(make_clip, tmp_path, capsys):
     (tmp_path / "out.mkv.json").mkdir()
     arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mkv"), "--model=identity"]
     assert main([*arguments, "--record", "-y", "--log-level=error"]) == 1
-    err = capsys.readouterr().err
-    assert "out.mkv.json: cannot be written" in err
-    assert "out.mkv is complete" in err
-    assert len(read_timing(tmp_path / "out.mkv").pts) == 12
+    assert capsys.readouterr().err.endswith("out.mkv.json: is a directory\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mkv.json"]
+
+
+def upscale_while(happens, source, output, **options):
+    """Upscale; ``happens`` is called after the first frame."""
+    config = UpscaleConfig(
+        input=source, output=output, model="identity", segment_seconds=0.1, **options
+    )
+    events = iter([happens])
+    return upscale(config, on_progress=lambda progress: next(events, lambda: None)())
+
+
+def test_an_output_without_its_record_is_said_to_be_complete(make_clip, tmp_path):
+    output = tmp_path / "out.mkv"
+    with pytest.raises(SinkError, match=r"out.mkv.json: cannot be written.*out\.mkv is complete"):
+        upscale_while(
+            (tmp_path / "out.mkv.json").mkdir, make_clip("in.mp4"), output, record=True,
+            overwrite=True,
+        )  # fmt: skip
+    assert len(read_timing(output).pts) == 12
     assert not list(tmp_path.glob(".*"))
 
 
-def test_python_raises_what_the_command_says(make_clip, tmp_path):
-    (tmp_path / "out.mkv.json").mkdir()
-    config = UpscaleConfig(
-        input=make_clip("in.mp4"), output=tmp_path / "out.mkv", model="identity", record=True,
-        overwrite=True,
-    )  # fmt: skip
-    with pytest.raises(SinkError, match="complete"):
-        upscale(config)
+@pytest.mark.parametrize("kind", ["json", "framemd5"])
+@pytest.mark.parametrize("name", ["out.mkv", "out.y4m"])
+def test_what_appeared_meanwhile_is_no_old_record(make_clip, tmp_path, name, kind):
+    """Where ``-y`` was not said."""
+    output, other = tmp_path / name, tmp_path / f"{name}.{kind}"
+    with pytest.raises(SinkError, match=rf"{kind}: cannot be written: it has appeared meanwhile"):
+        upscale_while(
+            lambda: other.write_text("precious"), make_clip("in.mp4"), output, record=True,
+            framemd5=True,
+        )  # fmt: skip
+    assert other.read_text() == "precious"
+    assert output.exists()
 
 
 @pytest.mark.parametrize(

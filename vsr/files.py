@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and what they hash to."""
 
+import errno
 import hashlib
 import os
 import re
@@ -72,16 +73,20 @@ def shortened(name: str, limit: int) -> str:
 
 
 @contextmanager
-def written_whole(path: Path, *, durable: bool = False, part: Path | None = None) -> Iterator[Path]:
+def written_whole(
+    path: Path, *, durable: bool = False, part: Path | None = None, replace: bool = True
+) -> Iterator[Path]:
     """A name to write to, which becomes ``path`` when the block ends, and vanishes if it raises.
 
     Args:
-        path: what is to be written; a file of that name is replaced.
+        path: what is to be written.
         durable: make sure that what was written is on the disk before it gets its name, and then
             the name: after a power cut, too, there is the old file or the new one, whole.
         part: the name to write to, in the same folder; None takes :func:`hidden_name`'s.
+        replace: whether a file that is there may be replaced.
 
     Raises:
+        FileExistsError: there is a file that may not be replaced.
         OSError: it cannot be renamed, or be brought to the disk.
     """
     part = part or hidden_name(path)
@@ -89,13 +94,19 @@ def written_whole(path: Path, *, durable: bool = False, part: Path | None = None
         yield part
         if durable:
             sync_file(part)
-        os.replace(part, path)
+        _give(part, path, replace=replace)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def _give(part: Path, path: Path, *, replace: bool) -> None:
+    if not replace and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "it has appeared meanwhile")
+    os.replace(part, path)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
-from vsr.planning import Plan, companions, make_plan
+from vsr.planning import Plan, companions, files_read, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
@@ -215,7 +215,7 @@ def _keep_others_off(plan: Plan, stack: ExitStack) -> None:
     if output is not None and output != PIPE:
         alone = stack.enter_context(locked(output))
         if alone:
-            remove_unfinished(output)
+            remove_unfinished(output, spared=files_read(plan.config))
 
 
 def run(
@@ -385,4 +385,6 @@ def _open_sink(plan: Plan, stdout: Stdout | None) -> Sink:
         config.output, plan.encoding, plan.info, source=plan.source.others,
         overwrite=config.overwrite, stdout=stdout, companions=companions(config),
     )  # fmt: skip
-    return FrameMd5Sink(sink, plan.info, config.output) if config.framemd5 else sink
+    if not config.framemd5:
+        return sink
+    return FrameMd5Sink(sink, plan.info, config.output, overwrite=config.overwrite)

@@ -27,13 +27,13 @@ from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
 from vsr.runtimes import RUNTIME_NAMES, make_runtime
-from vsr.sinks.destination import check_replaceable, check_target
+from vsr.sinks.destination import check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import ImageList, find_images
 from vsr.weights import load_network
 
-__all__ = ["Plan", "companions", "make_plan", "spelt_out"]
+__all__ = ["Plan", "companions", "files_read", "make_plan", "spelt_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +172,15 @@ def _check_output(config: UpscaleConfig, output: Path) -> None:
     check_target(output, overwrite=config.overwrite or _goes_on(output, config))
 
 
+def files_read(config: UpscaleConfig) -> list[Path]:
+    """What there is of the files and folders that a run reads."""
+    read = (config.input, config.audio_from, config.weights)
+    return [path for path in read if path is not None and path.exists()]
+
+
 def _is_read(config: UpscaleConfig, path: Path) -> bool:
     """Whether ``path`` is a file that the run reads, by whatever name."""
-    read = (config.input, config.audio_from, config.weights)
-    return path.exists() and any(p is not None and p.exists() and p.samefile(path) for p in read)
+    return path.exists() and any(read.samefile(path) for read in files_read(config))
 
 
 def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
@@ -213,7 +218,7 @@ def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
     for path in paths:
         if _is_read(config, path):
             raise ConfigError(f"{path}: is an input, and would be written beside the output")
-        check_replaceable(path, path)
+        check_target(path, overwrite=True)
     if config.output is None or config.overwrite or _goes_on(config.output, config):
         return
     for path in paths:

@@ -50,18 +50,23 @@ Json = dict[str, Any]
 def write_record(plan: Plan, report: Report) -> Path:
     """Write the record of a finished or interrupted run beside its output.
 
+    A file of its name is replaced where the run may do so; one that goes on with earlier work may
+    find its own.
+
     Raises:
         SinkError: it cannot be written, or one of the files cannot be read again; the message says
             that the output is there.
     """
+    config = plan.config
     assert report.output is not None
-    assert plan.config.output is not None
+    assert config.output is not None
     path = record_path(report.output)
-    hidden = unfinished_name(plan.config.output, path.parent)
+    hidden = unfinished_name(config.output, path.parent)
+    replace = config.overwrite or config.resume
     try:
         text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
         # A name that is no UTF-8 holds lone surrogates: escaped, they are JSON.
-        with written_whole(path, part=hidden) as part, part.open("xb") as file:
+        with written_whole(path, part=hidden, replace=replace) as part, part.open("xb") as file:
             file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
             take_after(part, report.output)
     except OSError as error:

@@ -1,5 +1,6 @@
 """SIGKILL at moments that nobody chose, and at those that matter: then --resume."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,31 @@ def test_a_link_is_tidied_up_beside_it_and_beside_what_it_leads_to(tmp_path):
         for path in (*left, other):
             path.touch()
         assert find_unfinished(link) == left
+
+
+def test_a_link_made_meanwhile_is_not_that_of_the_run_at_work(tmp_path):
+    there, output = tmp_path / "there", tmp_path / "out.mkv"
+    there.mkdir()
+    with locked(output):
+        at_work = unfinished_name(output, tmp_path)
+        at_work.touch()
+        output.symlink_to(there / "film.mkv")
+        with locked(output) as alone:
+            assert alone
+            assert find_unfinished(output) == []
+    assert find_unfinished(output) == [at_work]
+
+
+@pytest.mark.parametrize("option", ["", "--audio-from"])
+def test_what_a_run_reads_is_not_left_over(long_clip, tmp_path, option):
+    """As where the unfinished file of a killed run is gone on from."""
+    left, output = tmp_path / ".out.mkv.0123abcd.part", tmp_path / "out.mkv"
+    shutil.copy(long_clip, left)
+    read = [long_clip, output, option, left] if option else [left, output]
+    options = ["--model", "identity", "--frames", "2"]
+    assert main([*map(str, read), *options]) == 0
+    assert sorted(tmp_path.iterdir()) == [left, output]
+    assert left.read_bytes() == long_clip.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["new/%04d.png", "old/%04d.png", "old", "old/a.png"])

@@ -62,12 +62,17 @@ def lock_path(output: Path) -> Path:
     """
     resolved = followed(output)
     home = resolved if resolved.is_dir() else resolved.parent
-    inside = home / f".{shortened(resolved.name, 2 * _SHORT)}.lock"
+    inside = _lock_of_name(home / resolved.name)
     names = f"{shortened(home.name, _SHORT)}.{shortened(resolved.name, _SHORT)}"
     beside = home.parent / f".{names}.lock"
     if resolved.is_dir():
         beside = resolved.parent / inside.name
     return beside if beside.exists() or not home.is_dir() else inside
+
+
+def _lock_of_name(path: Path) -> Path:
+    """The file of the lock of ``path`` itself, link or not, in its folder."""
+    return path.with_name(f".{shortened(path.name, 2 * _SHORT)}.lock")
 
 
 def unfinished_name(output: Path, folder: Path) -> Path:
@@ -90,8 +95,8 @@ def without_companions(output: Path, companions: Iterable[Path]) -> Iterator[Non
 
     Args:
         output: as the run was told it.
-        companions: what the run will write beside it. They are deleted, or still there if the
-            block raises.
+        companions: what the run will write beside it, and may replace. They are deleted, or still
+            there if the block raises.
     """
     with set_aside((path, unfinished_name(output, path.parent)) for path in companions):
         yield
@@ -100,10 +105,12 @@ def without_companions(output: Path, companions: Iterable[Path]) -> Iterator[Non
 def find_unfinished(output: Path) -> list[Path]:
     """What runs that were killed have left of ``output``, which must be locked by the caller.
 
-    See note [Names of what is not finished].
+    See note [Names of what is not finished]. Where the output is a link, a run may be at work that
+    found no link of that name yet, and locked the name.
     """
     lock = lock_path(output)
     found = unfinished(lock.with_name(lock.stem[1:]))
-    if output.is_symlink() and output.parent.resolve() != lock.parent:
+    elsewhere = output.is_symlink() and output.parent.resolve() != lock.parent
+    if elsewhere and not _lock_of_name(output).exists():
         found += unfinished(output)
     return found

@@ -12,7 +12,7 @@ Note [The dts of a joined film]
 import logging
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +81,7 @@ class SegmentJoiner:
         info: facts about the *output*.
         other_streams: opens the file that the other streams are copied from, trimmed; returns None
             if there is none.
+        companions: what the run will write beside the output.
 
     Attributes:
         notes: a line for everything that is lost or repaired; complete when joined.
@@ -90,10 +91,11 @@ class SegmentJoiner:
     """
 
     def __init__(
-        self, work: WorkFolder, encoding: Encoding, info: VideoInfo, other_streams: OtherStreams
-    ) -> None:
+        self, work: WorkFolder, encoding: Encoding, info: VideoInfo, other_streams: OtherStreams,
+        companions: Sequence[Path],
+    ) -> None:  # fmt: skip
         self._work, self._encoding, self._info = work, encoding, info
-        self._other_streams = other_streams
+        self._other_streams, self._companions = other_streams, companions
         self.notes = Notes(logger=logger)
         with self._opened(overwrite=True) as (_, output, _):
             output.abort()
@@ -128,8 +130,9 @@ class SegmentJoiner:
         others = self._other_streams()
         try:
             destination = FileDestination(
-                self._work.output, overwrite=overwrite, folder=self._work.path
-            )
+                self._work.output, overwrite=overwrite, folder=self._work.path,
+                companions=self._companions,
+            )  # fmt: skip
             try:
                 output = MediaOutput(
                     destination, self._encoding, self._info, source=others, notes=self.notes

@@ -13,6 +13,7 @@ Note [The last steps of a run]
 
 import logging
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vsr.config import PIPE, UpscaleConfig
 from vsr.encoding.beside import find_unfinished, lock_path, work_path
 from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
+from vsr.files import followed
 from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.lock import leave_note, locked, read_note
@@ -52,14 +54,17 @@ def tidy(config: UpscaleConfig) -> None:
             logger.info("%s: removed, nothing in it is needed any more", folder)
 
 
-def remove_unfinished(output: Path) -> None:
+def remove_unfinished(output: Path, *, spared: Iterable[Path] = ()) -> None:
     """Delete the files that runs which were killed had begun to write for ``output``.
 
     The caller has just locked it, and has written nothing yet: so none of a run at work is among
     them (note [Names of what is not finished] in :mod:`vsr.encoding.beside`). What cannot be
-    deleted stays.
+    deleted stays, and so does what leads to one of ``spared``, the files that this run reads.
     """
+    needed = [followed(path) for path in spared]
     for path in find_unfinished(output):
+        if any(read.is_relative_to(followed(path)) for read in needed):
+            continue
         with suppress(OSError):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -13,7 +13,7 @@ from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
 from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
-from vsr.planning import Plan
+from vsr.planning import Plan, companions
 from vsr.report import Report
 from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
 from vsr.resume.feed import Feed
@@ -339,9 +339,9 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
 def _tools(plan: Plan, folder: WorkFolder) -> SegmentTools:
     if isinstance(folder, PictureWorkFolder):
         return _picture_tools(plan, folder)
-    encoding, info = plan.encoding, plan.info
+    encoding, info, beside = plan.encoding, plan.info, companions(plan.config)
     return SegmentTools(
-        joiner=SegmentJoiner(folder, encoding, info, other_streams(plan)),
+        joiner=SegmentJoiner(folder, encoding, info, other_streams(plan), beside),
         new_coder=lambda clock, warn: SegmentCoder(encoding, info, clock, warn),
         new_writer=lambda index, warn: SegmentWriter(folder.path, index),
     )
@@ -352,8 +352,12 @@ def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> SegmentTools:
     overwrite = plan.config.overwrite or folder.has_published()
     step = float(1 / info.rate / folder.manifest.time_base)
     uneven = "timestamps are lost: frames do not come evenly, and pictures hold no time"
+    joiner = PictureJoiner(
+        folder, encoding, info, plan.source.others, overwrite=overwrite,
+        companions=companions(plan.config),
+    )  # fmt: skip
     return SegmentTools(
-        joiner=PictureJoiner(folder, encoding, info, plan.source.others, overwrite=overwrite),
+        joiner=joiner,
         new_coder=lambda clock, warn: PictureCoder(encoding, info, warn),
         new_writer=lambda index, warn: PictureWriter(
             folder.pictures, index, uneven=lambda: warn(uneven), step=step

@@ -1,7 +1,7 @@
 """A sequence of pictures: the work folder of one, and the sequence from what is finished of it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from av.packet import Packet
 
 from vsr.encoding import Encoding
+from vsr.encoding.beside import without_companions
 from vsr.encoding.stills import IMAGES, Stills, find_stills
 from vsr.encoding.streams import StreamSource
 from vsr.errors import DamagedSegmentError, SinkError
@@ -174,6 +175,7 @@ class PictureJoiner:
         info: facts about the *output*.
         source: whose other streams stay behind; None for none.
         overwrite: whether existing pictures may be replaced.
+        companions: what the run will write beside them.
 
     Attributes:
         notes: a line for everything that is lost.
@@ -184,9 +186,9 @@ class PictureJoiner:
 
     def __init__(
         self, work: PictureWorkFolder, encoding: Encoding, info: VideoInfo,
-        source: StreamSource | None, *, overwrite: bool,
+        source: StreamSource | None, *, overwrite: bool, companions: Sequence[Path],
     ) -> None:  # fmt: skip
-        self._work, self._files = work, work.pictures
+        self._work, self._files, self._companions = work, work.pictures, companions
         self._staging(overwrite=overwrite)
         self.notes = Notes(still_losses(encoding, info, source), logger=logger)
 
@@ -200,7 +202,8 @@ class PictureJoiner:
             staging = self._staging(overwrite=overwrite)
             count = self._look_again()
             self._work.announce(self._files.find(0))
-            note = staging.publish(count)
+            with without_companions(self._work.output, self._companions if overwrite else ()):
+                note = staging.publish(count)
         if note is not None:
             self.notes.warn(note)
         sync_folder(self._files.stills.folder)

@@ -106,7 +106,7 @@ class SegmentSink(SinkContext):
         if (count := len(self._work.manifest.segments)) > 1:
             logger.info("joining %d segments", count)
         overwrite = self._job.overwrite or self._work.has_published()
-        return self._tell_of(self._joiner.join(overwrite=overwrite))
+        return self._tell_of(self._joiner.join(overwrite=overwrite), replace=overwrite)
 
     def _keep_partial(self) -> Path | None:
         """Leave the finished segments for a run that goes on.
@@ -138,7 +138,7 @@ class SegmentSink(SinkContext):
             self._abort()
             return None
         try:
-            return self._tell_of(self._joiner.join_partial())
+            return self._tell_of(self._joiner.join_partial(), replace=self._job.overwrite)
         except BaseException:
             if broken_off is not None:
                 self._work.forget(broken_off.number)
@@ -222,10 +222,10 @@ class SegmentSink(SinkContext):
         numbers = sorted(self._work.manifest.segments)
         return bool(numbers) and numbers == list(range(len(numbers)))
 
-    def _tell_of(self, path: Path) -> Path:
+    def _tell_of(self, path: Path, *, replace: bool) -> Path:
         """Remember when frames are shown and what was found of them, and write their hashes.
 
-        Returns ``path``, the output.
+        Returns ``path``, the output. Hashes that are there may be replaced if ``replace`` says so.
         """
         segments, base = self._work.manifest.segments, self._work.manifest.time_base
         self.times.time_base = base
@@ -238,7 +238,7 @@ class SegmentSink(SinkContext):
             for row in zip(index.pts, index.durations, index.md5, strict=self._job.framemd5):
                 hashes.append(*row, index.frame_bytes)
         if self._job.framemd5:
-            hashes.write(path, run=self._work.output)
+            hashes.write(path, run=self._work.output, replace=replace)
         return path
 
     def _note(self, note: str) -> None:

@@ -135,7 +135,8 @@ class FileDestination:
             kept = self._rename(self._partial_name())
             raise SinkError(f"{self._path}: has appeared meanwhile; the result is in {kept}")
         try:
-            with without_companions(self._path, self._companions), self.errors():
+            replaced = self._companions if self._overwrite else ()
+            with without_companions(self._path, replaced), self.errors():
                 self._give(self._target)
         except SinkError as error:
             if self._lasting:

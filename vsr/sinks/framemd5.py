@@ -37,10 +37,13 @@ class FrameMd5Sink(SinkContext):
         sink: where the frames go; this one finishes, aborts and names it.
         info: facts about the output.
         output: the output as the run was told it, where what is kept of it may be called otherwise.
+        overwrite: whether hashes that are there may be replaced.
     """
 
-    def __init__(self, sink: Sink, info: VideoInfo, output: Path | None = None) -> None:
-        self._sink, self._output = sink, output
+    def __init__(
+        self, sink: Sink, info: VideoInfo, output: Path | None = None, *, overwrite: bool = True
+    ) -> None:
+        self._sink, self._output, self._overwrite = sink, output, overwrite
         self._rows = FrameHashes(info)
 
     @property
@@ -79,7 +82,7 @@ class FrameMd5Sink(SinkContext):
 
     def _write_beside(self, output: Path | None) -> Path | None:
         if output is not None:
-            self._rows.write(output, run=self._output or output)
+            self._rows.write(output, run=self._output or output, replace=self._overwrite)
         return output
 
 
@@ -115,20 +118,22 @@ class FrameHashes:
         self._hashes += bytes.fromhex(md5)
         self._size = size
 
-    def write(self, output: Path, *, run: Path) -> None:
+    def write(self, output: Path, *, run: Path, replace: bool) -> None:
         """Write the file that belongs to ``output`` under a hidden name, then give it its own.
 
         Args:
             output: what the frames have become, all of them or a part.
             run: the output of the run, which has its lock.
+            replace: whether a file of its name may be replaced.
 
         Raises:
             SinkError: writing failed; the output is there all the same.
         """
         path, unit = framemd5_path(output), self._unit()
+        hidden = unfinished_name(run, path.parent)
         try:
             with (
-                written_whole(path, part=unfinished_name(run, path.parent)) as part,
+                written_whole(path, part=hidden, replace=replace) as part,
                 part.open("x", encoding="ascii", newline="\n") as file,
             ):
                 file.writelines(_header(self._info, unit))

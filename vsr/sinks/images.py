@@ -72,7 +72,7 @@ class ImageSink(SinkContext):
         stills = find_stills(path, IMAGES, encoding.codec, encoding.first_number, encoding.stems)
         assert stills is not None
         self._path, self._stills, self._encoding, self._info = path, stills, encoding, info
-        self._companions, self._stored = companions, 0
+        self._companions, self._overwrite, self._stored = companions, overwrite, 0
         self._pace = _Pace(info.rate)
         self._staging = Staging(path, stills, overwrite=overwrite)
         try:
@@ -113,7 +113,8 @@ class ImageSink(SinkContext):
             SinkError: writing failed; nothing is left.
         """
         self._store_rest()
-        with self._errors(), without_companions(self._path, self._companions):
+        replaced = self._companions if self._overwrite else ()
+        with self._errors(), without_companions(self._path, replaced):
             note = self._staging.publish(self.frames)
         if note is not None:
             self.notes.warn(note)
