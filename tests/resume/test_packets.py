@@ -186,7 +186,8 @@ def test_work_that_tells_of_no_threads_is_gone_on_with(clip, tmp_path):
         ("libx264", {"x264-params": "keyint=5:threads=2"}, {}),
         ("libx264", {"x264-params": "lookahead-threads=2"}, {2: 3}),
         ("libx265", {"x265-params": "frame-threads=2"}, {}),
-        ("libvpx-vp9", {}, {1: 2, 2: 2, 16: 16}), ("ffv1", {}, {}), ("libsvtav1", {}, {}), ("prores_ks", {}, {}),
+        ("libvpx-vp9", {}, {1: 2, 2: 2, 16: 16}),
+        ("ffv1", {}, {}), ("libsvtav1", {}, {}), ("prores_ks", {}, {}),
     ],
 )  # fmt: skip
 def test_threads_that_an_encoder_takes_by_itself(monkeypatch, codec, options, numbers):
