@@ -219,6 +219,27 @@ def test_clock_that_falls_back_goes_on_where_it_was(rich, remux, tools, tmp_path
     assert len(repairs) == 2
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_packets_without_times_behind_a_clock_that_fell_back(rich, remux, tools, tmp_path, suffix):
+    """Each follows the one before; the jump is not made once more for each."""
+
+    def fall_back(packet):
+        if packet.stream.type != "audio":
+            return
+        time = packet.pts * packet.time_base
+        if time >= 0.6:
+            packet.pts -= 600
+            packet.dts -= 600
+        if time >= 0.7:
+            packet.pts = packet.dts = None
+
+    remux(rich, tmp_path / f"out.{suffix}", alter=fall_back)
+    before, after = tools.probe(rich), tools.probe(tmp_path / f"out.{suffix}")
+    for old, new in zip(before.audio, after.audio, strict=True):
+        assert new["hashes"] == old["hashes"]
+        assert new["pts"] == pytest.approx(old["pts"], abs=0.03)
+
+
 def test_stumbling_clock_is_levelled(rich, remux, tools, tmp_path):
     """One packet 50 ms too early: it alone moves."""
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from vsr.sources import SourceConfig, open_source
@@ -74,6 +75,70 @@ def test_a_start_behind_a_join_is_found(part, command, tmp_path) -> None:
         found = times(tmp_path / "many.mkv", stream)
         assert found == times(tmp_path / "one.mkv", stream)
         assert found[-1] == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("start", [0.5, 2.5, 4.5, 7.5])
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_time_is_that_of_the_first_recording_that_has_it(
+    ffmpeg, command, tmp_path, start, seconds
+):
+    """Though the second is ten times as large, and has all times of the first, too."""
+    parts = []
+    for colour, noise in (("red", "0"), ("blue", "40")):
+        picture = f"color={colour}:s=128x96:r=25:d=4,noise=alls={noise}:allf=t"
+        parts.append(ffmpeg.make(
+            f"{colour}.ts", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=4",
+            "-c:v", "mpeg2video", "-q:v", "2", "-c:a", "mp2",
+        ))  # fmt: skip
+    path, output = joined(tmp_path / "in.ts", *parts), tmp_path / "out.mkv"
+    code, _ = command(path, output, "-ss", start, "--segment-seconds", seconds, "-c:v", "ffv1")
+    assert code == 0
+    with av.open(str(output)) as container:
+        red = [
+            frame.to_ndarray(format="rgb24")[..., 0].mean() for frame in container.decode(video=0)
+        ]
+    count = round((8 - start) * 25)
+    assert len(red) == pytest.approx(count, abs=2)
+    changes = list(np.flatnonzero(np.abs(np.diff(red)) > 100) + 1)
+    assert red[-1] < 50
+    assert changes == ([] if start > 4 else [len(red) - 100])
+    video, audio = (times(output, stream) for stream in "va")
+    assert video[0] == pytest.approx(audio[0], abs=0.05)
+    assert video[-1] == pytest.approx(audio[-1], abs=0.1)
+
+
+@pytest.fixture
+def dvd(ffmpeg):
+    """Make a program stream of two seconds, with that sound or none."""
+
+    def make(sound: str) -> Path:
+        inputs = ["-f", "lavfi", "-i", "testsrc2=s=128x96:r=25:d=2"]
+        if sound:
+            inputs += ["-f", "lavfi", "-i", "sine=d=2:r=48000", "-c:a", sound]
+        path: Path = ffmpeg.make(f"{sound}.vob", *inputs, "-c:v", "mpeg2video", "-f", "dvd")
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "sounds", [("ac3", "", "ac3"), ("", "ac3"), ("ac3", "mp2"), ("ac3", "mp2", "ac3")]
+)
+def test_sound_that_not_every_recording_has_stays_with_its_picture(dvd, command, tmp_path, sounds):
+    """Of a DVD, whose sound comes ahead of its picture in the file."""
+    path, output = joined(tmp_path / "in.vob", *map(dvd, sounds)), tmp_path / "out.mkv"
+    code, lines = command(path, output)
+    assert code == 0
+    assert sum("the clock starts again" in line for line in lines) == 1
+    video = times(output, "v")
+    assert len(video) == 50 * len(sounds)
+    for stream, codec in enumerate(sorted(set(sounds) - {""})):
+        expected = [
+            video[50 * place] - times(dvd(codec), "v")[0] + time
+            for place, sound in enumerate(sounds) if sound == codec
+            for time in times(dvd(codec), "a")
+        ]  # fmt: skip
+        assert times(output, f"a:{stream}") == pytest.approx(expected, abs=0.012)
 
 
 def test_one_wrong_time_is_no_join(part, tmp_path) -> None:

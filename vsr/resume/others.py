@@ -26,7 +26,6 @@ def other_streams(plan: Plan) -> OtherStreams:
             return others.again()
         again = Companion(config.input, config.source.video_stream)
         start = config.start or Fraction(0)
-        again.seeks = not plan.source.joins
         again.begin = others.start_time - start  # the source knows better where the input begins
         again.trim(start, config.end, cut_short=others.cut_short)
         return again

@@ -136,19 +136,21 @@ class Track:
         """Make the dts rise as the muxer demands.
 
         Where the clock falls back by more than half a second, everything after continues where the
-        last packet ended; smaller stumbles are levelled out one by one.
+        last packet ended; smaller stumbles are levelled out one by one. So does a packet without
+        any time.
         """
         found = packet.dts if packet.dts is not None else packet.pts
-        given = self.end if found is None else found
-        dts = given + self.jump
+        dts = self.end if found is None else found + self.jump
         if self.next_dts is not None and dts < self.next_dts:
             fall = (self.next_dts - dts) * fraction(self.base or self.output.time_base)
             if fall > Fraction(1, 2) and self.output.type != "subtitle":
-                self.jump += max(self.end, self.next_dts) - dts
-            dts = max(given + self.jump, self.next_dts)
+                goes_on = max(self.end, self.next_dts)
+                self.jump += goes_on - dts
+                dts = goes_on
+            dts = max(dts, self.next_dts)
         self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
-        pts = packet.pts if packet.pts is not None else given
-        packet.pts, packet.dts = max(pts + self.jump, dts), dts
+        pts = dts if packet.pts is None else packet.pts + self.jump
+        packet.pts, packet.dts = max(pts, dts), dts
         self.next_dts = dts + self.strict
         self.end = dts + (packet.duration or 0)
 

@@ -4,43 +4,77 @@ Transport streams, and the program streams of DVDs, are joined by ``cat``: in mi
 starts anew, for picture and sound together. Were each stream mended on its own, they would part by
 as much as one of them was longer than the other before the join.
 
-Note [Not all at once]: a demuxer hands out the end of one stream after the beginning of another. So
-each stream keeps its old offset until its own clock falls; the first one to fall decides by how
-much all move, the others follow it.
+Note [Not all at once]
+    A demuxer hands out the end of one stream after the beginning of another, and a recording may
+    lack a stream that others have. The first clock to fall makes a new part, and decides by how
+    much all move. Of a stream that has not come to that part yet, each packet belongs where it
+    is nearest to the latest end of picture and sound. A stream that is nowhere near it is the first
+    of another part, if the others' clocks are about to fall as well.
 """
 
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
 
+import av
 from av.container import InputContainer
 from av.format import Flags
 from av.packet import Packet
 
 from vsr.ffmpeg import known_fraction
 
-__all__ = ["ClockJoins"]
+__all__ = ["ClockJoins", "may_start_again"]
 
 _FALL = Fraction(1, 2)
 """Seconds by which a clock falls that starts again; less is a stumble."""
 _REMEMBERED = 2
 """Times of a stream below which a new one must lie: one that is wrong makes no join."""
+_LOOKED_AT = 300
+"""Packets in which the other clocks fall where another part begins."""
 
 
 @dataclass(slots=True)
 class _Clock:
-    """What is known of one stream."""
+    """What is known of one stream, in units of its time base."""
 
-    joins: int
-    """Those that it has followed."""
-    latest: deque[Fraction] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    """Its times, in seconds as the file has them."""
+    base: Fraction
+    part: int
+    """The part of the file that it has come to, counted from 0."""
+    offset: int
+    """What is added to its times in that part."""
+    counts: bool
+    """Whether its end is one of picture or sound."""
+    latest: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """Its times as the file has them."""
+    fall: int = field(init=False)
+    end: int | None = None
+    """The latest end of a packet, counted on."""
+
+    def __post_init__(self) -> None:
+        self.fall = round(_FALL / self.base)
+
+    def goes_on_at(self, time: int) -> bool:
+        """Whether ``time`` is next: a decoder's parser may hold the last packet of a part back."""
+        return bool(self.latest) and 0 <= time - self.latest[-1] <= self.fall
+
+    def falls_to(self, time: int) -> bool:
+        """Whether it starts again at ``time``."""
+        return len(self.latest) == _REMEMBERED and time + self.fall < min(self.latest)
+
+
+def may_start_again(container: InputContainer) -> bool:
+    """Whether the clocks of such a file may start again, and a time thus be in several places."""
+    return bool(container.format.flags & cast(int, Flags.ts_discont.value))
 
 
 class ClockJoins:
     """Changes the times of packets, in the order of the file, so that they go on across joins.
+
+    See note [Not all at once].
 
     Args:
         container: where the packets come from; only of formats whose clocks may start again is
@@ -48,46 +82,102 @@ class ClockJoins:
     """
 
     def __init__(self, container: InputContainer) -> None:
-        self._active = bool(container.format.flags & cast(int, Flags.ts_discont.value))
+        self._active = may_start_again(container)
         self._offsets = [Fraction(0)]
         self._clocks: dict[int, _Clock] = {}
-        self._end: Fraction | None = None
+        self._coming: deque[Packet[Any]] = deque()
+        self._error: av.FFmpegError | None = None
 
     @property
     def joins(self) -> int:
         """How often a clock has started again."""
         return len(self._offsets) - 1
 
-    def mend(self, packets: "Iterable[Packet[Any]]") -> "Iterable[Packet[Any]]":
+    def mend(self, packets: Iterator[Packet[Any]]) -> Iterable[Packet[Any]]:
         """The same packets, changed."""
-        for packet in packets:
+        while (packet := self._next(packets)) is not None:
             if self._active:
-                self._mend(packet)
+                self._mend(packet, packets)
             yield packet
 
-    def _mend(self, packet: "Packet[Any]") -> None:
-        base, time = known_fraction(packet.time_base), _time(packet)
-        if base is None or time is None:
-            return
-        seconds = time * base
-        clock = self._clocks.setdefault(packet.stream_index, _Clock(self.joins))
-        if len(clock.latest) == _REMEMBERED and seconds + _FALL < min(clock.latest):
-            self._follow(clock, seconds)
-        clock.latest.append(seconds)
-        offset = self._offsets[clock.joins]
-        ticks = round(offset / base)
-        packet.pts = None if packet.pts is None else packet.pts + ticks
-        packet.dts = None if packet.dts is None else packet.dts + ticks
-        if packet.stream.type in ("video", "audio"):
-            end = seconds + offset + (packet.duration or 0) * base
-            self._end = end if self._end is None else max(self._end, end)
+    def _next(self, packets: Iterator[Packet[Any]]) -> Packet[Any] | None:
+        if self._coming:
+            return self._coming.popleft()
+        if self._error is not None:
+            raise self._error
+        return next(packets, None)
 
-    def _follow(self, clock: _Clock, seconds: Fraction) -> None:
-        if clock.joins == self.joins and self._end is not None:
-            self._offsets.append(self._end - seconds)
-        clock.joins = self.joins
+    def _mend(self, packet: Packet[Any], packets: Iterator[Packet[Any]]) -> None:
+        time = _time(packet)
+        if time is None or (clock := self._clock(packet)) is None:
+            return
+        unsure = clock.part < self.joins or len(clock.latest) < _REMEMBERED
+        if unsure and not clock.goes_on_at(time):
+            self._catch_up(clock, time, packets)
+        elif clock.falls_to(time):
+            self._begin_part(clock, time)
+        clock.latest.append(time)
+        packet.pts = None if packet.pts is None else packet.pts + clock.offset
+        packet.dts = None if packet.dts is None else packet.dts + clock.offset
+        end = time + clock.offset + (packet.duration or 0)
+        clock.end = end if clock.end is None else max(clock.end, end)
+
+    def _clock(self, packet: Packet[Any]) -> _Clock | None:
+        """That of the stream of ``packet``; None without a time base."""
+        if (found := self._clocks.get(packet.stream_index)) is not None:
+            return found
+        if (base := known_fraction(packet.time_base)) is None:
+            return None
+        counts = packet.stream.type in ("video", "audio")
+        clock = _Clock(base, self.joins, round(self._offsets[-1] / base), counts)
+        self._clocks[packet.stream_index] = clock
+        return clock
+
+    def _catch_up(self, clock: _Clock, time: int, packets: Iterator[Packet[Any]]) -> None:
+        """Find the part of a packet whose stream was in an earlier one so far, or in none."""
+        if (end := self._end) is None:
+            return
+        parts = range(clock.part, self.joins + 1)
+        behind = {part: end - (time * clock.base + self._offsets[part]) for part in parts}
+        part = min(parts, key=lambda part: abs(behind[part]))
+        if behind[part] > _FALL and self._others_fall(packets):
+            self._begin_part(clock, time)
+        elif part != clock.part:
+            self._move(clock, part)
+
+    def _others_fall(self, packets: Iterator[Packet[Any]]) -> bool:
+        """Whether a clock of the latest part starts again among the coming packets."""
+        while len(self._coming) < _LOOKED_AT and self._error is None:
+            try:
+                if (packet := next(packets, None)) is None:
+                    break
+            except av.FFmpegError as error:
+                self._error = error  # when its turn has come
+            else:
+                self._coming.append(packet)
+        for packet in self._coming:
+            clock, time = self._clocks.get(packet.stream_index), _time(packet)
+            if clock is None or time is None or clock.part < self.joins:
+                continue
+            if clock.falls_to(time):
+                return True
+        return False
+
+    @property
+    def _end(self) -> Fraction | None:
+        """Where picture and sound end so far, in seconds."""
+        clocks = (clock for clock in self._clocks.values() if clock.counts)
+        return max((c.end * c.base for c in clocks if c.end is not None), default=None)
+
+    def _begin_part(self, clock: _Clock, time: int) -> None:
+        if (end := self._end) is not None:
+            self._offsets.append(end - time * clock.base)
+        self._move(clock, self.joins)
+
+    def _move(self, clock: _Clock, part: int) -> None:
+        clock.part, clock.offset = part, round(self._offsets[part] / clock.base)
         clock.latest.clear()
 
 
-def _time(packet: "Packet[Any]") -> int | None:
+def _time(packet: Packet[Any]) -> int | None:
     return packet.dts if packet.dts is not None else packet.pts

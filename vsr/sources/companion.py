@@ -19,7 +19,7 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
-from vsr.sources.clock_joins import ClockJoins
+from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.opening import open_container
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.samples import SOUND_AHEAD
@@ -65,7 +65,6 @@ class Companion:
         start_time: seconds to subtract from all timestamps.
         cut_short: whether the pictures were asked to stop before their input ends.
         sound: what is read in place of a file; None of files.
-        seeks: whether times lead to places; where recordings were joined, all has to be read.
 
     Raises:
         SourceError: the file is missing, or no media file.
@@ -91,7 +90,6 @@ class Companion:
         self._reached: Fraction | None = None
         self._end: Fraction | None = None
         self._closed = False
-        self.seeks = True
 
     @property
     def relay(self) -> set[int]:
@@ -131,7 +129,8 @@ class Companion:
 
     def start(self) -> None:
         """The wanted streams are known from here on."""
-        if self.seeks and self.start_time > self.begin and self.relay:
+        # Where recordings may be joined, a time can be in several places: all has to be read.
+        if self.start_time > self.begin and self.relay and not may_start_again(self.container):
             try:
                 self.container.seek(int((self.start_time - SOUND_AHEAD) * av.time_base))
             except av.FFmpegError as error:

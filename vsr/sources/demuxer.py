@@ -20,10 +20,10 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
-from vsr.sources.clock_joins import ClockJoins
+from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container
-from vsr.sources.relay import packet_end
+from vsr.sources.relay import packet_end, packet_time
 from vsr.sources.stdin import open_stdin
 from vsr.sources.stream_choice import choose_stream
 
@@ -32,6 +32,8 @@ __all__ = ["Demuxer"]
 logger = logging.getLogger(__name__)
 _AHEAD_PACKETS = 48
 _AHEAD_BYTES = 16 << 20
+_GROUP_BYTES = 256 << 20
+"""Most that lies between two key frames and is kept."""
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders of what WebM keeps as a second picture beside the first; FFmpeg's own leave it."""
 _WITHOUT_STRUCTURE = ("yuv4mpegpipe", "rawvideo")
@@ -119,16 +121,49 @@ class Demuxer:
         yield from self._read()
 
     def seek(self, position: Fraction) -> bool:
-        """Go to a key frame before ``position``, as far as the format can."""
+        """Go to a key frame before ``position``, as far as the format can.
+
+        Where a clock may start again, a time can be in several places, of which FFmpeg would find
+        any. There the file is read from its start, which takes a second for 2 GB or so from memory.
+        """
         if not self.seekable:
             return False
         self._restart()
+        again = may_start_again(self.container)
         try:
-            self.container.seek(round(position / self.time_base), stream=self.stream)
+            if again:
+                self.container.seek(0, unsupported_byte_offset=True)
+            else:
+                self.container.seek(round(position / self.time_base), stream=self.stream)
         except av.FFmpegError as error:
             logger.debug("%s: seek to %.3f s: %s", self.name, position, error)
             return False
-        return True
+        return self._read_up_to(position) if again else True
+
+    def _read_up_to(self, position: Fraction) -> bool:
+        """Leave what begins with the last key frame before ``position`` as the coming packets.
+
+        Those of other streams that end behind ``position`` stay as well.
+        """
+        size = 0
+        for packet in self._read():
+            time = packet_time(packet) if self.is_video(packet) else None
+            if time is not None and time <= position and packet.is_keyframe:
+                kept = [p for p in self._ahead if self._lasts_beyond(p, position)]
+                size = sum(p.size for p in kept)
+                self._ahead.clear()
+                self._ahead.extend(kept)
+            self._ahead.append(packet)
+            size += packet.size
+            beyond = time is not None and (packet.dts or 0) * self.time_base > position
+            if beyond or size > _GROUP_BYTES:
+                break
+        return size <= _GROUP_BYTES
+
+    def _lasts_beyond(self, packet: Packet[Stream], position: Fraction) -> bool:
+        """Whether ``packet`` is another stream's, and something of it lies behind ``position``."""
+        end = None if self.is_video(packet) else packet_end(packet)
+        return end is not None and end > position
 
     def reopen(self) -> None:
         """Go back to the start of the file, which not every format can do by seeking."""
