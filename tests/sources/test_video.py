@@ -853,6 +853,22 @@ def test_a_matrix_that_the_pixels_cannot_have_is_refused(clip: Clip) -> None:
         assert source.info.colour.matrix == Matrix.RGB
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_last_of_slides_ends_with_its_film(ffmpeg, tmp_path, suffix) -> None:
+    """As on a screen that hardly changes: 111 s is the median of the distances."""
+    path = ffmpeg.make(
+        tmp_path / f"slides.{suffix}", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=1:d=5",
+        "-f", "lavfi", "-i", "sine=d=610:r=8000", "-vf",
+        "setpts='if(eq(N,4),600/TB,N*N*37/TB)'", "-fps_mode", "passthrough", "-enc_time_base",
+        "1/1000", "-c:v", "libx264", "-c:a", "aac", "-b:a", "16k",
+    )  # fmt: skip
+    with open_source(path, SourceConfig()) as source:
+        last = list(source)[-1]
+    # The priming of the sound moves Matroska's picture by 128 ms.
+    assert last.pts * last.time_base == pytest.approx(600, abs=0.13)
+    assert last.duration * last.time_base == pytest.approx(10, abs=0.2)
+
+
 def test_the_last_frame_of_avi_with_dropped_ones_is_no_longer_than_it_was(ffmpeg) -> None:
     kept = ("-vf", "select='not(mod(n,3))'", "-vsync", "vfr", "-c:v", "mpeg4")
     path = ffmpeg.make(

@@ -28,6 +28,8 @@ from vsr.sources.seeking import find_part, go_to_frame, go_to_start
 
 __all__ = ["MediaReader"]
 
+_FAR_APART = Fraction(1)
+"""Seconds between pictures of which the last may well be shown for another time."""
 _LATE = Fraction(1, 2)
 """Seconds; a frame or two are nothing to speak of."""
 _TOLERANCE = Fraction(1, 4)
@@ -236,14 +238,22 @@ class MediaReader:
     # The end.
 
     def last_duration(self) -> int:
-        """Duration of the last frame, in units of ``time_base``: up to where the stream ends."""
+        """Duration of the last frame, in units of ``time_base``: up to where the stream ends.
+
+        Where frames are seconds apart, the median says little of the last, and the file's end more.
+        """
         timeline, begin = self._playback.timeline, self._part.begin
         usual = timeline.last_duration()
-        end = describe.last_frame_end(self.stream, begin)
-        if end is None or self._playback.pace.counted:
+        if self._playback.pace.counted:
             return usual
-        rest = round((begin + end) / self._time_base) - timeline.last
-        return rest if 0 < rest < usual else usual
+        ends = [describe.last_frame_end(self.stream, begin)]
+        if usual * self._time_base > _FAR_APART:
+            ends.append(describe.header_length(self._demuxer.container, begin))
+        rests = (
+            round((begin + end) / self._time_base) - timeline.last
+            for end in ends if end is not None
+        )  # fmt: skip
+        return min((rest for rest in rests if 0 < rest < usual), default=usual)
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
         """After the last frame: serve the other streams, and look whether the end was missing.
