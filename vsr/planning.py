@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
-from vsr.config import PIPE, EncoderConfig, UpscaleConfig
+from vsr.config import PIPE, EncoderConfig, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
+from vsr.encoding.counting import counted_rate
+from vsr.encoding.encoding import has_rate_alone, largest_numerator
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import resolve
@@ -31,6 +33,7 @@ from vsr.sinks.destination import check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import ImageList, find_images
+from vsr.sources.times import read_times
 from vsr.weights import load_network
 
 __all__ = ["Plan", "companions", "files_read", "make_plan", "spelt_out"]
@@ -333,13 +336,28 @@ def _plan_output(
     order = FieldOrder.PROGRESSIVE if enlarged else info.field_order
     sar = resized_sar(info.sar, (info.width, info.height), (width, height))
     planned = replace(
-        info, width=width, height=height, format=encoding.format, colour=encoding.colour,
+        info, rate=_output_rate(config, encoding, info), width=width, height=height,
+        format=encoding.format, colour=encoding.colour,
         duration=info.duration if info.duration is not None else _asked_for(config),
         sar=Fraction(1) if config.square else sar, field_order=order,
         display_matrix=info.display_matrix
         and enlarged_matrix(info.display_matrix, (info.width, info.height), (width, height)),
     )  # fmt: skip
     return encoding, planned
+
+
+def _output_rate(config: UpscaleConfig, encoding: Encoding, info: VideoInfo) -> Fraction:
+    """The nominal rate of the output: the input's, unless frames are counted and come unevenly.
+
+    That is only known of files, and of the times that filters get.
+    """
+    has_times = config.input.is_file() and find_images(config.input) is None
+    known = has_times and config.source.rate is None and not config.filters
+    fixed = encoding.muxer != "avi" or has_rate_alone(encoding.codec)
+    if fixed or not known or ScriptConfig.is_script(config.input):
+        return info.rate
+    times = read_times(config.input, config.source)
+    return counted_rate(times, info.rate, largest=largest_numerator(encoding.codec))
 
 
 def _asked_for(config: UpscaleConfig) -> Fraction | None:

@@ -7,13 +7,22 @@ encoder options (``options``), and says what is lost (``notes``). ``encoding`` i
 """
 
 from vsr.encoding.choosing import choose_encoding, discarding
-from vsr.encoding.encoding import Encoding, add_video, configure, encoder_time_base
+from vsr.encoding.encoding import (
+    Encoding,
+    add_video,
+    clock_time_base,
+    configure,
+    counts_frames,
+    encoder_time_base,
+)
 
 __all__ = [
     "Encoding",
     "add_video",
     "choose_encoding",
+    "clock_time_base",
     "configure",
+    "counts_frames",
     "discarding",
     "encoder_time_base",
 ]

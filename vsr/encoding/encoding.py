@@ -13,7 +13,16 @@ from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
 
-__all__ = ["Encoding", "add_video", "configure", "encoder_time_base"]
+__all__ = [
+    "Encoding",
+    "add_video",
+    "clock_time_base",
+    "configure",
+    "counts_frames",
+    "encoder_time_base",
+    "has_rate_alone",
+    "largest_numerator",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +73,38 @@ class Encoding:
         return self.piped or self.fragmented
 
 
+_COUNTING = ("mpeg1video", "mpeg2video")
+_MPEG4_LARGEST = 65535
+"""Units in a second that MPEG-4 ASP can count in."""
+
+
+def has_rate_alone(codec: str) -> bool:
+    """Whether the codec that FFmpeg's encoder ``codec`` writes has a rate, and no times."""
+    return Codec(codec, "w").canonical_name in _COUNTING
+
+
+def largest_numerator(codec: str) -> int | None:
+    """Of the rate of what FFmpeg's encoder ``codec`` writes; None if any will do."""
+    return _MPEG4_LARGEST if Codec(codec, "w").canonical_name == "mpeg4" else None
+
+
+def counts_frames(encoding: Encoding, info: VideoInfo) -> bool:
+    """Whether the encoder must see frames at a constant rate, and the container has their times."""
+    return encoding.muxer != "avi" and encoder_time_base(encoding, info) != info.time_base
+
+
 def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base the encoder counts in, in seconds: the source's wherever that is possible."""
     codec = Codec(encoding.codec, "w").canonical_name
-    constant_rate = encoding.muxer == "avi" or codec in ("mpeg1video", "mpeg2video")
-    if constant_rate or (codec == "mpeg4" and info.time_base.denominator > 65535):
+    constant_rate = encoding.muxer == "avi" or codec in _COUNTING
+    if constant_rate or (codec == "mpeg4" and info.time_base.denominator > _MPEG4_LARGEST):
         return 1 / info.rate
     return info.time_base
+
+
+def clock_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
+    """The time base of the packets, in seconds, whatever the encoder counts in."""
+    return 1 / info.rate if encoding.muxer == "avi" else info.time_base
 
 
 def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> VideoStream:

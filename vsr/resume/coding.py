@@ -11,7 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.encoding import Encoding
 from vsr.frame import Frame, VideoInfo
 from vsr.sinks.clock import EncoderClock
-from vsr.sinks.encoder import encode, open_context, writes_captions
+from vsr.sinks.encoder import Counting, encode, open_context, writes_captions
 from vsr.sinks.pictures import PictureMaker
 
 __all__ = ["Coder", "SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
@@ -87,10 +87,11 @@ class SegmentCoder:
         warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._context: VideoCodecContext = open_context(encoding, info)
+        self._counting = Counting.of(encoding, info)
         captions = writes_captions(Codec(encoding.codec, "w").name)
         self._pictures = PictureMaker(encoding, clock, captions=captions, warn=warn)
         self.times: list[int] = []
-        """When each frame is shown, in the encoder's time base."""
+        """When each frame is shown, in the time base of the packets."""
 
     @property
     def extradata(self) -> bytes:
@@ -102,8 +103,8 @@ class SegmentCoder:
         picture = self._pictures.make(frame)
         assert picture.pts is not None
         self.times.append(picture.pts)
-        return encode(self._context, picture)
+        return encode(self._context, picture, self._counting)
 
     def flush(self) -> "list[Packet[Any]]":
         """The packets that are left."""
-        return encode(self._context, None)
+        return encode(self._context, None, self._counting)

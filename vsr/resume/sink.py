@@ -4,7 +4,7 @@ import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from vsr.encoding import encoder_time_base
+from vsr.encoding import clock_time_base
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame
@@ -51,7 +51,7 @@ class SegmentSink(SinkContext):
         self.times, self.account, self.reused = FrameTimes(), Account(), 0
         self._engine_before = list(work.manifest.engine)
         self._work, self._feed, self._joiner, self._job = work, feed, job.tools.joiner, job
-        self._clock = EncoderClock(encoder_time_base(job.encoding, job.info))
+        self._clock = EncoderClock(clock_time_base(job.encoding, job.info))
         self._marked = 0  # frames whose times the clock knows
         self._open: OpenSegment | None = None
         self._room_looked_at = False

@@ -21,6 +21,8 @@ class EncoderClock:
         self.base = base
         self.moved = 0
         """Frames whose time is not a multiple of the base."""
+        self.furthest = Fraction(0)
+        """By how much the worst of them has moved, in seconds."""
         self._first: int | None = None
         self._last = self._end = 0
         self._durations: dict[int, int] = {}
@@ -52,7 +54,9 @@ class EncoderClock:
             raise ValueError(f"frame at {shown} comes after the one at {self._last}")
         else:
             shown = max(shown, self._last + 1)
-        self.moved += shown != exact
+        if shown != exact:
+            self.moved += 1
+            self.furthest = max(self.furthest, abs(shown - exact) * self.base)
         lasting = max(1, round(end) - shown)
         self._last, self._end = shown, max(self._end, shown + lasting)
         self._durations[shown] = lasting

@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from vsr.encoding import Encoding, encoder_time_base
+from vsr.encoding import Encoding, clock_time_base
 from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
@@ -71,7 +71,7 @@ class MediaOutput:
         notes: Notes | None = None,
     ) -> None:
         self.notes = Notes(logger=logger) if notes is None else notes
-        self.clock = EncoderClock(encoder_time_base(encoding, info))
+        self.clock = EncoderClock(clock_time_base(encoding, info))
         self.closed = False
         self._encoding, self._info = encoding, info
         self._destination = destination
@@ -127,7 +127,8 @@ class MediaOutput:
         self.closed = True
         if self.clock.moved:
             rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self.clock.base} s"
-            self.notes.warn(f"{self.clock.moved} timestamps were rounded: {rate}")
+            furthest = f"by up to {float(self.clock.furthest):.3g} s"
+            self.notes.warn(f"{self.clock.moved} timestamps were rounded, {furthest}: {rate}")
 
     def abort(self) -> None:
         """Delete what has been written; harmless when it is complete."""

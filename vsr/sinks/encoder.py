@@ -1,6 +1,8 @@
 """An encoder and the stream that its packets go to."""
 
+from array import array
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,16 +16,17 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.encoding import Encoding, add_video, configure, encoder_time_base
+from vsr.encoding import Encoding, add_video, configure, counts_frames, encoder_time_base
 from vsr.encoding.formats import stored_as
 from vsr.encoding.scheduling import usual_scheduling
+from vsr.ffmpeg import fraction
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
 from vsr.rationals import bounded
 from vsr.sinks.memory import defined_memory
 from vsr.sinks.side_data import template
 
-__all__ = ["Encoder", "encode", "open_context", "open_encoder", "writes_captions"]
+__all__ = ["Counting", "Encoder", "encode", "open_context", "open_encoder", "writes_captions"]
 
 _GLOBAL_HEADER = cast(int, FormatFlags.global_header.value)
 # What a muxer wants to know of an encoder that is open.
@@ -42,6 +45,7 @@ class Encoder:
 
     stream: VideoStream
     context: VideoCodecContext
+    counting: "Counting | None" = None
     _has_delivered: bool = False
 
     @property
@@ -51,7 +55,7 @@ class Encoder:
 
     def encode(self, picture: VideoFrame | None) -> "list[Packet[Any]]":
         """The packets that are ready after ``picture``; None asks for all that are left."""
-        packets = encode(self.context, picture)
+        packets = encode(self.context, picture, self.counting)
         if picture is None and self._all_untimed(packets):
             _set_dts(packets)
         for packet in packets:
@@ -65,10 +69,55 @@ class Encoder:
         return few and self.context.codec.name == "libx265"
 
 
-def encode(context: VideoCodecContext, picture: VideoFrame | None) -> "list[Packet[Any]]":
+class Counting:
+    """Numbers for an encoder that counts frames, and their times again for its packets.
+
+    Such an encoder would give frames that come at another pace than its own the wrong times, by
+    more with every frame.
+
+    Args:
+        step: how long a frame is by the encoder, in seconds.
+    """
+
+    def __init__(self, step: Fraction) -> None:
+        self._step = step
+        self._times = array("q")
+        self._base = Fraction(1)
+
+    @classmethod
+    def of(cls, encoding: Encoding, info: VideoInfo) -> "Counting | None":
+        """What an encoder needs for an output; None if it takes times."""
+        return cls(1 / info.rate) if counts_frames(encoding, info) else None
+
+    def number(self, picture: VideoFrame) -> None:
+        """Give ``picture`` its number in place of its time."""
+        assert picture.pts is not None
+        self._base = fraction(picture.time_base)
+        self._times.append(picture.pts)
+        picture.pts, picture.duration, picture.time_base = len(self._times) - 1, 1, self._step
+
+    def time(self, packet: "Packet[Any]") -> None:
+        """Give ``packet`` the times of the frames whose numbers it has."""
+        assert packet.pts is not None
+        assert packet.dts is not None
+        number, packet.pts = packet.dts, self._times[packet.pts]
+        ahead = round(min(number, 0) * self._step / self._base)
+        packet.dts = self._times[max(number, 0)] + ahead
+        packet.time_base = self._base
+
+
+def encode(
+    context: VideoCodecContext, picture: VideoFrame | None, counting: Counting | None
+) -> "list[Packet[Any]]":
     """The packets that are ready after ``picture``; None asks for all that are left."""
+    if counting is not None and picture is not None:
+        counting.number(picture)
     with defined_memory(context.codec.name):
-        return list(context.encode(picture))
+        packets = list(context.encode(picture))
+    if counting is not None:
+        for packet in packets:
+            counting.time(packet)
+    return packets
 
 
 @lru_cache
@@ -101,7 +150,7 @@ def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo
     if info.hdr is not None and held_by_container(encoding.muxer, codec):
         return _with_metadata(container, encoding, info, info.hdr)
     stream = add_video(container, encoding, info)
-    return Encoder(stream, stream.codec_context)
+    return Encoder(stream, stream.codec_context, Counting.of(encoding, info))
 
 
 def _with_metadata(
@@ -115,7 +164,7 @@ def _with_metadata(
     if context.profile is not None:  # DNxHD and DNxHR have names of their own in QuickTime
         stream.codec_context.profile = context.profile
     stream.time_base = context.time_base
-    return Encoder(stream, context)
+    return Encoder(stream, context, Counting.of(encoding, info))
 
 
 def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:

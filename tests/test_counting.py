@@ -1,0 +1,95 @@
+"""Frames that come unevenly, where a container or a codec counts them."""
+
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from vsr.cli import main
+from vsr.encoding.counting import counted_rate
+
+FILM, VIDEO = Fraction(24000, 1001), Fraction(30000, 1001)
+
+
+def frames(count: int, rate: Fraction, start: Fraction = Fraction(0)) -> list[Fraction]:
+    """Times as Matroska has them, in milliseconds."""
+    times = [start + number / rate for number in range(count)]
+    return [Fraction(round(time * 1000), 1000) for time in times]
+
+
+@pytest.mark.parametrize(
+    ("times", "rate", "expected"),
+    [
+        (frames(50, FILM), FILM, FILM),
+        (frames(50, FILM) + frames(50, VIDEO, 50 / FILM), FILM, Fraction(120000, 1001)),
+        (frames(50, VIDEO) + frames(50, FILM, 50 / VIDEO), VIDEO, VIDEO),  # each has its place
+        (frames(9, Fraction(25)) + frames(9, Fraction(50), Fraction(9, 25)), Fraction(25), 50),
+        (frames(50, Fraction(30))[::3], Fraction(30), 30),  # with gaps
+        ([Fraction(n * n, 1000) for n in range(9, 40)], Fraction(20), 240),
+        ([], FILM, FILM),
+        (frames(1, FILM), FILM, FILM),
+    ],
+)
+def test_each_frame_has_a_place(times, rate, expected):
+    assert counted_rate(times, rate) == expected
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of film, then two of video, with sound."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for name, rate in (("film", "24000/1001"), ("video", "30000/1001")):
+        made = ["-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}:d=2", "-c:v", "ffv1"]
+        subprocess.run(["ffmpeg", "-v", "error", *made, str(folder / f"{name}.mkv")], check=True)
+    (folder / "list").write_text("file film.mkv\nfile video.mkv\n")
+    inputs = ["-f", "concat", "-i", str(folder / "list"), "-f", "lavfi", "-i", "sine=d=4"]
+    path = folder / "in.mkv"
+    command = ["ffmpeg", "-v", "error", *inputs, "-c:v", "copy", "-c:a", "pcm_s16le", str(path)]
+    subprocess.run(command, check=True)
+    return path
+
+
+def shown(path: Path) -> list[float]:
+    """When the decoder's pictures are shown, in seconds; of AVI, when they are decoded."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
+        if path.suffix == ".avi":
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            return [float((packet.dts or 0) * base) for packet in packets]
+        return sorted(float((frame.pts or 0) * base) for frame in container.decode(stream))
+
+
+def test_mpeg4_counts_what_it_cannot_time(uneven, tmp_path):
+    """In 1/90000 s, as in most MP4 files of phones."""
+    path, output = tmp_path / "in.mp4", tmp_path / "out.mkv"
+    finer = ["-c:v", "libx264", "-enc_time_base", "1/90000", "-fps_mode", "passthrough"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", uneven, *finer, path], check=True)
+    assert main([str(path), str(output), "--model", "identity", "-c:v", "mpeg4"]) == 0
+    assert shown(output) == pytest.approx(shown(uneven), abs=0.001)
+
+
+@pytest.mark.parametrize("seconds", ["0", "1"])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("out.avi", "libx264"), ("out.avi", "mpeg4"), ("out.mkv", "mpeg2video"),
+        ("out.mp4", "mpeg2video"), ("out.ts", "mpeg2video"), ("out.mkv", "mpeg1video"),
+        ("out.mkv", "mpeg4"),
+    ],
+)  # fmt: skip
+def test_the_picture_stays_with_the_sound(uneven, tmp_path, name, codec, seconds):
+    output, options = tmp_path / name, ["--model", "identity", "--segment-seconds", seconds]
+    reorder = ["-e", "bf=2"] if codec.startswith("mpeg") and name != "out.avi" else []
+    assert main([str(uneven), str(output), *options, "-c:v", codec, *reorder]) == 0
+    before, after = shown(uneven), shown(output)
+    start = after[0] - before[0] if name == "out.ts" else 0
+    near = 0.0021 if (name, codec) == ("out.avi", "mpeg4") else 0.001  # which cannot count finer
+    assert [time - start for time in after] == pytest.approx(before, abs=near)
+    with av.open(str(output)) as container:
+        packets = (p for p in container.demux(video=0) if p.size)
+        coded = [packet.dts for packet in packets if packet.dts is not None]
+    assert coded == sorted(set(coded))
