@@ -29,7 +29,7 @@ from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
 from vsr.runtimes import RUNTIME_NAMES, make_runtime
-from vsr.sinks.destination import check_target
+from vsr.sinks.destination import check_replaceable, check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import ImageList, find_images
@@ -221,7 +221,9 @@ def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
     for path in paths:
         if _is_read(config, path):
             raise ConfigError(f"{path}: is an input, and would be written beside the output")
-        check_target(path, overwrite=True)
+        if path.is_dir():
+            raise SinkError(f"{path}: is a directory")
+        check_replaceable(path, path)
     if config.output is None or config.overwrite or _goes_on(config.output, config):
         return
     for path in paths:
