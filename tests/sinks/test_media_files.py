@@ -60,6 +60,24 @@ def test_overwriting_replaces_the_target_of_a_link(tmp_path, tools):
     assert tools.probe(target).video
 
 
+def test_what_is_left_of_a_link_to_another_folder_is_there(tmp_path, tools, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+    link, info = Path("a", "out.mkv"), tools.info()
+    link.symlink_to(tmp_path / "b" / "real.mkv")
+    with FrameMd5Sink(tools.open(link, info, codec="ffv1"), info) as sink:
+        sink.write(tools.frame(info, 0))
+        kept = sink.keep_partial()
+    assert kept == (tmp_path / "b" / "real.partial.mkv").resolve()
+    names = sorted(p.name for p in Path("b").iterdir())
+    assert names == ["real.partial.mkv", "real.partial.mkv.framemd5"]
+    Path("c").symlink_to("b")  # what a user said is said to the user, where it leads there
+    with tools.open(Path("c", "out.mkv"), info) as sink:
+        sink.write(tools.frame(info, 0))
+        assert sink.keep_partial() == Path("c", "out.partial.mkv")
+
+
 def test_file_that_appeared_meanwhile_is_not_replaced(tmp_path, tools):
     path, info = tmp_path / "out.mp4", tools.info()
     sink = tools.open(path, info)

@@ -180,13 +180,15 @@ class FileDestination:
             self._file.unlink()
 
     def _rename(self, target: Path) -> Path:
+        """Give the file another name beside its own; returns where that is, as the user said it."""
         try:
             with self.errors():
                 self._give(target)
         except SinkError:
             self.discard()
             raise
-        return self._path.with_name(target.name)
+        beside = self._path.with_name(target.name)  # unless the path is a link to another folder
+        return beside if followed(beside.parent) == target.parent else target
 
     def _give(self, name: Path) -> None:
         take_after(self._file, self._target)
