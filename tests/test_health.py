@@ -479,6 +479,37 @@ def test_repeats_repeat_the_repaired_frame(make_frame: FrameMaker) -> None:
         assert_equal(one, found[0])
 
 
+def without_memory(*args: object) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_repair_that_does_not_fit_is_left(
+    make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full GPU, where not even the weights in float32 find room."""
+    engine = engine_for(spoilt(lambda x: x / 0), 128, 96)
+    frame = smooth(make_frame, "yuv420p")
+    with monkeypatch.context() as patch:
+        patch.setattr("vsr.engine.engine.EagerRuntime", without_memory)
+        run(engine, [frame])
+    assert faults(engine) == [(0, "not finite", False)]
+    assert "0.000 s) holds NaN or infinity: memory does not suffice to do it again" in caplog.text
+    run(engine, [frame])  # by now there is room
+    assert faults(engine)[1:] == [(1, "not finite", True)]
+
+
+@pytest.mark.parametrize("fails", ["draw_chart", "measure"])
+def test_without_memory_for_the_chart_the_strict_limits_hold(
+    make_frame: FrameMaker, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    frame = smooth(make_frame, "yuv420p")
+    engine = engine_for(spoilt(lambda x: x.flip(1)), 128, 96)
+    monkeypatch.setattr(f"vsr.engine.engine.{fails}", without_memory)
+    (found,) = run(engine, [frame])
+    assert faults(engine) == [(0, "different", True)]
+    assert_equal(found, run(engine_for(classical("lanczos", 2), 128, 96), [frame])[0])
+
+
 def test_the_line_for_the_user() -> None:
     incident = Incident(frame=7, pts=7, time=Fraction(7, 25), fault="different", repaired=False)
     assert str(incident) == (

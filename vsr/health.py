@@ -30,6 +30,7 @@ Note [What a network may mean]
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, partial
@@ -256,6 +257,8 @@ class Incident:
     fault: Fault
     repaired: bool
     """Whether float32 made it right; it is kept as it is where not."""
+    tried: bool = True
+    """Whether there was memory to try float32."""
 
     def __str__(self) -> str:
         """One line for the user."""
@@ -268,6 +271,8 @@ class Incident:
             "different": "is wildly different from its source",
         }[self.fault]  # fmt: skip
         done = "done again in float32" if self.repaired else "in float32 too: kept, look at it"
+        if not self.tried:
+            done = "memory does not suffice to do it again in float32: kept, look at it"
         return f"{name} {what}: {done}"
 
 
@@ -280,7 +285,7 @@ class Health:
     repaired: int = 0
     """Frames that were wrong, and right in float32."""
     kept: int = 0
-    """Frames that were wrong in float32 too."""
+    """Frames that were wrong in float32 too, or could not be done again."""
     incidents: list[Incident] = field(default_factory=list)
     """The first of both, in order."""
 
@@ -315,15 +320,17 @@ class Watch:
 
     Args:
         again: renders a frame in float32.
-        enlarge: what the network makes in float32 of (1, 3, H, W).
-        device: where ``enlarge`` works.
+        measure_chart: what is measured of the picture that the network makes in float32 of
+            :func:`draw_chart`'s.
+
+    Both raise OutOfMemoryError where memory does not suffice. One bad frame is no reason to end a
+    run: it is then kept, or held to the strict limits.
     """
 
     def __init__(
-        self, again: Callable[[Frame], Rendered], enlarge: Callable[[Tensor], Tensor],
-        device: torch.device,
-    ) -> None:  # fmt: skip
-        self._again, self._enlarge, self._device = again, enlarge, device
+        self, again: Callable[[Frame], Rendered], measure_chart: Callable[[], Measures]
+    ) -> None:
+        self._again, self._measure_chart = again, measure_chart
         self.health = Health()
         self.tell: Callable[[Incident], None] = _log
         """Called for each incident."""
@@ -341,10 +348,11 @@ class Watch:
         fault = self._find_fault(rendered)
         if fault is None:
             return rendered.planes
-        best, repaired = self._repair(frame, rendered, fault)
+        second = self._try_again(frame)
+        best, repaired = self._choose(rendered, second, fault)
         self.latest = incident = Incident(
             frame=number, pts=frame.pts, time=frame.pts * frame.time_base, fault=fault,
-            repaired=repaired,
+            repaired=repaired, tried=second is not None,
         )  # fmt: skip
         self.health.note(incident)
         self.tell(incident)
@@ -356,14 +364,20 @@ class Watch:
         self.latest = None
         return planes
 
-    def _repair(self, frame: Frame, first: Rendered, fault: Fault) -> tuple[Rendered, bool]:
-        """The better one of two tries, and whether it is right."""
+    def _try_again(self, frame: Frame) -> Rendered | None:
+        """What float32 makes of ``frame``; None where memory does not suffice."""
         try:
-            second = self._again(frame)
-        except OutOfMemoryError:  # it takes more memory than the first; one bad frame is no end
+            return self._again(frame)
+        except OutOfMemoryError:  # it takes more than the first
+            return None
+
+    def _choose(
+        self, first: Rendered, second: Rendered | None, fault: Fault
+    ) -> tuple[Rendered, bool]:
+        """The better one of two tries, and whether it is right."""
+        if second is None:
             return first, False
-        left = self._find_fault(second)
-        if left is None:
+        if self._find_fault(second) is None:
             return second, True
         return (second if fault == "not finite" else first), False
 
@@ -372,7 +386,8 @@ class Watch:
             measures = Measures(*row)
             fault = judge(measures, Limits())
             if fault in ("black", "different"):
-                fault = judge(measures, self._limits)
+                with suppress(OutOfMemoryError):  # the strict limits hold
+                    fault = judge(measures, self._limits)
             if fault is not None:
                 return fault
         return None
@@ -380,8 +395,7 @@ class Watch:
     @cached_property
     def _limits(self) -> Limits | None:
         """Of this network; asked for when the strict ones were exceeded."""
-        chart = draw_chart(self._device)
-        limits = choose_limits(Measures(*measure(chart, self._enlarge(chart))[0].tolist()))
+        limits = choose_limits(self._measure_chart())
         if limits is None:
             logger.warning("the network keeps no colours: frames are checked for NaN alone")
         return limits

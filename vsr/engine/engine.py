@@ -13,7 +13,7 @@ Note [Small pictures go together]
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -29,7 +29,7 @@ from vsr.engine.rendering import Renderer, RenderTarget
 from vsr.engine.slots import Ring, Slot, copy_into, kind_of
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Frame
-from vsr.health import Rendered, Watch
+from vsr.health import Measures, Rendered, Watch, draw_chart, measure
 from vsr.networks import Network
 from vsr.notes import Notes
 from vsr.runtimes import EagerRuntime
@@ -88,7 +88,7 @@ class Engine:
         self._singly = False
         self._batch = lru_cache(maxsize=8)(self._choose_batch)
         self._latest: tuple[Tensor, ...] | None = None
-        self.watch = Watch(self._render_exactly, self._enlarge_exactly, device)
+        self.watch = Watch(self._render_exactly, self._measure_chart)
         """Looks at every frame that is collected."""
         self._ring = Ring(device) if device.type == "cuda" else None
         if self._ring is not None:
@@ -256,14 +256,29 @@ class Engine:
         )  # fmt: skip
 
     def _render_exactly(self, frame: Frame) -> Rendered:
-        (pending,) = self._exact.submit_batch([frame])
-        rendered = _await(pending)
+        with self._exactly():
+            (pending,) = self._exact.submit_batch([frame])
+            rendered = _await(pending)
         assert rendered is not None
         return rendered
 
     @torch.inference_mode()
-    def _enlarge_exactly(self, picture: Tensor) -> Tensor:
-        return self._exact._renderer.enlarge(picture)
+    def _measure_chart(self) -> Measures:
+        with self._exactly():
+            chart = draw_chart(self._device)
+            return Measures(*measure(chart, self._exact._renderer.enlarge(chart))[0].tolist())
+
+    @contextmanager
+    def _exactly(self) -> Iterator[None]:
+        """Say it as all of vsr does where the block, or what it begins with, runs out of memory."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not _ran_out(error):
+                raise
+            raise OutOfMemoryError(
+                f"out of memory on {self._device}: there is no room for the network in float32"
+            ) from error
 
     def _choose_batch(self, shape: tuple[int, int]) -> int:
         return next(
