@@ -103,6 +103,12 @@ def test_other_networks_are_unknown(keys: list[str]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_two_networks_in_one_file_are_refused() -> None:
+    both = {**small_states()["span"], **small_states()["spanv2"]}
+    with pytest.raises(UnknownArchitectureError, match=r"more than one .*\(span, .*spanv2\)"):
+        identify(both)
+
+
 def test_identity_gives_back_its_input() -> None:
     network = classical("identity", 1)
     x = torch.rand(1, 3, 5, 6)

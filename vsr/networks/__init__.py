@@ -143,11 +143,15 @@ def identify(keys: Iterable[str]) -> Architecture:
     """The one architecture that a checkpoint with these parameter names belongs to.
 
     Raises:
-        UnknownArchitectureError: none matches.
+        UnknownArchitectureError: none matches, or several do.
     """
     names = list(keys)
     matches = [architecture for architecture in ARCHITECTURES if architecture.detect(names)]
-    assert len(matches) < 2, f"ambiguous: {[m.name for m in matches]}"
+    if len(matches) > 1:  # no file that was published, but somebody may have merged two
+        found = ", ".join(architecture.name for architecture in matches)
+        raise UnknownArchitectureError(
+            f"its parameters are those of more than one known network ({found})"
+        )
     if not matches:
         known = ", ".join(architecture.name for architecture in ARCHITECTURES)
         raise UnknownArchitectureError(
