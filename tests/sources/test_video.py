@@ -835,6 +835,26 @@ def open_source_closed(path: Path) -> VideoSource:
     return source
 
 
+@pytest.mark.parametrize(
+    "fails",
+    ["demuxer.choose_stream", "demuxer.ClockJoins", "media.Playback", "media.lost_chapter_features",
+     "media.find_part", "companion.PacketRelay"],
+)  # fmt: skip
+def test_a_source_that_cannot_begin_leaves_nothing_open(
+    clip: Clip, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def fail(*args: object, **more: object) -> None:
+        raise MemoryError(fails)
+
+    path = clip()
+    monkeypatch.setattr(f"vsr.sources.{fails}", fail)
+    with pytest.raises(MemoryError, match=fails) as caught:
+        open_source(path, SourceConfig(audio_from=path))
+    assert caught.tb is not None  # which still refers to what was half made
+    descriptors = list(Path("/proc/self/fd").iterdir())
+    assert path not in [d.readlink() for d in descriptors if d.is_symlink()]
+
+
 def test_smallest_video(clip: Clip) -> None:
     with open_source(clip("a.mkv", "ffv1", size=(1, 1), pix_fmt="gray")) as source:
         assert [tuple(f.planes[0].shape) for f in source] == [(1, 1)] * 25

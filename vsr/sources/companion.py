@@ -5,6 +5,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 import logging
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -81,11 +82,14 @@ class Companion:
             open_container(path, InputConfig()) if sound is None else sound.open()
         )
         self.name, self.notes = str(path), list[str]()
-        self.stream: VideoStream | None = self._find_video(video)
-        self.begin = describe.container_start(self.container) or Fraction(0)
-        self.lead = self._find_lead()
+        with ExitStack() as opened:
+            opened.callback(self.container.close)
+            self.stream: VideoStream | None = self._find_video(video)
+            self.begin = describe.container_start(self.container) or Fraction(0)
+            self.lead = self._find_lead()
+            self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
+            opened.pop_all()
         self.start_time, self.cut_short = self.begin, False
-        self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
         self._demuxed: Iterator[Packet[Stream]] = iter(())
         self._reached: Fraction | None = None
         self._end: Fraction | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
-from vsr.errors import SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
@@ -74,14 +74,13 @@ class Demuxer:
         self.name = name_of_input(path)
         self._stdin = open_stdin(should_stop) if path == PIPE else None
         self.container: InputContainer = open_container(path, config, self._stdin, hwaccel)
-        try:
+        with ExitStack() as opened:
+            opened.callback(self.container.close)
             self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
-        except SourceError:
-            self.container.close()
-            raise
-        self._index = self.stream.index
-        self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
-        self._restart()
+            self._index = self.stream.index
+            self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
+            self._restart()
+            opened.pop_all()
 
     @property
     def joins(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -78,23 +79,23 @@ class MediaReader:
     ) -> None:
         self._config = config
         self._demuxer = Demuxer(path, config, hwaccel, should_stop)
-        self._playback = Playback(self._demuxer, config, threads)
-        self.name, self.relay = self._demuxer.name, self._playback.relay
-        self._time_base = self._playback.pace.time_base
-        self.notes = list(self._demuxer.notes)
-        if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened once more
-            self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
-        self.notes += self._playback.pace.notes
-        # as long as the decoder has not replaced them
-        tags = describe.still_colour(describe.context_colour(self.stream), self.container)
-        try:
+        with ExitStack() as opened:
+            opened.callback(self._demuxer.close)
+            self._playback = Playback(self._demuxer, config, threads)
+            opened.callback(self.close)
+            self.name, self.relay = self._demuxer.name, self._playback.relay
+            self._time_base = self._playback.pace.time_base
+            self.notes = list(self._demuxer.notes)
+            if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened once more
+                self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
+            self.notes += self._playback.pace.notes
+            # as long as the decoder has not replaced them
+            tags = describe.still_colour(describe.context_colour(self.stream), self.container)
             first = self._first_frame()
             self._part = find_part(self._playback, first, start, end)
             self._go_to_part(hold=hold)
             self.facts = self._find_facts(first, tags)
-        except BaseException:
-            self.close()
-            raise
+            opened.pop_all()
 
     # Before the first frame.
 
