@@ -98,6 +98,21 @@ def test_early_stop_closes_a_chain():
     assert upstream.closed
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_a_thread_in_silence_is_an_error_with_its_cause(kind):
+    def upstream():
+        yield 1
+        raise kind("why")
+
+    with closing(prefetch(upstream(), depth=2, boundary=boundary("decode"))) as items:
+        assert next(items) == 1
+        with pytest.raises(RuntimeError, match=f"stage 'decode' has died of {kind.__name__}") as e:
+            next(items)
+    assert isinstance(e.value.__cause__, kind)
+    assert e.value.__cause__.args == ("why",)
+    assert e.value.__cause__.__traceback__ is not None
+
+
 def test_reader_holds_the_writer_back():
     upstream, clock = Upstream(50), boundary()
     with closing(prefetch(upstream, depth=3, boundary=clock)) as items:

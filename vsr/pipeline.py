@@ -121,10 +121,12 @@ def _end[T](
 
 def _reported(error: BaseException, stage: str) -> BaseException:
     """``error`` with a note of where it was; what would end a thread in silence has words."""
+    found = error
     if not isinstance(error, Exception):  # SystemExit would end the process as if all were well
-        error = RuntimeError(f"the thread of stage {stage!r} has died of {type(error).__name__}")
-    error.add_note(f"in stage {stage!r}")
-    return error
+        found = RuntimeError(f"the thread of stage {stage!r} has died of {type(error).__name__}")
+        found.__cause__ = error
+    found.add_note(f"in stage {stage!r}")
+    return found
 
 
 def _pump[T](
