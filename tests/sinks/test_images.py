@@ -275,24 +275,68 @@ def test_a_name_that_cannot_be_given_leaves_what_was_there(
     rename = os.replace
 
     def fail(source: Path, target: Path) -> None:
-        if target == tmp_path / "3.png":
+        if target == tmp_path / "3.png" and source.parent.name != "replaced":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(source, target)
 
-    for number in (1, 3):
+    for number in (1, 3, 4):
         (tmp_path / f"{number}.png").write_bytes(b"old")
     sink = open_sink(tmp_path / "%d.png", overwrite=True)
-    write(sink, count=3)
+    write(sink, count=4)
+    kept = tmp_path / f"{tmp_path.name}.partial"
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         if not links:  # as on FAT
             patch.setattr(os, "link", fail_to_link)
-        with pytest.raises(SinkError, match="Input/output error"):
+        with pytest.raises(SinkError, match=rf"%d\.png: .*Input/output error.* is in {kept}"):
             sink.finish()
     sink.abort()
-    assert left_in(tmp_path) == ["1.png", "3.png"]
-    assert (tmp_path / "3.png").read_bytes() == b"old"
-    assert ((tmp_path / "1.png").read_bytes() == b"old") == links
+    old, new = ["1.png", "3.png", "4.png"], ["1.png", "2.png", "3.png", "4.png"]
+    assert left_in(tmp_path) == sorted([*old, kept.name, *(f"{kept.name}/{name}" for name in new)])
+    assert {(tmp_path / name).read_bytes() for name in old} == {b"old"}
+    assert all((kept / name).read_bytes().startswith(b"\x89PNG") for name in new)
+
+
+def test_what_cannot_be_given_back_is_not_deleted(
+    tmp_path: Path, open_sink: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"old")
+    sink = open_sink(tmp_path / "%d.png", overwrite=True)
+    write(sink, count=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail_to_link)
+        patch.setattr(os, "link", fail_to_link)
+        with pytest.raises(SinkError, match=r"the result is in .*\.partial"):
+            sink.finish()
+    sink.abort()
+    kept = f"{tmp_path.name}.partial"
+    assert left_in(tmp_path) == [
+        kept,
+        f"{kept}/1.png",
+        f"{kept}/replaced",
+        f"{kept}/replaced/1.png",
+    ]
+    assert (tmp_path / kept / "replaced" / "1.png").read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_have_its_name_is_kept(
+    tmp_path: Path, open_sink: OpenSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def fail(source: Path, target: Path) -> Path:
+        if target.name == "out":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(source, target)
+
+    sink = open_sink(tmp_path / "out" / "%d.png")
+    write(sink, count=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(SinkError, match=r"Input/output error; the result is in .*out\.partial"):
+            sink.finish()
+    sink.abort()
+    assert left_in(tmp_path) == ["out.partial", "out.partial/1.png"]
 
 
 def fail_to_link(source: Path, target: Path) -> None:

@@ -3,8 +3,8 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,9 @@ from vsr.sinks.sink import SinkContext, check_frame
 __all__ = ["ImageSink", "Staging", "StillCoder", "still_losses"]
 
 logger = logging.getLogger(__name__)
+
+_REPLACED = "replaced"
+"""The folder for the pictures that were there before, until all have been replaced."""
 
 
 class ImageSink(SinkContext):
@@ -110,7 +113,7 @@ class ImageSink(SinkContext):
         """Complete the pictures and give them their names.
 
         Raises:
-            SinkError: writing failed; nothing is left.
+            SinkError: writing failed; nothing is left, unless the message says where.
         """
         self._store_rest()
         replaced = self._companions if self._overwrite else ()
@@ -260,6 +263,30 @@ class _Pace:
         return self._said
 
 
+def _keep(path: Path, before: Path) -> None:
+    """Give what is at ``path`` the name ``before`` as well, until ``path`` is replaced.
+
+    On file systems without links it has only that name, and for a moment nothing is at ``path``.
+    """
+    try:
+        os.link(path, before)
+    except OSError:
+        os.rename(path, before)
+
+
+def _give_back(kept: Path, path: Path) -> None:
+    """Undo a renaming from ``path`` to ``kept``, or a link that :func:`_keep` made."""
+    with suppress(OSError):
+        os.replace(kept, path)
+        kept.unlink(missing_ok=True)  # two names of one file stay when one is renamed to the other
+
+
+def _remove_empty(folder: Path) -> None:
+    """Delete ``folder``, unless it holds what could not be given back."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
 class Staging:
     """A hidden folder for pictures that are being made, and their way to where they belong.
 
@@ -277,7 +304,7 @@ class Staging:
     def __init__(
         self, output: Path, stills: Stills, *, overwrite: bool, folder: Path | None = None
     ) -> None:
-        self._stills, self._overwrite = stills, overwrite
+        self._output, self._stills, self._overwrite = output, stills, overwrite
         self._target = followed(stills.folder)
         self._whole = not self._target.exists()
         """The folder itself is new, and made by renaming."""
@@ -297,10 +324,11 @@ class Staging:
             A line for the log if pictures of an earlier run remain, behind the new ones.
 
         Raises:
-            SinkError: pictures have appeared meanwhile; these are kept under another name, or where
-                they were made if that lasts.
-            OSError: a file could not be renamed; what was there before is there again, or those
-                already renamed stay if it can be gone on with.
+            SinkError: pictures have appeared meanwhile, or a file could not be renamed, and what
+                was there before is there again; these are kept under another name, which the
+                message says, or where they were made if that lasts.
+            OSError: a file could not be renamed; those already renamed stay, and it can be gone on
+                with.
         """
         if self._present() and not self._overwrite:
             if self._lasting:
@@ -308,44 +336,57 @@ class Staging:
             kept = self.keep_partial()
             raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
         if self._whole and not self._target.exists():
-            self.folder.rename(self._target)
+            with self._kept_otherwise():
+                self.folder.rename(self._target)
             return None
         if self._lasting:
             for path in sorted(self.folder.iterdir()):
                 take_after(path, self._target / path.name)
                 os.replace(path, self._target / path.name)
         else:
-            try:
+            with self._kept_otherwise():
                 self._replace_all()
-            except OSError:
-                self.discard()
-                raise
         self.discard()
         left = [name for name in self._present() if (self._stills.number(name) or 0) > count]
         return f"{len(left)} pictures of an earlier run remain, from {left[0]} on" if left else None
 
     def _replace_all(self) -> None:
         """Give all pictures their names, or none: what those have replaced is there again then."""
-        names, done = sorted(os.listdir(self.folder)), list[tuple[Path, Path, bool]]()
-        replaced = self.folder / "replaced"
+        names, replaced = sorted(os.listdir(self.folder)), self.folder / _REPLACED
         replaced.mkdir()
-        try:
+        with ExitStack() as undo:
+            undo.callback(_remove_empty, replaced)
             for name in names:
-                path, before = self._target / name, replaced / name
-                is_new = not path.exists()
-                with suppress(OSError):  # there are file systems without links, and new pictures
-                    os.link(path, before)
-                take_after(self.folder / name, path)
-                os.replace(self.folder / name, path)
-                done.append((path, before, is_new))
-        except OSError:
-            for path, before, is_new in done:
-                with suppress(OSError):
-                    if is_new:
-                        path.unlink()
-                    else:
-                        os.replace(before, path)
-            raise
+                made, path, before = self.folder / name, self._target / name, replaced / name
+                take_after(made, path)
+                if os.path.lexists(path):
+                    _keep(path, before)
+                    undo.callback(_give_back, before, path)
+                os.replace(made, path)
+                undo.callback(_give_back, path, made)
+            undo.pop_all()
+
+    @contextmanager
+    def _kept_otherwise(self) -> Iterator[None]:
+        """If the block cannot rename the pictures, they get a name that says that they are not all.
+
+        Raises:
+            SinkError: they could not be renamed, with what they are called now; if that cannot be
+                either, they have been deleted.
+            OSError: the same, and they stay where they are, since that lasts.
+        """
+        try:
+            yield
+        except OSError as error:
+            if self._lasting:
+                raise
+            reason = f"{self._output}: cannot be written: {error.strerror}"
+            try:
+                kept = self.keep_partial()
+            except OSError:
+                self.discard()
+                raise SinkError(reason) from error
+            raise SinkError(f"{reason}; the result is in {kept}") from error
 
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
