@@ -34,7 +34,7 @@ def assert_close(found, expected):
 
 
 def flags(*machine: str) -> list[str]:
-    return [library.find_compiler(), *library._FLAGS, *machine]
+    return [*library.find_compiler(), *library._FLAGS, *machine]
 
 
 @pytest.fixture(scope="module", params=["native", "x86-64-v3", "x86-64"])
@@ -212,6 +212,42 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"cannot compile the CPU kernels: cc: error: out of"):
         make_runtime(load_network("span", scale=2), CPU, torch.float32, "winograd")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_compiler_of_several_words(monkeypatch, tmp_path) -> None:
+    """As build systems have it: options, a program ahead of it, or a path with blanks."""
+    folder = tmp_path / "two words"
+    folder.mkdir()
+    real = library.find_compiler()[0]
+    for name in ("cc", "ahead"):
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho "$@" >> "$0.log"\nexec {real} "$@"\n')
+        program.chmod(0o755)
+    (folder / "ahead").write_text('#!/bin/sh\necho "$@" >> "$0.log"\nexec "$@"\n')
+    made = set()
+    for number, named in enumerate(
+        [f"{folder}/cc", f"'{folder}/cc' -DONE", f"'{folder}/cc' -DTWO",
+         f"'{folder}/ahead' '{folder}/cc'"]
+    ):  # fmt: skip
+        monkeypatch.setenv("CC", named)
+        made.add(compiled_in(tmp_path / str(number), monkeypatch).name)
+    assert len(made) == 4
+    logged = (folder / "cc.log").read_text().splitlines()
+    assert [("-DONE" in line, "-DTWO" in line) for line in logged] == [
+        (False, False), (True, False), (False, True), (False, False)
+    ]  # fmt: skip
+    assert (folder / "ahead.log").read_text().startswith(f"{folder}/cc ")
+    os.utime(folder / "cc", (1, 1))  # another compiler, behind the same program
+    assert compiled_in(tmp_path / "later", monkeypatch).name not in made
+    for unknown in ('gcc "', " ", "''", "no-such-compiler -m64"):
+        monkeypatch.setenv("CC", unknown)
+        library.load_or_reason.cache_clear()
+        if unknown.strip():
+            with pytest.raises(library.CompilerError, match="no C compiler is found"):
+                library.load()
+        else:
+            assert library.find_compiler()[0] == real
 
 
 def compiled_in(cache: Path, monkeypatch) -> Path:

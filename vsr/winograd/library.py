@@ -20,11 +20,14 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -63,7 +66,7 @@ def load() -> ctypes.CDLL:
 def load_or_reason() -> ctypes.CDLL | str:
     """What :func:`load` returns, or why it raises."""
     try:
-        command = [find_compiler(), *_FLAGS, *_for_this_processor()]
+        command = [*find_compiler(), *_FLAGS, *_for_this_processor()]
         return _load(f"winograd-{_fingerprint(command)}.so", command)
     except CompilerError as error:
         return str(error)
@@ -119,17 +122,26 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def find_compiler() -> str:
-    """The C compiler that ``CC`` names, or the system's.
+def find_compiler() -> list[str]:
+    """The C compiler that ``CC`` names, or the system's: the program, and words that go with it.
+
+    As to ``make``, ``CC`` may be more than a name: ``gcc -m64``, ``ccache gcc``.
 
     Raises:
         CompilerError: there is none.
     """
-    named = os.environ.get("CC")
-    for name in (named,) if named else _COMPILERS:
-        if name and (found := shutil.which(name)):
-            return found
+    named = os.environ.get("CC", "").strip()
+    for words in _in_ways(named) if named else ([name] for name in _COMPILERS):
+        if words and (found := shutil.which(words[0])):
+            return [found, *words[1:]]
     raise CompilerError(f"no C compiler is found ({named or ', '.join(_COMPILERS)})")
+
+
+def _in_ways(named: str) -> Iterator[list[str]]:
+    """What a value of ``CC`` may mean: one name, blanks and all, or words as the shell has them."""
+    yield [named]
+    with suppress(ValueError):  # a quotation mark without its other
+        yield shlex.split(named)
 
 
 def compile_to(path: Path, command: list[str]) -> None:
@@ -188,9 +200,11 @@ def _for_this_processor() -> tuple[str, ...]:
 
 def _fingerprint(command: list[str]) -> str:
     """What settles the machine code: source, compiler, options, and what the processor can do."""
-    compiler = Path(command[0]).resolve()
-    parts = [SOURCE.read_bytes(), " ".join(command).encode(), str(compiler).encode()]
-    parts += [str(compiler.stat().st_mtime_ns).encode(), platform.machine().encode(), _features()]
+    parts = [SOURCE.read_bytes(), os.fsencode(" ".join(command))]
+    for program in filter(None, map(shutil.which, command)):  # of "ccache gcc", both
+        compiler = Path(program).resolve()
+        parts += [os.fsencode(compiler), str(compiler.stat().st_mtime_ns).encode()]
+    parts += [platform.machine().encode(), _features()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
