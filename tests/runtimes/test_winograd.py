@@ -318,7 +318,8 @@ def test_without_a_home_too(monkeypatch, caplog) -> None:
 def test_a_full_cache_keeps_nothing(monkeypatch, tmp_path, caplog) -> None:
     def full(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes()[:1000])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent))
+        # as shutil has it, which names both
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
 
     monkeypatch.setattr(shutil, "copyfile", full)
     caplog.set_level("INFO")

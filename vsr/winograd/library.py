@@ -103,10 +103,23 @@ def _load_kept(path: Path, command: list[str]) -> ctypes.CDLL:
         logger.info("the CPU kernels are compiled for this processor, once")
         with _private_folder() as folder:  # what the cache refuses, the compiler would not say
             compile_to(made := Path(folder) / path.name, command)
-            with written_whole(path) as draft:
-                shutil.copyfile(made, draft)
-            record(path, file_sha256(made))
+            _keep(made, path)
     return ctypes.CDLL(str(path))
+
+
+def _keep(made: Path, path: Path) -> None:
+    """Copy what was compiled to ``path`` in the cache.
+
+    Raises:
+        OSError: it cannot be written there; it names that folder, not what was copied.
+    """
+    try:
+        with written_whole(path) as draft:
+            shutil.copyfile(made, draft)
+        record(path, file_sha256(made))
+    except OSError as error:
+        number, reason = error.errno or errno.EIO, error.strerror or str(error)
+        raise OSError(number, reason, str(path.parent)) from error
 
 
 def _private_folder() -> tempfile.TemporaryDirectory[str]:
