@@ -340,6 +340,21 @@ def test_nothing_is_loaded_from_where_others_write(monkeypatch, tmp_path, place,
 
 
 @pytest.mark.usefixtures("quickly")
+def test_nothing_is_loaded_from_where_a_group_writes(monkeypatch, tmp_path) -> None:
+    """But for the user's own, which on many systems is theirs alone."""
+    planted = compiled_in(tmp_path, monkeypatch)
+    group = planted.parent.stat().st_gid
+    planted.parent.chmod(0o775)
+    monkeypatch.setattr(library, "_ROOT", -1)  # the tests may run as root, whom everybody trusts
+    monkeypatch.setattr(os, "getegid", lambda: group)
+    assert loaded_from(tmp_path, monkeypatch) == planted
+    monkeypatch.setattr(os, "getegid", lambda: group + 1)
+    assert loaded_from(tmp_path, monkeypatch) != planted
+    planted.parent.chmod(0o755)
+    assert loaded_from(tmp_path, monkeypatch) == planted
+
+
+@pytest.mark.usefixtures("quickly")
 def test_nothing_is_loaded_from_another_user(monkeypatch, tmp_path) -> None:
     planted = compiled_in(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "geteuid", lambda: planted.stat().st_uid + 1)

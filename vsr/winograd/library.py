@@ -11,7 +11,8 @@ Note [Compiled where it runs]
 
 Note [Whose machine code]
     To load a library is to run it. So none is loaded out of a folder that another user could have
-    put it into: those of a cache in ``/tmp`` may have been there before we came.
+    put it into: those of a cache in ``/tmp`` may have been there before we came, and what is made
+    in a folder that a project shares may be its group's to write.
 """
 
 import ctypes
@@ -194,10 +195,15 @@ def _folder() -> Path:
 
 
 def _is_ours(place: os.stat_result) -> bool:
-    """Whether a folder is this user's, or root's, and not everybody's."""
+    """Whether a folder is this user's, or root's, and nobody else may write there.
+
+    The user's own group may: many systems give each user one, and let it write by default.
+    """
     if sys.platform == "win32":
         return True
-    return place.st_uid in (_ROOT, os.geteuid()) and not place.st_mode & stat.S_IWOTH
+    own_group = place.st_gid in (_ROOT, os.getegid())
+    others = stat.S_IWOTH if own_group else stat.S_IWOTH | stat.S_IWGRP
+    return place.st_uid in (_ROOT, os.geteuid()) and not place.st_mode & others
 
 
 def _in_words(error: Exception) -> str:
