@@ -100,6 +100,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         resume = reply.ranges and wanted and self.headers.get("If-Range") == reply.etag
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if resume else 0
         body = reply.content[start:]
+        if resume and not body and reply.length is None:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(reply.content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return body
         self.send_response(206 if resume and reply.status == 200 else reply.status)
         if resume:
             first = start + reply.begin
@@ -262,6 +268,41 @@ def test_a_server_that_continues_wrongly_is_asked_for_all(server, second):
     server.replies = [Reply(cut=HALF), second, GOOD]
     assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
     assert server.ranges == [None, f"bytes={HALF}-", None]
+
+
+@pytest.mark.parametrize("content", [WEIGHTS, WEIGHTS[:-1]])
+def test_what_had_come_to_its_last_byte_is_not_fetched_again(server, content):
+    part = beside(cache_path(server.url), ".part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(WEIGHTS)
+    beside(part, ".etag").write_text('"first"')
+    server.replies = [Reply(content=content)]
+    seen = []
+    path = fetch(server.url, limits=QUICK, on_bytes=lambda *args: seen.append(args))
+    assert path.read_bytes() == content
+    shorter = content != WEIGHTS
+    assert server.ranges == [f"bytes={len(WEIGHTS)}-", *([None] if shorter else [])]
+    assert seen[-1] == (len(content), len(content))
+    assert left_over() == [".pth", ".sha256"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_disk_that_takes_half_of_a_block(server):
+    """It takes what it has room for, and says so only when it is asked for the rest."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(WEIGHTS) - 7, hard))
+    try:
+        with pytest.raises(WeightsError, match=r"weights.*: File too large") as caught:
+            fetch(server.url, limits=QUICK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    one_line(caught)
+    part = beside(cache_path(server.url), ".part")
+    assert part.stat().st_size == len(WEIGHTS) - 7
+    assert fetch(server.url, limits=QUICK).read_bytes() == WEIGHTS
+    assert server.ranges == [None, f"bytes={len(WEIGHTS) - 7}-"]
 
 
 def test_what_is_behind_a_redirect_goes_on_too(server):

@@ -96,7 +96,12 @@ class _Download:
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
-        with self._open(headers) as response:
+        response = self._open(headers, offset)
+        if response is None:
+            if self.on_bytes is not None:
+                self.on_bytes(offset, offset)
+            return
+        with response:
             self._refuse_impostors(response)
             if response.status == 206:
                 self._append(response, offset)
@@ -153,16 +158,17 @@ class _Download:
         expected = content_length(response)
         total = None if expected is None else offset + expected
         count = offset
-        with self.part.open("ab", buffering=0) as file:
+        with self.part.open("ab") as file:
             for block in blocks(response, offset):
                 count += len(block)
                 self._refuse_giants(count)
                 file.write(block)
+                file.flush()  # a run that is killed loses nothing
                 if self.on_bytes is not None:
                     self.on_bytes(count, total)
 
-    def _open(self, headers: dict[str, str]) -> "HTTPResponse":
-        """Ask for the file.
+    def _open(self, headers: dict[str, str], offset: int) -> "HTTPResponse | None":
+        """Ask for the file, from ``offset`` on; None if that is its end, and all of it is there.
 
         Raises:
             TransientError: it may be had later.
@@ -174,6 +180,8 @@ class _Download:
             return self.link.ask("GET", headers)
         except HTTPError as error:
             with error:
-                if error.code == 416:  # what is there is not the beginning of what the server has
-                    _forget(self.part)
+                if error.code == 416:
+                    if offset and error.headers.get("Content-Range") == f"bytes */{offset}":
+                        return None  # a run was killed between the last byte and what follows
+                    _forget(self.part)  # it is not the beginning of what the server has
                 self.link.explain_status(error.code, error)
