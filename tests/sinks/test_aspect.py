@@ -154,6 +154,19 @@ def test_head_that_is_not_understood_passes_unchanged():
     assert output.problem == "not a NUT file"
 
 
+def test_output_that_ends_within_its_head_says_so():
+    collector = Collector()
+    output = PatchedOutput(collector)
+    output.place = Place("matroska", 0, 1, Fraction(1))
+    head = b"\x1a\x45\xdf\xa3\x08\xff\xff\xff\xff\xff\xff\xfe"
+    output.write(head)
+    assert (collector.data, output.problem) == (b"", None)
+    output.finish()
+    assert (collector.data, output.problem) == (head, "the output ends within its headers")
+    output.finish()
+    assert collector.data == head
+
+
 def test_head_that_never_ends_is_let_go():
     collector = Collector()
     output = PatchedOutput(collector)

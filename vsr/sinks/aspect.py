@@ -98,11 +98,16 @@ class PatchedOutput:
             self._held = head or self._held
         except ValueError as error:
             self.problem = str(error)
-        self.finish()
+        self._pass_on()
         return len(data)
 
     def finish(self) -> None:
-        """Write what is held back, as it is."""
+        """Write what is still held back, as it is, where the output ends within its head."""
+        if self.place is not None:
+            self.problem = "the output ends within its headers"
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         self.place = None
         held, self._held = self._held, b""
         self._output.write(held)
