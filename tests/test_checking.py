@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vsr.checking import whole
-from vsr.config import EncoderConfig, InputConfig, UpscaleConfig
+from vsr.config import EncoderConfig, InputConfig, ScriptConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.sources import SourceConfig
 from vsr.tags import FieldOrder, Range, Siting
@@ -47,6 +47,7 @@ def test_values_as_people_write_them() -> None:
         ({"scale": float("nan")}, "scale must be a number, not nan"),
         ({"start": "1:30"}, "start must be a number, not '1:30'"),
         ({"end": "1/0"}, "end must be a number, not '1/0'"),
+        ({"decode_threads": -3}, "decode_threads must be a whole number, 0 or more, not -3"),
         ({"encoder": {"crf": 18}}, "encoder must be of EncoderConfig, not {'crf': 18}"),
     ],
 )
@@ -67,6 +68,15 @@ def test_what_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None
 def test_what_an_input_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         InputConfig(**given)
+
+
+def test_which_output_of_a_script() -> None:
+    number: Any
+    for number in (1, np.int64(1)):
+        assert type(ScriptConfig(output=number).output) is int
+    for number, message in (("1", "a whole number, not '1'"), (-1, "must be 0 or more, not -1")):
+        with pytest.raises(ConfigError, match=message):
+            ScriptConfig(output=number)
 
 
 @pytest.mark.parametrize(

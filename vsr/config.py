@@ -135,6 +135,7 @@ class ScriptConfig:
     """Number of the output that is read."""
 
     def __post_init__(self) -> None:
+        _convert(self, whole, "output")
         if self.output < 0:
             raise ConfigError(f"the output's index must be 0 or more, not {self.output}")
 
@@ -287,7 +288,7 @@ class UpscaleConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """How the picture is encoded."""
     decode_threads: int | None = None
-    """Threads of the decoder; None means up to 4."""
+    """Threads of the decoder; None and 0 mean up to 4."""
 
     def __post_init__(self) -> None:
         self._make_types()
@@ -319,7 +320,8 @@ class UpscaleConfig:
             check_type(name, getattr(self, name), kind)
         _convert(self, file_name, "input", "output", "audio_from", "weights")
         _convert(self, number, "start", "end")
-        _convert(self, whole, "tile", "frames", "decode_threads")
+        _convert(self, whole, "tile", "frames")
+        _convert(self, partial(whole, least=0), "decode_threads")
         _convert(self, _whole_pair, "size")
         if not isinstance(self.scale, int):
             _convert(self, number, "scale")
