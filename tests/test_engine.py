@@ -2,6 +2,7 @@ import gc
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -20,6 +21,7 @@ from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
 from vsr.resample import resize
+from vsr.runtimes import EagerRuntime
 from vsr.weights import load_network
 
 FrameMaker = Callable[..., Frame]
@@ -346,6 +348,47 @@ def test_out_of_memory_halves_the_tile_and_loses_nothing(make_frame: FrameMaker,
         assert_same_codes(ours, theirs, 1)
     assert engine.tile == 38  # 150, 75, 38
     assert sum(pixels > 60 * 60 for pixels in log) == 2  # remembered: the other frames ran at once
+
+
+def engine_in_lanes(*networks: Network) -> Engine:
+    """An engine that makes 300x180 of 150x90, with a lane for each of ``networks``."""
+    target = RenderTarget(width=300, height=180, format=pixel_format("yuv444p"), colour=BT709)
+    runtimes = [EagerRuntime(network, CPU, torch.float32) for network in networks]
+    return Engine(networks[0], target, device=CPU, dtype=torch.float32, runtimes=runtimes)
+
+
+def test_what_one_lane_learns_of_memory_holds_for_all(make_frame: FrameMaker) -> None:
+    modest, hungry, log = greedy(limit=60 * 60)
+    beside: list[int] = []
+    watched = replace(modest, module=Greedy(modest.module, 10**9, beside.append))
+    frames = [make_frame("yuv444p", 150, 90, pts=i) for i in range(6)]
+    whole = run(engine_for(modest, 300, 180, "yuv444p"), frames)
+    engine = engine_in_lanes(watched, hungry)
+    found = run(engine, frames)
+    for ours, theirs in zip(found, whole, strict=True):
+        assert_same_codes(ours, theirs, 1)
+    assert engine.tile == 38
+    assert sum(pixels > 60 * 60 for pixels in log) == 2
+    assert sum(pixels > 60 * 60 for pixels in beside) < 3  # the third waits for the other lane
+    assert len(engine.warnings) == 2
+
+
+def test_lanes_that_run_out_together_halve_their_tiles_once(make_frame: FrameMaker) -> None:
+    modest, _, _ = greedy(0)
+    both = threading.Barrier(2, timeout=20)
+
+    class Fails(Greedy):
+        def forward(self, x: Tensor) -> Tensor:
+            if max(x.shape[-2:]) == 150:
+                both.wait()
+            return super().forward(x)
+
+    network = replace(modest, module=Fails(modest.module, 120 * 90, lambda pixels: None))
+    frames = [make_frame("yuv444p", 150, 90, pts=i) for i in range(2)]
+    engine = engine_in_lanes(network, network)
+    assert [frame.pts for frame in run(engine, frames)] == [0, 1]
+    assert engine.tile == 75
+    assert engine.warnings == ["out of memory: frames are now split into tiles of 75 pixels"]
 
 
 def test_out_of_memory_takes_a_batch_apart_first(make_frame: FrameMaker) -> None:

@@ -24,6 +24,7 @@ from vsr.engine import IN_FLIGHT, Engine, PendingFrame, RenderTarget, slots
 from vsr.engine import graphs as graphs_module
 from vsr.engine.graphs import Graphs
 from vsr.engine.slots import Layout, Ring, Slot
+from vsr.engine.tiles import Tiling
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import classical
 from vsr.resample import Resampler
@@ -262,7 +263,7 @@ def test_small_pictures_go_together(ring: Ring, size: tuple[int, int], count: in
     engine = engine_for(ring)
     assert engine.batch(size[::-1]) == count
     assert engine_for(None).batch(size[::-1]) == 1
-    engine._renderer.tile = 64
+    engine._renderer.tiling = Tiling(64)
     assert engine.batch(size[::-1]) == 1
 
 

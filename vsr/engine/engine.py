@@ -84,6 +84,8 @@ class Engine:
             for runtime in runtimes or [EagerRuntime(network, device, dtype)]
         ]
         self._renderer = self._renderers[0]
+        for renderer in self._renderers:  # where memory is too small for one, it is for all
+            renderer.tiling = self._renderer.tiling
         self._outputs = self._renderer.layout
         self._singly = False
         self._batch = lru_cache(maxsize=8)(self._choose_batch)
@@ -111,8 +113,7 @@ class Engine:
 
     def settle_tile(self, shape: tuple[int, int]) -> None:
         """Choose a tile now, unless there is one, if frames of a shape do not fit as a whole."""
-        for renderer in self._renderers:
-            renderer.settle_tile(shape, 1)
+        self._renderer.settle_tile(shape, 1)
 
     @property
     def tile(self) -> int | None:

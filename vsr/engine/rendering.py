@@ -26,7 +26,7 @@ from vsr.engine.cutouts import Cutout
 from vsr.engine.fusing import FusedEnd
 from vsr.engine.graphs import KINDS
 from vsr.engine.slots import Layout
-from vsr.engine.tiles import run_tiled
+from vsr.engine.tiles import Tiling, run_tiled
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, PixelFormat
 from vsr.health import MEASURES, Rendered, measure
@@ -71,8 +71,8 @@ class Renderer:
         self._runtime, self._warn = runtime, warn
         self.dtype = runtime.dtype
         """Precision of the network's body."""
-        self.tile = tile
-        """Longest side of a tile, if pictures are tiled."""
+        self.tiling = Tiling(tile)
+        """The size of tiles; to be that of another, beside which this one works."""
         self._to_rgb = constant(KINDS)(self._make_to_rgb)
         self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
         self._noise = constant(KINDS)(self._make_noise)
@@ -85,6 +85,11 @@ class Renderer:
     def runtime(self) -> str:
         """What runs the network, by the name of its runtime."""
         return self._runtime.name
+
+    @property
+    def tile(self) -> int | None:
+        """Longest side of a tile, if pictures are tiled."""
+        return self.tiling.longest
 
     @property
     def layout(self) -> Layout:
@@ -101,8 +106,7 @@ class Renderer:
 
     def settle_tile(self, shape: tuple[int, int], count: int) -> None:
         """Choose a tile, unless there is one, if ``count`` whole frames of a shape do not fit."""
-        if self.tile is None:
-            self.tile = self._tile_for(shape, count)
+        self.tiling.settle(lambda: self._tile_for(shape, count))
 
     def fits(self, shape: tuple[int, int], count: int) -> bool:
         """Whether memory is there for ``count`` whole frames of a shape at a time."""
@@ -216,9 +220,10 @@ class Renderer:
         if network.noise is not None:
             seen = torch.cat([rgb, self._noise(*rgb.shape[-2:]).expand(len(rgb), -1, -1, -1)], 1)
         while True:
+            tile = self.tile or max(rgb.shape[-2:])
             try:
                 out = run_tiled(
-                    self._runtime, seen, tile=self.tile or max(rgb.shape[-2:]),
+                    self._runtime, seen, tile=tile,
                     halo=network.halo, scale=network.scale or 1, grid=network.grid,
                     multiple=network.multiple,
                 )  # fmt: skip
@@ -226,18 +231,19 @@ class Renderer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self._is_capturing() or len(rgb) > 1:
                     raise  # a batch is taken apart before its pictures are
-                self._halve_tile(rgb, error)
+                self._halve_tile(tile, rgb, error)
             return_freed_memory(self._device)  # not before the error let go of what it refers to
 
-    def _halve_tile(self, rgb: Tensor, error: BaseException) -> None:
-        longest = min(self.tile or max(rgb.shape[-2:]), max(rgb.shape[-2:]))
+    def _halve_tile(self, tried: int, rgb: Tensor, error: BaseException) -> None:
+        longest = min(tried, max(rgb.shape[-2:]))
         smallest = max(_SMALLEST_TILE, self._network.grid)
         if longest <= smallest:
             raise OutOfMemoryError(
                 f"out of memory on {self._device} even with tiles of {longest} pixels"
             ) from error
-        self.tile = max(smallest, -(-longest // 2))
-        self._warn(f"out of memory: frames are now split into tiles of {self.tile} pixels")
+        half = max(smallest, -(-longest // 2))
+        if self.tiling.shrink(tried, half):
+            self._warn(f"out of memory: frames are now split into tiles of {half} pixels")
 
     def _make_noise(self, height: int, width: int) -> Tensor:
         assert self._network.noise is not None

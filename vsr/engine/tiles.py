@@ -11,11 +11,12 @@ overlap, and are blended across the overlap: close to the whole frame, not equal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 
 import torch
 from torch import Tensor
 
-__all__ = ["Stretch", "Tile", "run_tiled", "split"]
+__all__ = ["Stretch", "Tile", "Tiling", "run_tiled", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,42 @@ class Tile:
 
     rows: Stretch
     columns: Stretch
+
+
+class Tiling:
+    """Into how large tiles pictures are split: decided once for all who share it, in any thread.
+
+    Args:
+        longest: their longest side in input pixels, halo excluded; None: not decided, so not at
+            all.
+    """
+
+    def __init__(self, longest: int | None) -> None:
+        self._longest = longest
+        self._deciding = Lock()
+
+    @property
+    def longest(self) -> int | None:
+        """Longest side of a tile, if pictures are tiled."""
+        return self._longest
+
+    def settle(self, choose: Callable[[], int | None]) -> None:
+        """Take what ``choose`` returns, unless there is a size."""
+        if self._longest is None:
+            with self._deciding:
+                self._longest = choose() if self._longest is None else self._longest
+
+    def shrink(self, tried: int, longest: int) -> bool:
+        """Go down to ``longest`` from what has been ``tried``, unless another thread has done so.
+
+        Returns:
+            Whether that is news.
+        """
+        with self._deciding:
+            if self._longest is not None and self._longest < tried:
+                return False
+            self._longest = longest
+            return True
 
 
 def _spans(length: int, tile: int, halo: int, multiple: int) -> list[Stretch]:
