@@ -194,7 +194,7 @@ class EncoderConfig:
     """Any further private options of the encoder."""
     muxer_options: dict[str, str] = field(default_factory=dict)
     """Options of the container, e.g. ``movflags``; ``fflags`` :data:`BITEXACT` leaves out what
-    would be other bytes each time: random numbers, dates, versions."""
+    would be other bytes each time: random numbers, dates, FFmpeg's version, encoders' as well."""
     first_number: int | None = None
     """What numbered pictures are counted from; None: as the input's, if it is such, else from 1."""
 

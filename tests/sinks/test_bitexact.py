@@ -31,3 +31,26 @@ def test_the_same_bytes_each_time(tmp_path: Path, suffix: str) -> None:
                "stream=sample_aspect_ratio", "-of", "csv=p=0", str(output)]  # fmt: skip
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     assert told.split()[0] == "16:15"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("out.avi", "mpeg4"), ("out.avi", "mjpeg"), ("out.mkv", "mpeg4"), ("out.ts", "mpeg2video"),
+     ("%d.tiff", None), ("%d.dpx", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("bitexact", [True, False])
+def test_encoders_leave_their_version_out(
+    tmp_path: Path, name: str, codec: str | None, bitexact: bool
+) -> None:
+    """Those of sound, too: what MPEG-TS cannot hold becomes AAC."""
+    source = tmp_path / "in.mkv"
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2", "-f", "lavfi", "-i", "sine=d=0.2")
+    command = ["ffmpeg", "-v", "error", *inputs, "-c:v", "ffv1", "-c:a", "pcm_s16le", str(source)]
+    subprocess.run(command, check=True, timeout=60)
+    flags = {"fflags": BITEXACT} if bitexact else {}
+    encoder = EncoderConfig(codec=codec, muxer_options=flags)
+    output = tmp_path / "made" / name
+    output.parent.mkdir()
+    upscale(UpscaleConfig(input=source, output=output, model="identity", encoder=encoder))
+    made = [path.read_bytes() for path in output.parent.iterdir()]
+    assert any(b"Lavc" in data for data in made) != bitexact

@@ -63,6 +63,11 @@ class Encoding:
         return {**self.muxer_options, "start_number": str(self.first_number)}
 
     @property
+    def bitexact(self) -> bool:
+        """Whether what would be other bytes each time, or of each version, is left out."""
+        return "bitexact" in self.muxer_options.get("fflags", "")
+
+    @property
     def fragmented(self) -> bool:
         """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
         return "frag" in self.muxer_options.get("movflags", "")
@@ -140,6 +145,8 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -
     # PyAV's default, slices only, makes x264 cut every picture into one slice per thread.
     context.thread_type = "AUTO"
     context.flags |= Flags.frame_duration
+    if encoding.bitexact:
+        context.flags |= Flags.bitexact
     context.color_range = encoding.colour.range
     context.colorspace = encoding.colour.matrix
     context.color_primaries = encoding.colour.primaries

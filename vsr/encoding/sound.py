@@ -12,6 +12,7 @@ import av
 from av.audio.format import AudioFormat
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
+from av.codec.context import Flags
 from av.container import OutputContainer
 
 __all__ = ["SoundCodec", "add_sound", "known_layout", "lost_layout", "sound_codecs"]
@@ -82,8 +83,16 @@ def sound_codecs(muxer: str, source: AudioStream) -> Iterator[SoundCodec]:
             yield SoundCodec(encoder=encoder, layout=layout, bit_rate=rate)
 
 
-def add_sound(container: OutputContainer, source: AudioStream, codec: SoundCodec) -> AudioStream:
+def add_sound(
+    container: OutputContainer, source: AudioStream, codec: SoundCodec, *, bitexact: bool = False
+) -> AudioStream:
     """Add a stream that ``source`` is to be encoded into, as like it as ``codec`` allows.
+
+    Args:
+        container: where to add the stream.
+        source: sound.
+        codec: what it is encoded as.
+        bitexact: whether the encoder leaves out its version.
 
     Raises:
         ValueError: there is no such encoder or layout, or no decoder for ``source``.
@@ -100,6 +109,8 @@ def add_sound(container: OutputContainer, source: AudioStream, codec: SoundCodec
     context.format = _sample_format(found.format, [f.name for f in encoder.audio_formats or ()])
     if codec.bit_rate is not None:
         context.bit_rate = codec.bit_rate
+    if bitexact:
+        context.flags |= Flags.bitexact
     stream.time_base = context.time_base = Fraction(1, rate)
     return stream
 

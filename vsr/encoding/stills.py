@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
-from av.codec.context import CodecContext
+from av.codec.context import CodecContext, Flags
 from av.video.codeccontext import VideoCodecContext
 
 from vsr import icc
@@ -189,13 +189,18 @@ def choose_still_encoding(  # noqa: PLR0913
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)
     encoding = Encoding(
         muxer=IMAGES, codec=codec, format=form, colour=_colour(info, form),
-        options=_options(codec, info.format, config),
+        options=_options(codec, info.format, config), muxer_options=_bitexact(config),
         first_number=None if stills.pattern is None else first, stems=stems if keeps else (),
     )  # fmt: skip
     encoding = replace(encoding, notes=tuple(_notes(encoding, info)))
     with explain(f"cannot write {codec} pictures of {width}x{height}", ConfigError):
         open_still_encoder(encoding, replace(info, width=width, height=height), threads=1)
     return encoding
+
+
+def _bitexact(config: EncoderConfig) -> dict[str, str]:
+    """Of the options of containers, which pictures have not, the one that encoders heed as well."""
+    return {key: value for key, value in config.muxer_options.items() if key == "fflags"}
 
 
 def coded_format(encoding: Encoding) -> str:
@@ -218,6 +223,8 @@ def open_still_encoder(encoding: Encoding, info: VideoInfo, *, threads: int) -> 
     context.time_base = 1 / info.rate
     context.thread_type, context.thread_count = "FRAME", threads
     context.options = dict(encoding.options)
+    if encoding.bitexact:
+        context.flags |= Flags.bitexact
     colour = encoding.colour
     context.color_range, context.colorspace = colour.range, Matrix.RGB
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer

@@ -260,7 +260,7 @@ class StreamCopier:
     def _add_encoded(
         self, container: OutputContainer, stream: AudioStream, codec: SoundCodec
     ) -> None:
-        output = add_sound(container, stream, codec)
+        output = add_sound(container, stream, codec, bitexact=self._encoding.bitexact)
         track = self._follow(container, stream, output, copied=False)
         track.sound, track.base = SoundEncoder(stream, output), stream.time_base
         track.strict = False
