@@ -1,4 +1,4 @@
-"""What callers of the library hand in, as the types that the rest of the code relies on."""
+"""Arguments of the public API, checked and converted to the types that the code relies on."""
 
 from enum import Enum
 from fractions import Fraction

@@ -1,8 +1,8 @@
 """Constants that are made once, kept for those that ask again, and never freed under a CUDA graph.
 
-A graph reads the memory that it was captured with, whoever owns it: what a cache lets go of, since
-others were asked for later or by other engines, would be freed under it, and a replay asks for
-nothing. So whoever captures takes along what was asked for meanwhile (:func:`collected`).
+A graph replays with raw addresses. If a cache dropped a tensor that the graph reads, because others
+were asked for since, a replay would read freed memory. So whoever captures keeps a reference to
+every constant that was asked for meanwhile (:func:`collected`).
 """
 
 from collections.abc import Callable, Iterator

@@ -50,7 +50,7 @@ class SourceError(VsrError, OSError):
 
 
 class ChangedSourceError(SourceError):
-    """The input is not the one that the work began with, which therefore cannot be gone on with."""
+    """The input has changed since the run began, so the run cannot be resumed."""
 
 
 class TruncatedError(SourceError):

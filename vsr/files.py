@@ -46,7 +46,8 @@ def hidden_name(path: Path) -> Path:
 def unfinished(path: Path) -> list[Path]:
     """What lies beside ``path`` under names that :func:`hidden_name` gives for it, in order.
 
-    Only who knows that nobody writes ``path`` any more may take that for left over.
+    Call it only while nobody else can be writing ``path``: the file of a run at work looks the
+    same.
     """
     like = hidden_name(path).name
     random = len(".00000000.part")
@@ -59,7 +60,7 @@ def unfinished(path: Path) -> list[Path]:
 
 
 def name_beside(path: Path, ending: str) -> Path:
-    """``path`` with ``ending`` behind it, which a name that is nearly too long is cut for."""
+    """``path`` with ``ending`` appended; a name that would get too long for that is shortened."""
     return path.with_name(shortened(path.name, _LONGEST - len(os.fsencode(ending))) + ending)
 
 

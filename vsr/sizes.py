@@ -31,9 +31,9 @@ def scale_to_reach(size: tuple[int, int], width: int, height: int) -> float:
 
 
 def squared_size(width: int, height: int, sar: Fraction | None) -> tuple[int, int]:
-    """The size that shows a picture of ``width`` x ``height`` in square pixels, none of it reduced.
+    """The size that shows a picture in its shape with square pixels; neither side shrinks.
 
-    Even numbers, which 4:2:0 needs.
+    The side that grows becomes even, as 4:2:0 needs it.
 
     Args:
         width: in pixels.

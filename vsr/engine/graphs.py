@@ -52,7 +52,7 @@ _failed: list[torch.cuda.CUDAGraph] = []
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A graph, and what it reads that nobody else need keep."""
+    """A captured graph, and the constants that it reads, which are kept for it."""
 
     graph: torch.cuda.CUDAGraph
     constants: Sequence[object]

@@ -82,7 +82,7 @@ def _fold_site(branch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def branches(folded: Mapping[str, Tensor], gain: int = 2) -> dict[str, Tensor]:
-    """A training state whose fold is ``folded``: random branches, the remainder in none of them.
+    """A training state whose fold is ``folded``, in branches that are random but for one.
 
     The 1x1 beside the chain can only hold a centre tap, so the 3x3 of the chain is chosen by least
     squares to make up the rest; ``fold(branches(s))`` equals ``s`` to rounding.

@@ -76,8 +76,17 @@ class Span(nn.Module):
             nn.PixelShuffle(config.scale),
         )
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The SPABs, in order."""
+        names = (f"block_{index}" for index in range(1, self.config.blocks + 1))
+        return [self.get_submodule(name) for name in names]
+
     def forward(self, x: Tensor) -> Tensor:
         """Upscale.
+
+        In the paper: ``upsampler(conv_cat(cat(conv_1, conv_2, block_1, activation)))``. A 1x1
+        convolution of a concatenation is a sum, here of the share of ``conv_1`` and of all others.
 
         Args:
             x: (N, in_channels, H, W), nominally in [0, 1].
@@ -99,32 +108,36 @@ class Span(nn.Module):
         Returns:
             (N, fused_channels, H, W).
         """
-        first, activation = self.get_submodule("block_1")(hidden)
+        first_block, *blocks = self.blocks
+        first, activation = first_block(hidden)
         hidden = first
-        for index in range(2, self.config.blocks + 1):
-            hidden, activation = self.get_submodule(f"block_{index}")(hidden)
+        for block in blocks:
+            hidden, activation = block(hidden)
         deep = self.conv_2(hidden)
         # The paper draws the last skip before block 6; the published models take it inside.
         others = torch.cat([deep, first, activation], dim=1)
-        return F.conv2d(others, self._split_fusion()[1].to(others.dtype))
+        _, fusion_of_others = self._split_fusion()
+        return F.conv2d(others, fusion_of_others.to(others.dtype))
 
     def _direct(self, x: Tensor) -> Tensor:
         """The share of ``conv_1`` in ``conv_cat``: one 3x3 convolution of the picture.
 
         Nothing nonlinear lies between the two. It stays in full precision and costs next to
-        nothing; with bf16 throughout, the output would be no finer than 8 bits.
+        nothing; with bf16 throughout, the output would be no finer than 8 bits. The two kernels are
+        multiplied for every picture, because training changes both.
         """
-        first, own = self.conv_1.eval_conv, self._split_fusion()[0][:, :, 0, 0]
+        first, (fusion_of_first, _) = self.conv_1.eval_conv, self._split_fusion()
         assert first.bias is not None
         assert self.conv_cat.bias is not None
+        own = fusion_of_first[:, :, 0, 0]
         kernel = torch.einsum("oc,cikl->oikl", own, first.weight)
         return F.conv2d(x, kernel, own @ first.bias + self.conv_cat.bias, padding=1)
 
     def _split_fusion(self) -> tuple[Tensor, Tensor]:
-        """``conv_cat`` is the sum of two halves: of ``conv_1``, and of everything after it."""
+        """The kernel of ``conv_cat`` for ``conv_1``, and that for everything after it."""
         channels = self.conv_1.eval_conv.out_channels
-        own, rest = self.conv_cat.weight.tensor_split([channels], dim=1)
-        return own, rest
+        of_first, of_others = self.conv_cat.weight.tensor_split([channels], dim=1)
+        return of_first, of_others
 
     def _normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) * self.config.img_range if self.config.norm else x

@@ -59,7 +59,7 @@ class WorkFolder:
 
     @property
     def frames(self) -> int:
-        """Finished frames, those of unfinished segments included where they last."""
+        """Frames safely on the disk; single pictures of unfinished segments are counted, too."""
         return self.manifest.frames
 
     @property

@@ -1,4 +1,4 @@
-"""One stream beside the picture: its packets, shifted, repaired, and where need be made anew."""
+"""One stream beside the picture: its packets, shifted, repaired, re-encoded where needed."""
 
 import re
 from dataclasses import dataclass, field

@@ -89,7 +89,7 @@ class ClipReader:
         return self._clock.timeline.state if isinstance(self._clock, ListClock) else []
 
     def resume_timing(self, state: list[int]) -> None:
-        """Take over what :attr:`timing` was when the same frame had come."""
+        """Restore the state that :attr:`timing` had when the same frame had come."""
         if isinstance(self._clock, ListClock):
             self._clock.timeline.restore(state)
 

@@ -205,7 +205,7 @@ class MediaReader:
         return None if self._playback.has_waiting else self._playback.timeline.state
 
     def resume_timing(self, state: list[int]) -> None:
-        """Take over what :attr:`timing` was when the same frame had come."""
+        """Restore the state that :attr:`timing` had when the same frame had come."""
         self._playback.timeline.restore(state)
 
     def skip(self, number: int, pts: int) -> bool:

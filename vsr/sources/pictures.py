@@ -75,7 +75,7 @@ class PictureReader:
         return []
 
     def resume_timing(self, state: list[int]) -> None:
-        """Take over what :attr:`timing` was when the same frame had come."""
+        """Restore the state that :attr:`timing` had when the same frame had come."""
 
     def skip(self, number: int, pts: int) -> bool:
         """Make picture ``number`` of the trim the coming one."""

@@ -125,7 +125,7 @@ class SourceReport:
 
 
 def start_beyond_end(name: str, start: Fraction) -> SourceError:
-    """That nothing is left of an input of which a part was wanted.
+    """The error for a start that lies beyond the input's end.
 
     Args:
         name: the input in a message.
