@@ -10,6 +10,7 @@ import pytest
 from av.stream import Disposition
 
 from vsr.sinks.labels import (
+    _MOV_LANGUAGES,
     holds_timecode,
     kept_metadata,
     lost_dispositions,
@@ -157,12 +158,59 @@ def test_timecode_needs_a_rate_that_has_one():
 
 @needs_ffprobe
 @pytest.mark.parametrize("muxer", ["mp4", "mov", "matroska"])
-@pytest.mark.parametrize("language", ["pt-BR", "por"])
-def test_languages_of_more_than_three_letters_are_named_where_they_are_lost(
-    muxer, language, tmp_path
-):
+@pytest.mark.parametrize("language", ["pt-BR", "por", "POR", "hr ", "hrv"])
+def test_languages_without_a_code_are_named_where_they_are_lost(muxer, language, tmp_path):
     given = {"language": language}
     path = tmp_path / f"l.{SUFFIXES[muxer]}"
     (found,) = written(path, muxer, stream=given)["streams"]
     kept = lower(found.get("tags", {})).get("language") == language
     assert kept == (lost_tags(given, muxer, of_file={}) == [])
+
+
+TWO_NAMES = (
+    "alb/sqi arm/hye baq/eus bur/mya chi/zho cze/ces dut/nld fre/fra geo/kat ger/deu gre/ell "
+    "ice/isl mac/mkd mao/mri may/msa per/fas rum/ron slo/slk tib/bod wel/cym"
+)
+"""The languages that have two in ISO 639-2."""
+
+
+def test_of_two_names_of_a_language_mov_gets_the_one_that_is_written(tmp_path):
+    for pair in TWO_NAMES.split():
+        for name in pair.split("/"):
+            given = stream_metadata({"language": name}, "mov")
+            found = language_in_mov(tmp_path / "a.mov", given["language"])
+            assert (found in pair.split("/")) == (lost_tags(given, "mov", of_file={}) == []), name
+            assert (found is None) == (pair == "mao/mri"), name
+            assert stream_metadata({"language": name}, "mp4") == {"language": name}
+
+
+def test_every_language_that_mov_holds_is_known(tmp_path):
+    """Of all that may be: most of the 17576 words of three letters are no language."""
+    for name in [*sorted(_MOV_LANGUAGES), "bar", "gsw", "hrv", "swe", "nob", "mul", "zxx"]:
+        held = language_in_mov(tmp_path / "a.mov", name) == name
+        assert held == (lost_tags({"language": name}, "mov", of_file={}) == []), name
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("eng", 0), ("deu", 2), ("swe", 5), ("hrv", 18), ("fao", 30), ("fas", 31), ("gle", 35),
+     ("srp", 42), ("pan", 70)],
+)  # fmt: skip
+def test_mov_numbers_languages_as_quicktime_does(name, number, tmp_path):
+    """By the table of the QuickTime File Format; FFmpeg names some of them as nothing else does."""
+    given = stream_metadata({"language": name}, "mov")
+    assert lost_tags(given, "mov", of_file={}) == []
+    assert language_in_mov(tmp_path / "a.mov", given["language"]) == given["language"]
+    data = (tmp_path / "a.mov").read_bytes()
+    place = data.index(b"mdhd") + 24  # behind version, two dates, time base and duration
+    assert int.from_bytes(data[place : place + 2], "big") == number
+
+
+def language_in_mov(path, language):
+    """What comes back of it, from a file of one frame."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        video.metadata["language"] = language
+        out.mux([*video.encode(av.VideoFrame(64, 48, "yuv420p")), *video.encode(None)])
+    with av.open(str(path)) as written:
+        return written.streams.video[0].metadata.get("language")

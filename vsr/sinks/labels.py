@@ -4,6 +4,7 @@ FFmpeg's muxers leave out in silence what their container has no place for. What
 was found by writing every key and reading it back; ``tests/test_labels.py`` does so again.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 _MOV = ("mp4", "mov")
-_LETTERS = 3
+_THREE_LETTERS = re.compile("[a-z]{3}")
 _TIMECODE_RATES = {24, 25, 30, 48, 50, 60, 100, 120, 150}
 
 # Statements about the file that the packets came from.
@@ -56,6 +57,27 @@ _STREAM_TAGS = {
     "mov": {"title", "handler_name", "language", "timecode", "reel_name"},
     "avi": {"title"},
     "mpegts": {"language"},
+}  # fmt: skip
+# MOV numbers languages as the Macintosh did. FFmpeg names the numbers by these words, and writes
+# none for any other:
+_MOV_LANGUAGES = frozenset(
+    """
+    alb amh ara arm asm aym aze baq bel ben bul bur cat ces chi dan dut dzo eng epo est fin fra geo
+    ger gre grn guj heb hin hun ice ind iri ita jav jpn kan kas kaz khm kin kir kor kur lao lat lav
+    lit mac mal mar may mlg mlt mol mon nep nor nya ori orm per pol por pus que ron run rus san sin
+    slk slv smi snd som spa sve swa tam tat tel tgk tgl tha tib tir tuk tur uig ukr urd uzb vie wel
+    yid
+    """.split()  # noqa: SIM905 - a list of 97 quoted words is no better
+) | {"fo ", "hr ", "pa ", "sr "}
+# The same languages by what else they are called. ISO 639-2 has two names for twenty of them (B
+# after the English name, T after their own); of these, one is a word of FFmpeg's, but for Maori,
+# which has no number. The last six are called there as ISO 639-2 does not, but numbered rightly.
+_MOV_NAMES = {
+    "bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq",
+    "fas": "per", "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac",
+    "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron", "slo": "slk", "sqi": "alb",
+    "zho": "chi",
+    "fao": "fo ", "gle": "iri", "hrv": "hr ", "pan": "pa ", "srp": "sr ", "swe": "sve",
 }  # fmt: skip
 _APPLES_PLACE = "com.apple.quicktime.location.iso6709"  # what MP4 calls location
 _FREE_KEYS = ("com.apple.quicktime.", "com.android.")  # as cameras write them
@@ -95,15 +117,18 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
 
 
 def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
-    """:func:`kept_metadata` of one stream, its title under the key that ``muxer`` knows.
+    """:func:`kept_metadata` of one stream, title and language as ``muxer`` knows them.
 
-    mp4 and mov call a stream's title "name"; many players show the handler's name instead.
+    mp4 and mov call a stream's title "name"; many players show the handler's name instead. FFmpeg
+    has one name for a language in mov, where ISO 639-2 may have two (``deu``, ``ger``).
     """
     kept = kept_metadata(metadata, muxer)
     if "name" in kept and "title" not in kept:
         kept["title"] = kept.pop("name")
     if muxer in _MOV and "title" in kept:
         kept.setdefault("handler_name", kept["title"])
+    if muxer == "mov" and "language" in kept:
+        kept["language"] = _MOV_NAMES.get(kept["language"], kept["language"])
     return kept
 
 
@@ -147,8 +172,12 @@ def lost_tags(
 
 
 def _is_unknown(key: str, value: str, muxer: str) -> bool:
-    """Whether it is a language that goes by more than the three letters of ISO 639-2."""
-    return key == "language" and len(value) != _LETTERS and muxer in (*_MOV, "mpegts")
+    """Whether it is a language that ``muxer`` has no code for; most take three letters."""
+    if key != "language" or muxer not in (*_MOV, "mpegts"):
+        return False
+    if muxer == "mov":
+        return value not in _MOV_LANGUAGES
+    return len(value) != 3 if muxer == "mpegts" else not _THREE_LETTERS.fullmatch(value)
 
 
 def _holds(muxer: str, key: str, of_file: bool) -> bool:
