@@ -138,6 +138,21 @@ def test_what_a_stream_only_repeats_is_not_lost():
     assert lost_tags({"language": "und"}, "avi", of_file={}) == []
 
 
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("2020-01-02T03:04:05Z", True), ("2020-01-02 03:04:05", True),
+        ("2020-01-02T05:04:05+0200", True), ("2020-01-02T03:04:06Z", False),
+        ("last Tuesday", False), ("2020-01-02T03:04:05.5Z", False),
+        ("2020-01-02T03:04:05.000000Z;2020-01-02T03:04:05Z", True),
+    ],
+)  # fmt: skip
+def test_a_time_that_is_written_otherwise_is_repeated_all_the_same(other, same):
+    date = {"creation_time": "2020-01-02T03:04:05.000000Z"}
+    for one, two in ((date, {"creation_time": other}), ({"creation_time": other}, date)):
+        assert (lost_tags(one, "matroska", of_file=two) == []) == same
+
+
 def test_only_stream_of_its_kind_is_the_default_anyway():
     assert lost_dispositions(int(Disposition.default), "avi", alone=True) == []
     assert lost_dispositions(int(Disposition.default), "avi", alone=False) == ["default"]

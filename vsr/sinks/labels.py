@@ -6,6 +6,7 @@ was found by writing every key and reading it back; ``tests/test_labels.py`` doe
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
 
 from av.stream import Disposition
@@ -107,13 +108,17 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
         named = plain if plain in _TIMECODE_TAGS else key
         stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
         if not stale and (plain != "handler_name" or muxer in _MOV):
-            # FFmpeg joins a date that stands in two places of MOV, and then reads it no more.
-            kept[named] = value.split(";")[0] if plain == "creation_time" else value
+            kept[named] = _first_date(value) if plain == "creation_time" else value
     if muxer == "mp4" and "location" not in kept:
         place = next((key for key in kept if key.lower() == _APPLES_PLACE), None)
         if place is not None:
             kept["location"] = kept.pop(place)
     return kept
+
+
+def _first_date(value: str) -> str:
+    """FFmpeg joins a date that stands in two places of MOV, and then reads it no more."""
+    return value.split(";")[0]
 
 
 def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
@@ -161,14 +166,26 @@ def lost_tags(
     """
     if of_file is None and (any_key or metadata_flags(metadata, muxer)):
         return []
-    repeated = set((of_file or {}).items()) | {("language", "und")}
+    repeated = {(key, _meaning(key, value)) for key, value in (of_file or {}).items()}
+    repeated.add(("language", "und"))
+    new = {key: v for key, v in metadata.items() if (key, _meaning(key, v)) not in repeated}
     if picture and muxer == "mpegts":
-        return [key for key, value in metadata.items() if (key, value) not in repeated]
+        return list(new)
     return [
-        key for key, value in metadata.items()
-        if (key, value) not in repeated
-        and (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
+        key for key, value in new.items()
+        if (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
     ]  # fmt: skip
+
+
+def _meaning(key: str, value: str) -> str | datetime:
+    """``value``, or the instant that it is: ``…12Z`` and ``…12.000000Z`` are the same."""
+    if key.lower() != "creation_time":
+        return value
+    try:
+        found = datetime.fromisoformat(_first_date(value))
+    except ValueError:
+        return value
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_unknown(key: str, value: str, muxer: str) -> bool:
