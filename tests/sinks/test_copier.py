@@ -347,26 +347,35 @@ def test_the_date_of_a_file_that_says_it_twice_is_kept(tools, tmp_path):
         assert tools.probe(tmp_path / f"out.{suffix}").tags["creation_time"] == date
 
 
-def test_keys_that_a_flag_keeps_are_not_called_lost(tools, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "way"),
+    [("com.apple.quicktime.make", True), ("com.android.version", True), ("publisher", False)],
+)
+def test_keys_that_a_flag_keeps_are_not_called_lost(tools, tmp_path, key, way):
     given = tmp_path / "in.mov"
     with av.open(given, "w", options={"movflags": "use_metadata_tags"}) as out:
         stream = out.add_stream("mpeg4", rate=25, width=64, height=48)
-        out.metadata["com.apple.quicktime.make"] = "Apple"
+        out.metadata[key] = "Apple"
         picture = av.VideoFrame(64, 48, "yuv420p")
         picture.pts = 0
         out.mux([*stream.encode(picture), *stream.encode(None)])
-    notes, key = {}, "com.apple.quicktime.make"
-    for flags in ("faststart", "faststart+use_metadata_tags"):
+    found = {}
+    for name, flags in (
+        ("a.mp4", "faststart"), ("b.mp4", "faststart+use_metadata_tags"), ("c.mov", "faststart"),
+    ):  # fmt: skip
         stand_in, info = tools.stand_in(given), tools.info()
-        output = tmp_path / f"{flags}.mp4"
+        output = tmp_path / name
         config = EncoderConfig(preset="ultrafast", muxer_options={"movflags": flags})
         encoding = choose_encoding(output, info, 64, 48, config)
         with MediaSink(output, encoding, info, source=stand_in, overwrite=False) as sink:
             sink.write(tools.frame(info, 0))
         stand_in.close()
-        notes[flags] = any(key in note for note in sink.notes)
-        assert (key in tools.probe(output).tags) != notes[flags]
-    assert list(notes.values()) == [True, False]
+        found[name] = [note for note in sink.notes if key in note]
+        assert (key in tools.probe(output).tags) == (found[name] == [])
+    (lost,) = found["a.mp4"]
+    hint = f"{key} (file); mov keeps the camera's own, and so does mp4 with -movflags use_meta"
+    assert (hint in lost) == way
+    assert (found["b.mp4"], found["c.mov"] == []) == ([], way)
 
 
 def test_the_name_of_the_reel_goes_where_it_can(tools, tmp_path):

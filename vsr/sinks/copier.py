@@ -37,6 +37,7 @@ from vsr.sinks.labels import (
     lost_tags,
     metadata_flags,
     stream_metadata,
+    way_to_keep,
 )
 from vsr.sinks.sound import SoundEncoder
 from vsr.sinks.timecode import drops_numbers, first_timecode
@@ -94,6 +95,7 @@ class StreamCopier:
         self._muxer = encoding.muxer
         self._tracks: dict[int, Track] = {}
         self._lost_tags: list[str] = []
+        self._way_to_keep = ""
         self._lost_dispositions: list[str] = []
         self._any_key = False
 
@@ -125,6 +127,7 @@ class StreamCopier:
         container.metadata.update(metadata)
         lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
         self._lost_tags = [f"{key} (file)" for key in lost]
+        self._way_to_keep = way_to_keep(lost, self._muxer)
         replaced = self._source.stream
         video = add_video() if replaced is None else None
         for stream in self._source.container.streams:
@@ -180,11 +183,14 @@ class StreamCopier:
                 self._notes.warn(f"{track.name}: {track.cut} packets before the start were cut")
 
     def _report_lost_labels(self) -> None:
-        for what, lost in (("tags", self._lost_tags), ("dispositions", self._lost_dispositions)):
+        for what, lost, hint in (
+            ("tags", self._lost_tags, self._way_to_keep),
+            ("dispositions", self._lost_dispositions, ""),
+        ):
             if lost:
                 named = ", ".join(lost)
                 self._notes.warn(
-                    f"{what} are dropped, {self._muxer} has no place for them: {named}"
+                    f"{what} are dropped, {self._muxer} has no place for them: {named}{hint}"
                 )
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "lost_tags",
     "metadata_flags",
     "stream_metadata",
+    "way_to_keep",
 ]
 
 _MOV = ("mp4", "mov")
@@ -175,6 +176,18 @@ def lost_tags(
         key for key, value in new.items()
         if (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
     ]  # fmt: skip
+
+
+def way_to_keep(lost: Iterable[str], muxer: str) -> str:
+    """In words, how such keys of a file as cameras write can be kept; empty if there are none.
+
+    Args:
+        lost: of :func:`lost_tags` of a file.
+        muxer: FFmpeg's name of the container that leaves them out.
+    """
+    if muxer != "mp4" or not any(key.lower().startswith(_FREE_KEYS) for key in lost):
+        return ""
+    return "; mov keeps the camera's own, and so does mp4 with -movflags use_metadata_tags"
 
 
 def _meaning(key: str, value: str) -> str | datetime:
