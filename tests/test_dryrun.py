@@ -15,7 +15,7 @@ from tests.warm import PYTHON
 from vsr.cli import main
 from vsr.cli.configuration import make_config
 from vsr.cli.options import build_parser
-from vsr.config import UpscaleConfig
+from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.dryrun import _Stopwatch, dry_run
 from vsr.pipeline import upscale
 from vsr.planning import make_plan
@@ -83,14 +83,15 @@ def test_a_tag_that_is_not_believed_is_not_called_declared(make_clip, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("target", "name"),
-    [("archive", "o.mkv"), ("edit", "o.mov"), ("web", "o.mp4"), ("hevc", "o.mp4"),
-     ("av1", "o.mkv")],
+    ("target", "name", "pix_fmt"),
+    [("archive", "o.mkv", None), ("edit", "o.mov", None), ("web", "o.mp4", None),
+     ("web", "o.mp4", "yuvj420p"), ("hevc", "o.mp4", None), ("av1", "o.mkv", None)],
 )  # fmt: skip
-def test_the_flags_it_names_come_to_the_same(make_clip, tmp_path, capsys, target, name):
+def test_the_flags_it_names_come_to_the_same(make_clip, tmp_path, capsys, target, name, pix_fmt):
     source = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv422p10le", frames=4)
     asked = UpscaleConfig(
-        input=source, output=tmp_path / name, target=target, model="identity"
+        input=source, output=tmp_path / name, target=target, model="identity",
+        encoder=EncoderConfig(pix_fmt=pix_fmt),
     )  # fmt: skip
     line = next(line for line in dry_run(asked) if "the same in flags" in line)
     command = shlex.split(line.partition(": ")[2])

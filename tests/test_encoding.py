@@ -216,6 +216,26 @@ def test_range_follows_the_bitstream_that_has_only_one():
     assert choose("a.avi", source(), codec="mjpeg").colour.range == Range.FULL
 
 
+@pytest.mark.parametrize("wanted", [Range.LIMITED, Range.FULL])
+def test_range_is_what_is_asked_for_where_there_is_a_choice(wanted):
+    found = Range.FULL if wanted == Range.LIMITED else Range.LIMITED
+    info = source(range=found)
+    encoding = choose("a.mp4", info, range=wanted)
+    assert encoding.colour.range == discarding(info, EncoderConfig(range=wanted)).colour.range
+    assert encoding.colour.range == wanted
+    assert f"range becomes {wanted.name.lower()}" in encoding.notes
+    one = choose("a.avi", info, codec="mjpeg" if wanted == Range.LIMITED else "mpeg4", range=wanted)
+    assert one.colour.range == found
+    assert any(note.startswith(f"range is {found.name.lower()} all the same") for note in one.notes)
+
+
+def test_range_and_pixel_format_do_not_contradict_each_other():
+    with pytest.raises(ConfigError, match="yuvj420p has full range: leave out the j, or --range"):
+        EncoderConfig(pix_fmt="yuvj420p", range=Range.LIMITED)
+    with pytest.raises(ConfigError, match="sound must be one of copy, web"):
+        EncoderConfig(sound="browsers")  # type: ignore[arg-type]
+
+
 def test_requested_pixel_format():
     encoding = choose("a.mkv", source(), codec="libx265", pix_fmt="yuv444p12")
     assert encoding.format.name == "yuv444p12le"

@@ -36,7 +36,8 @@ FULL = UpscaleConfig(
     reuse_threshold=1.5, hwaccel="cuda", start=Fraction(3, 8),
     end=Fraction(100), frames=9, overwrite=True, record=False, framemd5=True,
     encoder=EncoderConfig(
-        codec="libx264", crf=17.5, preset="slow", pix_fmt="yuv420p",
+        codec="libx264", crf=17.5, preset="slow", pix_fmt="yuv420p", range=Range.LIMITED,
+        sound="web",
         options={"tune": "grain", "x264-params": "cll=1,2"},
         muxer_options={"movflags": "+faststart", "fflags": "+bitexact"}, first_number=0,
     ),

@@ -128,6 +128,7 @@ def test_depth_by_request(name: str, wanted: str, coded: str) -> None:
         ("a.dpx", {"pix_fmt": "gbrpf32le"}, "dpx does not take"),
         ("a.png", {"codec": "libx264"}, "libx264 does not write such pictures"),
         ("a.png", {"codec": "tiff"}, "tiff does not write such pictures"),
+        ("a.png", {"range": 1}, "pictures have full range, leave out --range"),
         ("a.png", {"crf": 17.0}, "png has no option crf"),
         ("a.png", {"options": {"prred": "up"}}, "no option prred: did you mean pred"),
         ("a.png", {"options": {"pred": "sideways"}}, "cannot write png pictures of 64x48"),

@@ -72,6 +72,23 @@ def into(muxer: str, **changes: Any) -> Encoding:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("kind", "mp4", "webm"),
+    [
+        ("aac", None, "libopus"), ("libopus", None, None), ("flac", None, "libopus"),
+        ("ac3", "aac", "libopus"), ("eac3", "aac", "libopus"), ("pcm_s16le", "aac", "libopus"),
+        ("wmav2", "aac", "libopus"),
+    ],
+)  # fmt: skip
+def test_what_browsers_do_not_play_becomes_what_they_do(tmp_path, kind, mp4, webm):
+    with make_input(tmp_path / ("in.asf" if kind == "wmav2" else "in.mkv"), kind) as container:
+        stream = container.streams[1]
+        for muxer, encoder in (("mp4", mp4), ("webm", webm)):
+            route = plan_route(source_of(container), stream, into(muxer, sound="web"))
+            assert (route.codec.encoder if route.codec else None) == encoder
+            assert bool(route.note) == (encoder is not None)
+
+
 # What each container does, in the order of MUXERS: C copy, w wrap anew, e encode anew, - drop.
 @pytest.mark.parametrize(
     ("kind", "suffix", "fates"),

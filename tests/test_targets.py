@@ -15,6 +15,7 @@ from vsr.cli.options import build_parser
 from vsr.config import EncoderConfig, UpscaleConfig
 from vsr.encoding.targets import TARGETS, resolve
 from vsr.errors import ConfigError
+from vsr.tags import Range
 
 OUTPUTS = {
     "archive": "out.mkv", "edit": "out.mov", "web": "out.mp4", "hevc": "out.mp4", "av1": "out.mkv"
@@ -109,6 +110,39 @@ def test_every_extension_of_a_container_will_do(target, name):
 def test_web_is_square_unless_a_size_is_given():
     assert resolve(config("web", "a.mp4")).square
     assert not resolve(config("web", "a.mp4", size=(640, 480))).square
+
+
+def test_web_leaves_sound_and_range_to_those_who_choose_them():
+    web = resolve(config("web", "a.mp4")).encoder
+    assert (web.sound, web.range) == ("web", Range.LIMITED)
+    own = EncoderConfig(sound="copy", range=Range.FULL)
+    found = resolve(config("web", "a.mp4", encoder=own)).encoder
+    assert (found.sound, found.range) == ("copy", Range.FULL)
+    full = resolve(config("web", "a.mp4", encoder=EncoderConfig(pix_fmt="yuvj420p"))).encoder
+    assert full.range is None
+    other = resolve(config("web", "a.mp4", encoder=EncoderConfig(codec="libx265"))).encoder
+    assert (other.sound, other.range) == ("web", Range.LIMITED)
+
+
+@pytest.mark.parametrize("sound", [None, "copy"])
+def test_browsers_play_what_web_makes(tmp_path, sound, capsys):
+    """Of Motion JPEG with AC-3, as a camera might write it."""
+    clip, output = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=white:s=64x48:r=25:d=0.4"]
+    command += ["-f", "lavfi", "-i", "sine=440:d=0.4", "-c:a", "ac3", "-ac", "2"]
+    subprocess.run([*command, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", clip], check=True)
+    arguments = ["--model=identity", "--target=web", *(["--sound", sound] if sound else [])]
+    assert main([str(clip), str(output), *arguments]) == 0
+    video, audio = probe(output)["streams"]
+    assert (video["pix_fmt"], video["color_range"]) == ("yuv420p", "tv")
+    command = ["ffmpeg", "-v", "error", "-i", output, "-f", "rawvideo", "-frames:v", "1", "-"]
+    luma = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout[: 64 * 48]
+    assert 234 <= sum(luma) / len(luma) <= 236
+    assert audio["codec_name"] == ("ac3" if sound else "aac")
+    said = capsys.readouterr().err
+    assert "range becomes limited" in said
+    line = "(ac3) becomes aac of 256 kbit/s, which loses a little: browsers do not play it as it is"
+    assert (line in said) == (sound is None)
 
 
 def test_discarding_leaves_nothing_beside():

@@ -26,6 +26,7 @@ __all__ = [
     "PIPE",
     "PRECISIONS",
     "RUNTIMES",
+    "SOUNDS",
     "Decoder",
     "Deinterlacer",
     "Dither",
@@ -36,6 +37,7 @@ __all__ = [
     "Precision",
     "Runtime",
     "ScriptConfig",
+    "Sound",
     "UpscaleConfig",
 ]
 
@@ -45,6 +47,7 @@ Runtime = Literal["auto", "torch", "compile", "triton", "openvino", "winograd"]
 Deinterlacer = Literal["bwdif", "yadif"]
 Decoder = Literal["pyav", "bestsource"]
 HwAccel = Literal["none", "auto", "cuda"]
+Sound = Literal["copy", "web"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 DITHERS: tuple[Dither, ...] = get_args(Dither)
@@ -52,6 +55,7 @@ RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 DEINTERLACERS: tuple[Deinterlacer, ...] = get_args(Deinterlacer)
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 HWACCELS: tuple[HwAccel, ...] = get_args(HwAccel)
+SOUNDS: tuple[Sound, ...] = get_args(Sound)
 
 _LARGEST_THRESHOLD = 16
 """Of ``reuse_threshold``, in steps of 8 bits."""
@@ -190,6 +194,12 @@ class EncoderConfig:
     """The encoder's own name of a speed, e.g. ``slow``."""
     pix_fmt: str | None = None
     """FFmpeg's pixel format name, e.g. ``yuv420p10le``."""
+    range: Range | None = None
+    """Whether the output's code values have headroom; None: as the source's. RGB has none, and some
+    codecs know one range only."""
+    sound: Sound | None = None
+    """``web``: sound that browsers do not play becomes AAC; None or ``copy``: only what the
+    container cannot hold is encoded anew."""
     options: dict[str, str] = field(default_factory=dict)
     """Any further private options of the encoder."""
     muxer_options: dict[str, str] = field(default_factory=dict)
@@ -200,6 +210,11 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _convert(self, whole, "first_number")
+        _convert(self, partial(member, kind=Range), "range")
+        if self.sound not in (None, *SOUNDS):
+            raise ConfigError(f"sound must be one of {', '.join(SOUNDS)}")
+        if self.range == Range.LIMITED and (self.pix_fmt or "").startswith("yuvj"):
+            raise ConfigError(f"{self.pix_fmt} has full range: leave out the j, or --range")
         if self.first_number is not None and self.first_number < 0:
             raise ConfigError(f"-start_number must be 0 or more, not {self.first_number}")
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from fractions import Fraction
 
 from vsr.config import BITEXACT, EncoderConfig, FieldsConfig, InputConfig, UpscaleConfig
-from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, word_for
+from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, RANGES, word_for
 
 __all__ = ["command_line"]
 
@@ -99,6 +99,8 @@ def _encoder(encoder: EncoderConfig) -> Iterator[str]:
         {
             "-c:v": encoder.codec, "--pix-fmt": encoder.pix_fmt, "--preset": encoder.preset,
             "--crf": None if encoder.crf is None else f"{encoder.crf:g}",
+            "--range": None if encoder.range is None else word_for(RANGES, encoder.range),
+            "--sound": encoder.sound,
             "-movflags": encoder.muxer_options.get("movflags"),
             "-start_number": encoder.first_number,
         }

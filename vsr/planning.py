@@ -24,7 +24,7 @@ from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import resolve
 from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
-from vsr.frame import FieldOrder, VideoInfo
+from vsr.frame import FieldOrder, Range, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
@@ -118,12 +118,14 @@ def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
 def spelt_out(plan: Plan) -> UpscaleConfig:
     """The configuration with every option of the encoder said, and no target."""
     encoding, options = plan.encoding, dict(plan.encoding.options)
+    given = plan.config.encoder
+    full = (given.pix_fmt or "").startswith("yuvj")  # the format's own name does not say so
     crf = options.pop("crf", None)
     encoder = EncoderConfig(
         codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
         crf=None if crf is None else float(crf), options=options,
-        muxer_options=plan.config.encoder.muxer_options,
-        first_number=plan.config.encoder.first_number,
+        range=Range.FULL if full else given.range, sound=given.sound,
+        muxer_options=given.muxer_options, first_number=given.first_number,
     )  # fmt: skip
     return replace(plan.config, target=None, encoder=encoder)
 

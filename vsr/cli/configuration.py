@@ -68,7 +68,8 @@ def make_config(options: argparse.Namespace) -> UpscaleConfig:
         encoder=EncoderConfig(
             codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt,
             options=dict(options.options),
-            muxer_options=_muxer_options(options),
+            range=Range(RANGES[options.output_range]) if options.output_range else None,
+            sound=options.sound, muxer_options=_muxer_options(options),
             first_number=options.start_number,
         ),
     )  # fmt: skip

@@ -25,9 +25,10 @@ from vsr.config import (
     HWACCELS,
     PRECISIONS,
     RUNTIMES,
+    SOUNDS,
     UpscaleConfig,
 )
-from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS
+from vsr.tags import COLOUR_OPTIONS, FIELD_ORDERS, RANGES
 
 __all__ = ["PLUGINS", "build_parser", "default_of"]
 
@@ -317,6 +318,15 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--crf", type=float, metavar="X", help="quality; lower is better")
     group.add_argument("--preset", metavar="NAME", help="encoder speed, e.g. slow")
     group.add_argument("--pix-fmt", "-pix_fmt", metavar="NAME", help="e.g. yuv420p10le")
+    group.add_argument(
+        "--range", dest="output_range", choices=list(RANGES), metavar="WORD",
+        help="tv or pc: of the output's code values (default: the source's)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sound", choices=SOUNDS,
+        help="copy: all that the container holds (default); web: encode what browsers do not play "
+        "as AAC",
+    )  # fmt: skip
     group.add_argument(
         "-e", dest="options", action="append", type=parse_option, default=[], metavar="KEY=VALUE",
         help="any other encoder option; may be repeated",

@@ -79,7 +79,7 @@ def choose_encoding(
     encoder = find_encoder(
         config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
     )
-    form, colour = _choose_format(encoder, muxer, info, (width, height), config.pix_fmt)
+    form, colour = _choose_format(encoder, muxer, info, (width, height), config)
     codec = encoder.name
     options = choose_options(muxer, codec, form, info, config)
     unsliced = codec == "ffv1" and "slices" not in config.options and _is_odd(form, width, height)
@@ -87,26 +87,29 @@ def choose_encoding(
         del options["slices"]  # level 3 refuses nearly every number of them
     encoding = Encoding(
         muxer=muxer, codec=codec, format=form, colour=colour, options=options,
-        muxer_options=container_options, piped=piped,
+        muxer_options=container_options, sound=config.sound or "copy", piped=piped,
     )  # fmt: skip
     notes = [summary(encoding), *losses(encoding, info)]
     if unsliced:
         notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
+    if config.range not in (None, colour.range):
+        only = colour.range.name.lower()
+        notes.append(f"range is {only} all the same: {codec} has no other for {form.name}")
     encoding = replace(encoding, notes=tuple(notes))
     _try_out(encoding, info, width, height)
     return encoding
 
 
 def _choose_format(
-    encoder: Codec, muxer: str, info: VideoInfo, size: tuple[int, int], wanted: str | None
+    encoder: Codec, muxer: str, info: VideoInfo, size: tuple[int, int], config: EncoderConfig
 ) -> tuple[PixelFormat, Colour]:
-    """What the engine delivers: the format that is ``wanted``, or the nearest, and its colour."""
-    formats = planar_formats(encoder, muxer)
+    """What the engine delivers: the format that is wanted, or the nearest, and its colour."""
+    formats, wanted = planar_formats(encoder, muxer), config.pix_fmt
     if wanted:
         form = requested_format(encoder.name, formats, wanted)
     else:
         form = nearest_format(encoder, formats, info, size, avoided=AVOIDED.get(muxer, ()))
-    colour = output_colour(encoder, info, form)
+    colour = output_colour(encoder, info, form, config.range)
     if wanted and wanted.startswith("yuvj"):
         colour = replace(colour, range=Range.FULL)
     return form, colour
@@ -121,7 +124,7 @@ def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:
     encoder, form = find_encoder("rawvideo"), info.format.as_planar()
     if config.pix_fmt:
         form = requested_format("the engine", planar_formats(encoder), config.pix_fmt)
-    colour = output_colour(encoder, info, form)
+    colour = output_colour(encoder, info, form, config.range)
     return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
 
 

@@ -9,6 +9,7 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from vsr.config import Sound
 from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
@@ -47,6 +48,8 @@ class Encoding:
     """What pictures are called that keep the names of those they were made of."""
     notes: tuple[str, ...] = ()
     """One line for every automatic choice and every loss."""
+    sound: Sound = "copy"
+    """What becomes of sound, as in :class:`vsr.config.EncoderConfig`."""
     piped: bool = False
     """Whether it goes where there is no way back to what was written."""
 

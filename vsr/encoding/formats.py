@@ -173,13 +173,16 @@ def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int
     return formats[-1]
 
 
-def output_colour(encoder: Codec, info: VideoInfo, form: PixelFormat) -> Colour:
+def output_colour(
+    encoder: Codec, info: VideoInfo, form: PixelFormat, wanted: Range | None = None
+) -> Colour:
     """What the engine converts the colours of ``info`` to where ``form`` is written.
 
     RGB is full, whatever it was: readers of files take it so, and some encoders tag it wrongly.
+    Some bitstreams have one range only. Else the range is the ``wanted`` one, or the source's.
     """
     colour = convert_colour(info.colour, info.format, form)
     forced = _RANGES.get(encoder.canonical_name) if form.family != "rgb" else Range.FULL
     moved = encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h
     siting = Siting.LEFT if moved else colour.siting
-    return replace(colour, range=forced or colour.range, siting=siting)
+    return replace(colour, range=forced or wanted or colour.range, siting=siting)

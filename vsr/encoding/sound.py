@@ -71,12 +71,20 @@ def lost_layout(muxer: str, source: AudioStream, codec: SoundCodec | None) -> st
     return layout.name if plain and muxer in _CHANNELS_ONLY else None
 
 
-def sound_codecs(muxer: str, source: AudioStream) -> Iterator[SoundCodec]:
-    """What FFmpeg's ``muxer`` may get instead of ``source``, which it cannot hold, best first."""
+def sound_codecs(muxer: str, source: AudioStream, *, web: bool = False) -> Iterator[SoundCodec]:
+    """What FFmpeg's ``muxer`` may get instead of ``source``, which it cannot hold, best first.
+
+    Args:
+        muxer: FFmpeg's name of the output's container.
+        source: sound.
+        web: browsers are to play it, not only the container to hold it.
+    """
     context = source.codec_context
     if muxer not in _ENCODERS or context is None or not context.layout.nb_channels:
         return
     encoder, channels = _ENCODERS[muxer], context.layout.nb_channels
+    if web and encoder != "libopus":
+        encoder = "aac"
     rate = _CHANNEL_RATES[encoder] * channels if encoder in _CHANNEL_RATES else None
     for layout in (known_layout(context.layout), *_LAYOUTS[channels - 1 : channels]):
         if layout is not None:

@@ -184,6 +184,8 @@ def choose_still_encoding(  # noqa: PLR0913
             f"{path}: is one picture, and the input has {info.frames} frames: call the output "
             f"{numbered(path)}, or add --frames 1"
         )
+    if config.range == Range.LIMITED:
+        raise ConfigError(f"{path}: pictures have full range, leave out --range")
     first = number if config.first_number is None else config.first_number
     keeps = stills.folder == path and config.first_number is None
     form = _requested(codec, config.pix_fmt) if config.pix_fmt else _nearest(codec, info.format)

@@ -74,6 +74,8 @@ _COVER_TYPES = {
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
 
+_OF_BROWSERS = ("aac", "mp3", "opus", "flac")
+"""Sound that browsers play in MP4; in WebM they play all that it holds."""
 _WANT_HEADERS = ("matroska", "mp4", "mov")
 _DEEP_PCM = ("pcm_f", "pcm_s32", "pcm_u32", "pcm_s64")
 """Sound of more than 24 bits."""
@@ -117,7 +119,7 @@ class Route:
     """``convert``: plain text subtitles, wrapped anew; ``encode``: sound, decoded and encoded anew;
     ``attach``: cover art as an attachment."""
     note: str = ""
-    """Why it stays behind or is encoded anew; empty if neither, or if it travels otherwise."""
+    """Why it stays behind or is encoded anew, or is copied where that will not do; else empty."""
     codec: SoundCodec | None = None
     """What sound is encoded as."""
 
@@ -139,12 +141,14 @@ def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Rout
     on_disc = encoding.blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
     how: Handling = "copy" if on_disc else _handling(muxer, stream)
     late = encoding.streamed and muxer in _WANT_HEADERS and _is_adts(stream)
-    unheard = how == "drop" or late or (muxer == "mp4" and _is_pcm(stream))
-    if isinstance(stream, AudioStream) and unheard and (codec := _encodes(muxer, stream)):
-        note = _encoding_note(muxer, stream, codec, late=late)
+    unplayed = encoding.sound == "web" and not _is_played(muxer, stream)
+    unheard = how == "drop" or late or unplayed or (muxer == "mp4" and _is_pcm(stream))
+    if isinstance(stream, AudioStream) and unheard and (codec := _encodes(encoding, stream)):
+        note = _encoding_note(muxer, stream, codec, late=late, unplayed=unplayed)
         return Route(how="encode", note=note, codec=codec)
     if how != "drop":
-        return Route(how=how)
+        note = f"{name_of(stream)} stays, and browsers do not play it: it cannot be decoded"
+        return Route(how=how, note=note if unplayed else "")
     return Route(how="drop", note=f"{name_of(stream)} is dropped: {_refusal(muxer, stream)}")
 
 
@@ -269,10 +273,15 @@ def _is_pcm(stream: Stream) -> bool:
     return codec_of(stream).startswith("pcm_")
 
 
-def _encodes(muxer: str, stream: AudioStream) -> SoundCodec | None:
-    """What ``stream`` can be encoded as for ``muxer``; None if it cannot."""
-    for codec in sound_codecs(muxer, stream):
-        if _opens(muxer, partial(add_sound, source=stream, codec=codec)):
+def _is_played(muxer: str, stream: Stream) -> bool:
+    """Whether browsers play it, if it is sound."""
+    return stream.type != "audio" or muxer == "webm" or codec_of(stream) in _OF_BROWSERS
+
+
+def _encodes(encoding: Encoding, stream: AudioStream) -> SoundCodec | None:
+    """What ``stream`` can be encoded as for an output; None if it cannot."""
+    for codec in sound_codecs(encoding.muxer, stream, web=encoding.sound == "web"):
+        if _opens(encoding.muxer, partial(add_sound, source=stream, codec=codec)):
             return codec
     return None
 
@@ -287,7 +296,7 @@ def _is_adts(stream: Stream) -> bool:
 
 
 def _encoding_note(
-    muxer: str, stream: AudioStream, codec: SoundCodec, *, late: bool = False
+    muxer: str, stream: AudioStream, codec: SoundCodec, *, late: bool, unplayed: bool
 ) -> str:
     name = av.Codec(codec.encoder, "w").canonical_name
     if codec.bit_rate is not None:
@@ -296,6 +305,8 @@ def _encoding_note(
         name = f"{name}, rounded to 24 bits"
     if late:
         return f"{name_of(stream)} becomes {name}: {muxer} takes ADTS in a file, not in a stream"
+    if unplayed:
+        return f"{name_of(stream)} becomes {name}: browsers do not play it as it is"
     if muxer == "mp4" and _is_pcm(stream) and _handling(muxer, stream) == "copy":
         return f"{name_of(stream)} becomes {name}: few players read it in mp4 (mov and mkv keep it)"
     hint = " (mkv can)" if _handling("matroska", stream) == "copy" else ""

@@ -11,6 +11,7 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.encoding.muxers import extension_of, muxer_of
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
+from vsr.tags import Range
 
 __all__ = ["TARGETS", "EncodingTarget", "resolve"]
 
@@ -51,7 +52,10 @@ TARGETS = {
     ),
     "web": EncodingTarget(
         summary="H.264", muxers=("mp4",), square=True, mp4={"movflags": "+faststart"},
-        encoder=EncoderConfig(codec="libx264", pix_fmt="yuv420p", crf=18, preset="medium"),
+        encoder=EncoderConfig(
+            codec="libx264", pix_fmt="yuv420p", crf=18, preset="medium", range=Range.LIMITED,
+            sound="web",
+        ),
     ),
     "hevc": EncodingTarget(
         summary="HEVC", muxers=("mp4", "mov", "matroska"),
@@ -97,15 +101,19 @@ def _encoder(target: EncodingTarget, given: EncoderConfig, muxer: str | None) ->
     own = target.encoder
     muxer_options = {**(target.mp4 if muxer in ("mp4", "mov") else {}), **given.muxer_options}
     pix_fmt = given.pix_fmt or own.pix_fmt
+    full = pix_fmt is not None and pix_fmt.startswith("yuvj")  # FFmpeg's old names for it
+    chosen = replace(
+        given, pix_fmt=pix_fmt, muxer_options=muxer_options, sound=given.sound or own.sound,
+        range=given.range if given.range or full else own.range,
+    )  # fmt: skip
     if given.codec not in (None, own.codec):
-        return replace(given, pix_fmt=pix_fmt, muxer_options=muxer_options)
+        return chosen
     options = dict(own.options)
     if given.pix_fmt:  # the encoder has a profile for it
         options.pop("profile", None)
     return replace(
-        given, codec=own.codec, pix_fmt=pix_fmt, muxer_options=muxer_options,
-        crf=own.crf if given.crf is None else given.crf, preset=given.preset or own.preset,
-        options=options | given.options,
+        chosen, codec=own.codec, crf=own.crf if given.crf is None else given.crf,
+        preset=given.preset or own.preset, options=options | given.options,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
         "filters in use": plan.source.filters,
         "container": encoding.muxer,
         "encoder": encoding.codec,
+        "sound is for": encoding.sound,
         "framemd5": str(framemd5),
         "vsr": vsr.__version__,
         "FFmpeg": f"{av.ffmpeg_version_info} (PyAV {av.__version__})",

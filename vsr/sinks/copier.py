@@ -195,6 +195,8 @@ class StreamCopier:
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(self._source, stream, self._encoding)
+        if route.note:
+            self._notes.warn(route.note)
         if route.how == "copy":
             self._follow(container, stream, add_copy(container, stream))
         elif route.how == "convert":
@@ -202,15 +204,12 @@ class StreamCopier:
             self._add_converted(container, stream)
         elif route.codec is not None:
             assert isinstance(stream, AudioStream)
-            self._notes.warn(route.note)
             self._add_encoded(container, stream, route.codec)
         elif route.how == "attach" and (picture := cover_picture(self._source, stream)):
             attached = container.add_attachment(*picture)
             attached.metadata.update({k: v for k, v in stream.metadata.items() if k == "title"})
         elif route.how == "attach":
             self._notes.warn(f"{name_of(stream)} is dropped: the input cannot be read twice")
-        elif route.note:
-            self._notes.warn(route.note)
         if isinstance(stream, AudioStream) and route.how in ("copy", "encode"):
             self._note_lost_layout(stream, route.codec)
 
