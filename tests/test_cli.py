@@ -22,11 +22,13 @@ import pytest
 import vsr
 from tests.warm import PYTHON
 from vsr.cli import main
-from vsr.cli.configuration import make_config
+from vsr.cli.configuration import _PICTURES, make_config
 from vsr.cli.interrupts import Interrupts
 from vsr.cli.options import build_parser
 from vsr.cli.values import parse_time
 from vsr.config import UpscaleConfig
+from vsr.errors import ConfigError
+from vsr.sources.images import _KINDS
 
 COMMAND = [*PYTHON, "-m", "vsr"]
 
@@ -90,6 +92,31 @@ def test_after_two_dashes_all_are_files():
 
 
 @pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (
+            [f"x/{number}.JPG" for number in range(400)],
+            "'x/*.JPG', in quotes, or as their folder, x/",
+        ),
+        (["1.png", "2.png"], "'*.png', in quotes, or as their folder, ./"),
+        (["1.png", "2.jpg"], None),
+        (["1.mp4", "2.mp4"], None),
+    ],
+)
+def test_what_a_shell_makes_of_a_glob_is_no_flood(names, hint):
+    with pytest.raises(ConfigError) as error:
+        parse(*names, "out.mp4")
+    said = str(error.value)
+    assert said.startswith(f"too many files ({names[0]}, {names[1]} and {len(names) - 1} more): ")
+    assert len(said) < 200
+    assert said.endswith(hint or "there is one input and one output")
+
+
+def test_pictures_are_known_by_their_extension():
+    assert [name.removeprefix(".") for name in _PICTURES] == list(_KINDS)
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:01:30.25", Fraction(361, 4)), (".5", None)]
 )
 def test_times(text, seconds):
@@ -106,7 +133,8 @@ def test_times(text, seconds):
         ([], "no input file"),
         (["a.mp4"], "no output file"),
         (["-i", "-a.mp4", "b.mp4"], "one argument; a name that begins with a dash is written ./-"),
-        (["a.mp4", "b.mp4", "c.mp4"], "too many files"),
+        (["a.mp4", "b.mp4", "c.mp4"], "too many files (a.mp4, b.mp4 and 1 more)"),
+        (["-i", "a.mp4", "b.mp4", "c.mp4", "d.mp4"], "too many files (a.mp4, b.mp4 and 2 more)"),
         (["a.mp4", "pipe:3", "-f", "nut"], "standard input and output are known"),
         (["-i", "a.mp4", "-i", "b.wav", "c.mp4"], "a.mp4 and b.wav: sound and the rest of another"),
         (["-o", "a.mp4", "b.mp4", "--output", "c.mp4"], "two are given, a.mp4 and c.mp4"),

@@ -129,7 +129,8 @@ def _files(options: argparse.Namespace, *, discard: bool) -> tuple[str, str]:
     source = options.input or (positional.pop(0) if positional else None)
     target = options.output or (positional.pop(0) if positional else None)
     if positional:
-        raise ConfigError(f"too many files: {' '.join(positional)}")
+        given = [name for name in (options.input, options.output) if name] + options.files
+        raise ConfigError(_too_many(given))
     if source is None:
         raise ConfigError("no input file is given; --help shows examples")
     if target is None and not discard:
@@ -139,6 +140,23 @@ def _files(options: argparse.Namespace, *, discard: bool) -> tuple[str, str]:
     return _local(source, *_STDIN), _local(target or str(PIPE), *_STDOUT)
 
 
+def _too_many(given: Sequence[str]) -> str:
+    """What is wrong with more than two files; a shell makes hundreds of ``*.png``."""
+    named = f"{given[0]}, {given[1]} and {len(given) - 2} more"
+    message = f"too many files ({named}): there is one input and one output"
+    first, second = Path(given[0]), Path(given[1])
+    if first.suffix != second.suffix or first.suffix.lower() not in _PICTURES:
+        return message
+    return f"{message}; pictures are one input as '{first.with_name('*')}{first.suffix}', in " + (
+        f"quotes, or as their folder, {first.parent}/"
+    )
+
+
+_PICTURES = (
+    ".png", ".tif", ".tiff", ".dpx", ".exr", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".bmp",
+    ".webp", ".jp2", ".j2k", ".j2c", ".jpc",
+)  # fmt: skip
+"""Of :mod:`vsr.sources.images`, which takes torch to import."""
 _STDIN, _STDOUT = ("pipe:", "pipe:0"), ("pipe:", "pipe:1", "/dev/stdout")
 
 
