@@ -160,6 +160,11 @@ def test_times(text, seconds):
         (["a.mp4", "b.mp4", "-t", "1", "-to", "2"], "not allowed with"),
         (["", "b.mp4"], "the name of a file is empty"),
         (["http://host/a.mp4", "b.mp4"], "only files and pipes are read"),
+        (
+            ["concat:a 1.ts|b.ts", "b.mp4"],
+            "the parts, cat 'a 1.ts' b.ts > joined.ts, and give",
+        ),
+        (["concat:a|b|c", "b.mp4"], "join the parts, cat a b … > joined, and give"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(arguments, words, capsys):

@@ -118,9 +118,8 @@ def _choose_decoding_gpu(config: UpscaleConfig) -> int | None:
 def spelt_out(plan: Plan) -> UpscaleConfig:
     """The configuration with every option of the encoder said, and no target."""
     encoding, options = plan.encoding, dict(plan.encoding.options)
-    given = plan.config.encoder
-    full = (given.pix_fmt or "").startswith("yuvj")  # the format's own name does not say so
-    crf = options.pop("crf", None)
+    crf, given = options.pop("crf", None), plan.config.encoder
+    full = (given.pix_fmt or "").startswith("yuvj")  # the plain format does not say it
     encoder = EncoderConfig(
         codec=encoding.codec, pix_fmt=encoding.format.name, preset=options.pop("preset", None),
         crf=None if crf is None else float(crf), options=options,

@@ -385,7 +385,7 @@ def test_a_hole_names_the_first_missing_file(tmp_path: Path, location: str) -> N
     ("location", "reason"),
     [
         ("mixed", r"several kinds \(PNG, TIFF\): choose by .*/\*\.png"),
-        ("text", "directory without pictures"),
+        ("text", "text: is a directory without pictures$"),
         ("mixed/%03d.png", "no picture has such a name"),
         ("mixed/x*.png", "no picture has such a name"),
         ("mixed/*", "several kinds"),
@@ -396,6 +396,21 @@ def test_places_that_name_no_sequence(tmp_path: Path, location: str, reason: str
     touch(tmp_path / "text", "notes.txt")
     with pytest.raises(SourceError, match=reason):
         find_images(tmp_path / location)
+
+
+@pytest.mark.parametrize("ending", ["VOB", "vob"])
+@pytest.mark.parametrize("above", [False, True])
+def test_of_a_dvd_the_longest_title_is_named(tmp_path: Path, ending: str, above: bool) -> None:
+    disc = tmp_path / "Opa's film"
+    files = {"VIDEO_TS": b"1" * 99, "VTS_01_1": b"2", "VTS_02_0": b"3" * 99, "VTS_02_1": b"4",
+             "VTS_02_2": b"5"}  # fmt: skip
+    (disc / "VIDEO_TS").mkdir(parents=True)
+    for name, data in files.items():
+        (disc / "VIDEO_TS" / f"{name}.{ending}").write_bytes(data)
+    with pytest.raises(SourceError, match="is a DVD: join the parts of a title, cat ") as error:
+        find_images(disc if above else disc / "VIDEO_TS")
+    command = str(error.value).partition("title, ")[2].partition(" > title.vob,")[0]
+    assert subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True).stdout == b"45"
 
 
 @pytest.mark.parametrize(

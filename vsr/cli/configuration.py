@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -157,6 +158,17 @@ _PICTURES = (
     ".webp", ".jp2", ".j2k", ".j2c", ".jpc",
 )  # fmt: skip
 """Of :mod:`vsr.sources.images`, which takes torch to import."""
+
+
+def _unjoined(parts: Sequence[str]) -> str:
+    """What to do instead of FFmpeg's protocol for ``parts`` of one stream."""
+    named = shlex.join(parts[:2]) + " …" * (len(parts) > 2)
+    return (
+        f"concat: is for ffmpeg; join the parts, cat {named} > joined{Path(parts[0]).suffix}, and "
+        "give that (or, in a pipe, -)"
+    )
+
+
 _STDIN, _STDOUT = ("pipe:", "pipe:0"), ("pipe:", "pipe:1", "/dev/stdout")
 
 
@@ -168,6 +180,8 @@ def _local(name: str, *pipes: str) -> str:
         return name.removeprefix("file:")
     if re.fullmatch(r"pipe:\d+", name) and not Path(name).exists():
         raise ConfigError(f"{name}: of pipes, standard input and output are known, as - alone")
+    if name.startswith("concat:") and not Path(name).exists():
+        raise ConfigError(_unjoined(name.removeprefix("concat:").split("|")))
     if "://" in name and not Path(name).exists():
         raise ConfigError(
             f"{name}: only files and pipes are read and written; ffmpeg can stream it"

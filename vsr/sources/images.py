@@ -23,6 +23,7 @@ from vsr.numbering import Hole, Pattern, find_hole, first_number, natural_key
 from vsr.sources import describe, exr, jp2, png, tiff
 from vsr.sources.headers import headers_of
 from vsr.sources.lookahead import TimedFrame
+from vsr.sources.opening import why_no_pictures
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
 from vsr.sources.timestamps import FALLBACK_RATE
@@ -126,7 +127,7 @@ def _folder(location: Path) -> ImageList:
     names = _names(location)
     pictures = [name for name in names if _kind(name)]
     if not pictures:
-        raise SourceError(f"{location}: is a directory without pictures")
+        raise SourceError(f"{location}: {why_no_pictures(location)}")
     found = _listed(location, location, pictures)
     if others := len(names) - len(pictures):
         folder = location.name or location.resolve().name

@@ -1,5 +1,8 @@
 """Opening an input with FFmpeg, and one sentence for what is wrong with it."""
 
+import re
+import shlex
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -13,11 +16,13 @@ from vsr.ffmpeg import listening, near_matches
 from vsr.sources.stdin import Stdin
 from vsr.sources.stream_choice import has_decoder
 
-__all__ = ["name_of_input", "open_container"]
+__all__ = ["name_of_input", "open_container", "why_no_pictures"]
 
 _PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
 _DEEPER = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}  # bytes, microseconds
 """How far a file is searched for sound of which FFmpeg, after its usual 5 MB, knows nothing."""
+_DVD_PART = re.compile(r"(VTS_[0-9]{2})_[1-9]\.VOB", re.IGNORECASE)
+"""One gibibyte, at most, of a title; part 0 is its menu."""
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -28,6 +33,26 @@ _PLAIN_REASONS: dict[type[OSError], str] = {
 def name_of_input(path: Path) -> str:
     """``path`` in a message."""
     return "standard input" if path == PIPE else str(path)
+
+
+def why_no_pictures(folder: Path) -> str:
+    """What is wrong with an input that is a ``folder`` without pictures; of a DVD, what to do."""
+    discs = folder / "VIDEO_TS"
+    if (title := _longest_title(discs if discs.is_dir() else folder)) is None:
+        return "is a directory without pictures"
+    return (
+        f"is a DVD: join the parts of a title, cat {title} > title.vob, and give that (or, in a "
+        "pipe, -)"
+    )
+
+
+def _longest_title(folder: Path) -> str | None:
+    """A glob for the parts of a DVD's longest title in ``folder``; None if there is none."""
+    sizes: Counter[str] = Counter()
+    for path in folder.glob("*"):
+        if part := _DVD_PART.fullmatch(path.name):
+            sizes[f"{part[1]}_[1-9]{path.suffix}"] += path.stat().st_size
+    return f"{shlex.quote(str(folder))}/{sizes.most_common(1)[0][0]}" if sizes else None
 
 
 def open_container(
