@@ -962,7 +962,7 @@ def test_a_picture_that_begins_late_ends_where_it_ends(ffmpeg, tmp_path):
 def test_a_clock_that_begins_late_is_said(ffmpeg, late, said):
     drawn = ("-itsoffset", late, "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.2")
     with open_source(ffmpeg.make(f"late-{late}.mkv", *drawn, "-c:v", "ffv1")) as source:
-        assert any("begins at 5.000 s by its own clock" in note for note in source.notes) == said
+        assert any(note.startswith("begins at 5.000 s by its own") for note in source.notes) == said
         assert next(iter(source)).pts == 0
 
 

@@ -111,7 +111,7 @@ class MediaReader:
         # Of formats whose clock begins at 0; subtitles may lie ahead of all else.
         if part.begin >= _LATE and describe.counts_from_zero(self.container):
             self.notes.append(
-                f"{self.name}: begins at {float(part.begin):.3f} s by its own clock, and at 0 in "
+                f"begins at {float(part.begin):.3f} s by its own clock, and at 0 in "
                 "the output: -ss, subtitles and chapters move with it"
             )
         first = part.start_time if part.start > 0 else None
