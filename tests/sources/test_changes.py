@@ -48,6 +48,7 @@ CHANGES = {
     "chroma": (f"scale=160:120,setsar=1,{BT601}", "yuv422p"),
     "depth": (f"scale=160:120,setsar=1,{BT601}", "yuv420p10le"),
     "both": (f"scale=200:120,setsar=1,{BT601}", "yuv444p"),
+    "pixels": (f"scale=200:120,setsar=4/5,{BT601}", "yuv420p"),
 }
 REFORMATTED = (
     "8 frames of 16 changed size or pixel format in mid-stream:"
@@ -64,8 +65,10 @@ def test_size_and_format(tools, reference, changing, name, chain):
     quality = [tools.psnr(*pair) for pair in zip(frames, reference, strict=True)]
     assert min(quality) > (27 if name == "smaller" else 37), quality
     assert len(times) == len(set(times)) == 16
-    lost = "; lost: the depth (10 bits) of 8" if name == "depth" else ""
-    assert source.report.lines() == [REFORMATTED + lost]
+    lost = {"depth": "the depth (10 bits)", "both": "the shape (stretched)"}.get(name)
+    said, *other = source.report.lines()
+    assert said == REFORMATTED + (f"; lost: {lost} of 8" if lost else "")
+    assert len(other) == (name == "pixels")  # which are others there, so that the shape is not
 
 
 @pytest.mark.parametrize("name", ["size", "chroma"])

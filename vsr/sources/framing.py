@@ -72,7 +72,7 @@ class FrameMaker:
             duration: how long it is shown, in its time base.
         """
         info = self._info
-        frame = self._stage.conformed(picture.frame)
+        frame = self._stage.conformed(picture)
         colour = self._stage.colour_of(picture.frame)
         return Frame(
             planes=planes_of(frame, info.format), format=info.format, width=info.width,

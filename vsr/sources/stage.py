@@ -96,7 +96,9 @@ class PictureStage:
         self._begin = 0
         self.fields: Fields | None = None
         self.filters = ""
-        self.first = first = reader.peek(1, 1)[0].frame
+        timed = reader.peek(1, 1)[0]
+        self.first = first = timed.frame
+        self._first_sar = timed.sar
         self._layout = (first.width, first.height, layout_name(first))
         self._native = self._native_format(first)
         self._colours = FrameColours(reader, config.input, first, self._native)
@@ -144,14 +146,15 @@ class PictureStage:
             return self.clock.duration(self._reader.last_duration())
         return self._chain_clock.duration(self._timeline.last_duration())
 
-    def conformed(self, frame: VideoFrame) -> VideoFrame:
-        """A picture in the size of ``shape`` and in ``format``.
+    def conformed(self, picture: FilteredPicture) -> VideoFrame:
+        """``picture`` in the size of ``shape`` and in ``format``.
 
         Raises:
             SourceError: filters change the size in mid-stream.
         """
+        frame = picture.frame
         if self._chain is None:
-            return self._conform(frame)
+            return self._conform(frame, picture.taken[-1].sar)
         shape, format = self.shape, self.format
         if (frame.width, frame.height) != (shape.width, shape.height):
             raise SourceError(
@@ -176,7 +179,7 @@ class PictureStage:
     def _set_up_chain(self, steps: list[Step]) -> None:
         if is_on_gpu(self.first):
             self._note("frames are copied to main memory for the filters, and to the GPU again")
-        self._chain = FilterChain(steps, self._prepared(self.first), self.shape)
+        self._chain = FilterChain(steps, self._prepared(self.first, self._first_sar), self.shape)
         shape = self._chain.result
         if self._config.fields is not None and self._config.fields.ivtc:
             # The chain counts in frames of film: it gets times from 0, and none is rounded.
@@ -296,7 +299,7 @@ class PictureStage:
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)
             else:
-                frame = self._prepared(timed.frame)
+                frame = self._prepared(timed.frame, timed.sar)
                 frame.pts, frame.time_base = pts - self._begin, base
                 yield from self._out_of_chain(frame)
         if self._chain is not None:
@@ -337,17 +340,20 @@ class PictureStage:
         taken, self._taken = self._taken, []
         return FilteredPicture(frame, pts, time_base, taken)
 
-    def _prepared(self, frame: VideoFrame) -> VideoFrame:
+    def _prepared(self, frame: VideoFrame, sar: Fraction | None) -> VideoFrame:
         """``frame`` as the filters get all of them: alike, and with complete tags."""
-        return self._colours.tag(self._conform(download(frame)))
+        return self._colours.tag(self._conform(download(frame), sar))
 
-    def _conform(self, frame: VideoFrame) -> VideoFrame:
+    def _conform(self, frame: VideoFrame, sar: Fraction | None) -> VideoFrame:
         """``frame`` in the size of the first one and in a pixel format that is handed on."""
         width, height, name = self._layout
         same = (frame.width, frame.height) == (width, height)
         if not (same and same_layout(layout_name(frame), name)):
             self._report.reformatted_frames += 1
-            shape = width / height if self._reader.facts.kind == "pictures" else None
+            wider = Fraction(1)  # than the first frame's are its pixels, unless -sar says it of all
+            if sar and self._first_sar and self._config.input.sar is None:
+                wider = sar / self._first_sar
+            shape = width / height / float(wider)
             self._report.conversion_losses.update(_losses(frame, self._native, shape))
         if same and same_layout(layout_name(frame), self._native.name):
             return frame
@@ -355,8 +361,8 @@ class PictureStage:
         return convert(download(frame), self._native, width, height, matrix=matrix)
 
 
-def _losses(frame: VideoFrame, format: PixelFormat, shape: float | None) -> Iterator[str]:
-    """What ``frame`` loses in ``format``, and as wide as high times ``shape`` if there is one."""
+def _losses(frame: VideoFrame, format: PixelFormat, shape: float) -> Iterator[str]:
+    """What ``frame`` loses in ``format``, and as wide as high times ``shape``."""
     own = native_format(frame)
     if own.family != "gray" and format.family == "gray":
         yield "the colours"
@@ -364,5 +370,5 @@ def _losses(frame: VideoFrame, format: PixelFormat, shape: float | None) -> Iter
         yield "alpha"
     if own.depth > format.depth:
         yield f"the depth ({own.depth} bits)"
-    if shape is not None and abs(frame.width / frame.height - shape) > _OTHER_SHAPE * shape:
-        yield "the shape"
+    if abs(frame.width / frame.height - shape) > _OTHER_SHAPE * shape:
+        yield "the shape (stretched)"
