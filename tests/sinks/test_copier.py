@@ -167,7 +167,20 @@ def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):
     # shown from 200 to 500: over; from 600 to 900: 100 ms in
     assert after.subtitle[0]["pts"] == pytest.approx([0.1])
     assert titles(after.chapters) == [(0, 0.5, "Zwei")]
-    assert sum("before the start were cut" in note for note in sink.notes) == 4
+    cut = [note for note in sink.notes if "cut, ahead of the start" in note]
+    assert len(cut) == 4
+    assert any("packets were cut, ahead of the start, with 0.50 s of sound that" in n for n in cut)
+    assert any("): 1 packet was cut, ahead of the start" in n and "sound" not in n for n in cut)
+
+
+def test_of_packets_that_are_cut_the_hidden_ones_are_not_missed(make_clip, remux, tmp_path):
+    """By an edit list, as phones write it where a film was cut."""
+    clip, trimmed = make_clip("whole.mov", frames=50, audio=True), tmp_path / "in.mov"
+    command = ["ffmpeg", "-v", "error", "-ss", "1.2", "-i", clip, "-c", "copy", trimmed]
+    subprocess.run(command, check=True)
+    sink = remux(trimmed, tmp_path / "out.mkv")
+    (cut,) = [note for note in sink.notes if "cut, ahead of the start" in note]
+    assert cut.endswith("where the input hides them: players leave them out as well")
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "nut"])
@@ -254,7 +267,7 @@ def test_stumbling_clock_is_levelled(rich, remux, tools, tmp_path):
     assert new["hashes"] == old["hashes"]
     moved = [abs(a - b) > 0.003 for a, b in zip(old["pts"], new["pts"], strict=True)]
     assert sum(moved) == 1
-    assert sum("1 timestamps were repaired" in note for note in sink.notes) == 1
+    assert sum("1 timestamp was repaired" in note for note in sink.notes) == 1
 
 
 def test_missing_timestamps_are_filled(rich, remux, tools, tmp_path):

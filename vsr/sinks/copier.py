@@ -55,6 +55,8 @@ _MARKS = {
 """Sync words: ISO 11172-3, 2.4.2.3; ATSC A/52, 5.4.1.1."""
 _STRAY = 8
 """Packets that may be damaged, rather than of another codec."""
+_UNNOTICED = Fraction(1, 20)
+"""Seconds; the packet in which sound sets in may begin before that."""
 _JOINED = ("mpegts", "mpeg")
 """Containers in which a recorder may change the codec of a stream."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
@@ -173,14 +175,14 @@ class StreamCopier:
                     "codec: the sound changes in mid-stream, and players will not play both"
                 )
             if track.repaired:
-                self._notes.warn(f"{track.name}: {track.repaired} timestamps were repaired")
+                self._notes.warn(f"{track.name}: {_count(track.repaired, 'timestamp')} repaired")
             if track.unstyled:
                 several = "1 text loses" if track.unstyled == 1 else f"{track.unstyled} texts lose"
                 self._notes.warn(
                     f"{track.name}: {several} style, colour or place: {self._muxer} gets plain text"
                 )
             if track.cut:
-                self._notes.warn(f"{track.name}: {track.cut} packets before the start were cut")
+                self._notes.warn(f"{track.name}: {_cut(track)}")
 
     def _report_lost_labels(self) -> None:
         for what, lost, hint in (
@@ -339,6 +341,19 @@ class StreamCopier:
                 f" timecode that does at {float(rate):.6g} frames/s"
             )
         return first
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun} was" if number == 1 else f"{number} {noun}s were"
+
+
+def _cut(track: Track) -> str:
+    """What was cut of ``track``, and whether anybody misses it."""
+    gone = f"{_count(track.cut, 'packet')} cut, ahead of the start"
+    if track.output.type == "audio" and track.unheard > _UNNOTICED:
+        return f"{gone}, with {float(track.unheard):.2f} s of sound that players play"
+    hidden = ", where the input hides them: players leave them out as well"
+    return gone + hidden if track.hidden else gone
 
 
 def _allowance(stream: Stream) -> Fraction:

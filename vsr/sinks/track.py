@@ -56,6 +56,10 @@ class Track:
     """Where the last packet ended."""
     repaired: int = 0
     cut: int = 0
+    hidden: int = 0
+    """Of those that were cut: what the input says not to play, as an edit list does."""
+    unheard: Fraction = Fraction(0)
+    """Seconds of the others."""
     written: int = 0
     foreign: int = 0
     """Packets that begin otherwise, as those of another codec."""
@@ -130,6 +134,10 @@ class Track:
             packet.duration = end
             return True
         self.cut += 1
+        if packet.is_discard:
+            self.hidden += 1
+        else:
+            self.unheard += (packet.duration or 0) * fraction(packet.time_base)
         return False
 
     def _repair(self, packet: "Packet[Any]") -> None:
