@@ -13,7 +13,7 @@ import pytest
 from av.stream import Disposition
 
 from vsr.encoding import Encoding
-from vsr.encoding.streams import cover_picture, output_chapters, plan_route
+from vsr.encoding.streams import cover_picture, dropped_data, output_chapters, plan_route
 from vsr.frame import Colour, pixel_format
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")
@@ -267,6 +267,15 @@ def test_data_stays_behind_with_a_note_unless_its_content_travels():
         assert "bin_data, eng" in plan_route(data_source(chapters), chapters, into(muxer)).note
         note = plan_route(data_source(other), other, into(muxer)).note
         assert note == "data stream 2 (scte_35, eng) is dropped: data cannot be carried"
+
+
+def test_several_streams_of_data_are_one_line():
+    unknown = [data_stream(index=n, metadata={"handler_name": "Core Media Metadata"}) for n in "25"]
+    streams = [*unknown, data_stream(index=6), data_stream(index=7, name="scte_35")]
+    said = "4 data streams, 2, 5, 6, 7 (Core Media Metadata, unknown codec, scte_35), are dropped:"
+    assert dropped_data(streams).startswith(said)
+    name = "data stream 2 (Core Media Metadata, eng)"
+    assert dropped_data(unknown[:1]) == f"{name} is dropped: data cannot be carried"
 
 
 def chapters_source(*spans, start=Fraction(0), cut_short=False):

@@ -173,6 +173,23 @@ def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):
     assert any("): 1 packet was cut, ahead of the start" in n and "sound" not in n for n in cut)
 
 
+def test_metadata_tracks_of_a_phone_are_named_in_one_line(make_clip, remux, tmp_path):
+    """Apple's are called ``mebx``, which FFmpeg has no name for: here by another's four letters."""
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,100\nA\n")
+    command = ["ffmpeg", "-v", "error", "-i", make_clip("a.mov"), "-i", tmp_path / "a.srt"]
+    command += ["-map", "0", *["-map", "1"] * 3, "-c", "copy", "-c:s", "mov_text"]
+    command += ["-metadata:s:s", "handler_name=Core Media Metadata", tmp_path / "b.mov"]
+    subprocess.run(command, check=True)
+    data = (tmp_path / "b.mov").read_bytes()
+    for old, new in ((b"mhlrtext", b"mhlrmeta"), (b"mhlrsbtl", b"mhlrmeta"), (b"text", b"mebx"),
+                     (b"tx3g", b"mebx")):  # fmt: skip
+        data = data.replace(old, new)
+    (tmp_path / "in.mov").write_bytes(data)
+    sink = remux(tmp_path / "in.mov", tmp_path / "out.mp4")
+    said = "3 data streams, 2, 3, 4 (Core Media Metadata), are dropped: data cannot be carried"
+    assert [note for note in sink.notes if "data" in note] == [said]
+
+
 def test_of_packets_that_are_cut_the_hidden_ones_are_not_missed(make_clip, remux, tmp_path):
     """By an edit list, as phones write it where a film was cut."""
     clip, trimmed = make_clip("whole.mov", frames=50, audio=True), tmp_path / "in.mov"
@@ -454,7 +471,9 @@ def test_real_file(media, remux, tools, tmp_path, name, suffix):
     silent += sum("timecode" in s["tags"] for s in before.data)
     streams = [s for s in after.streams if s["codec_type"] != "data"]
     hdr = sum("HDR" in note for note in named)
-    assert len(streams) + len(named) - hdr + silent == len(before.streams)
+    lines = [note.split() for note in sink.notes if " data streams, " in note]
+    together = sum(int(count) for count, *_ in lines)
+    assert len(streams) + len(named) + together - hdr + silent == len(before.streams)
 
 
 def test_cameras_metadata_survives_from_mov_to_mov(media, remux, tools, tmp_path):

@@ -9,7 +9,7 @@ be carried, is one line in :attr:`Route.note`. The packets are moved by :mod:`vs
 import io
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,6 +39,7 @@ __all__ = [
     "add_copy",
     "codec_of",
     "cover_picture",
+    "dropped_data",
     "is_cover_art",
     "left_behind",
     "name_of",
@@ -248,9 +249,25 @@ def left_behind(source: StreamSource, holder: str) -> list[str]:
 def name_of(stream: Stream) -> str:
     """``stream`` in words, for a note."""
     kind = "cover art" if is_cover_art(stream) else stream.type
-    name = codec_of(stream) or getattr(stream, "name", None) or "unknown codec"
-    details = ", ".join(filter(None, (name, stream.language)))
+    details = ", ".join(filter(None, (_codec_in_words(stream), stream.language)))
     return f"{kind} stream {stream.index} ({details})"
+
+
+def dropped_data(streams: Sequence[Stream]) -> str:
+    """One line for ``streams`` of data that stay behind: a phone's film has three or four."""
+    if len(streams) == 1:
+        return f"{name_of(streams[0])} is dropped: data cannot be carried"
+    indices = ", ".join(str(stream.index) for stream in streams)
+    kinds = ", ".join(dict.fromkeys(_codec_in_words(stream) for stream in streams))
+    return f"{len(streams)} data streams, {indices} ({kinds}), are dropped: data cannot be carried"
+
+
+def _codec_in_words(stream: Stream) -> str:
+    """Its codec; of data without one, of which PyAV tells no tag, what the file calls it."""
+    name = codec_of(stream) or getattr(stream, "name", None)
+    if not name and stream.type == "data":
+        name = stream.metadata.get("handler_name")
+    return name or "unknown codec"
 
 
 def _handling(muxer: str, stream: Stream) -> Handling:
@@ -318,7 +335,7 @@ def _data_route(source: StreamSource, stream: Stream) -> Route:
         return Route(how="drop")
     if getattr(stream, "name", None) == "bin_data" and source.container.chapters():
         return Route(how="drop")  # mp4's text track of the chapters: made anew from them
-    return Route(how="drop", note=f"{name_of(stream)} is dropped: data cannot be carried")
+    return Route(how="drop", note=dropped_data([stream]))
 
 
 def _takes(muxer: str, stream: Stream) -> bool:

@@ -22,6 +22,7 @@ from vsr.encoding.streams import (
     add_copy,
     codec_of,
     cover_picture,
+    dropped_data,
     is_cover_art,
     name_of,
     output_chapters,
@@ -98,6 +99,7 @@ class StreamCopier:
         self._tracks: dict[int, Track] = {}
         self._lost_tags: list[str] = []
         self._way_to_keep = ""
+        self._data: list[Stream] = []
         self._lost_dispositions: list[str] = []
         self._any_key = False
 
@@ -139,6 +141,8 @@ class StreamCopier:
             else:
                 self._add(container, stream)
         assert video is not None
+        if self._data:
+            self._notes.warn(dropped_data(self._data))
         chapters = output_chapters(self._source, duration)
         if chapters and self._muxer not in _HAVE_CHAPTERS:
             self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
@@ -184,6 +188,13 @@ class StreamCopier:
             if track.cut:
                 self._notes.warn(f"{track.name}: {_cut(track)}")
 
+    def _tell(self, stream: Stream, note: str) -> None:
+        """Say what becomes of ``stream``; of data, later and in one line."""
+        if stream.type == "data":
+            self._data.append(stream)
+        else:
+            self._notes.warn(note)
+
     def _report_lost_labels(self) -> None:
         for what, lost, hint in (
             ("tags", self._lost_tags, self._way_to_keep),
@@ -198,7 +209,7 @@ class StreamCopier:
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(self._source, stream, self._encoding)
         if route.note:
-            self._notes.warn(route.note)
+            self._tell(stream, route.note)
         if route.how == "copy":
             self._follow(container, stream, add_copy(container, stream))
         elif route.how == "convert":
