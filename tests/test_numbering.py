@@ -45,6 +45,12 @@ def test_people_count_nine_before_ten() -> None:
     assert sorted(names, key=natural_key) == expected
 
 
+def test_digits_of_other_scripts_are_text() -> None:
+    names = ["\u06631.png", "a1.png", "\u0663.png", "a\u06632.png"]
+    expected = ["a1.png", "a\u06632.png", "\u06631.png", "\u0663.png"]
+    assert sorted(names, key=natural_key) == expected
+
+
 def names(pattern: str, *numbers: int) -> list[str]:
     parsed = Pattern.parse(pattern)
     assert parsed is not None

@@ -57,7 +57,9 @@ class Hole:
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Sorts names as people count: ``a9`` before ``a10``."""
-    return [int(p) if p.isdecimal() else p for p in _DIGITS.split(name)], name
+    # By their places: text may be digits of other scripts, which isdecimal() takes for numbers.
+    parts = enumerate(_DIGITS.split(name))
+    return [int(part) if index % 2 else part for index, part in parts], name
 
 
 def find_hole(names: Sequence[str]) -> tuple[Hole | None, bool]:
