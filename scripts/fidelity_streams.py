@@ -38,6 +38,31 @@ _STALE = {
 }  # fmt: skip
 _ANYWHERE = ("timecode", "creation_time")  # of a stream or of the file: containers differ
 _UNKNOWN = ("language", "und")
+# ISO 639-2's names of these languages in themselves and in English: MOV has one of them.
+_LANGUAGES = dict(
+    pair.split("/")
+    for pair in [
+        "bod/tib",
+        "ces/cze",
+        "cym/wel",
+        "deu/ger",
+        "ell/gre",
+        "eus/baq",
+        "fas/per",
+        "fra/fre",
+        "hye/arm",
+        "isl/ice",
+        "kat/geo",
+        "mkd/mac",
+        "msa/may",
+        "mya/bur",
+        "nld/dut",
+        "ron/rum",
+        "slk/slo",
+        "sqi/alb",
+        "zho/chi",
+    ]
+)
 _STATISTICS = ("_statistics", "bps", "duration-", "number_of_frames", "number_of_bytes")
 
 
@@ -181,13 +206,14 @@ def _compare_tags(
 
 
 def _same_tag(found: str | None, wanted: str) -> bool:
-    """Equal, or the same instant or place: containers write these differently."""
+    """Equal, or the same instant, place or language: containers write these differently."""
     return found is not None and _plain(found) == _plain(wanted)
 
 
 def _plain(text: str) -> str:
     if place := re.fullmatch(r"([+-][\d.]+)([+-][\d.]+)([+-][\d.]+)?/", text):
         return " ".join(f"{float(degrees):.3f}" for degrees in place.groups()[:2])
+    text = _LANGUAGES.get(text, text)
     return text.replace("T", " ").removesuffix("Z").removesuffix(".000000")
 
 

@@ -221,6 +221,13 @@ def test_mov_numbers_languages_as_quicktime_does(name, number, tmp_path):
     assert int.from_bytes(data[place : place + 2], "big") == number
 
 
+@pytest.mark.parametrize(("read", "proper"), [("sve", "swe"), ("hr ", "hrv"), ("ger", "ger")])
+def test_names_that_only_mov_has_stay_there(read, proper):
+    for muxer in ("matroska", "mp4", "mpegts"):
+        assert stream_metadata({"language": read}, muxer) == {"language": proper}
+    assert stream_metadata({"language": read}, "mov") == {"language": read}
+
+
 def language_in_mov(path, language):
     """What comes back of it, from a file of one frame."""
     with av.open(str(path), "w") as out:

@@ -71,15 +71,20 @@ _MOV_LANGUAGES = frozenset(
     yid
     """.split()  # noqa: SIM905 - a list of 97 quoted words is no better
 ) | {"fo ", "hr ", "pa ", "sr "}
+# Six that it numbers rightly, but calls as ISO 639-2 does not, in writing and in reading.
+_ODD_NAMES = {
+    "fao": "fo ", "gle": "iri", "hrv": "hr ", "pan": "pa ", "srp": "sr ", "swe": "sve",
+}  # fmt: skip
+_PROPER_NAMES = {odd: proper for proper, odd in _ODD_NAMES.items()}
 # The same languages by what else they are called. ISO 639-2 has two names for twenty of them (B
 # after the English name, T after their own); of these, one is a word of FFmpeg's, but for Maori,
-# which has no number. The last six are called there as ISO 639-2 does not, but numbered rightly.
+# which has no number.
 _MOV_NAMES = {
     "bod": "tib", "cym": "wel", "cze": "ces", "deu": "ger", "ell": "gre", "eus": "baq",
     "fas": "per", "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac",
     "msa": "may", "mya": "bur", "nld": "dut", "rum": "ron", "slo": "slk", "sqi": "alb",
     "zho": "chi",
-    "fao": "fo ", "gle": "iri", "hrv": "hr ", "pan": "pa ", "srp": "sr ", "swe": "sve",
+    **_ODD_NAMES,
 }  # fmt: skip
 _APPLES_PLACE = "com.apple.quicktime.location.iso6709"  # what MP4 calls location
 _FREE_KEYS = ("com.apple.quicktime.", "com.android.")  # as cameras write them
@@ -129,6 +134,8 @@ def stream_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
     has one name for a language in mov, where ISO 639-2 may have two (``deu``, ``ger``).
     """
     kept = kept_metadata(metadata, muxer)
+    if "language" in kept:
+        kept["language"] = _PROPER_NAMES.get(kept["language"], kept["language"])
     if "name" in kept and "title" not in kept:
         kept["title"] = kept.pop("name")
     if muxer in _MOV and "title" in kept:
