@@ -39,30 +39,12 @@ _STALE = {
 _ANYWHERE = ("timecode", "creation_time")  # of a stream or of the file: containers differ
 _UNKNOWN = ("language", "und")
 # ISO 639-2's names of these languages in themselves and in English: MOV has one of them.
-_LANGUAGES = dict(
-    pair.split("/")
-    for pair in [
-        "bod/tib",
-        "ces/cze",
-        "cym/wel",
-        "deu/ger",
-        "ell/gre",
-        "eus/baq",
-        "fas/per",
-        "fra/fre",
-        "hye/arm",
-        "isl/ice",
-        "kat/geo",
-        "mkd/mac",
-        "msa/may",
-        "mya/bur",
-        "nld/dut",
-        "ron/rum",
-        "slk/slo",
-        "sqi/alb",
-        "zho/chi",
-    ]
-)
+_LANGUAGES = {
+    "bod": "tib", "ces": "cze", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq",
+    "fas": "per", "fra": "fre", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac",
+    "msa": "may", "mya": "bur", "nld": "dut", "ron": "rum", "slk": "slo", "sqi": "alb",
+    "zho": "chi",
+}  # fmt: skip
 _STATISTICS = ("_statistics", "bps", "duration-", "number_of_frames", "number_of_bytes")
 
 
