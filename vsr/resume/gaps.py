@@ -35,18 +35,49 @@ def fill_gaps(
         kept: the numbers of those that are finished, counted from 0.
         group_size: frames of a group that begins with this one.
     """
-    place, latest, handed = 0, None, False
+    place, filler = 0, _Filler(kept)
     for group in in_groups(frames, group_size):
         places = range(place, place + len(group))
         place += len(group)
-        missing, begins = any(number not in kept for number in places), True
+        if all(number in kept for number in places):
+            filler.pass_over(group)
+        else:
+            yield from filler.hand_out(places, group)
+
+
+class _Filler:
+    """Hands out groups in which something is missing.
+
+    Args:
+        kept: the numbers of frames that are finished.
+    """
+
+    def __init__(self, kept: Container[int]) -> None:
+        self._kept = kept
+        self._repeated: Frame | None = None
+        """The latest frame that repeats none, which those that come may repeat."""
+        self._is_handed_out = False
+        """Whether that one went through the network, so that they get its result."""
+
+    def pass_over(self, group: Iterable[Frame]) -> None:
+        """Take note of a finished group."""
+        for frame in group:
+            if not frame.repeats:
+                self._repeated, self._is_handed_out = frame, False
+
+    def hand_out(
+        self, places: Iterable[int], group: Iterable[Frame]
+    ) -> Iterator[tuple[int, Frame]]:
+        """What must go through the network of a group that is not finished."""
+        begins = True
         for number, frame in zip(places, group, strict=True):
             if not frame.repeats:
-                latest, handed = frame, missing
-            elif missing and not handed and number not in kept and latest is not None:
-                yield number, replace(frame, planes=latest.planes, repeats=False, begins=True)
-                handed = begins = True
-                continue
-            if missing and handed:
-                yield number, replace(frame, begins=begins and not frame.repeats)
-                begins = begins and frame.repeats
+                self._repeated, self._is_handed_out = frame, True
+                yield number, replace(frame, begins=begins)
+                begins = False
+            elif self._is_handed_out:
+                yield number, replace(frame, begins=False)
+            elif self._repeated is not None and number not in self._kept:
+                planes = self._repeated.planes
+                yield number, replace(frame, planes=planes, repeats=False, begins=True)
+                self._is_handed_out = True
