@@ -236,7 +236,7 @@ def _read_index(file: BinaryIO) -> Index:
         raise ValueError("its end is missing")
     file.seek(size - tail - length)
     values = json.loads(file.read(length))
-    values["packets"] = [(int(pts), int(bytes), bool(key)) for pts, bytes, key in values["packets"]]
+    values["packets"] = [(int(pts), int(size), bool(key)) for pts, size, key in values["packets"]]
     values["incidents"] = [(int(at), fault, bool(ok)) for at, fault, ok in values["incidents"]]
     index = Index(**values)
     index.check()

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice, pairwise
 
 from av.video.frame import VideoFrame
 
@@ -15,13 +15,9 @@ __all__ = ["Lookahead", "TimedFrame", "with_next"]
 
 def with_next[T](items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
     """Each of ``items`` and the one after it, None after the last."""
-    waiting: list[T] = []
-    for item in items:
-        if waiting:
-            yield waiting.pop(), item
-        waiting.append(item)
-    for item in waiting:
-        yield item, None
+    for item, coming in pairwise(chain(items, (None,))):
+        assert item is not None
+        yield item, coming
 
 
 @dataclass(slots=True)
