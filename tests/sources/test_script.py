@@ -626,6 +626,24 @@ def test_a_frame_that_fails_ends_the_run_and_leaves_nothing(script, tmp_path, co
     assert [path.name for path in tmp_path.iterdir()] == ["s.vpy"]
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [('ValueError("boom\\nsecond")', "ValueError: boom"),
+     ('core.std.FrameEval(clip, one).get_frame(0)', "ValueError: deep")],
+)  # fmt: skip
+def test_an_error_of_several_lines_is_told_by_its_first(script, error: str, told: str) -> None:
+    body = f"""
+    def one(n):
+        raise ValueError("deep\\ndown")
+    def two(n):
+        raise {error}
+    clip = core.std.FrameEval(clip, two)
+    """
+    with pytest.raises(SourceError) as caught:
+        read(script(body))
+    assert str(caught.value).endswith(f"s.vpy: frame 0: {told}")
+
+
 def test_stopping_early_does_not_wait_for_the_rest(script) -> None:
     body = """
     import time
