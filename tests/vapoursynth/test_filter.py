@@ -1,6 +1,7 @@
 """The VapourSynth filter, in process: pixels, properties, order, and what is refused."""
 
 import gc
+import logging
 import random
 import subprocess
 import sys
@@ -575,6 +576,10 @@ def test_threads_that_read_scripts_leave_standard_output_as_it_was() -> None:
     assert sys.stdout is sys.stderr
     other.close()
     assert sys.stdout is before
+
+
+def test_levels_of_the_log_are_left_to_the_program() -> None:
+    assert logging.getLogger("vsr").level == logging.NOTSET
 
 
 def test_environments_may_go_in_any_order() -> None:

@@ -12,9 +12,22 @@ from vsr.errors import VsrError
 
 __all__ = ["printing_aside", "tell", "told", "warn"]
 
-# vspipe shows whatever any logger says, of every level that is not excluded.
-if logging.getLogger("vsr").level == logging.NOTSET:
-    logging.getLogger("vsr").setLevel(logging.INFO)
+_BRIDGE = "PythonVSScriptLoggingBridge"
+"""What VapourSynth hangs on the root logger where a program of its own, as vspipe, reads scripts."""
+
+
+def _spare_vspipe_the_details() -> None:
+    """Keep what only helps to find faults from vspipe, which shows whatever any logger says.
+
+    In any other program, levels are that program's business.
+    """
+    bridged = any(type(handler).__name__ == _BRIDGE for handler in logging.getLogger().handlers)
+    ours = logging.getLogger("vsr")
+    if bridged and ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
+
+
+_spare_vspipe_the_details()
 
 
 @contextmanager
