@@ -582,6 +582,19 @@ def test_levels_of_the_log_are_left_to_the_program() -> None:
     assert logging.getLogger("vsr").level == logging.NOTSET
 
 
+def test_the_network_is_told_by_the_name_that_was_asked_for(clip: Node) -> None:
+    said: list[str] = []
+    handle = vs.core.add_log_handler(lambda kind, text: said.append(text))
+    try:
+        upscale(clip, "span-fast", device="cpu")
+        upscale(clip, "lanczos", device="cpu")
+    finally:
+        vs.core.remove_log_handler(handle)
+    assert [text.partition(" on ")[0] for text in said if "vsr: " in text] == [
+        "vsr: span-fast (spanf) x2", "vsr: lanczos x2",
+    ]  # fmt: skip
+
+
 def test_environments_may_go_in_any_order() -> None:
     done = subprocess.run(
         [*PYTHON, "-c", _ENVIRONMENTS], capture_output=True, text=True, timeout=120, check=False

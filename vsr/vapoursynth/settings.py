@@ -32,6 +32,8 @@ class FilterJob:
     """Of the clip."""
     target: VideoFormat
     """Of the result."""
+    model: str | None
+    """The name that was asked for; None of weights without one."""
     size: tuple[int, int]
     """Width and height of the result."""
     dither: Dither
@@ -40,8 +42,11 @@ class FilterJob:
         """One line about a clip of ``width`` x ``height``."""
         network = self.setup.network
         by = f" x{network.scale}" if network.scale else ""
+        name = network.name
+        if self.model not in (None, name):
+            name = f"{self.model} ({name})"
         return (
-            f"{network.name}{by} on {describe(self.setup.device)}: "
+            f"{name}{by} on {describe(self.setup.device)}: "
             f"{width}x{height} {self.source.name} to "
             f"{self.size[0]}x{self.size[1]} {self.target.name}"
         )
@@ -67,7 +72,7 @@ def plan(
     _check_size(*size, target)
     return FilterJob(
         setup=choose_setup(config, network, halo, streams), source=source, target=target,
-        size=size, dither=config.dither,
+        model=config.model if config.weights is None else None, size=size, dither=config.dither,
     )  # fmt: skip
 
 
