@@ -1,5 +1,8 @@
 """Arrays in, arrays out: against the network's own forward pass, in every type and layout."""
 
+import gc
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -207,3 +210,22 @@ def test_threads_that_share_one_wait_for_each_other(rng) -> None:
     with ThreadPoolExecutor(4) as pool:
         for found, wanted in zip(pool.map(shared, pictures), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "torch"])
+def test_one_that_is_not_used_any_more_leaves_nothing(rng, runtime) -> None:
+    """At once: its memory and threads do not wait for the garbage collector."""
+    picture = rng.integers(0, 255, (24, 32, 3), np.uint8)
+    Upscaler("span", device="cpu", runtime=runtime)(picture)  # what the process keeps
+    gc.collect()
+    before = threading.active_count()
+    gc.disable()
+    try:
+        upscaler = Upscaler("span", device="cpu", runtime=runtime)
+        upscaler(picture)
+        owned = [weakref.ref(upscaler.network.module), weakref.ref(upscaler._runtime)]
+        del upscaler
+        assert [reference() for reference in owned] == [None, None]
+        assert threading.active_count() <= before
+    finally:
+        gc.enable()

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from threading import local
+from weakref import WeakMethod
 
-__all__ = ["collected", "constant", "hold"]
+__all__ = ["collected", "constant", "hold", "loose"]
 
 
 class _Asked(local):
@@ -45,6 +46,22 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
         return find
 
     return decorate
+
+
+def loose[**P, T](method: Callable[P, T]) -> Callable[P, T]:
+    """The bound ``method`` for a cache in its own object, which it does not keep alive.
+
+    Else the object would refer to itself, and its memory and threads would stay after it until the
+    garbage collector comes by.
+    """
+    weak = WeakMethod(method)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        bound = weak()
+        assert bound is not None, "the cache has outlived its object"
+        return bound(*args, **kwargs)
+
+    return call
 
 
 def hold(value: object) -> None:

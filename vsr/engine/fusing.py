@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from vsr.colour import ToRgb
-from vsr.constants import constant, hold
+from vsr.constants import constant, hold, loose
 from vsr.engine.graphs import KINDS
 from vsr.frame import Colour, PixelFormat
 from vsr.health import measure
@@ -44,7 +44,7 @@ class FusedEnd:
     ) -> None:  # fmt: skip
         self._deliver, self._scale, self._shape = deliver, scale, shape
         self._format, self._colour = format, colour
-        self._to_rgb = constant(KINDS)(self._make_to_rgb)
+        self._to_rgb = constant(KINDS)(loose(self._make_to_rgb))
 
     def takes(self, shape: tuple[int, int]) -> bool:
         """Whether it makes the whole result of a picture of this shape."""

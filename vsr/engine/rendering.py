@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from vsr.colour import FromRgb, ToRgb, alpha_of
 from vsr.config import Dither
-from vsr.constants import constant
+from vsr.constants import constant, loose
 from vsr.device import default_tile, fits, is_out_of_memory, return_freed_memory
 from vsr.engine.cutouts import Cutout
 from vsr.engine.fusing import FusedEnd
@@ -73,9 +73,9 @@ class Renderer:
         """Precision of the network's body."""
         self.tiling = Tiling(tile)
         """The size of tiles; to be that of another, beside which this one works."""
-        self._to_rgb = constant(KINDS)(self._make_to_rgb)
-        self._tile_for = lru_cache(maxsize=8)(self._choose_tile)
-        self._noise = constant(KINDS)(self._make_noise)
+        self._to_rgb = constant(KINDS)(loose(self._make_to_rgb))
+        self._tile_for = lru_cache(maxsize=8)(loose(self._choose_tile))
+        self._noise = constant(KINDS)(loose(self._make_noise))
         self._from_rgb = FromRgb(
             target.format, target.colour, target.width, target.height, device, dither=target.dither
         )

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from vsr.constants import loose
 from vsr.networks import Network
 from vsr.runtimes.eager import EagerRuntime
 
@@ -105,7 +106,7 @@ class _Compiled:
         self._openvino, self._options = load_openvino(), options
         self._lock = threading.Lock()  # there is one request for a geometry, and one model
         self._model = _convert(network, sample)
-        self._requests = lru_cache(maxsize=_GEOMETRIES)(self._compile)
+        self._requests = lru_cache(maxsize=_GEOMETRIES)(loose(self._compile))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run on (N, C, H, W) float32."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsr.constants import loose
 from vsr.networks import Network
 from vsr.networks.attention import pad_to_multiple
 from vsr.networks.span import Span
@@ -48,7 +49,7 @@ class WinogradRuntime(EagerRuntime):
         super().__init__(network, torch.device("cpu"), torch.float32)
         steps = [*_STEPS[type(self._module)](self._module)]
         self._layers = Layers(steps, load(), threads)
-        self._programs = lru_cache(maxsize=_GEOMETRIES)(self._make_program)
+        self._programs = lru_cache(maxsize=_GEOMETRIES)(loose(self._make_program))
         self._prepare = _preparation(self._module)
         self._scale = network.scale
 
