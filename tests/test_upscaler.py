@@ -1,6 +1,8 @@
 """Arrays in, arrays out: against the network's own forward pass, in every type and layout."""
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +182,10 @@ def test_arrays_of_other_readers(rng) -> None:
     upscaler = Upscaler("lanczos")
     picture = rng.integers(0, 65535, (8, 9, 3), dtype="uint16")
     wanted = upscaler(picture)
-    assert np.array_equal(upscaler(picture.astype(">u2")), wanted)
+    for order in "<>":
+        found = upscaler(picture.astype(f"{order}u2"))
+        assert np.array_equal(found, wanted)
+        assert found.dtype == np.dtype(f"{order}u2")
     picture.flags.writeable = False
     assert np.array_equal(upscaler(picture), wanted)
     for strange in (picture.astype(np.longdouble), picture.astype(object), "picture", None):
@@ -200,6 +205,23 @@ def test_arrays_of_other_readers(rng) -> None:
 def test_what_cannot_be_is_one_line(options, words) -> None:
     with pytest.raises(ConfigError, match=words):
         Upscaler("lanczos", **options)
+
+
+def test_a_model_that_is_no_name_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="model must be the name of a model, not 3"):
+        Upscaler(3)  # type: ignore[arg-type]
+
+
+def test_a_mask_is_not_lost(rng) -> None:
+    picture = np.ma.masked_less(rng.random((8, 9, 3)), 0.5)
+    with pytest.raises(ConfigError, match="a picture has no mask"):
+        Upscaler("lanczos", device="cpu")(picture)
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_it_stays_in_its_process(take) -> None:
+    with pytest.raises(TypeError, match="an Upscaler cannot be pickled or copied"):
+        take(Upscaler("lanczos", device="cpu"))
 
 
 def test_threads_that_share_one_wait_for_each_other(rng) -> None:

@@ -3,7 +3,7 @@
 import threading
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class Upscaler:
     """Enlarges R'G'B' pictures; threads that share one wait for each other.
 
     What is too large for the memory is rendered in tiles, and values beyond black and white do not
-    reach networks that may never have seen any, as in ``vsr-upscale``.
+    reach networks that may never have seen any, as in ``vsr-upscale``. It can neither be pickled
+    nor copied.
 
     Args:
         model: a name from ``vsr-upscale --list-models``.
@@ -62,6 +63,8 @@ class Upscaler:
         weights: str | Path | None = None, variant: str | None = None, device: str = "auto",
         precision: Precision = "auto", runtime: Runtime = "auto", tile: int | None = None,
     ) -> None:  # fmt: skip
+        if not isinstance(model, str | Path):  # a path is a checkpoint of your own
+            raise ConfigError(f"model must be the name of a model, not {model!r}")
         if scale is not None:
             scale = scale if isinstance(scale, int) else number("scale", scale)
         if weights is not None:
@@ -78,6 +81,9 @@ class Upscaler:
         self.warnings: list[str] = []
         """What was changed on the way because memory ran out."""
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Upscaler cannot be pickled or copied: make one in each process")
+
     @overload
     def __call__(self, picture: Tensor) -> Tensor: ...
 
@@ -93,11 +99,12 @@ class Upscaler:
                 numbers with black at 0 and white at 1.
 
         Returns:
-            The same kind, of the same type, on the same device. Integers are rounded and limited,
-            floating-point numbers are neither.
+            The same kind, of the same type and byte order, on the same device. Integers are rounded
+            and limited, floating-point numbers are neither.
 
         Raises:
-            ConfigError: shape or type is another; or PyTorch's default type is not float32.
+            ConfigError: shape or type is another, or the array is masked; or PyTorch's default type
+                is not float32.
             OutOfMemoryError: not even the smallest tile fits.
         """
         with self._lock:
@@ -106,13 +113,16 @@ class Upscaler:
     def _enlarge_any(self, picture: Tensor | NDArray[Any]) -> Tensor | NDArray[Any]:
         if isinstance(picture, Tensor):
             return self._enlarge(picture)
+        if isinstance(picture, np.ma.MaskedArray):
+            raise ConfigError("a picture has no mask: fill the masked array first (filled())")
         array = np.asarray(picture)
         flat = array.ndim == 2
         samples = _tensor(array[..., None] if flat else array)
         if samples.ndim < 3 or not _is_picture(samples.movedim(-1, -3)):
             raise _unfit(array.shape)
         out = self._enlarge(samples.movedim(-1, -3)).movedim(-3, -1)
-        return (out[..., 0] if flat else out).contiguous().numpy()
+        enlarged = (out[..., 0] if flat else out).contiguous().numpy()
+        return enlarged.astype(array.dtype, copy=False)
 
     @torch.no_grad()  # what inference mode makes, nobody may change
     @plain_torch()
