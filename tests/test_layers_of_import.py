@@ -189,6 +189,12 @@ def test_a_cpu_needs_no_triton() -> None:
     assert done.stdout == "False\n"
 
 
+def test_errors_are_there_before_anything_is_used() -> None:
+    code = "import vsr; print(vsr.errors.VsrError.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "VsrError\n", done.stderr
+
+
 def test_public_names_are_there() -> None:
     for name in vsr.__all__:
         assert getattr(vsr, name).__name__ == name

@@ -10,6 +10,8 @@ first used, so that ``import vsr`` and ``vsr-upscale --help`` do not wait for to
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from vsr import errors as errors
+
 if TYPE_CHECKING:
     from vsr.config import EncoderConfig, FieldsConfig, InputConfig, ScriptConfig, UpscaleConfig
     from vsr.errors import VsrError

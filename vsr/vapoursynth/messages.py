@@ -13,7 +13,7 @@ from vsr.errors import VsrError
 __all__ = ["printing_aside", "tell", "told", "warn"]
 
 _BRIDGE = "PythonVSScriptLoggingBridge"
-"""What VapourSynth hangs on the root logger where a program of its own, as vspipe, reads scripts."""
+"""What VapourSynth hangs on the root logger where vspipe, or a program like it, reads scripts."""
 
 
 def _spare_vspipe_the_details() -> None:
