@@ -433,6 +433,40 @@ def test_the_matrix_has_had_two_names(script, props: str, matrix: int) -> None:
     assert read(script(body))[0].info.colour.matrix == matrix
 
 
+@pytest.mark.parametrize(
+    ("props", "line"),
+    [("_Matrix='709'", "_Matrix '709' is no whole number: ignored"),
+     ("_Matrix=[1, 6]", "_Matrix [1, 6] is no whole number: ignored"),
+     ("_Matrix=300", "_Matrix 300 is without meaning in H.273: ignored"),
+     ("_Matrix=0", "_Matrix 0 means RGB, which has no subsampled chroma: ignored"),
+     ("_Primaries=99", "_Primaries 99 is without meaning in H.273: ignored"),
+     ("_Transfer=3", "_Transfer 3 is without meaning in H.273: ignored"),
+     ("_Range=7", "_Range 7 is neither 0 (limited) nor 1 (full): ignored"),
+     ("_ChromaLocation=9", "_ChromaLocation 9 is not among 0 to 5: ignored"),
+     ("_FieldBased=3", "_FieldBased 3 is not among 0 to 2: ignored")],
+)  # fmt: skip
+def test_properties_that_cannot_be_meant_are_ignored_with_a_line(script, props, line) -> None:
+    plain, wanted = read(script())
+    late = f"clip = core.std.SetFrameProps(clip, {props})"
+    source, frames = read(script(late))
+    assert source.notes.count(line) == 1
+    assert [note for note in source.notes if note != line] == plain.notes
+    assert [frame.colour for frame in frames] == [frame.colour for frame in wanted]
+    late = f"clip = clip[:-1] + core.std.SetFrameProps(clip[-1], {props})"
+    assert line in read(script(late))[0].notes
+
+
+@pytest.mark.parametrize("matrix", [3, 99])
+def test_a_matrix_that_nobody_knows_is_one_line(script, tmp_path, command, matrix: int) -> None:
+    path = script(f"clip = core.std.SetFrameProps(clip, _Matrix={matrix})")
+    code, lines = command(path, tmp_path / "o.mkv")
+    assert (code, len(lines)) == (1, 1)
+    assert lines[0].startswith(
+        f"vsr-upscale: error: {path}: frame 0: _Matrix {matrix} is not known"
+    )
+    read(script(f"clip = core.std.SetFrameProps(clip, _Matrix={matrix})", format="RGB24"))
+
+
 def test_what_the_user_says_overrules_the_properties(script) -> None:
     body = "clip = core.std.SetFrameProps(clip, _Matrix=1)"
     stated = InputConfig(matrix=Matrix.SMPTE170M, sar=Fraction(16, 15))

@@ -578,6 +578,19 @@ def test_threads_that_read_scripts_leave_standard_output_as_it_was() -> None:
     assert sys.stdout is before
 
 
+def test_properties_that_cannot_be_meant_are_told_once(clip: Node) -> None:
+    said: list[str] = []
+    handle = vs.core.add_log_handler(lambda kind, text: said.append(text))
+    try:
+        pictures_of(fast((clip * 3).std.SetFrameProps(_Matrix="709", _Range=7)))
+    finally:
+        vs.core.remove_log_handler(handle)
+    assert [text for text in said if text.endswith("ignored")] == [
+        "vsr: _Matrix '709' is no whole number: ignored",
+        "vsr: _Range 7 is neither 0 (limited) nor 1 (full): ignored",
+    ]
+
+
 def test_levels_of_the_log_are_left_to_the_program() -> None:
     assert logging.getLogger("vsr").level == logging.NOTSET
 

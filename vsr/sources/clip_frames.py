@@ -1,7 +1,7 @@
 """Frames of a VapourSynth clip, made ahead on its threads and copied into FFmpeg's memory."""
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
-from vsr.frame import FieldOrder, PixelFormat, pixel_format
+from vsr.frame import Colour, FieldOrder, Matrix, PixelFormat, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
 from vsr.sources.planes import subsampling_name
-from vsr.sources.props import colour_of, field_order_of, read_props
+from vsr.sources.props import colour_of, field_order_of, ignored, is_matrix, read_props
 from vsr.sources.script import Clip
 from vsr.sources.script_errors import telling_line
 
@@ -50,6 +50,7 @@ class ClipFrames:
 
     def __init__(self, clip: Clip, name: str) -> None:
         self._clip, self._name = clip, name
+        self._ignored: set[str] = set()  # properties that were said to be
         self._flagging: dict[FieldOrder, FilterChain] = {}
         given = clip.node.format
         wanted = _format_name(given)
@@ -75,6 +76,7 @@ class ClipFrames:
 
         Raises:
             SourceError: a frame cannot be made.
+            UnsupportedFormatError: nobody knows what a frame's matrix means.
         """
         if first >= self._clip.node.num_frames:
             return
@@ -121,9 +123,25 @@ class ClipFrames:
         order = field_order_of(props)
         if order.interlaced:
             picture = self._flagged(picture, order)
-        subsampled = bool(self._format.chroma_w or self._format.chroma_h)
-        write_tags(picture, colour_of(props, subsampled=subsampled))
+        write_tags(picture, self._colour(self._format, props, number))
         return picture
+
+    def _colour(self, format: PixelFormat, props: Mapping[str, Any], number: int) -> Colour:
+        """The tags of a frame, as far as FFmpeg knows them; says once what is wrong with each."""
+        subsampled = bool(format.chroma_w or format.chroma_h)
+        for name, line in ignored(props, subsampled=subsampled).items():
+            if name not in self._ignored:
+                self._ignored.add(name)
+                self._clip.notes.append(line)
+        colour = colour_of(props, subsampled=subsampled)
+        if is_matrix(colour.matrix):
+            return colour
+        if format.family == "rgb":  # which needs none
+            return replace(colour, matrix=Matrix.UNSPECIFIED)
+        raise UnsupportedFormatError(
+            f"{self._name}: frame {number}: _Matrix {colour.matrix} is not known: set the right "
+            "one in the script, by std.SetFrameProps"
+        )
 
     def _choose_format(self, alpha: Any) -> PixelFormat:  # noqa: ANN401
         """That of all frames, by the first one's alpha."""

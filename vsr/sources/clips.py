@@ -169,7 +169,7 @@ class ClipReader:
         self._count: int = node.num_frames
         seen = list(islice(self._frames, examined))
         self._first = seen[0].props
-        self.notes = list(clip.notes)
+        self.notes = clip.notes  # to which frames may add
         self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)
         if usual is None and rate is None:
             self.notes.append(

@@ -2,7 +2,8 @@
 
 Names and meanings are those of VapourSynth's documentation ("Reserved Frame Properties"); colour
 is numbered as in H.273. A script may set a property to anything: what is no number, or none that
-can be meant, counts as not set.
+can be meant, counts as not set, and :func:`ignored` says so. An unknown matrix alone is handed on,
+to be refused: without it, there is no telling what the samples mean.
 
 Note [The property that ends the process]
     VapourSynth R74 and later keep ``_ColorRange`` as ``_Range``, and compute the old name from the
@@ -11,7 +12,8 @@ Note [The property that ends the process]
     is missing.
 """
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -26,12 +28,15 @@ from vsr.hdr import (
     mastering_display,
 )
 from vsr.rationals import LARGEST
+from vsr.tags import PRIMARIES, TRANSFERS
 
 __all__ = [
     "colour_of",
     "duration_of",
     "field_order_of",
     "hdr_of",
+    "ignored",
+    "is_matrix",
     "rate_of",
     "read_props",
     "sample_aspect_of",
@@ -43,6 +48,10 @@ _SITINGS = (
     Siting.LEFT, Siting.CENTRE, Siting.TOP_LEFT, Siting.TOP, Siting.BOTTOM_LEFT, Siting.BOTTOM,
 )  # fmt: skip
 _FIELDS = (FieldOrder.PROGRESSIVE, FieldOrder.BB, FieldOrder.TT)
+_UNSPECIFIED = 2
+"""In every table of H.273."""
+_MATRICES = frozenset(range(18)) - {3}
+"""That H.273 names, in table 4; those of :class:`Matrix` can be read."""
 _SHORTEST, _LONGEST = Fraction(1, 1_000_000), Fraction(86_400)
 """Seconds that a frame may last; beyond, its time would not fit FFmpeg's time bases."""
 _DROPPED = {"HDR10Plus": "HDR10+ dynamic metadata", "DolbyVisionRPU": "Dolby Vision metadata"}
@@ -62,8 +71,9 @@ def colour_of(props: Props, *, subsampled: bool) -> Colour:
     siting = _whole(props, "_ChromaLocation", -1) if subsampled else -1
     matrix = "_Matrix" if "_Matrix" in props else "_ColorSpace"  # what mpv still calls it
     return Colour(
-        matrix=_code_point(props, matrix, Matrix.UNSPECIFIED), range=_range(props),
-        primaries=_code_point(props, "_Primaries", 2), transfer=_code_point(props, "_Transfer", 2),
+        matrix=_matrix(props, matrix), range=_range(props),
+        primaries=_named(props, "_Primaries", PRIMARIES),
+        transfer=_named(props, "_Transfer", TRANSFERS),
         siting=_SITINGS[siting] if 0 <= siting < len(_SITINGS) else Siting.UNSPECIFIED,
     )  # fmt: skip
 
@@ -73,10 +83,67 @@ def _whole(props: Props, name: str, missing: int) -> int:
     return value if isinstance(value, int) else missing
 
 
-def _code_point(props: Props, name: str, unspecified: int) -> int:
-    """A number of H.273, which are bytes."""
-    value = _whole(props, name, unspecified)
-    return value if 0 <= value <= 0xFF else unspecified
+def _matrix(props: Props, name: str) -> int:
+    """A number of H.273, which are bytes, known or not."""
+    value = _whole(props, name, _UNSPECIFIED)
+    return value if _is_byte(value) else _UNSPECIFIED
+
+
+def _is_byte(number: int) -> bool:
+    return 0 <= number <= 0xFF
+
+
+def _named(props: Props, name: str, names: Mapping[str, int]) -> int:
+    value = _whole(props, name, _UNSPECIFIED)
+    return value if value in names.values() else _UNSPECIFIED
+
+
+def is_matrix(number: int) -> bool:
+    """Whether H.273 gives ``number`` to a matrix, whatever we can do with it."""
+    return number in _MATRICES
+
+
+def ignored(props: Props, *, subsampled: bool) -> dict[str, str]:
+    """Properties about colour and fields that count as not set although they are.
+
+    Args:
+        props: of a frame.
+        subsampled: whether it has fewer samples of chroma than of luma.
+
+    Returns:
+        By the property's name, one line that says why.
+    """
+    found = {}
+    for name, (is_meant, meant) in _MEANT.items():
+        value = _readable(props, name)
+        if value is None or (name == "_ChromaLocation" and not subsampled):
+            continue
+        if name == "_ColorSpace" and "_Matrix" in props:  # the old name, which is not asked
+            continue
+        if not isinstance(value, int):
+            found[name] = f"{name} {_shown(value)} is no whole number: ignored"
+        elif not is_meant(value):
+            found[name] = f"{name} {value} is {meant}: ignored"
+        elif name in ("_Matrix", "_ColorSpace") and value == Matrix.RGB and subsampled:
+            found[name] = f"{name} 0 means RGB, which has no subsampled chroma: ignored"
+    return found
+
+
+def _shown(value: object) -> str:
+    return " ".join(reprlib.repr(value).split())
+
+
+_Meant = tuple[Callable[[int], bool], str]
+_MEANT: dict[str, _Meant] = {
+    "_Matrix": (_is_byte, "without meaning in H.273"),
+    "_ColorSpace": (_is_byte, "without meaning in H.273"),
+    "_Primaries": (lambda value: value in PRIMARIES.values(), "without meaning in H.273"),
+    "_Transfer": (lambda value: value in TRANSFERS.values(), "without meaning in H.273"),
+    "_Range": (lambda value: value in (0, 1), "neither 0 (limited) nor 1 (full)"),
+    "_ColorRange": (lambda value: value in (0, 1), "neither 0 (full) nor 1 (limited)"),
+    "_ChromaLocation": (lambda value: 0 <= value < len(_SITINGS), "not among 0 to 5"),
+    "_FieldBased": (lambda value: 0 <= value < len(_FIELDS), "not among 0 to 2"),
+}  # fmt: skip
 
 
 def _range(props: Props) -> Range:

@@ -9,7 +9,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Frame
-from vsr.sources.props import colour_of, field_order_of
+from vsr.sources.props import colour_of, field_order_of, ignored
 from vsr.tagging import convert_colour
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
 from vsr.vapoursynth.messages import tell, told, warn
@@ -26,7 +26,7 @@ class FilterRenderer:
         self._pool, self._source = pool_for(job.setup), job.source
         self._format, self._size, self._dither = job.target, job.size, job.dither
         self._target = pixel_format(job.target)
-        self._notes: set[str] = set()
+        self._told: set[str] = set()
 
     def __call__(self, first: int, sources: Sequence[VideoFrame]) -> list[VideoFrame]:
         """Upscale consecutive frames, of which the first is number ``first``."""
@@ -51,12 +51,13 @@ class FilterRenderer:
                 "to 0 if it is progressive"
             )
         form = self._source
-        given = colour_of(source.props, subsampled=bool(form.chroma_w or form.chroma_h))
+        subsampled = bool(form.chroma_w or form.chroma_h)
+        for name, line in ignored(source.props, subsampled=subsampled).items():
+            self._tell_once(name, line)
+        given = colour_of(source.props, subsampled=subsampled)
         colour, notes = complete(given, form, source.width, source.height)
         for note in notes:
-            if note not in self._notes:
-                self._notes.add(note)
-                tell(note)
+            self._tell_once(note, note)
         frame = Frame(
             planes=planes_of(source, form, source.get_read_ptr), format=form, width=source.width,
             height=source.height, colour=colour, pts=number, time_base=Fraction(1), duration=0,
@@ -66,6 +67,11 @@ class FilterRenderer:
             width=width, height=height, format=self._target, dither=self._dither,
             colour=convert_colour(colour, form, self._target),
         )  # fmt: skip
+
+    def _tell_once(self, key: str, line: str) -> None:
+        if key not in self._told:
+            self._told.add(key)
+            tell(line)
 
     def _render(
         self, sources: Sequence[tuple[VideoFrame, Frame]], target: RenderTarget
