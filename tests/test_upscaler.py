@@ -245,9 +245,9 @@ def test_one_that_is_not_used_any_more_leaves_nothing(rng, runtime) -> None:
     try:
         upscaler = Upscaler("span", device="cpu", runtime=runtime)
         upscaler(picture)
-        owned = [weakref.ref(upscaler.network.module), weakref.ref(upscaler._runtime)]
+        network, owned = weakref.ref(upscaler.network.module), weakref.ref(upscaler._runtime)
         del upscaler
-        assert [reference() for reference in owned] == [None, None]
+        assert (network(), owned()) == (None, None)
         assert threading.active_count() <= before
     finally:
         gc.enable()
