@@ -18,7 +18,8 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors", "crc", "notes"),
-    ("checking", "tags", "stdout", "numbering", "shipped", "files", "memory", "sizes", "rationals"),
+    ("checking", "tags", "stdout", "unfinished", "numbering", "shipped", "files", "memory", "sizes",
+     "rationals"),
     ("ebml",),
     ("config", "hdr", "nut", "comparing", "constants"),
     ("frame",),
@@ -44,7 +45,7 @@ ORDER = [
     ("dryrun", "benchmarks"),
     ("cli", "vapoursynth"),
     ("__main__",),
-]
+]  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 SHARED_IN_ROOM = {

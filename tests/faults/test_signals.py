@@ -171,6 +171,37 @@ def test_input_that_falls_silent_is_not_waited_for(start, tools, long_clip, tmp_
         assert tools.count(tmp_path / left[0]) >= fed - 101
 
 
+STUCK = """
+import time
+import vapoursynth as vs
+clip = vs.core.std.BlankClip(width=64, height=48, length=200, keep=True)
+def stuck(n):
+    if n >= {first}:
+        time.sleep(1000)
+    return clip
+clip.std.FrameEval(stuck).set_output()
+"""
+
+
+@pytest.mark.parametrize("first", [0, 120])  # before and after those that are looked at first
+def test_a_script_whose_frame_never_comes_is_not_waited_for(start, tools, tmp_path, first):
+    """Nor by what ends VapourSynth, or Python."""
+    pytest.importorskip("vapoursynth", exc_type=ImportError)
+    script, folder = tmp_path / "stuck.vpy", tmp_path / "out"
+    script.write_text(STUCK.format(first=first))
+    folder.mkdir()
+    run = start(script, folder / "out.mkv", "--model", "identity", "-c:v", "ffv1", "--frames", 150)
+    if first:
+        run.wait_for(1)
+    else:
+        time.sleep(3)
+    run.send(signal.SIGTERM)
+    assert run.end() == 130
+    run.check_words()
+    left = tools.tell_all(folder, run.text)
+    assert left == (["out.partial.mkv"] if first else [])
+
+
 def y4m(clip, frames: int) -> bytes:
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", str(frames)]
     return subprocess.run(

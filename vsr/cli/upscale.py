@@ -23,6 +23,7 @@ from vsr.cli.options import build_parser
 from vsr.config import PIPE, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.shipped import shipped_folder
+from vsr.unfinished import end_process, is_any_left
 
 if TYPE_CHECKING:
     from vsr.pipeline import OnProgress
@@ -154,6 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run_command("vsr-upscale", lambda: _do(options, nowhere), debug=options.debug)
     if ours and code == INTERRUPTED:  # the process ends now
         heed_no_more()
+    if ours and is_any_left():
+        end_process(code)
     return code
 
 

@@ -1,6 +1,6 @@
 """Frames of a VapourSynth clip, made ahead on its threads and copied into FFmpeg's memory."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -17,6 +17,7 @@ from vsr.frame import Colour, FieldOrder, Matrix, PixelFormat, pixel_format
 from vsr.sources.filters import FilterChain, Geometry
 from vsr.sources.planes import subsampling_name
 from vsr.sources.props import colour_of, field_order_of, ignored, is_matrix, read_props
+from vsr.sources.requests import FrameRequests, GivenUpError
 from vsr.sources.script import Clip
 from vsr.sources.script_errors import telling_line
 
@@ -43,13 +44,18 @@ class ClipFrames:
     Args:
         clip: the clip; of a format that FFmpeg has not, its node is replaced.
         name: its script or file in a message.
+        should_stop: polled while a frame is awaited; True ends the frames if it does not come.
+
+    Attributes:
+        given_up: whether they have ended because one was not waited for any longer.
 
     Raises:
         UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
     """
 
-    def __init__(self, clip: Clip, name: str) -> None:
-        self._clip, self._name = clip, name
+    def __init__(self, clip: Clip, name: str, should_stop: Callable[[], bool]) -> None:
+        self.given_up = False
+        self._clip, self._name, self._should_stop = clip, name, should_stop
         self._ignored: set[str] = set()  # properties that were said to be
         self._flagging: dict[FieldOrder, FilterChain] = {}
         given = clip.node.format
@@ -80,31 +86,37 @@ class ClipFrames:
         """
         if first >= self._clip.node.num_frames:
             return
-        frames, index = self._request(first), first
+        requests, index = self._request(first), first
         try:
-            while (frame := self._next(frames, index)) is not None:
-                props = read_props(frame.props)
-                alpha = props.pop("_Alpha", None)
-                yield ClipFrame(self._copy(frame, alpha, props, index), index, props)
+            while (frame := self._next(requests, index)) is not None:
+                with frame:
+                    props = read_props(frame.props)
+                    alpha = props.pop("_Alpha", None)
+                    copied = self._copy(frame, alpha, props, index)
+                yield ClipFrame(copied, index, props)
                 index += 1
         finally:
-            with self._clip.environment.use():
-                frames.close()
+            try:
+                requests.close()
+            finally:
+                self._clip.abandoned |= requests.abandoned
 
-    def _next(self, frames: Iterator[Any], index: int) -> Any:  # noqa: ANN401
+    def _next(self, requests: FrameRequests, index: int) -> Any:  # noqa: ANN401
         try:
-            with self._clip.environment.use():
-                return next(frames, None)
+            return requests.next()
         except vs.Error as error:
             raise SourceError(f"{self._name}: frame {index}: {telling_line(error)}") from None
+        except GivenUpError:
+            self.given_up = True
+            return None
 
-    def _request(self, first: int) -> Generator[Any]:
-        with self._clip.environment.use():
-            node = self._clip.node[first:] if first else self._clip.node
-            threads: int = vs.core.num_threads
-        ahead = self.holdable(threads)
-        frames: Generator[Any] = node.frames(prefetch=ahead, backlog=ahead, close=True)
-        return frames
+    def _request(self, first: int) -> FrameRequests:
+        environment = self._clip.environment
+        with environment.use():
+            ahead = self.holdable(vs.core.num_threads)
+        return FrameRequests(
+            self._clip.node, environment, first=first, ahead=ahead, should_stop=self._should_stop
+        )
 
     def _copy(
         self, frame: Any, alpha: Any, props: Mapping[str, Any], number: int  # noqa: ANN401

@@ -1,5 +1,6 @@
 """A VapourSynth clip, read as a media file's video stream is."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -7,6 +8,7 @@ from typing import Any
 
 from av.video.frame import VideoFrame
 
+from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
 from vsr.sources import describe
@@ -38,18 +40,19 @@ class ClipReader:
         start: skip to this position, in seconds from the start of the clip.
         end: stop before the first frame at or after this position.
         wanted: how many frames will be asked for at most; None: all.
+        should_stop: polled while a frame is awaited; True ends the clip if it does not come.
 
     Raises:
-        SourceError: a frame cannot be made, or there is none at or after ``start``.
+        SourceError: a frame cannot be made, or is not waited for any longer; or there is none at or
+            after ``start``.
         UnsupportedFormatError: FFmpeg has no such pixel format, nor one like it.
     """
 
     container = stream = bit_rate = None
     decode_errors = not_finite = joins = 0
-    given_up = False
     broken: str | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by keyword
         self,
         clip: Clip,
         name: str,
@@ -58,13 +61,14 @@ class ClipReader:
         start: Fraction = Fraction(0),
         end: Fraction | None = None,
         wanted: int | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clip, self.name = clip, name
         self._start, self._end, self._begin = start, end, clip.facts.begin
         self._stop: int | None = None  # the first frame at the end or after it, once it was seen
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
-        self._source = ClipFrames(clip, name)
+        self._source = ClipFrames(clip, name, should_stop)
         self._frames = self._source.make(0)
         examined = self._source.holdable(_EXAMINED)
         if wanted is not None and not start:  # else those that are wanted are not those seen
@@ -74,6 +78,11 @@ class ClipReader:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a frame was not waited for any longer."""
+        return self._source.given_up
 
     def next(self) -> TimedFrame | None:
         """The next frame; None at the end of the clip or of the trim."""
@@ -168,6 +177,8 @@ class ClipReader:
         clip, node = self._clip, self._clip.node
         self._count: int = node.num_frames
         seen = list(islice(self._frames, examined))
+        if not seen:
+            raise SourceError(f"{self.name}: its first frame was not waited for any longer")
         self._first = seen[0].props
         self.notes = clip.notes  # to which frames may add
         self._constant, usual = _is_constant(node, seen), _usual_duration(node, seen)

@@ -34,6 +34,7 @@ class _Policy(vs.EnvironmentPolicy):  # type: ignore[misc]
         self.api: Any = None
         self._here = threading.local()
         self._alive: list[Any] = []
+        self._kept: list[Any] = []
         self._session: Any = None
         self._lock = threading.Lock()
 
@@ -72,11 +73,16 @@ class _Policy(vs.EnvironmentPolicy):  # type: ignore[misc]
         self._alive.remove(environment)
         self.api.destroy_environment(environment)
 
+    def keep(self, environment: Any) -> None:  # noqa: ANN401
+        """Do not destroy it at the end of the process, either."""
+        self._kept.append(environment)
+
     def close(self) -> None:
         """At the end of the process: VapourSynth warns of environments that are left."""
         self._session = None
-        while self._alive and self.api is not None:
-            self.destroy(self._alive[-1])
+        for environment in reversed(self._alive[:]):
+            if self.api is not None and environment not in self._kept:
+                self.destroy(environment)
 
     def _of_session(self) -> Any:  # noqa: ANN401
         with self._lock:
@@ -130,6 +136,11 @@ class Environment:
                 vs.clear_outputs()
                 for index, output in before.items():
                     _set_again(output, index)
+
+    def keep(self) -> None:
+        """Never destroy it: frames are being made in it that nobody can wait for."""
+        if self._policy is not None and self._data is not None:
+            self._policy.keep(self._data)
 
     def close(self) -> None:
         """Destroy the environment, unless it is shared; harmless if done before."""

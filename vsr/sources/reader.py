@@ -120,7 +120,7 @@ class Reader(Protocol):
 
     @property
     def given_up(self) -> bool:
-        """Whether standard input was not waited for any longer."""
+        """Whether standard input, or a frame of a script, was not waited for any longer."""
 
     @property
     def broken(self) -> str | None:

@@ -144,8 +144,9 @@ def _open_script(path: Path, config: SourceConfig, start: Fraction) -> Reader:
         from vsr.sources.script import run_script
     clip = run_script(path, config.script.arguments, config.script.output)
     return ClipReader(
-        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames
-    )
+        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames,
+        should_stop=config.should_stop,
+    )  # fmt: skip
 
 
 def _open_bestsource(path: Path, config: SourceConfig, start: Fraction) -> Reader:
@@ -154,5 +155,6 @@ def _open_bestsource(path: Path, config: SourceConfig, start: Fraction) -> Reade
         from vsr.sources.clips import ClipReader
     clip = open_bestsource(path, config.input.video_stream)
     return ClipReader(
-        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames
-    )
+        clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames,
+        should_stop=config.should_stop,
+    )  # fmt: skip

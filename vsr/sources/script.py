@@ -21,6 +21,7 @@ from vsr.sources.environment import Environment, make_environment
 from vsr.sources.script_errors import telling_line
 from vsr.sources.script_sound import ScriptSound
 from vsr.tagging import VAPOURSYNTH
+from vsr.unfinished import leave_behind
 
 __all__ = ["Clip", "ContainerFacts", "check_constant", "run_script"]
 
@@ -56,10 +57,16 @@ class Clip:
     """What a container says beside the frames."""
     sound: ScriptSound | None = None
     """What the script makes beside the clip."""
+    abandoned: bool = False
+    """Whether frames are being made that nobody waits for: then nothing of it can be freed."""
     _namespace: dict[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
         """Let go of the clip and of all that the script has made; harmless if done before."""
+        if self.abandoned:
+            self.environment.keep()
+            leave_behind(self)
+            return
         self.node = None
         if self.sound is not None:
             self.sound.close()

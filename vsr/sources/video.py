@@ -170,7 +170,7 @@ class VideoSource:
 
     @property
     def given_up(self) -> bool:
-        """Whether it ends because standard input was not waited for any longer."""
+        """Whether it ends because standard input, or a script, was not waited for any longer."""
         return self._reader.given_up
 
     @property
