@@ -80,9 +80,11 @@ class _Policy(vs.EnvironmentPolicy):  # type: ignore[misc]
     def close(self) -> None:
         """At the end of the process: VapourSynth warns of environments that are left."""
         self._session = None
-        for environment in reversed(self._alive[:]):
-            if self.api is not None and environment not in self._kept:
-                self.destroy(environment)
+        while self.api is not None and (left := self._to_destroy()):  # which may make another
+            self.destroy(left[-1])
+
+    def _to_destroy(self) -> list[Any]:
+        return [environment for environment in self._alive if environment not in self._kept]
 
     def _of_session(self) -> Any:  # noqa: ANN401
         with self._lock:
