@@ -60,7 +60,7 @@ def file_name(name: str, value: Any) -> Path:  # noqa: ANN401
     """
     if not isinstance(value, str | PathLike) or not str(value):
         raise ConfigError(f"{name} must be the name of a file, not {value!r}")
-    path = Path(value)
+    path = value if isinstance(value, Path) else Path(value)  # an anchored one stays so
     if any(len(fsencode(part)) > _LONGEST_NAME for part in path.parts):
         raise ConfigError(f"{name}: a name of more than {_LONGEST_NAME} bytes: {str(path)[:60]}…")
     return path

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,6 +20,7 @@ from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
+from vsr.places import anchored
 from vsr.planning import Plan, companions, files_read, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
@@ -181,11 +182,11 @@ def upscale(
     Args:
         config: what to do.
         on_progress: called on this thread after every frame.
-        should_stop: asked after every frame, and on another thread while standard input is waited
-            for; when it says yes, the run ends early. What is done is left beside the output's
-            name: finished segments (``Report.kept``), from which the same configuration with
-            ``resume`` goes on, or of a film that is no longer than a segment, or is written in one
-            go, a playable file (``Report.output``).
+        should_stop: asked after every frame, and on another thread while standard input or a frame
+            of a script is waited for; when it says yes, the run ends early. What is done is left
+            beside the output's name: finished segments (``Report.kept``), from which the same
+            configuration with ``resume`` goes on, or of a film that is no longer than a segment, or
+            is written in one go, a playable file (``Report.output``).
 
     Returns:
         What the run did: frames, files, times, and every note and warning.
@@ -197,6 +198,7 @@ def upscale(
     with plain_torch(), ExitStack() as stack:
         # Before anything else is loaded: what that prints must not get into the stream.
         stdout = stack.enter_context(reserve_stdout()) if config.output == PIPE else None
+        config = _anchored(config)
         tidy(config)
         config = as_before(config)
         plan = make_plan(config, stack, should_stop)
@@ -210,6 +212,16 @@ def upscale(
             plan if work is None else work.plan, on_progress=on_progress, should_stop=should_stop,
             stdout=stdout, work=work,
         )  # fmt: skip
+
+
+def _anchored(config: UpscaleConfig) -> UpscaleConfig:
+    """``config`` with paths that lead where they lead now; see :mod:`vsr.places`."""
+    return replace(
+        config, input=anchored(config.input),
+        output=None if config.output is None else anchored(config.output),
+        audio_from=None if config.audio_from is None else anchored(config.audio_from),
+        weights=None if config.weights is None else anchored(config.weights),
+    )  # fmt: skip
 
 
 def _keep_others_off(plan: Plan, stack: ExitStack) -> None:

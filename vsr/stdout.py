@@ -5,12 +5,13 @@ import errno
 import os
 import select
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from vsr.errors import ConfigError
 
-__all__ = ["ReaderGone", "Stdout", "is_waiting", "reserve_stdout"]
+__all__ = ["ReaderGone", "Stdout", "is_waiting", "printing_aside", "reserve_stdout"]
 
 _STDOUT, _STDERR = 1, 2
 _waiting = False
@@ -103,3 +104,30 @@ def _flush_everything() -> None:
         sys.stdout.flush()
     with suppress(OSError, TypeError):  # where no C library is found in this way
         ctypes.CDLL(None).fflush(None)
+
+
+_lock = threading.Lock()
+_depth = 0
+_usual = _aside = sys.stdout
+
+
+@contextmanager
+def printing_aside() -> Iterator[None]:
+    """What Python prints in the block goes to standard error.
+
+    While any thread is in such a block, that is so for all: ``redirect_stdout`` would leave it so
+    if they overlap. What somebody else has made ``sys.stdout`` meanwhile is left there.
+    """
+    global _depth, _usual, _aside
+    with _lock:
+        if not _depth:
+            _usual, sys.stdout = sys.stdout, sys.stderr
+            _aside = sys.stdout
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if not _depth and sys.stdout is _aside:
+                sys.stdout = _usual

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from os import fspath
 from pathlib import Path
 
 import av
@@ -41,7 +42,7 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
     Raises:
         av.FFmpegError: it cannot be read.
     """
-    with av.open(f"file:{path}") as container:
+    with av.open(f"file:{fspath(path)}") as container:
         picture = None if video is None else _pictures(container)[video]
         places = {stream.index: place for place, stream in enumerate(container.streams.audio)}
         timing = Timing(audio_ends=[None] * len(places))

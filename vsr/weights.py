@@ -346,7 +346,8 @@ def load_network(
     """
     if weights is not None or isinstance(model, Path):
         hints = {"requested_variant": variant} if variant else {}
-        return _load_file(Path(weights or model), scale, hints)
+        file = weights or model
+        return _load_file(file if isinstance(file, Path) else Path(file), scale, hints)
     entry = find_model(model, scale)
     if variant:
         raise ConfigError(f"variant {variant!r}: it is known which one {entry.name} is")

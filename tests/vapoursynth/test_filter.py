@@ -26,8 +26,8 @@ from vsr.frame import Frame, Range
 from vsr.networks import Network
 from vsr.pipeline import upscale as run_command
 from vsr.sources import open_source
+from vsr.stdout import printing_aside
 from vsr.vapoursynth import streams, upscale
-from vsr.vapoursynth.messages import printing_aside
 from vsr.weights import load_network
 
 Node = Any
@@ -539,7 +539,7 @@ class Policy(vs.EnvironmentPolicy):
 policy = Policy()
 vs.register_policy(policy)
 from vsr.vapoursynth import streams, upscale
-from vsr.vapoursynth.messages import printing_aside
+from vsr.stdout import printing_aside
 
 def read(environment, tile):
     with policy.api.wrap_environment(environment).use():

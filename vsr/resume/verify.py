@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from os import fspath
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def verify(path: Path, expected: Expected) -> None:
     """
     with (
         explain(f"{expected.name}: the finished file cannot be read again", SinkError),
-        av.open(f"file:{path}") as container,
+        av.open(f"file:{fspath(path)}") as container,
     ):
         pictures = [s for s in container.streams.video if not is_cover_art(s)]
         stream = pictures[expected.place]

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
+from os import fspath
 from typing import Any
 
 import av
@@ -164,7 +165,7 @@ class MediaOutput:
             options = self._copier.container_options(options)
         if file is not None:
             # With the protocol spelled out, a colon in the name starts no protocol.
-            return av.open(f"file:{file}", "w", format=muxer, options=options)
+            return av.open(f"file:{fspath(file)}", "w", format=muxer, options=options)
         self._patched = PatchedOutput(self._destination.open())
         return av.open(self._patched, "w", format=muxer, options=options, buffer_size=_BUFFER_BYTES)
 

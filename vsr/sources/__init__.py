@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.checking import file_name
+from vsr.places import anchored
 from vsr.sources.companion import Companion
 from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
@@ -50,4 +51,6 @@ def open_source(
         frames=config.frames if frames is None else frames,
         threads=config.threads if threads is None else threads,
     )
-    return VideoSource(file_name("path", path), config)
+    if config.audio_from is not None:
+        config = replace(config, audio_from=anchored(config.audio_from))
+    return VideoSource(anchored(file_name("path", path)), config)

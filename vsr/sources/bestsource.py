@@ -1,6 +1,7 @@
 """Media files through the VapourSynth plugin BestSource, which lists all frames beforehand."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -81,7 +82,7 @@ def _open(path: Path, index: int) -> dict[str, Any]:
         )
     try:  # the index is not kept: nothing is written beside the user's files
         found = vs.core.bs.VideoSource(
-            str(path), track=index, cachemode=0, apply_rotation=0, exporttimestamps=1,
+            os.fspath(path), track=index, cachemode=0, apply_rotation=0, exporttimestamps=1,
             showprogress=0,
         )  # fmt: skip
     except vs.Error as error:

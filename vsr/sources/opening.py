@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections import Counter
+from os import fspath
 from pathlib import Path
 
 import av
@@ -74,7 +75,7 @@ def open_container(
         ConfigError: there is no such pixel format of raw video.
     """
     # With the protocol spelled out, a colon in the name starts no protocol.
-    where = f"file:{path}" if stdin is None else stdin
+    where = f"file:{fspath(path)}" if stdin is None else stdin
     format, options = _raw_options(config)
     try:
         container = _open(where, format, options, hwaccel)

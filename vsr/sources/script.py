@@ -3,10 +3,11 @@
 A script is a Python program. Running it executes whatever stands in it.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +18,11 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
+from vsr.places import working_in
 from vsr.sources.environment import Environment, make_environment
 from vsr.sources.script_errors import telling_line
 from vsr.sources.script_sound import ScriptSound
+from vsr.stdout import printing_aside
 from vsr.tagging import VAPOURSYNTH
 from vsr.unfinished import leave_behind
 
@@ -78,8 +81,8 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
     """Run the script ``path`` and take one of its outputs.
 
     As under vspipe, ``__name__`` is ``__vapoursynth__``, the arguments are global variables that
-    hold strings, and the script's folder is the working directory while it runs. What it prints
-    goes to standard error.
+    hold strings, and the script's folder is the working directory while it runs: one script at a
+    time, see :mod:`vsr.places`. What it prints goes to standard error.
 
     Args:
         path: the script.
@@ -119,7 +122,7 @@ def _execute(path: Path, namespace: dict[str, Any]) -> None:
         with _at_home(path):
             exec(code, namespace)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) == path:
+        if error.filename == os.fspath(path):
             raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
         raise _failed(path, error) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a script does
@@ -129,7 +132,7 @@ def _execute(path: Path, namespace: dict[str, Any]) -> None:
 @contextmanager
 def _at_home(path: Path) -> Iterator[None]:
     sys.stderr.flush()
-    with chdir(path.resolve().parent), redirect_stdout(sys.stderr):
+    with working_in(path.resolve().parent), printing_aside():
         yield
 
 

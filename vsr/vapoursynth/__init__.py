@@ -13,8 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.config import PIPE, Dither, Precision, Runtime, UpscaleConfig
+from vsr.stdout import printing_aside
 from vsr.vapoursynth.frames import VideoFormat, VideoNode
-from vsr.vapoursynth.messages import printing_aside, told
+from vsr.vapoursynth.messages import told
 from vsr.vapoursynth.nodes import enlarged
 from vsr.vapoursynth.settings import device_name, exact_scale, plan, weights_file
 

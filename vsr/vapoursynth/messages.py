@@ -1,8 +1,6 @@
 """What the filter says: errors of one line, and notes, both through VapourSynth."""
 
 import logging
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +8,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.errors import VsrError
 
-__all__ = ["printing_aside", "tell", "told", "warn"]
+__all__ = ["tell", "told", "warn"]
 
 _BRIDGE = "PythonVSScriptLoggingBridge"
 """What VapourSynth hangs on the root logger where vspipe, or a program like it, reads scripts."""
@@ -42,32 +40,6 @@ def told(where: str = "") -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise vs.Error(f"vsr: {where}{type(error).__name__}: {reason}") from error
-
-
-_lock = threading.Lock()
-_depth = 0
-_usual = sys.stdout
-
-
-@contextmanager
-def printing_aside() -> Iterator[None]:
-    """What is printed in the block goes to standard error: standard output belongs to vspipe.
-
-    While any thread is in such a block, that is so for all: ``redirect_stdout`` would leave it so
-    if they overlap.
-    """
-    global _depth, _usual
-    with _lock:
-        if not _depth:
-            _usual, sys.stdout = sys.stdout, sys.stderr
-        _depth += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _depth -= 1
-            if not _depth:
-                sys.stdout = _usual
 
 
 def tell(note: str) -> None:
