@@ -28,6 +28,8 @@ def frames(count: int, rate: Fraction, start: Fraction = Fraction(0)) -> list[Fr
         (frames(9, Fraction(25)) + frames(9, Fraction(50), Fraction(9, 25)), Fraction(25), 50),
         (frames(50, Fraction(30))[::3], Fraction(30), 30),  # with gaps
         ([Fraction(n * n, 1000) for n in range(9, 40)], Fraction(20), 240),
+        ([Fraction(n, 1000) for n in (0, 3, 50, 400_000, 400_007)], Fraction(25), 125),
+        ([Fraction(n, 1000) for n in (0, 3, 50, 4000_000, 4000_007)], Fraction(25), 25),
         ([], FILM, FILM),
         (frames(1, FILM), FILM, FILM),
     ],
@@ -61,6 +63,42 @@ def shown(path: Path) -> list[float]:
             packets = (packet for packet in container.demux(stream) if packet.size)
             return [float((packet.dts or 0) * base) for packet in packets]
         return sorted(float((frame.pts or 0) * base) for frame in container.decode(stream))
+
+
+def made(path: Path, *options: str) -> Path:
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", *options, path], check=True)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+@pytest.mark.parametrize("seconds", ["0", "1"])
+def test_a_time_that_comes_twice(tmp_path, codec, seconds):
+    """It is repaired by one tick, which the track must be able to say."""
+    twice = ["-bsf:v", "setts=ts='if(eq(N,20),PREV_OUTPTS,PTS)'"]
+    source = made(tmp_path / "in.ts", "testsrc2=s=64x48:d=2", "-c:v", "mpeg2video", *twice)
+    options = ["--model", "identity", "-c:v", codec, "--segment-seconds", seconds]
+    assert main([str(source), str(tmp_path / "out.mp4"), *options]) == 0
+    found = shown(tmp_path / "out.mp4")
+    assert len(found) == len(set(found)) == 50
+
+
+def test_even_frames_of_mpeg2_lie_on_its_grid(tmp_path):
+    """Though Matroska has milliseconds only."""
+    source = made(tmp_path / "in.mkv", "testsrc2=s=64x48:d=1:r=30000/1001", "-c:v", "ffv1")
+    options = ["--model", "identity", "-c:v", "mpeg2video"]
+    assert main([str(source), str(tmp_path / "out.ts"), *options]) == 0
+    found = shown(tmp_path / "out.ts")
+    grid = [found[0] + number * 1001 / 30000 for number in range(30)]
+    assert found == pytest.approx(grid, abs=2 / 90_000)
+
+
+def test_film_out_of_telecine_is_counted_at_its_rate(tmp_path):
+    telecine = ["-vf", "telecine", "-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-b:v", "1M"]
+    source = made(tmp_path / "in.ts", "testsrc2=s=96x64:d=2:r=24000/1001", *telecine)
+    output = tmp_path / "out.avi"
+    assert main([str(source), str(output), "--model", "identity", "--ivtc", "-c:v", "mpeg4"]) == 0
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].average_rate == FILM
 
 
 def test_mpeg4_counts_what_it_cannot_time(uneven, tmp_path):

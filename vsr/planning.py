@@ -17,7 +17,7 @@ from vsr.config import PIPE, EncoderConfig, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
-from vsr.encoding.counting import counted_rate
+from vsr.encoding.counting import are_even, counted_rate
 from vsr.encoding.encoding import has_rate_alone, largest_numerator
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
@@ -338,8 +338,9 @@ def _plan_output(
     enlarged = height != info.height  # combing that was enlarged is no field any more
     order = FieldOrder.PROGRESSIVE if enlarged else info.field_order
     sar = resized_sar(info.sar, (info.width, info.height), (width, height))
+    encoding, rate = _count_frames(config, source, encoding)
     planned = replace(
-        info, rate=_output_rate(config, encoding, info), width=width, height=height,
+        info, rate=rate, width=width, height=height,
         format=encoding.format, colour=encoding.colour,
         duration=info.duration if info.duration is not None else _asked_for(config),
         sar=Fraction(1) if config.square else sar, field_order=order,
@@ -349,18 +350,24 @@ def _plan_output(
     return encoding, planned
 
 
-def _output_rate(config: UpscaleConfig, encoding: Encoding, info: VideoInfo) -> Fraction:
-    """The nominal rate of the output: the input's, unless frames are counted and come unevenly.
+def _count_frames(
+    config: UpscaleConfig, source: VideoSource, encoding: Encoding
+) -> tuple[Encoding, Fraction]:
+    """How frames are counted where there are no times, and the nominal rate of the output.
 
-    That is only known of files, and of the times that filters get.
+    It is the source's, but in AVI a finer one if frames come unevenly. Whether they do is only
+    known of files, and where no filter changes their times.
     """
+    rate, alone = source.info.rate, has_rate_alone(encoding.codec)
     has_times = config.input.is_file() and find_images(config.input) is None
-    known = has_times and config.source.rate is None and not config.filters
-    fixed = encoding.muxer != "avi" or has_rate_alone(encoding.codec)
-    if fixed or not known or ScriptConfig.is_script(config.input):
-        return info.rate
+    has_times = has_times and not ScriptConfig.is_script(config.input)
+    known = has_times and config.source.rate is None and not source.filters
+    if not known or alone == (encoding.muxer == "avi"):
+        return encoding, rate
     times = read_times(config.input, config.source)
-    return counted_rate(times, info.rate, largest=largest_numerator(encoding.codec))
+    if alone:
+        return replace(encoding, even=are_even(times, rate)), rate
+    return encoding, counted_rate(times, rate, largest=largest_numerator(encoding.codec))
 
 
 def _asked_for(config: UpscaleConfig) -> Fraction | None:

@@ -107,6 +107,24 @@ def test_a_time_is_that_of_the_first_recording_that_has_it(
     assert video[-1] == pytest.approx(audio[-1], abs=0.1)
 
 
+def test_a_clock_that_falls_by_minutes_is_no_leap_of_a_day(part, ffmpeg, command, tmp_path):
+    """FFmpeg takes times a minute before the first for those behind the clock's 33 bits."""
+    early = part(25, 4, 4)
+    late = ffmpeg.make("late.ts", "-i", str(early), "-c", "copy", "-output_ts_offset", "1000")
+    path = joined(tmp_path / "in.ts", late, early)
+    for seconds, start in ((0, 0), (1, 0), (0, 5)):
+        output = tmp_path / f"{seconds}-{start}.mkv"
+        options = ["--segment-seconds", seconds, *(["-ss", start] if start else [])]
+        code, lines = command(path, output, *options)
+        assert code == 0
+        assert sum("the clock starts again once" in line for line in lines) == 1
+        assert not any("leap" in line or "missing" in line for line in lines)
+        for stream in "va":
+            found = times(output, stream)
+            assert found[0] == pytest.approx(0, abs=0.05)
+            assert found[-1] == pytest.approx(8 - start, abs=0.1)
+
+
 @pytest.fixture
 def dvd(ffmpeg):
     """Make a program stream of two seconds, with that sound or none."""

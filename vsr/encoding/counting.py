@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-__all__ = ["counted_rate"]
+__all__ = ["are_even", "counted_rate"]
 
 _COMMON = tuple(Fraction(rate * 1000, per) for rate in (50, 60, 120) for per in (1001, 1000))
 _FINEST = Fraction(240)
 """Frames are at most 2 ms beside their times, and an hour is 20 MB larger."""
 _EXACT = Fraction(1, 1000)
 """Seconds: what Matroska rounds times to."""
+_MOST_EMPTY = 60_000
+"""Places in a row that FFmpeg leaves empty in AVI."""
+
+
+def are_even(times: Sequence[Fraction], rate: Fraction) -> bool:
+    """Whether frames at ``times``, in seconds, lie where those of ``rate`` do, but for rounding."""
+    misses = _misses(times, rate)
+    return misses is not None and misses <= _EXACT
 
 
 def counted_rate(
@@ -28,13 +36,15 @@ def counted_rate(
     """
     if _misses(times, rate) is not None:
         return rate
-    for finer in (*(rate * count for count in (2, 3, 4, 5)), *_COMMON):
-        if not rate < finer < _FINEST or (largest is not None and finer.numerator > largest):
-            continue
-        misses = _misses(times, finer)
-        if misses is not None and misses <= _EXACT:
-            return finer
-    return max(rate, _FINEST)
+    pause = max(later - time for time, later in pairwise(times))
+    usual = (*(rate * count for count in (2, 3, 4, 5)), *_COMMON)
+    finer = [
+        one for one in (*usual, _FINEST)
+        if one > rate and one * pause <= _MOST_EMPTY
+        and (largest is None or one.numerator <= largest)
+    ]  # fmt: skip
+    exact = (one for one in finer if one < _FINEST and are_even(times, one))
+    return next(exact, max(finer, default=rate))
 
 
 def _misses(times: Sequence[Fraction], rate: Fraction) -> Fraction | None:

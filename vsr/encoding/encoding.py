@@ -50,6 +50,8 @@ class Encoding:
     """One line for every automatic choice and every loss."""
     sound: Sound = "copy"
     """What becomes of sound, as in :class:`vsr.config.EncoderConfig`."""
+    even: bool = False
+    """Whether frames are known to come at the rate of the output, but for rounding."""
     piped: bool = False
     """Whether it goes where there is no way back to what was written."""
 
@@ -98,7 +100,7 @@ def largest_numerator(codec: str) -> int | None:
 
 def counts_frames(encoding: Encoding, info: VideoInfo) -> bool:
     """Whether the encoder must see frames at a constant rate, and the container has their times."""
-    return encoding.muxer != "avi" and encoder_time_base(encoding, info) != info.time_base
+    return clock_time_base(encoding, info) != encoder_time_base(encoding, info)
 
 
 def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
@@ -112,7 +114,8 @@ def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
 
 def clock_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base of the packets, in seconds, whatever the encoder counts in."""
-    return 1 / info.rate if encoding.muxer == "avi" else info.time_base
+    counts = encoding.muxer == "avi" or (encoding.even and has_rate_alone(encoding.codec))
+    return 1 / info.rate if counts else info.time_base
 
 
 def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> VideoStream:
@@ -133,6 +136,7 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
         pix_fmt=stored_as(encoding.codec, encoding.format),
     )
     assert isinstance(stream, VideoStream)  # an encoder without pixel formats was refused
+    stream.time_base = clock_time_base(encoding, info)
     configure(stream.codec_context, encoding, info)
     return stream
 

@@ -16,7 +16,14 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.encoding import Encoding, add_video, configure, counts_frames, encoder_time_base
+from vsr.encoding import (
+    Encoding,
+    add_video,
+    clock_time_base,
+    configure,
+    counts_frames,
+    encoder_time_base,
+)
 from vsr.encoding.formats import stored_as
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.ffmpeg import fraction
@@ -163,7 +170,7 @@ def _with_metadata(
         setattr(stream.codec_context, name, getattr(context, name))
     if context.profile is not None:  # DNxHD and DNxHR have names of their own in QuickTime
         stream.codec_context.profile = context.profile
-    stream.time_base = context.time_base
+    stream.time_base = clock_time_base(encoding, info)
     return Encoder(stream, context, Counting.of(encoding, info))
 
 

@@ -27,12 +27,15 @@ from av.packet import Packet
 
 from vsr.ffmpeg import known_fraction
 
-__all__ = ["ClockJoins", "may_start_again"]
+__all__ = ["WRAP", "ClockJoins", "may_start_again"]
 
 _FALL = Fraction(1, 2)
 """Seconds by which a clock falls that starts again; less is a stumble."""
 _REMEMBERED = 2
 """Times of a stream below which a new one must lie: one that is wrong makes no join."""
+WRAP = Fraction(1 << 33, 90_000)
+"""Seconds that a clock of 33 bits counts. FFmpeg adds as many to times that lie a minute before the
+first: a clock that falls by more seems to leap."""
 _LOOKED_AT = 300
 """Packets in which the other clocks fall where another part begins."""
 
@@ -51,11 +54,17 @@ class _Clock:
     latest: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     """Its times as the file has them."""
     fall: int = field(init=False)
+    wrap: int = field(init=False)
     end: int | None = None
     """The latest end of a packet, counted on."""
 
     def __post_init__(self) -> None:
-        self.fall = round(_FALL / self.base)
+        self.fall, self.wrap = round(_FALL / self.base), round(WRAP / self.base)
+
+    def unwrapped(self, time: int) -> int:
+        """``time`` as it is in the file."""
+        leaps = bool(self.latest) and time - self.latest[-1] > self.wrap // 2
+        return time - self.wrap if leaps else time
 
     def goes_on_at(self, time: int) -> bool:
         """Whether ``time`` is next: a decoder's parser may hold the last packet of a part back."""
@@ -111,14 +120,16 @@ class ClockJoins:
         time = _time(packet)
         if time is None or (clock := self._clock(packet)) is None:
             return
+        found, time = time, clock.unwrapped(time)
         unsure = clock.part < self.joins or len(clock.latest) < _REMEMBERED
         if unsure and not clock.goes_on_at(time):
             self._catch_up(clock, time, packets)
         elif clock.falls_to(time):
             self._begin_part(clock, time)
         clock.latest.append(time)
-        packet.pts = None if packet.pts is None else packet.pts + clock.offset
-        packet.dts = None if packet.dts is None else packet.dts + clock.offset
+        added = time - found + clock.offset
+        packet.pts = None if packet.pts is None else packet.pts + added
+        packet.dts = None if packet.dts is None else packet.dts + added
         end = time + clock.offset + (packet.duration or 0)
         clock.end = end if clock.end is None else max(clock.end, end)
 
@@ -159,7 +170,7 @@ class ClockJoins:
             clock, time = self._clocks.get(packet.stream_index), _time(packet)
             if clock is None or time is None or clock.part < self.joins:
                 continue
-            if clock.falls_to(time):
+            if clock.falls_to(clock.unwrapped(time)):
                 return True
         return False
 

@@ -190,6 +190,8 @@ class Demuxer:
         Args:
             begin: where the input starts, in seconds.
         """
+        if self.joins:  # what is called the end is any part's
+            return Fraction(0)
         length = header_length(self.container, begin)
         # Without a start time the "header" is FFmpeg's guess from the bit rate.
         if length is None or container_start(self.container) is None:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from vsr.ffmpeg import known_fraction
 from vsr.frame import Colour, FieldOrder, Matrix, Range, Siting
+from vsr.sources.clock_joins import WRAP, may_start_again
 from vsr.sources.side_data import hdr_metadata, of_frame
 
 __all__ = [
@@ -169,10 +170,16 @@ def last_frame_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
 
 
 def header_length(container: InputContainer, begin: Fraction) -> Fraction | None:
-    """Length of the file by its header, in seconds after ``begin``."""
+    """Length of the file by its header, in seconds after ``begin``.
+
+    Of formats without a header it is FFmpeg's guess by the first and last times. Where a recording
+    with an earlier clock was joined, that is one of days, which says nothing.
+    """
     if not container.duration:
         return None
     length = Fraction(container.duration, av.time_base)
+    if may_start_again(container) and length > WRAP / 2:
+        return None
     return length - begin if counts_from_zero(container) else length
 
 

@@ -51,6 +51,8 @@ def _expected_length(
         rate: nominal frames per second of what comes out, behind filters.
     """
     length, count = facts.length, facts.count
+    if length is not None and config.start and config.start >= length:
+        length = count = None  # recordings that were joined: the header knows the first
     if count is not None and rate != facts.rate:
         count = round(count * rate / facts.rate)
     if length is not None and (config.start or config.end is not None):
