@@ -53,7 +53,7 @@ def test_nothing_is_written(make_clip, tmp_path, capsys, monkeypatch):
     assert list(folder.iterdir()) == list(scratch.iterdir()) == []
     assert f"beside it: {folder}/out.mkv.framemd5" in said["Output"]
     assert f"beside it: {folder}/out.mkv.json" in said["Output"]
-    assert said["Lost or changed"] == ["nothing beyond what the lines on the input name"]
+    assert said["Lost or changed"] == ["nothing but what the lines above name"]
     assert the(said["Time"], "expected").startswith("expected: 12 frames, about ")
 
 

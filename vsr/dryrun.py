@@ -225,7 +225,7 @@ def _output(plan: Plan) -> Iterator[str]:
 def _lost(plan: Plan, sample: Report) -> Iterator[str]:
     reasons = [entry.reason for entry in list_streams(plan) if entry.reason]
     lines = list(dict.fromkeys([*reasons, *sample.losses]))
-    yield from lines or ["nothing beyond what the lines on the input name"]
+    yield from lines or ["nothing but what the lines above name"]
 
 
 def _time(plan: Plan, sample: Report, speed: float, before: int) -> Iterator[str]:

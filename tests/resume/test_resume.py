@@ -22,6 +22,7 @@ from vsr.config import PIPE, EncoderConfig, InputConfig, UpscaleConfig
 from vsr.engine import rendering
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
+from vsr.index import find_model, locate
 from vsr.pipeline import upscale
 from vsr.resume import join, locked, opening, verify
 from vsr.resume.coding import SegmentCoder
@@ -255,7 +256,7 @@ def test_what_stands_in_an_untouched_segment_is_not_computed(begun, monkeypatch)
 def test_changed_settings_are_named(begun):
     changed = replace(begun, resume=True, encoder=replace(begun.encoder, crf=30.0))
     with pytest.raises(
-        ConfigError, match=r"encoder option crf was 17, is 30; run as before, or --restart"
+        ConfigError, match=r"encoder option crf was 17, is 30; with all as it was --resume goes on"
     ):
         upscale(changed)
     stated = replace(begun, resume=True, source=InputConfig(matrix=1))
@@ -266,6 +267,26 @@ def test_changed_settings_are_named(begun):
     with pytest.raises(ConfigError, match="network was identity x1, is"):
         upscale(replace(begun, resume=True, model="lanczos", scale=2))
     upscale(replace(begun, resume=True))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"model": "lanczos"}, {"weights": locate(find_model("sst", 2))}],
+    ids=["model", "file"],
+)
+def test_another_network_is_named_whatever_runs_the_first(clips, tmp_path, other):
+    """The runtime that the work was begun with may not know it."""
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", model="span", scale=2)
+    stop_after(config, SEGMENT + 1)
+    with pytest.raises(ConfigError, match="network was span x2, is"):
+        upscale(replace(config, resume=True, **other))
+
+
+def test_another_length_of_segments_is_said_to_change_nothing(whole, begun, caplog):
+    with caplog.at_level(logging.INFO, "vsr"):
+        upscale(replace(begun, resume=True, segment_seconds=begun.segment_seconds * 2))
+    assert f"segments stay of {SEGMENT} frames, as they were begun, not of" in caplog.text
+    assert_equal(whole, output_of(begun))
 
 
 def test_what_is_fastest_today_changes_nothing(clips, tmp_path, caplog):
@@ -302,7 +323,7 @@ def test_a_changed_input_is_named(clips, tmp_path):
     content = source.read_bytes()
     source.write_bytes(content + b"\0")
     size = len(content)
-    with pytest.raises(ConfigError, match=f"input was of {size} bytes, is of {size + 1}; run as"):
+    with pytest.raises(ConfigError, match=f"input was of {size} bytes, is of {size + 1}; with"):
         upscale(replace(config, resume=True))
     source.write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
     with pytest.raises(ConfigError, match="input was another of that size: its first or last MiB"):
@@ -338,6 +359,9 @@ def test_a_large_input_whose_time_alone_has_changed_may_have_changed(tmp_path):
     assert datetime.fromisoformat(first).timestamp() == 1795419593.309
     assert datetime.fromisoformat(second).timestamp() == 1795421171.473
     command = re.findall("touch -d @[0-9.]+", said)[0]
+    assert f"{command} '/a film.mkv' gives it its time again" in changes(
+        before, now, {"input": Path("/a film.mkv")}
+    )
     subprocess.run([*command.split(), str(path)], check=True)
     assert changes(before, {"input": fingerprint(path)}) == ""
     assert "@99999999999999.000000" in changes(

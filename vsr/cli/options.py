@@ -41,7 +41,7 @@ examples:
   vsr-upscale in.mp4 out.mp4                          twice the size
   vsr-upscale in.mkv out.mkv --model span --scale 4 --crf 14 --preset slow
   vsr-upscale dvd.mkv hd.mkv --size 1440x1080 -c:v libx265
-  vsr-upscale in.mp4 out.mp4 -ss 1:30 --frames 100    try it on a piece first
+  vsr-upscale in.mp4 out.mp4 -ss 2 --frames 100       try it on a piece first
   vsr-upscale in.mp4 -f null - --stats                how fast is this machine?
 """
 
@@ -324,8 +324,8 @@ def _add_encoding(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--sound", choices=SOUNDS,
-        help="copy: all that the container holds (default); web: encode what browsers do not play "
-        "as AAC",
+        help="copy: all that the container holds (default); web: encode what browsers do not play, "
+        "as AAC (in WebM as Opus)",
     )  # fmt: skip
     group.add_argument(
         "-e", dest="options", action="append", type=parse_option, default=[], metavar="KEY=VALUE",

@@ -243,8 +243,8 @@ def _write_onnx(
         )  # fmt: skip
     model = onnx.load(path)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    if config.opset not in (None, opset):
-        raise ConfigError(f"opset {config.opset} cannot be had; {opset} can")
+    if config.opset not in (None, opset):  # PyTorch writes one, and converts where it can
+        raise ConfigError(f"opset {config.opset} cannot be had of this network; {opset} can")
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

@@ -1,5 +1,7 @@
 """Options of encoders: what each gets unless the user says otherwise, and which there are."""
 
+from collections.abc import Sequence
+
 from av.codec import Codec
 
 from vsr.config import EncoderConfig
@@ -26,7 +28,10 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "mpeg2video": _FIXED_QUANTISER,
     "mjpeg": _FIXED_QUANTISER,
 }
-_CRF = {"libx264": 51, "libx265": 51}
+_CRF = {
+    "libx264": 51, "libx264rgb": 51, "libx265": 51, "libvpx": 63, "libvpx-vp9": 63,
+    "libaom-av1": 63, "libsvtav1": 63,
+}  # fmt: skip
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
 _TAG = "the output is tagged with what is in it; {} says what the input is"
 _SAID_OTHERWISE = {
@@ -75,7 +80,7 @@ def choose_options(
 
 
 def _check_crf(codec: str, crf: float) -> None:
-    """x264 and x265 take any number, and silently do what they can; others refuse it themselves."""
+    """x264 and x265 take any number, and silently do what they can; -1 is none for libvpx."""
     if codec in _CRF and not 0 <= crf <= _CRF[codec]:
         raise ConfigError(f"crf of {codec} is from 0 to {_CRF[codec]}, not {crf:g}")
 
@@ -108,8 +113,16 @@ def check_options(codec: str, options: dict[str, str]) -> None:
     names = [option.name for option in (*supported.private, *supported.generic)]
     for key in options:
         if key not in names:
-            raise ConfigError(f"{codec} has no option {key}{near_matches(key, names)}")
+            raise ConfigError(f"{codec} has no option {key}{_instead(codec, key, names)}")
     preset = options.get("preset")
     # x264 and x265 print their own complaint to stderr: do not let it come to that.
     if codec in ("libx264", "libx264rgb", "libx265") and preset and preset not in _PRESETS:
         raise ConfigError(f"{codec} has no preset {preset}: use one of {', '.join(_PRESETS)}")
+
+
+def _instead(codec: str, key: str, names: Sequence[str]) -> str:
+    """What to do about an option ``key`` that the encoder ``codec`` has not."""
+    if key != "crf":
+        return near_matches(key, names)
+    kind = Codec(codec, "w")
+    return ": it is lossless" if kind.lossless and not kind.lossy else ": -e b=5M sets a bit rate"

@@ -14,11 +14,11 @@ from vsr.sinks.clock import EncoderClock
 from vsr.sinks.encoder import Counting, encode, open_context, writes_captions
 from vsr.sinks.pictures import PictureMaker
 
-__all__ = ["Coder", "SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
+__all__ = ["CONTAINERS", "Coder", "SegmentCoder", "for_segments", "holds_segments", "rate_notes"]
 
-# Containers of which one packet is one picture, whoever wrote it. Not those of animated pictures,
-# where a picture is what changed since the last.
-_CONTAINERS = ("matroska", "webm", "mp4", "mov", "nut", "avi", "mpegts")
+CONTAINERS = ("matroska", "webm", "mp4", "mov", "nut", "avi", "mpegts")
+"""Of which one packet is one picture, whoever wrote it. Not those of animated pictures, where a
+picture is what changed since the last."""
 _STITCHABLE = "stitchable=1"
 
 
@@ -26,7 +26,7 @@ def holds_segments(encoding: Encoding) -> bool:
     """Whether a file of ``encoding`` can be joined from segments that were encoded alone."""
     # libvpx hands alpha over beside its packets, and PyAV cannot attach that to others.
     beside = encoding.format.alpha and encoding.codec.startswith("libvpx")
-    return encoding.muxer in _CONTAINERS and not beside
+    return encoding.muxer in CONTAINERS and not beside
 
 
 def for_segments(encoding: Encoding) -> Encoding:

@@ -7,15 +7,24 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+from vsr.choosing import AUTO
 from vsr.config import PIPE, UpscaleConfig
 from vsr.device import PRECISIONS_BY_DTYPE, choose_device
 from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
 from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
+from vsr.files import file_sha256
+from vsr.index import find_model
 from vsr.planning import Plan, companions
 from vsr.report import Report
-from vsr.resume.coding import SegmentCoder, for_segments, holds_segments, rate_notes
+from vsr.resume.coding import (
+    CONTAINERS,
+    SegmentCoder,
+    for_segments,
+    holds_segments,
+    rate_notes,
+)
 from vsr.resume.feed import Feed
 from vsr.resume.inputs import Pictures, accept_mended, note_pictures
 from vsr.resume.job import SegmentJob, SegmentTools
@@ -95,13 +104,28 @@ def as_before(config: UpscaleConfig) -> UpscaleConfig:
     if not (path / MANIFEST).exists():
         return config
     settings = WorkFolder.open(path, config.output).manifest.settings
-    if settings.get("device") != choose_device(config.device).type:
+    device = choose_device(config.device).type
+    if settings.get("device") != device or _names_another(config, settings.get("weights")):
         return config  # which is what will be said
     runtime, precision = settings.get("runtime", ""), settings.get("precision", "")
     return replace(
         config, runtime=runtime_called(runtime),
         precision=PRECISIONS_BY_DTYPE.get(precision, "auto"),
     )  # fmt: skip
+
+
+def _names_another(config: UpscaleConfig, weights: str | None) -> bool:
+    """Whether it is plain from ``config`` that its network is not that of ``weights``, a sha256.
+
+    Which runtimes run that one says nothing of another.
+    """
+    if config.weights is not None:
+        return config.weights.is_file() and file_sha256(config.weights) != weights
+    if config.model == AUTO or (config.size is not None and config.scale is None):
+        return False  # the input has a say in it
+    model = find_model(config.model, config.scale)
+    is_known = bool(model.sha256) or model.is_classical
+    return is_known and model.sha256 != weights
 
 
 def is_resumable(plan: Plan) -> bool:
@@ -119,7 +143,8 @@ def is_resumable(plan: Plan) -> bool:
     pictures = stills_of(config.output, plan.encoding) is not None
     if not pictures and not holds_segments(plan.encoding):
         if (muxer := plan.encoding.muxer) != IMAGES:  # of one picture that goes without saying
-            logger.info("%s is written in one go: --resume cannot go on with it", muxer)
+            what = muxer if muxer not in CONTAINERS else f"{plan.encoding.codec} with alpha"
+            logger.info("%s is written in one go: --resume cannot go on with it", what)
         return False
     frames = plan.source.info.frames
     return pictures or frames is None or frames > _segment_frames(plan)
@@ -251,10 +276,11 @@ def check_settings(plan: Plan, folder: WorkFolder) -> dict[str, str]:
         SinkError: the input cannot be read again.
     """
     settings = _settings(plan)
-    if changed := changes(folder.manifest.settings, settings):
+    files = {"input": plan.config.input, "sound": plan.config.audio_from}
+    if changed := changes(folder.manifest.settings, settings, files):
         raise ConfigError(
-            f"{folder.output}: cannot be resumed: {changed}; run as before, or --restart throws "
-            "that work away"
+            f"{folder.output}: cannot be resumed: {changed}; with all as it was --resume goes on, "
+            "--restart throws that work away"
         )
     return settings
 
@@ -272,6 +298,8 @@ def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     manifest.settings = check_settings(plan, folder)
     if changed := changes(manifest.versions, versions := versions_of(plan)):
         logger.warning("pictures may differ in the last bit from here on: %s", changed)
+    if (wanted := _segment_frames(plan)) != (held := manifest.segment_frames):
+        logger.info("segments stay of %d frames, as they were begun, not of %d", held, wanted)
     if count := len(manifest.segments):
         logger.info("checking %d finished segment%s", count, "" if count == 1 else "s")
     manifest.versions = versions

@@ -19,6 +19,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -169,10 +170,21 @@ def fingerprint(path: Path) -> str:
     return f"{stat_line(path)} {digest.hexdigest()[:16]}"
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What differs, in words: ``crf was 17, is 20``; empty if nothing does."""
+def changes(
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    files: Mapping[str, Path | None] | None = None,
+) -> str:
+    """What differs, in words: ``crf was 17, is 20``; empty if nothing does.
+
+    Args:
+        before: settings by name.
+        now: the same of today.
+        files: where the files are of which :func:`fingerprint` is a setting.
+    """
+    paths = files or {}
     pairs = {name: (before.get(name, ""), now.get(name, "")) for name in [*before, *now]}
-    found = (_change(name, *pair) for name, pair in pairs.items())
+    found = (_change(name, *pair, paths.get(name)) for name, pair in pairs.items())
     differing = [words for words in found if words is not None]
     said = differing[:_SHOWN]
     if len(differing) > _SHOWN:
@@ -180,17 +192,19 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     return "; ".join(said)
 
 
-def _change(name: str, before: str, now: str) -> str | None:
+def _change(name: str, before: str, now: str, path: Path | None) -> str | None:
     """What has become of one setting, in words; None if it is what it was."""
     if before == now:
         return None
     files = _FINGERPRINT.fullmatch(before), _FINGERPRINT.fullmatch(now)
     if files[0] is None or files[1] is None:
         return f"{name} was {before or 'not set'}, is {now or 'not set'}"
-    return _file_change(name, files[0].groups(), files[1].groups())
+    return _file_change(name, files[0].groups(), files[1].groups(), path)
 
 
-def _file_change(name: str, before: Sequence[str], now: Sequence[str]) -> str | None:
+def _file_change(
+    name: str, before: Sequence[str], now: Sequence[str], path: Path | None
+) -> str | None:
     """The same of a file, of which size, time and hash are given as :func:`fingerprint` does."""
     (size, time, digest), (size_now, time_now, digest_now) = before, now
     if size != size_now:
@@ -201,8 +215,8 @@ def _file_change(name: str, before: Sequence[str], now: Sequence[str]) -> str | 
         return None
     return (
         f"{name} was last changed {_moment(time)}, is of {_moment(time_now)}, with the same size "
-        f"and the same first and last MiB: if nothing in it has changed, touch -d @{time} FILE "
-        "gives it its time again"
+        f"and the same first and last MiB: if nothing in it has changed, touch -d @{time} "
+        f"{'FILE' if path is None else shlex.quote(str(path))} gives it its time again"
     )
 
 
