@@ -22,7 +22,9 @@ def test_values_as_people_write_them() -> None:
         "scale": "27/10", "start": "0.2", "end": np.float64(2.5), "frames": np.int64(3),
         "tile": np.int32(64), "size": [np.int64(50), 40],
     }  # fmt: skip
+    given |= {"reuse_threshold": "0.5", "segment_seconds": Fraction(5, 2)}
     config = UpscaleConfig(**PATHS, **given)
+    assert (config.reuse_threshold, config.segment_seconds) == (0.5, 2.5)
     assert (config.input, config.output) == (Path("in.mkv"), Path("out.mkv"))
     assert config.scale == Fraction(27, 10)
     assert (config.start, config.end) == (Fraction(1, 5), Fraction(5, 2))
@@ -32,8 +34,15 @@ def test_values_as_people_write_them() -> None:
     source = InputConfig(**of_input)
     assert source.rate == Fraction(30000, 1001)
     assert (source.range, source.siting) == (Range.FULL, Siting.LEFT)
-    part: dict[str, Any] = {"start": "1.5"}
+    crf: Any = "17.5"
+    assert EncoderConfig(crf=crf).crf == 17.5
+    part: dict[str, Any] = {"start": "1.5", "threads": 0}
     assert SourceConfig(**part).start == Fraction(3, 2)
+    with pytest.raises(ConfigError, match="threads must be a whole number, 0 or more, not -3"):
+        SourceConfig(threads=-3)
+    crf = "best"
+    with pytest.raises(ConfigError, match="crf must be a number, not 'best'"):
+        EncoderConfig(crf=crf)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +57,9 @@ def test_values_as_people_write_them() -> None:
         ({"start": "1:30"}, "start must be a number, not '1:30'"),
         ({"end": "1/0"}, "end must be a number, not '1/0'"),
         ({"decode_threads": -3}, "decode_threads must be a whole number, 0 or more, not -3"),
+        ({"reuse_threshold": "much"}, "reuse_threshold must be a number, not 'much'"),
+        ({"reuse_threshold": float("nan")}, "--reuse-threshold must be from 0 to .*, not nan"),
+        ({"segment_seconds": [1]}, r"segment_seconds must be a number, not \[1\]"),
         ({"encoder": {"crf": 18}}, "encoder must be of EncoderConfig, not {'crf': 18}"),
     ],
 )

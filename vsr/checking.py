@@ -9,7 +9,16 @@ from typing import Any
 
 from vsr.errors import ConfigError
 
-__all__ = ["check_part", "check_tile", "check_type", "file_name", "member", "number", "whole"]
+__all__ = [
+    "check_part",
+    "check_tile",
+    "check_type",
+    "file_name",
+    "member",
+    "number",
+    "real",
+    "whole",
+]
 
 
 _LONGEST_NAME = 255
@@ -49,6 +58,18 @@ def number(name: str, value: Any) -> Fraction:  # noqa: ANN401
     try:
         return Fraction(value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        raise ConfigError(f"{name} must be a number, not {value!r}") from None
+
+
+def real(name: str, value: Any) -> float:  # noqa: ANN401
+    """``value`` as a float: a number, or text that is one.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name} must be a number, not {value!r}") from None
 
 

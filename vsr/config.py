@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vsr.checking import check_part, check_tile, check_type, file_name, member, number, whole
+from vsr.checking import check_part, check_tile, check_type, file_name, member, number, real, whole
 from vsr.errors import ConfigError
 from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
@@ -210,6 +210,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _convert(self, whole, "first_number")
+        _convert(self, real, "crf")
         _convert(self, partial(member, kind=Range), "range")
         if self.sound not in (None, *SOUNDS):
             raise ConfigError(f"sound must be one of {', '.join(SOUNDS)}")
@@ -335,6 +336,7 @@ class UpscaleConfig:
             check_type(name, getattr(self, name), kind)
         _convert(self, file_name, "input", "output", "audio_from", "weights")
         _convert(self, number, "start", "end")
+        _convert(self, real, "reuse_threshold", "segment_seconds")
         _convert(self, whole, "tile", "frames")
         _convert(self, partial(whole, least=0), "decode_threads")
         _convert(self, _whole_pair, "size")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from vsr.checking import check_part, file_name, number, whole
@@ -44,7 +45,7 @@ class SourceConfig:
     crop: bool = True
     """Apply the container's cropping."""
     threads: int | None = None
-    """Threads of the decoder; None means one per processor, up to 4."""
+    """Threads of the decoder; None and 0 mean one per processor, up to 4."""
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
     should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
@@ -52,8 +53,8 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         for name, convert in (
-            ("start", number), ("end", number), ("frames", whole), ("threads", whole),
-            ("audio_from", file_name),
+            ("start", number), ("end", number), ("frames", whole),
+            ("threads", partial(whole, least=0)), ("audio_from", file_name),
         ):  # fmt: skip
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, convert(name, value))
