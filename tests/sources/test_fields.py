@@ -12,7 +12,7 @@ from tests.warm import PYTHON
 from vsr.config import FieldsConfig, InputConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import FieldOrder, Matrix
-from vsr.sources import SourceConfig, open_source, stage
+from vsr.sources import SourceConfig, open_source, steps
 from vsr.sources.fields import Fields, field_steps
 
 LOOK = FieldsConfig()
@@ -309,8 +309,8 @@ def test_motion_overrules_wrong_flags(ffmpeg, tools, bottom_first):
 @pytest.fixture
 def changing(ffmpeg, top_first, bottom_first, film, monkeypatch):
     """Joined transport streams of whole frames, top and bottom fields first; 20 are looked at."""
-    monkeypatch.setattr(stage, "_EXAMINED_FRAMES", 20)
-    monkeypatch.setattr(stage, "_FEWEST_EXAMINED", 20)
+    monkeypatch.setattr(steps, "_EXAMINED_FRAMES", 20)
+    monkeypatch.setattr(steps, "_FEWEST_EXAMINED", 20)
     sources = {"t": top_first, "b": bottom_first, "w": film}
 
     def make(*kinds):

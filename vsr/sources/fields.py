@@ -70,6 +70,11 @@ class Fields:
         return "interlaced" if flagged or (seen and self.combed > self.whole) else "progressive"
 
     @property
+    def is_combed(self) -> bool:
+        """Whether frames look like fields, of tape or of film."""
+        return self.kind != "progressive"
+
+    @property
     def order(self) -> FieldOrder:
         """Which field comes first by the pictures' content."""
         if self.combed < _ENOUGH:

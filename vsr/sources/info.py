@@ -11,7 +11,8 @@ from vsr.frame import FieldOrder, VideoInfo
 from vsr.sources.planes import native_format
 from vsr.sources.reader import InputFacts, Reader
 from vsr.sources.readers import SourceConfig
-from vsr.sources.stage import Note, PictureStage
+from vsr.sources.stage import PictureStage
+from vsr.sources.steps import Note
 
 __all__ = ["video_info"]
 
@@ -98,6 +99,6 @@ def _field_order(reader: Reader, stage: PictureStage, config: SourceConfig) -> F
     if stated is not None:
         return stated
     tagged = reader.field_order(stage.first)
-    if tagged or stage.fields is None or not stage.is_combed:
+    if tagged or stage.fields is None or not stage.fields.is_combed:
         return tagged
     return stage.fields.order

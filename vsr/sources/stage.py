@@ -6,19 +6,16 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, takewhile
-from typing import Protocol
+from itertools import chain
 
 from av.video.frame import VideoFrame
 
-from vsr.config import FieldsConfig
 from vsr.errors import SourceError, UnsupportedFormatError
-from vsr.frame import Colour, FieldOrder, PixelFormat
-from vsr.orientation import Orientation, enlarged_matrix
+from vsr.frame import Colour, PixelFormat
+from vsr.orientation import enlarged_matrix
 from vsr.sources.colours import FrameColours, contradiction
 from vsr.sources.describe import frame_colour
-from vsr.sources.fields import Fields, examine, field_steps
-from vsr.sources.filters import FilterChain, Geometry, Step, parse_chain
+from vsr.sources.filters import FilterChain, Geometry, Step
 from vsr.sources.hardware import download, is_on_gpu, layout_name
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import convert, native_format, same_layout
@@ -26,25 +23,13 @@ from vsr.sources.reader import Reader
 from vsr.sources.readers import SourceConfig
 from vsr.sources.rebasing import Rebasing
 from vsr.sources.report import SourceReport
+from vsr.sources.steps import FieldWatch, Note, choose_steps, first_layout
 from vsr.sources.timestamps import Timeline
 
-__all__ = ["FilteredPicture", "Note", "PictureStage"]
+__all__ = ["FilteredPicture", "PictureStage"]
 
 _OTHER_SHAPE = 0.01
 """Parts of a ratio of sides by which pictures may differ without looking squeezed."""
-_EXAMINED_FRAMES = 100
-_EXAMINED_BYTES = 256 << 20
-_FLAGGED = 12
-"""Frames with flags of fields, after those that were examined, that are no accident."""
-_FEWEST_EXAMINED = 32
-"""Even if fewer frames are wanted, so that a trial says what the whole run would."""
-
-
-class Note(Protocol):
-    """Takes lines for the log and the record."""
-
-    def __call__(self, *lines: str, level: int = logging.INFO) -> None:
-        """Take ``lines``, each of which is told once."""
 
 
 @dataclass(slots=True)
@@ -91,21 +76,21 @@ class PictureStage:
         facts = reader.facts
         self.clock = Rebasing(facts.time_base, facts.origin - delay * facts.time_base)
         self._taken: list[TimedFrame] = []
-        self._flagged_at: list[float] = []
         self._chain: FilterChain | None = None
         self._begin = 0
-        self.fields: Fields | None = None
         self.filters = ""
         timed = reader.peek(1, 1)[0]
         self.first = first = timed.frame
         self._first_sar = timed.sar
-        self._layout = (first.width, first.height, layout_name(first))
+        self._layout = first_layout(reader)
         self._native = self._native_format(first)
         self._colours = FrameColours(reader, config.input, first, self._native)
         self.tags = self._colours.declared(first)
         self._compare_tags()
         self.shape = self._geometry()
-        if steps := self._choose_steps():
+        steps, self.fields = choose_steps(reader, config, self._native, note)
+        self._watch = FieldWatch(reader, config, self.fields, note)
+        if steps:
             self._set_up_chain(steps)
         pictures = self._run()
         if (picture := next(pictures, None)) is None:
@@ -121,11 +106,6 @@ class PictureStage:
         matrix, (width, height, _) = self._reader.display_matrix(self.first), self._layout
         size = self.shape.width, self.shape.height
         return matrix and enlarged_matrix(matrix, (width, height), size)
-
-    @property
-    def is_combed(self) -> bool:
-        """Whether the first frames looked like fields."""
-        return self.fields is not None and self.fields.kind != "progressive"
 
     @property
     def is_filtered(self) -> bool:
@@ -197,74 +177,6 @@ class PictureStage:
         if found is not None:
             self._note(found, level=logging.WARNING)
 
-    def _choose_steps(self) -> list[Step]:
-        steps: list[Step] = []
-        config = self._config
-        if config.fields is not None:
-            steps += self._look_at_fields(config.fields)
-        if config.crop:
-            steps += self._cropping(combed=not steps and self.is_combed)
-        if config.filters:
-            steps += self._as_it_is_seen(parse_chain(config.filters))
-        return steps
-
-    def _as_it_is_seen(self, steps: list[Step]) -> list[Step]:
-        """``steps`` on the picture upright, which then lies as it did."""
-        matrix = self._reader.display_matrix(self.first)
-        turn = None if matrix is None else Orientation.parse(matrix)
-        if turn is None or turn.upright:
-            return steps
-        self._note("filters get the picture upright, as it is seen")
-        swap: list[Step] = [("transpose", "0")] if turn.transposed else []
-        mirror: list[Step] = [("vflip", "")] if turn.reversed_rows else []
-        mirror += [("hflip", "")] if turn.reversed_columns else []
-        return [*swap, *mirror, *steps, *mirror, *swap]
-
-    def _look_at_fields(self, config: FieldsConfig) -> list[Step]:
-        facts = self._reader.facts
-        if facts.is_still and config == FieldsConfig():
-            return []
-        wanted = _EXAMINED_FRAMES
-        if self._config.frames is not None:
-            wanted = min(wanted, max(self._config.frames, _FEWEST_EXAMINED))
-        frames = [timed.frame for timed in self._reader.peek(wanted, _EXAMINED_BYTES)]
-        alike = takewhile(lambda f: (f.width, f.height, layout_name(f)) == self._layout, frames)
-        self.fields = examine(
-            [download(frame) for frame in alike], facts.rate, flagged=facts.flags_fields
-        )
-        stated = self._config.input.field_order
-        if stated is None and self._reader.facts.states_fields:
-            stated = self._whole_by_word()
-        steps, notes = field_steps(self._reader.name, self.fields, stated, config)
-        self._note(*notes)
-        return steps
-
-    def _whole_by_word(self) -> FieldOrder | None:
-        """That frames are whole, if their maker says so; what was enlarged may look combed."""
-        if self._reader.field_order(self.first) != FieldOrder.PROGRESSIVE:
-            return None
-        if self.is_combed and self.fields is not None:
-            seen = self.fields.describe()
-            self._note(f"fields: the script says that its frames are whole ({seen})")
-        return FieldOrder.PROGRESSIVE
-
-    def _cropping(self, *, combed: bool) -> list[Step]:
-        """The container's cropping, outwards to whole chroma samples (and pairs of fields)."""
-        top, bottom, left, right = self._reader.facts.cropping
-        width, height, _ = self._layout
-        if not (top or bottom or left or right) or left + right >= width or top + bottom >= height:
-            return []
-        across = 1 << self._native.chroma_w
-        down = (1 << self._native.chroma_h) * (2 if combed else 1)
-        x, y = left - left % across, top - top % down
-        columns = -(-(width - right) // across) * across - x
-        rows = -(-(height - bottom) // down) * down - y
-        self._note(
-            f"the container's cropping is applied: {width}x{height} becomes {columns}x{rows}"
-            " (--no-crop keeps all)"
-        )
-        return [("crop", f"w={columns}:h={rows}:x={x}:y={y}:exact=1")]
-
     def _geometry(self) -> Geometry:
         width, height, _ = self._layout
         return Geometry(
@@ -294,8 +206,8 @@ class PictureStage:
         while (timed := self._reader.next()) is not None:
             self._taken.append(timed)
             pts = self.clock.time(timed.pts)
-            if timed.frame.interlaced_frame and self._reader.facts.flags_fields:
-                self._watch_fields(float(pts * base))
+            if timed.frame.interlaced_frame:
+                self._watch.see_flagged(float(pts * base))
             if self._chain is None:
                 yield self._picture(timed.frame, pts, base)
             else:
@@ -304,30 +216,6 @@ class PictureStage:
                 yield from self._out_of_chain(frame)
         if self._chain is not None:
             yield from self._out_of_chain(None)
-
-    @property
-    def _trusts_frames(self) -> bool:
-        """Whether the frames were found to be whole, and nobody has said so but they."""
-        config = self._config
-        return (
-            self.fields is not None
-            and not self.is_combed
-            and config.fields == FieldsConfig()
-            and config.input.field_order is None
-        )
-
-    def _watch_fields(self, seconds: float) -> None:
-        """Say once that what comes is no longer whole, and where that began."""
-        if len(self._flagged_at) == _FLAGGED or not self._trusts_frames:
-            return
-        self._flagged_at.append(seconds)
-        if len(self._flagged_at) == _FLAGGED:
-            self._note(
-                f"frames are flagged interlaced from {self._flagged_at[0]:.2f} s on, and were not"
-                " at the beginning: they are enlarged as they are; -ss and -to take a part,"
-                " --deinterlace and --progressive choose for all",
-                level=logging.WARNING,
-            )
 
     def _out_of_chain(self, frame: VideoFrame | None) -> Iterator[FilteredPicture]:
         assert self._chain is not None
