@@ -29,7 +29,7 @@ ORDER = [
     ("ffmpeg",),
     ("encoding", "flags"),
     ("sources", "sinks"),
-    ("cache",),
+    ("cache", "outputs"),
     ("index", "hub", "timings"),
     ("choosing",),
     ("networks",),

@@ -20,8 +20,9 @@ from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
+from vsr.outputs import companions, files_read
 from vsr.places import anchored
-from vsr.planning import Plan, companions, files_read, make_plan
+from vsr.planning import Plan, make_plan
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report

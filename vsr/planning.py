@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 
 import torch
 
@@ -16,27 +15,26 @@ from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_no
 from vsr.config import PIPE, EncoderConfig, ScriptConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
-from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.encoding.counting import are_even, counted_rate
 from vsr.encoding.encoding import has_rate_alone, largest_numerator
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
 from vsr.encoding.targets import resolve
 from vsr.engine import Engine, RenderTarget, share_of_cores
-from vsr.errors import ConfigError, DeviceError, SinkError, SourceError
+from vsr.errors import DeviceError, SourceError
 from vsr.frame import FieldOrder, Range, VideoInfo
 from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.orientation import Orientation, enlarged_matrix
+from vsr.outputs import check_output
 from vsr.runtimes import RUNTIME_NAMES, make_runtime
-from vsr.sinks.destination import check_replaceable, check_target
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
 from vsr.sources.images import ImageList, find_images
 from vsr.sources.times import read_times
 from vsr.weights import load_network
 
-__all__ = ["Plan", "companions", "files_read", "make_plan", "spelt_out"]
+__all__ = ["Plan", "make_plan", "spelt_out"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +70,7 @@ def make_plan(
     config = resolve(config)
     images = _find_input(config)
     stills = _find_stills(config, images)
-    _check_paths(config, images, stills)
-    _check_companions(config, stills)
-    _check_number(config, stills)
+    check_output(config, images, stills)
     named = _load_named(config)
     wanted = replace(_source_config(config), should_stop=should_stop)
     source = stack.enter_context(open_source(config.input, wanted))
@@ -150,93 +146,6 @@ def _find_stills(config: UpscaleConfig, images: ImageList | None) -> Stills | No
         return None
     stems = () if images is None else tuple(path.stem for path in images.paths)
     return find_stills(config.output, config.muxer, config.encoder.codec, stems=stems)
-
-
-def _check_paths(config: UpscaleConfig, images: ImageList | None, stills: Stills | None) -> None:
-    """Whether the output can appear, and is not the input."""
-    output = config.output
-    if output is None or output == PIPE:
-        return
-    if stills is None:
-        _check_output(config, output)
-        return
-    _check_leftovers(config, output)  # what else is in their way is the sink's to find
-    if images is not None and stills.overlap(images.paths):
-        raise ConfigError(f"{output}: input and output are the same pictures")
-
-
-def _check_output(config: UpscaleConfig, output: Path) -> None:
-    """Whether a media file can appear as ``output``."""
-    if output.is_symlink() and not output.exists():
-        raise SinkError(f"{output}: is a link that leads nowhere")
-    check_target(output, overwrite=True)  # whether it may be replaced is asked last
-    if _is_read(config, output):
-        raise ConfigError(f"{output}: input and output are the same file")
-    _check_leftovers(config, output)
-    check_target(output, overwrite=config.overwrite or _goes_on(output, config))
-
-
-def files_read(config: UpscaleConfig) -> list[Path]:
-    """What there is of the files and folders that a run reads."""
-    read = (config.input, config.audio_from, config.weights)
-    return [path for path in read if path is not None and path.exists()]
-
-
-def _is_read(config: UpscaleConfig, path: Path) -> bool:
-    """Whether ``path`` is a file that the run reads, by whatever name."""
-    return path.exists() and any(read.samefile(path) for read in files_read(config))
-
-
-def _check_leftovers(config: UpscaleConfig, output: Path) -> None:
-    folder = work_path(output)
-    if folder.exists() and not config.restart and not config.resume:
-        raise SinkError(
-            f"{output}: an earlier run has left its work in {folder.name}: --resume goes on with "
-            "it, --restart throws it away"
-        )
-
-
-def _goes_on(output: Path, config: UpscaleConfig) -> bool:
-    """Whether there is work to go on with; what lies beside the output may be that work's.
-
-    The file of the lock may tell that the output is finished, to who has the lock.
-    """
-    if not config.resume or output == PIPE:
-        return False
-    return work_path(output).exists() or lock_path(output).exists()
-
-
-def companions(config: UpscaleConfig) -> list[Path]:
-    """What a run writes beside its output: its record and its hashes, if they are wanted."""
-    if config.output is None:
-        return []
-    wanted = ((config.record, record_path), (config.framemd5, framemd5_path))
-    return [name(config.output) for on, name in wanted if on]
-
-
-def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
-    """Refuse hashes that FFmpeg would not get, and to replace files unless asked to."""
-    if config.framemd5 and stills is not None:
-        raise ConfigError("--framemd5 is for videos: the hash of a picture is that of its file")
-    paths = companions(config)
-    for path in paths:
-        if _is_read(config, path):
-            raise ConfigError(f"{path}: is an input, and would be written beside the output")
-        if path.is_dir():
-            raise SinkError(f"{path}: is a directory")
-        check_replaceable(path, path)
-    if config.output is None or config.overwrite or _goes_on(config.output, config):
-        return
-    for path in paths:
-        if path.exists():
-            raise SinkError(f"{path}: already exists; -y replaces it")
-
-
-def _check_number(config: UpscaleConfig, stills: Stills | None) -> None:
-    if config.encoder.first_number is None:
-        return
-    if stills is None or stills.pattern is None:
-        raise ConfigError("-start_number is for numbered pictures, e.g. out/%06d.png")
 
 
 def _load_named(config: UpscaleConfig) -> Network | None:

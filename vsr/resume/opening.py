@@ -16,7 +16,8 @@ from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
 from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
 from vsr.files import file_sha256
 from vsr.index import find_model
-from vsr.planning import Plan, companions
+from vsr.outputs import companions
+from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import (
     CONTAINERS,
