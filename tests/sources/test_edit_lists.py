@@ -74,11 +74,11 @@ def film(tmp_path: Path) -> Path:
     return make_film(tmp_path / "film.mp4", "aac")
 
 
-def make_film(path: Path, codec: str) -> Path:
+def make_film(path: Path, codec: str, rate: int = RATE) -> Path:
     with av.open(path, "w", options={"video_track_timescale": str(VIDEO_CLOCK)}) as out:
         video: Any = out.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
         video.codec_context.gop_size = 5
-        sound: Any = out.add_stream(codec, rate=RATE, layout="mono")
+        sound: Any = out.add_stream(codec, rate=rate, layout="mono")
         out.start_encoding()
         for pts in range(25 * SECONDS):
             shade = 235 if pts % 25 < 2 else 16
@@ -87,7 +87,7 @@ def make_film(path: Path, codec: str) -> Path:
             picture.pts = pts
             out.mux(video.encode(picture))
         out.mux(video.encode(None))
-        time = np.arange(RATE * SECONDS) / RATE
+        time = np.arange(rate * SECONDS) / rate
         wave = np.where(time % 1 < 0.1, 0.5 * np.sin(2 * np.pi * 1000 * time), 0)
         kind, values = (
             ("fltp", wave.astype(np.float32)) if codec == "aac"
@@ -96,7 +96,7 @@ def make_film(path: Path, codec: str) -> Path:
         for begin in range(0, len(time), 1024):
             part = values[None, begin : begin + 1024]
             frame = av.AudioFrame.from_ndarray(part, format=kind, layout="mono")
-            frame.sample_rate, frame.time_base, frame.pts = RATE, Fraction(1, RATE), begin
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), begin
             out.mux(sound.encode(frame))
         out.mux(sound.encode(None))
     return path
@@ -154,9 +154,10 @@ def test_so_do_samples(tmp_path, edits, suffix):
     assert flashes(out) == pytest.approx(flashes(given), abs=0.002)
 
 
-def test_the_delay_of_an_encoder_stays(film, tmp_path):
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_the_delay_of_an_encoder_stays(tmp_path, rate):
     """It is sent as what is cut off, too; decoders warm up with it."""
-    out = tmp_path / "out.mkv"
+    film, out = make_film(tmp_path / "film.mp4", "aac", rate), tmp_path / "out.mkv"
     assert main([str(film), str(out), "--model", "identity"]) == 0
 
     def packets(path: Path) -> list[bytes]:

@@ -194,6 +194,24 @@ def test_a_claim_decides_between_close_rates(rate: Fraction) -> None:
     assert nominal_rate(rounded(rate, 20, MS), MS, [Fraction(1000), rate]) == rate
 
 
+def test_a_claim_on_whose_grid_frames_stand_counts_though_spacings_say_less() -> None:
+    """Film whose durations are whole milliseconds, in a finer base; and what was stretched twice."""
+    in_milliseconds = [90 * time for time in rounded(FILM, 24, MS)]
+    assert nominal_rate(in_milliseconds, CLOCK, [FILM]) == FILM
+    stretched = FILM * 24 / 25
+    twice = [round(Fraction(time) * 25 / 24) for time in rounded(FILM, 48, MS)]
+    assert nominal_rate(twice, MS, [Fraction(1000), stretched]) == stretched
+    missing = [time for number, time in enumerate(twice) if number not in (9, 10, 30)]
+    assert nominal_rate(missing, MS, [stretched]) == stretched
+
+
+def test_claims_of_another_grid_do_not_count() -> None:
+    times = rounded(Fraction(25), 40, MS)
+    for claim in (24, Fraction(25, 2), 50, 1000, NTSC):
+        assert nominal_rate(times, MS, [Fraction(claim)]) == 25
+    assert nominal_rate(rounded(FILM, 40, MS), MS, [Fraction(30), FILM]) == FILM
+
+
 @pytest.mark.parametrize(
     ("times", "time_base", "claims", "expected"),
     [

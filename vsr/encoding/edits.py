@@ -14,6 +14,8 @@ __all__ = ["is_file", "undelayed", "warm_up"]
 
 _LONGEST_WARM_UP = Fraction(1, 8)
 """Seconds; HE-AAC takes 0.115."""
+_PRIMING = 2112
+"""Samples that encoders of AAC put ahead, at the most: at low rates that is longer."""
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def undelayed(container: OutputContainer, stream: Stream) -> Iterator[Stream]:
     be heard. For these the file is opened again with ``ignore_editlist``.
     """
     source, edits = stream.container, container.format.name not in ("mp4", "mov")
-    if not edits or warm_up(stream) <= _LONGEST_WARM_UP or not is_file(source):
+    if not edits or not _is_cut(stream) or not is_file(source):
         yield stream
         return
     with av.open(source.name, options={"ignore_editlist": "1"}) as again:
@@ -35,6 +37,13 @@ def undelayed(container: OutputContainer, stream: Stream) -> Iterator[Stream]:
 def is_file(source: Container) -> bool:
     """Whether it can be opened again by its name."""
     return Path(source.name.removeprefix("file:")).is_file()
+
+
+def _is_cut(stream: Stream) -> bool:
+    """Whether more is hidden ahead of the sound than a decoder needs."""
+    if not isinstance(stream, AudioStream):
+        return False
+    return warm_up(stream) > max(_LONGEST_WARM_UP, Fraction(_PRIMING, stream.sample_rate or 1))
 
 
 def warm_up(stream: Stream) -> Fraction:

@@ -26,6 +26,12 @@ _KNOWN_RATES = tuple(
     )
 )  # fmt: skip
 
+_SAME_RATE = Fraction(1, 10_000)
+"""Parts by which a rate that was rounded may differ from the one that it stands for."""
+_GRID_LEAST = 12
+"""Spacings from which frames show that they stand on a grid."""
+_ROUNDED_TWICE = Fraction(21, 10_000)
+"""Seconds: what is rounded to milliseconds strays by up to one, and by two if that is done again."""
 _HIGHEST_CLAIM = 480
 """A rate above this, with no timestamps to support it, is a clock and not a frame rate."""
 _WINDOW = 127
@@ -195,19 +201,22 @@ class DecodingClock:
 def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fraction]) -> Fraction:
     """Frames per second, from the spacing of timestamps.
 
-    The median spacing decides; of film that is shown for two and three fields in turn, the mean of
-    both. A rate claimed by the container is used if it agrees; otherwise the nearest rate in common
-    use.
+    A rate that the container claims is used if the frames stand where it says. Otherwise the median
+    spacing decides; of film that is shown for two and three fields in turn, the mean of both. Then a
+    claim is used that agrees with it, else the nearest rate in common use.
 
     Args:
         times: timestamps of some successive frames, in any order.
         time_base: seconds per unit of ``times``.
         claims: rates that the container gives, the most trusted first; none need be right.
     """
-    spacings = [b - a for a, b in pairwise(sorted(set(times)))]
+    spots = sorted(set(times))
+    if (standing := _rate_of_grid(spots, time_base, claims)) is not None:
+        return standing
+    spacings = [b - a for a, b in pairwise(spots)]
     if (spacing := _pulldown_spacing(spacings) or _typical_spacing(spacings)) is None:
         plausible = (claim for claim in claims if 0 < claim <= _HIGHEST_CLAIM)
-        return _to_known(next(plausible, FALLBACK_RATE), Fraction(1, 10_000))
+        return _to_known(next(plausible, FALLBACK_RATE), _SAME_RATE)
     units, count = spacing
     # A mean over n spacings is off by at most one rounding unit in n.
     tolerance = max(Fraction(2, 1000), 1 / (units * count))
@@ -215,8 +224,38 @@ def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fra
     agreeing = [c for c in claims if c > 0 and abs(c / measured - 1) <= tolerance]
     if agreeing:
         best = min(agreeing, key=lambda claim: abs(claim / measured - 1))
-        return _to_known(best, Fraction(1, 10_000))
+        return _to_known(best, _SAME_RATE)
     return _to_known(measured.limit_denominator(1001), max(tolerance, Fraction(5, 1000)))
+
+
+def _rate_of_grid(
+    spots: Sequence[int], time_base: Fraction, claims: Sequence[Fraction]
+) -> Fraction | None:
+    """Which of ``claims`` has frames where ``spots`` are; a common rate comes before others.
+
+    Times of which each was rounded to milliseconds, once or twice, keep to a grid that their
+    spacings, of 41, 42 and 44 ms, say little of.
+    """
+    standing = []
+    for claim in claims:
+        known = _to_known(claim, _SAME_RATE)
+        if (off := _strays(spots, time_base, known)) is not None:
+            standing.append((known not in _KNOWN_RATES, off, known))
+    return min(standing)[2] if standing else None
+
+
+def _strays(spots: Sequence[int], time_base: Fraction, rate: Fraction) -> Fraction | None:
+    """Seconds by which ``spots`` stray about a grid of ``rate``; None if that is none of theirs."""
+    if len(spots) <= _GRID_LEAST or not 0 < rate <= _HIGHEST_CLAIM:
+        return None
+    places = [(spot - spots[0]) * time_base * rate for spot in spots]  # in frames
+    numbers = [round(place) for place in places]
+    steps = [b - a for a, b in pairwise(numbers)]
+    if min(steps) < 1 or 2 * steps.count(1) < len(steps):  # another, or half or twice the rate
+        return None
+    strays = [place - number for place, number in zip(places, numbers, strict=True)]
+    off = max(strays) - min(strays)
+    return off / rate if off / rate <= _ROUNDED_TWICE and 4 * off <= 1 else None
 
 
 def _pulldown_spacing(spacings: list[int]) -> tuple[Fraction, int] | None:
