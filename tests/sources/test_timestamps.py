@@ -195,7 +195,7 @@ def test_a_claim_decides_between_close_rates(rate: Fraction) -> None:
 
 
 def test_a_claim_on_whose_grid_frames_stand_counts_though_spacings_say_less() -> None:
-    """Film whose durations are whole milliseconds, in a finer base; and what was stretched twice."""
+    """Film whose durations are whole milliseconds, in a finer base; and what was rounded twice."""
     in_milliseconds = [90 * time for time in rounded(FILM, 24, MS)]
     assert nominal_rate(in_milliseconds, CLOCK, [FILM]) == FILM
     stretched = FILM * 24 / 25

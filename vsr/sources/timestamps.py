@@ -31,7 +31,7 @@ _SAME_RATE = Fraction(1, 10_000)
 _GRID_LEAST = 12
 """Spacings from which frames show that they stand on a grid."""
 _ROUNDED_TWICE = Fraction(21, 10_000)
-"""Seconds: what is rounded to milliseconds strays by up to one, and by two if that is done again."""
+"""Seconds: what was rounded to milliseconds strays by up to one, and by two if it was so twice."""
 _HIGHEST_CLAIM = 480
 """A rate above this, with no timestamps to support it, is a clock and not a frame rate."""
 _WINDOW = 127
@@ -201,9 +201,9 @@ class DecodingClock:
 def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fraction]) -> Fraction:
     """Frames per second, from the spacing of timestamps.
 
-    A rate that the container claims is used if the frames stand where it says. Otherwise the median
-    spacing decides; of film that is shown for two and three fields in turn, the mean of both. Then a
-    claim is used that agrees with it, else the nearest rate in common use.
+    A rate that the container claims is used if the frames stand where it says. Otherwise the
+    median spacing decides; of film that is shown for two and three fields in turn, the mean of
+    both. Then a claim is used that agrees with it, else the nearest rate in common use.
 
     Args:
         times: timestamps of some successive frames, in any order.
