@@ -188,6 +188,7 @@ def _damage(report: SourceReport) -> Json:
         "frames": report.damaged[:_LISTED],
         "refused_packets": report.decode_errors,
         "converted_frames": report.reformatted_frames,
+        "unfound_seconds": _seconds(report.unfound_duration),
         "missing_seconds": _seconds(report.missing_duration),
     }
 

@@ -71,6 +71,9 @@ class Decoder:
         self.errors = 0
         self._sent = self._received = self._kept = 0
         self._splitter = self._new_splitter()
+        # Of a picture's packet it says that it was cut short, of a transport stream's often only
+        # that another recording begins behind it.
+        self._flags_tell = self._stream.container.format.name != "mpegts"
         self._last: int | None = None
         self._damaged: deque[int] = deque(maxlen=64)
         self._tail: deque[Packet[Stream]] = deque()
@@ -178,7 +181,7 @@ class Decoder:
     def _hand_out(self, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         self._received += 1
         self._last = _origin(frame)
-        return frame, frame.is_corrupt or frame.pts in self._damaged
+        return frame, frame.is_corrupt or _origin(frame) in self._damaged
 
     def _new_splitter(self) -> BitStreamFilterContext | None:
         if self._context.codec.name != "vp9":  # libvpx takes them apart itself
@@ -186,10 +189,10 @@ class Decoder:
         return BitStreamFilterContext("vp9_superframe_split", self._stream)
 
     def _remember(self, packet: Packet[Stream]) -> None:
-        checker, pts = self._checker, packet.pts
         packet.opaque = self._kept
-        if checker is not None and pts is not None and checker.is_damaged(bytes(packet)):
-            self._damaged.append(pts)
+        is_cut = self._flags_tell and packet.is_corrupt
+        if is_cut or (self._checker is not None and self._checker.is_damaged(bytes(packet))):
+            self._damaged.append(self._kept)
         if packet.is_keyframe:
             self._keys.append(self._kept)
         self._tail.append(packet)

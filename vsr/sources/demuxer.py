@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
 from vsr.ffmpeg import known_fraction
+from vsr.sources.avi_index import AviIndex
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container
@@ -58,6 +59,7 @@ class Demuxer:
         seen_end: end of the latest packet so far, in seconds.
         seen_video_end: the same for the video stream alone.
         broken: how the input ends in the middle of a frame; None if it does not, as far as known.
+        stopped_at: where an error ended reading, in seconds as ``seen_end``; None: nothing did.
 
     Raises:
         SourceError: the input cannot be opened or has no video.
@@ -79,6 +81,7 @@ class Demuxer:
             self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
             self._index = self.stream.index
             self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
+            self._avi_index = AviIndex(self.container)
             self._restart()
             opened.pop_all()
 
@@ -86,6 +89,13 @@ class Demuxer:
     def joins(self) -> int:
         """How often the clock has started again, and was counted on."""
         return self._clock_joins.joins
+
+    @property
+    def unfound(self) -> tuple[Fraction, Fraction]:
+        """Seconds of picture and of sound, at most, that an index lists and are not in the file."""
+        missing = self._avi_index.missing
+        sound = (missing(stream) for stream in self.container.streams.audio)
+        return missing(self.stream), max(sound, default=Fraction(0))
 
     @property
     def given_up(self) -> bool:
@@ -169,6 +179,7 @@ class Demuxer:
         self.container.close()
         self.container = open_container(self._path, self._config, hwaccel=self._hwaccel)
         self.stream = self._find_again(self.container)
+        self._avi_index = AviIndex(self.container)
         self._restart()
 
     def context(self) -> VideoCodecContext:
@@ -206,10 +217,11 @@ class Demuxer:
 
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
-        self._demux: Iterator[Packet[Stream]] = self.container.demux()
+        self._demux = self._avi_index.mend(self.container.demux())
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
+        self.stopped_at: Fraction | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
         self._frame_bytes: int | None = None
         self._position = self._furthest = 0
@@ -251,7 +263,9 @@ class Demuxer:
         if self._structureless:
             self.broken = "a frame does not begin where the header says: the size in it is wrong"
         else:
-            logger.warning("%s: reading stopped: %s", self.name, error)
+            self.stopped_at = self.seen_end
+            at = float(self.seen_end - (container_start(self.container) or 0))
+            logger.warning("%s: reading stopped at %.2f s: %s", self.name, at, error.strerror)
 
     def _look_for_rest(self) -> None:
         """FFmpeg is silent about a piece that is cut short."""

@@ -173,11 +173,18 @@ def header_length(container: InputContainer, begin: Fraction) -> Fraction | None
     """Length of the file by its header, in seconds after ``begin``.
 
     Of formats without a header it is FFmpeg's guess by the first and last times. Where a recording
-    with an earlier clock was joined, that is one of days, which says nothing.
+    with an earlier clock was joined, that is one of days, which says nothing. Of AVI that ends
+    without its index, FFmpeg gives the length of what there is, and the number that was promised.
     """
     if not container.duration:
         return None
     length = Fraction(container.duration, av.time_base)
+    if container.format.name == "avi":
+        promised = [
+            stream.frames * (known_fraction(stream.time_base) or Fraction(0))
+            for stream in container.streams.video
+        ]
+        length = max([length, *promised])
     if may_start_again(container) and length > WRAP / 2:
         return None
     return length - begin if counts_from_zero(container) else length

@@ -202,7 +202,9 @@ class MediaReader:
     @property
     def timing(self) -> list[int] | None:
         """What the last frame's duration depends on; None while frames wait."""
-        return None if self._playback.has_waiting else self._playback.timeline.state
+        if self._playback.has_waiting or any(self._demuxer.unfound):
+            return None
+        return self._playback.timeline.state
 
     def resume_timing(self, state: list[int]) -> None:
         """Restore the state that :attr:`timing` had when the same frame had come."""
@@ -265,6 +267,7 @@ class MediaReader:
                 follow; None if the trim or the input ended.
         """
         report.decode_errors = self._playback.errors
+        report.unfound_duration, report.unfound_sound = self._demuxer.unfound
         if self.joins:
             times = "once" if self.joins == 1 else f"{self.joins} times"
             self.notes.append(
@@ -279,6 +282,8 @@ class MediaReader:
 
     def _look_for_missing_end(self, report: SourceReport) -> None:
         """Compare where the packets ended with what the header promised."""
+        if (stopped_at := self._demuxer.stopped_at) is not None:
+            report.unreadable_from = stopped_at - self._part.begin
         report.expected_duration = describe.header_length(self.container, self._part.begin)
         missing = self._demuxer.missing_end(self._part.begin)
         if missing > max(_TOLERANCE, 2 / self.facts.rate) + describe.empty_edits(self.container):

@@ -47,10 +47,16 @@ class SourceReport:
     """How often the clock of a transport or program stream leaps ahead."""
     longest_jump: Fraction = Fraction(0)
     """Seconds of the longest of these leaps."""
+    unfound_duration: Fraction = Fraction(0)
+    """Seconds of picture in the middle that AVI's index lists, and that are not in the file."""
+    unfound_sound: Fraction = Fraction(0)
+    """The same of sound; of several streams, the most."""
     expected_duration: Fraction | None = None
     """Length of the file in seconds by its own header, None if it does not say."""
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
+    unreadable_from: Fraction | None = None
+    """Where an error ended reading, in seconds from the start of the input."""
 
     def note(self, *, repaired: bool, damaged: bool) -> None:
         """Count one decoded frame."""
@@ -90,12 +96,29 @@ class SourceReport:
                 f"{_count(self.not_finite, 'picture')} of {self.read} with samples that are no"
                 " numbers or infinite: taken as 0 or the largest number"
             )
+        found += self._missing()
+        return found
+
+    def _missing(self) -> list[str]:
+        """What the file should hold and does not."""
+        found = []
+        for what, lost in (("picture", self.unfound_duration), ("sound", self.unfound_sound)):
+            if lost:
+                found.append(
+                    f"{float(lost):.2f} s of {what} that the index lists are not in the file: it is"
+                    " damaged there; what follows keeps its time"
+                )
         if self.missing_duration and self.expected_duration is not None:
             found.append(
                 f"the last {float(self.missing_duration):.2f} s of"
-                f" {float(self.expected_duration):.2f} s are missing: the file ends early"
+                f" {float(self.expected_duration):.2f} s are missing: {self._why_missing()}"
             )
+        elif self.unreadable_from is not None:
+            found.append(f"what follows {float(self.unreadable_from):.2f} s cannot be read")
         return found
+
+    def _why_missing(self) -> str:
+        return "the file ends early" if self.unreadable_from is None else "they cannot be read"
 
     def _lost_by_conversion(self) -> str:
         lost = [f"{what} of {count}" for what, count in self.conversion_losses.items()]
