@@ -16,9 +16,9 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
+from vsr.checkpoints import read_checkpoint
 from vsr.converting.writing import new_file
 from vsr.errors import VsrError
-from vsr.weights import read_checkpoint
 
 State = dict[str, Tensor]
 

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsr.checkpoints import read_checkpoint
 from vsr.cli import models
 from vsr.comparing import draw
 from vsr.converting.importing import import_checkpoint
@@ -24,7 +25,7 @@ from vsr.networks.span import Span, SpanConfig
 from vsr.networks.spanf import SpanF, SpanFConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
 from vsr.networks.sst import Sst, SstConfig
-from vsr.weights import load_network, read_checkpoint
+from vsr.weights import load_network
 
 State = dict[str, Tensor]
 CONFIG = SpanConfig(channels=6, fused_channels=6, blocks=2)

@@ -33,6 +33,7 @@ ORDER = [
     ("index", "hub", "timings"),
     ("choosing",),
     ("networks",),
+    ("checkpoints",),
     ("weights",),
     ("converting", "kernels", "winograd", "health"),
     ("device", "runtimes", "reuse"),

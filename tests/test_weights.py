@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vsr import index as index_module
+from vsr.checkpoints import read_checkpoint
 from vsr.converting.exporting import ExportConfig, export_network
 from vsr.errors import (
     ConfigError,
@@ -40,7 +41,7 @@ from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
 from vsr.networks.sst import Sst, SstConfig
 from vsr.networks.sst_real import SstReal, SstRealConfig
-from vsr.weights import load_network, read_checkpoint
+from vsr.weights import load_network
 
 State = dict[str, Tensor]
 CONFIG = SpanConfig(channels=6, fused_channels=6, blocks=2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsr.checkpoints import read_checkpoint
 from vsr.index import models_folder
 from vsr.networks import ARCHITECTURES
 from vsr.networks.blocks import fold
@@ -19,7 +20,6 @@ from vsr.networks.normalisation import (
 )
 from vsr.networks.span import Span, SpanConfig, infer_config, settle
 from vsr.resample import resize
-from vsr.weights import read_checkpoint
 
 NONE = Normalisation()
 OFFICIAL = Normalisation(DIV2K_MEAN, 255.0)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from vsr.checkpoints import read_checkpoint
 from vsr.comparing import LIMIT, difference, draw
 from vsr.converting.ncnn import is_ncnn, read_ncnn
 from vsr.converting.writing import new_file
@@ -17,7 +18,7 @@ from vsr.errors import ConfigError, SinkError, WeightsError
 from vsr.files import file_sha256, followed
 from vsr.networks import Network, identify
 from vsr.networks.span import SpanConfig
-from vsr.weights import build_network, read_checkpoint, require_pictures
+from vsr.weights import build_network, require_pictures
 
 __all__ = ["Imported", "import_checkpoint"]
 
