@@ -22,7 +22,7 @@ from vsr.resume.feed import Done, Feed
 from vsr.resume.gaps import fill_gaps
 from vsr.resume.picture_files import PictureWriter
 from vsr.reuse import mark_repeats
-from vsr.sinks.images import StillCoder
+from vsr.sinks.still_coder import StillCoder
 from vsr.sources import open_source
 
 FRAMES, SEGMENT = 26, 10

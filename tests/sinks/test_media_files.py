@@ -15,7 +15,7 @@ import pytest
 from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
 from vsr.sinks import FrameMd5Sink, NullSink
-from vsr.sinks.images import Staging
+from vsr.sinks.staging import Staging
 
 
 def test_name_appears_only_when_the_file_is_complete(tmp_path, tools):

@@ -28,7 +28,8 @@ from vsr.resume.picture_files import (
 )
 from vsr.resume.segments import Index
 from vsr.resume.work import WorkFolder
-from vsr.sinks.images import Staging, StillCoder, still_losses
+from vsr.sinks.staging import Staging
+from vsr.sinks.still_coder import StillCoder, still_losses
 
 __all__ = ["PictureCoder", "PictureJoiner", "PictureWorkFolder", "stills_of"]
 
