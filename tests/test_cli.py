@@ -28,7 +28,7 @@ from vsr.cli.options import build_parser
 from vsr.cli.values import parse_time
 from vsr.config import UpscaleConfig
 from vsr.errors import ConfigError
-from vsr.sources.images import _KINDS
+from vsr.sources.listing import _KINDS
 
 COMMAND = [*PYTHON, "-m", "vsr"]
 

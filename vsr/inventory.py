@@ -24,7 +24,7 @@ from vsr.files import file_sha256
 from vsr.frame import Colour, VideoInfo
 from vsr.index import find_model, locate
 from vsr.planning import Plan
-from vsr.sources.images import find_images
+from vsr.sources.listing import find_images
 from vsr.tags import COLOUR_OPTIONS, word_for
 
 __all__ = [

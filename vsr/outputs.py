@@ -7,7 +7,7 @@ from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.encoding.stills import Stills
 from vsr.errors import ConfigError, SinkError
 from vsr.sinks.destination import check_replaceable, check_target
-from vsr.sources.images import ImageList
+from vsr.sources.listing import ImageList
 
 __all__ = ["check_output", "companions", "files_read"]
 

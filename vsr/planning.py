@@ -30,7 +30,7 @@ from vsr.outputs import check_output
 from vsr.runtimes import RUNTIME_NAMES, make_runtime
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
 from vsr.sources import SourceConfig, VideoSource, open_source
-from vsr.sources.images import ImageList, find_images
+from vsr.sources.listing import ImageList, find_images
 from vsr.sources.times import read_times
 from vsr.weights import load_network
 

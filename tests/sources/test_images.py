@@ -20,7 +20,8 @@ from vsr.config import FieldsConfig
 from vsr.errors import SourceError
 from vsr.frame import FieldOrder, Matrix, PixelFormat, Range
 from vsr.sources import SourceConfig, open_source
-from vsr.sources.images import ImageFrames, find_images
+from vsr.sources.images import ImageFrames
+from vsr.sources.listing import find_images
 from vsr.sources.planes import convert, native_format, planes_of
 
 FFMPEG = shutil.which("ffmpeg")

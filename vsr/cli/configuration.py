@@ -157,7 +157,7 @@ _PICTURES = (
     ".png", ".tif", ".tiff", ".dpx", ".exr", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".bmp",
     ".webp", ".jp2", ".j2k", ".j2c", ".jpc",
 )  # fmt: skip
-"""Of :mod:`vsr.sources.images`, which takes torch to import."""
+"""Of :mod:`vsr.sources.listing`, which takes torch to import."""
 
 
 def _unjoined(parts: Sequence[str]) -> str:

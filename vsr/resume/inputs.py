@@ -16,7 +16,7 @@ from pathlib import Path
 from vsr.errors import SinkError
 from vsr.resume import plain
 from vsr.resume.disk import write_json
-from vsr.sources.images import find_images
+from vsr.sources.listing import find_images
 
 __all__ = ["INPUTS", "Pictures", "accept_mended", "note_pictures", "stat_line"]
 

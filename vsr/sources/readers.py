@@ -13,7 +13,8 @@ from vsr.checking import check_part, file_name, number, whole
 from vsr.config import DECODERS, PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.sources.hardware import accelerator, layout_name, why_not
-from vsr.sources.images import ImageFrames, find_images
+from vsr.sources.images import ImageFrames
+from vsr.sources.listing import find_images
 from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
 from vsr.sources.reader import Reader
