@@ -6,7 +6,7 @@
 The first form runs networks, in half precision as a run would, over difficult pictures drawn here,
 over photographs, and over frames of videos, each cut or reduced to at most 160x128 pixels. It
 prints how far the results are from their sources, how many exceed the strict limits of
-``vsr.health``, and how many the network's own; each of these would be a false alarm.
+``vsr.judging``, and how many the network's own; each of these would be a false alarm.
 
 The second form prints the share that measuring has of a frame's time.
 """
@@ -29,7 +29,7 @@ from torch import Tensor
 from vsr.cli.values import parse_size
 from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
 from vsr.errors import VsrError
-from vsr.health import Limits, Measures, choose_limits, draw_chart, judge, measure
+from vsr.judging import Limits, Measures, choose_limits, draw_chart, judge, measure
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime, make_runtime

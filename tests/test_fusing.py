@@ -12,7 +12,7 @@ from vsr.colour import FromRgb
 from vsr.engine import Engine, RenderTarget
 from vsr.engine.fusing import FusedEnd
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
-from vsr.health import Measures
+from vsr.judging import Measures
 from vsr.networks import classical
 from vsr.runtimes import EagerRuntime
 

@@ -15,15 +15,8 @@ from torch import Tensor, nn
 
 from vsr.engine import Engine, RenderTarget
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
-from vsr.health import (
-    Incident,
-    Limits,
-    Measures,
-    choose_limits,
-    draw_chart,
-    judge,
-    measure,
-)
+from vsr.health import Incident
+from vsr.judging import Limits, Measures, choose_limits, draw_chart, judge, measure
 from vsr.networks import Network, classical
 from vsr.networks.span import Span, SpanConfig
 from vsr.resample import resize, resize_matrix

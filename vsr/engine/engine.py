@@ -29,7 +29,8 @@ from vsr.engine.rendering import Renderer, RenderTarget
 from vsr.engine.slots import Ring, Slot, copy_into, kind_of
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Frame
-from vsr.health import Measures, Rendered, Watch, draw_chart, measure
+from vsr.health import Rendered, Watch
+from vsr.judging import Measures, draw_chart, measure
 from vsr.networks import Network
 from vsr.notes import Notes
 from vsr.runtimes import EagerRuntime

@@ -2,7 +2,7 @@
 
 Note [Looked at without a picture]
     A fused end leaves no R'G'B' picture of the result, which is what it is made for, and what
-    :mod:`vsr.health` looks at. But health compares averages, and averages of R'G'B' are the same
+    :mod:`vsr.judging` looks at. But that compares averages, and averages of R'G'B' are the same
     map of averages of the planes. So each plane is averaged down to the source's size, luma over as
     many samples as the network makes of one, chroma over fewer, and these are converted: a quarter
     of the picture at x2. Where a kernel has made a number of what is none, the average is that of
@@ -20,7 +20,7 @@ from vsr.colour import ToRgb
 from vsr.constants import constant, hold, loose
 from vsr.engine.graphs import KINDS
 from vsr.frame import Colour, PixelFormat
-from vsr.health import measure
+from vsr.judging import measure
 
 __all__ = ["FusedEnd"]
 

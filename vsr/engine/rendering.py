@@ -29,7 +29,8 @@ from vsr.engine.slots import Layout
 from vsr.engine.tiles import Tiling, run_tiled
 from vsr.errors import OutOfMemoryError
 from vsr.frame import Colour, Frame, PixelFormat
-from vsr.health import MEASURES, Rendered, measure
+from vsr.health import Rendered
+from vsr.judging import MEASURES, measure
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime

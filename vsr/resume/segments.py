@@ -24,7 +24,7 @@ from av.packet import Packet
 
 from vsr.errors import DamagedSegmentError
 from vsr.files import sync_folder
-from vsr.health import Fault
+from vsr.judging import Fault
 
 __all__ = [
     "SUFFIX",
@@ -55,7 +55,7 @@ class Provenance:
     repeats: bool = False
     """Whether it is the result of the one before again."""
     fault: Fault | None = None
-    """What was wrong with it (:mod:`vsr.health`)."""
+    """What was wrong with it (:mod:`vsr.judging`)."""
     repaired: bool = False
     """Whether float32 made that right."""
 
