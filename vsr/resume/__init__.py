@@ -5,8 +5,8 @@ The life of such a run, and the files that tell it:
 1. ``lock`` keeps other runs off; ``leftovers`` tidies up after a run that had nothing left to do.
 2. ``opening`` begins a work folder (``work``: what lies in it, of a sequence of pictures
    ``pictures``; ``manifest``: the list of it; ``disk``: writing that outlasts a power cut) or goes
-   on in the one that is there, if ``settings`` are the same, and asks ``room`` whether the disk
-   will hold it all.
+   on in the one that is there, if ``settings`` and ``inputs`` are the same (``matching``), and
+   asks ``room`` whether the disk will hold it all.
 3. ``feed`` stands behind the source and lets through the frames that are missing; of pictures
    that come out file by file, ``gaps`` finds those.
 4. ``sink`` cuts them into segments; ``coding`` encodes one, ``segments`` is its form on the disk.
@@ -19,7 +19,8 @@ The life of such a run, and the files that tell it:
 
 from vsr.resume.leftovers import find_finished, remove_unfinished, tidy
 from vsr.resume.lock import locked
-from vsr.resume.opening import Work, as_before, finished_frames, is_resumable, open_work
+from vsr.resume.matching import as_before
+from vsr.resume.opening import Work, finished_frames, is_resumable, open_work
 from vsr.resume.settings import can_be_read_again, fingerprint
 
 __all__ = [

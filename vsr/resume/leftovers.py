@@ -26,7 +26,7 @@ from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.lock import leave_note, locked, read_note
 from vsr.resume.manifest import MANIFEST, Manifest
-from vsr.resume.opening import check_settings, in_segments
+from vsr.resume.matching import check_settings, in_segments
 from vsr.resume.work import WorkFolder, remove_work
 
 __all__ = ["find_finished", "remove_unfinished", "tidy"]

@@ -3,53 +3,34 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from vsr.choosing import AUTO
-from vsr.config import PIPE, UpscaleConfig
-from vsr.device import PRECISIONS_BY_DTYPE, choose_device
+from vsr.config import PIPE
 from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
-from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
-from vsr.errors import ChangedSourceError, ConfigError, SinkError, SourceError, VsrError
-from vsr.files import file_sha256
-from vsr.index import find_model
+from vsr.errors import ChangedSourceError, SinkError, SourceError, VsrError
 from vsr.outputs import companions
 from vsr.planning import Plan
 from vsr.report import Report
-from vsr.resume.coding import (
-    CONTAINERS,
-    SegmentCoder,
-    for_segments,
-    holds_segments,
-    rate_notes,
-)
+from vsr.resume.coding import CONTAINERS, SegmentCoder, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.inputs import Pictures, accept_mended, note_pictures
+from vsr.resume.inputs import Pictures, note_pictures
 from vsr.resume.job import SegmentJob, SegmentTools
 from vsr.resume.join import SegmentJoiner
 from vsr.resume.manifest import MANIFEST
+from vsr.resume.matching import check_settings, compare_pictures, in_segments, read_settings
 from vsr.resume.others import other_streams
 from vsr.resume.picture_files import PictureWriter
 from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, stills_of
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter
-from vsr.resume.settings import can_be_read_again, changes, fingerprint, settings_of, versions_of
+from vsr.resume.settings import can_be_read_again, changes, fingerprint, versions_of
 from vsr.resume.sink import SegmentSink
 from vsr.resume.work import WorkFolder, remove_work
-from vsr.runtimes import runtime_called
 
-__all__ = [
-    "Work",
-    "as_before",
-    "check_settings",
-    "finished_frames",
-    "in_segments",
-    "is_resumable",
-    "open_work",
-]
+__all__ = ["Work", "finished_frames", "is_resumable", "open_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,43 +71,6 @@ class Work:
             report.engine = manifest.engine
             if manifest.source is not None:
                 report.source = manifest.source
-
-
-def as_before(config: UpscaleConfig) -> UpscaleConfig:
-    """``config``, which goes on with earlier work, computed as that was where nothing is said.
-
-    Which runtime is fastest is measured, and found otherwise on another day or machine.
-    """
-    chosen = config.runtime, config.precision
-    if not config.resume or config.output in (None, PIPE) or chosen != ("auto", "auto"):
-        return config
-    assert config.output is not None
-    path = work_path(config.output)
-    if not (path / MANIFEST).exists():
-        return config
-    settings = WorkFolder.open(path, config.output).manifest.settings
-    device = choose_device(config.device).type
-    if settings.get("device") != device or _names_another(config, settings.get("weights")):
-        return config  # which is what will be said
-    runtime, precision = settings.get("runtime", ""), settings.get("precision", "")
-    return replace(
-        config, runtime=runtime_called(runtime),
-        precision=PRECISIONS_BY_DTYPE.get(precision, "auto"),
-    )  # fmt: skip
-
-
-def _names_another(config: UpscaleConfig, weights: str | None) -> bool:
-    """Whether it is plain from ``config`` that its network is not that of ``weights``, a sha256.
-
-    Which runtimes run that one says nothing of another.
-    """
-    if config.weights is not None:
-        return config.weights.is_file() and file_sha256(config.weights) != weights
-    if config.model == AUTO or (config.size is not None and config.scale is None):
-        return False  # the input has a say in it
-    model = find_model(config.model, config.scale)
-    is_known = bool(model.sha256) or model.is_classical
-    return is_known and model.sha256 != weights
 
 
 def is_resumable(plan: Plan) -> bool:
@@ -211,25 +155,6 @@ def open_work(plan: Plan) -> Iterator[Work]:
             _remove(folder.remove)
 
 
-def in_segments(plan: Plan, folder: WorkFolder | None) -> Plan:
-    """``plan`` with what its encoder has to be told for segments.
-
-    Args:
-        plan: what was decided without regard to segments.
-        folder: earlier work to go on with, for which the encoder works with as many threads as for
-            that; None begins anew. Work of versions that did not note the number has none.
-    """
-    encoding = for_segments(plan.encoding)
-    if depends_on_threads(encoding):
-        if folder is None:
-            threads = str(choose_threads(encoding, plan.info.height))
-        else:
-            threads = folder.manifest.settings.get(f"encoder option {THREADS}", "")
-        if threads:
-            encoding = replace(encoding, options={**encoding.options, THREADS: threads})
-    return replace(plan, encoding=encoding)
-
-
 def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
     """The folder that an earlier run has left, if that is gone on with; else a new one.
 
@@ -252,7 +177,7 @@ def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
         logger.warning("%s: the work of an earlier run is deleted (--restart)", path)
         remove_work(path)
     created = WorkFolder.create(
-        path, output, _settings(plan), versions_of(plan), _segment_frames(plan),
+        path, output, read_settings(plan), versions_of(plan), _segment_frames(plan),
         plan.info.time_base,
     )  # fmt: skip
     note_pictures(plan.config.input, path)
@@ -263,34 +188,6 @@ def _for_pictures(folder: WorkFolder, stills: Stills | None) -> WorkFolder:
     if stills is None:
         return folder
     return PictureWorkFolder(folder.path, folder.output, folder.manifest, stills)
-
-
-def check_settings(plan: Plan, folder: WorkFolder) -> dict[str, str]:
-    """Make sure that ``folder`` holds work of the same settings as those of ``plan``.
-
-    Returns:
-        The settings of ``plan``: those of the folder, but for the times of files whose content is
-        known to be the same.
-
-    Raises:
-        ConfigError: it does not; with what was changed.
-        SinkError: the input cannot be read again.
-    """
-    settings = _settings(plan)
-    files = {"input": plan.config.input, "sound": plan.config.audio_from}
-    if changed := changes(folder.manifest.settings, settings, files):
-        raise ConfigError(
-            f"{folder.output}: cannot be resumed: {changed}; with all as it was --resume goes on, "
-            "--restart throws that work away"
-        )
-    return settings
-
-
-def _settings(plan: Plan) -> dict[str, str]:
-    try:
-        return settings_of(plan, framemd5=bool(plan.config.framemd5))
-    except OSError as error:
-        raise SinkError(f"{plan.config.input}: cannot be read again: {error}") from error
 
 
 def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
@@ -308,30 +205,12 @@ def _go_on(plan: Plan, folder: WorkFolder) -> WorkFolder:
     try:
         for line in folder.verify():
             logger.warning("%s", line)
-        _compare_pictures(plan, folder)
+        compare_pictures(plan, folder)
         folder.save()
     except OSError as error:
         raise SinkError(f"{folder.path}: cannot be written: {error.strerror}") from error
     logger.info("%d frames are finished; going on from there", folder.frames)
     return folder
-
-
-def _compare_pictures(plan: Plan, folder: WorkFolder) -> None:
-    """Let pictures change that nothing finished was made of; see note [Mended pictures].
-
-    Raises:
-        ConfigError: another one has changed.
-        SinkError: the work folder cannot be read or written.
-    """
-    finished = None
-    if not plan.source.filters:
-        skipped = ceil((plan.config.start or 0) * plan.source.info.rate)
-        finished = [skipped + number for number in folder.finished_numbers()]
-    if changed := accept_mended(plan.config.input, folder.path, finished):
-        raise ConfigError(
-            f"{folder.output}: cannot be resumed: {changed} has changed since it was enlarged; "
-            "--restart throws that work away"
-        )
 
 
 def _remove(removal: Callable[[], None]) -> None:
