@@ -26,6 +26,7 @@ class Ffmpeg:
 
     def __init__(self, folder: Path, film: Path) -> None:
         self.folder, self.film = folder, film
+        self._made: dict[str, list[str]] = {}
 
     def run(self, *arguments: object, stdin: bytes | None = None) -> bytes:
         """What ``ffmpeg arguments`` writes to its standard output."""
@@ -36,9 +37,10 @@ class Ffmpeg:
 
     def make(self, name: str, *arguments: object) -> Path:
         """The clip ``name``, made by ``ffmpeg arguments name`` unless it is there already."""
-        path = self.folder / name
+        path, line = self.folder / name, [str(argument) for argument in arguments]
         if not path.exists():
-            self.run(*arguments, name)
+            self.run(*line, name)
+        assert self._made.setdefault(name, line) == line, f"another {name}"
         return path
 
     def from_film(

@@ -110,7 +110,7 @@ def test_a_time_is_that_of_the_first_recording_that_has_it(
 def test_a_clock_that_falls_by_minutes_is_no_leap_of_a_day(part, ffmpeg, command, tmp_path):
     """FFmpeg takes times a minute before the first for those behind the clock's 33 bits."""
     early = part(25, 4, 4)
-    late = ffmpeg.make("late.ts", "-i", str(early), "-c", "copy", "-output_ts_offset", "1000")
+    late = ffmpeg.make("later.ts", "-i", str(early), "-c", "copy", "-output_ts_offset", "1000")
     path = joined(tmp_path / "in.ts", late, early)
     for seconds, start in ((0, 0), (1, 0), (0, 5)):
         output = tmp_path / f"{seconds}-{start}.mkv"
