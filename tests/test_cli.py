@@ -133,6 +133,7 @@ def test_times(text, seconds):
         ([], "no input file"),
         (["a.mp4"], "no output file"),
         (["-i", "-a.mp4", "b.mp4"], "one argument; a name that begins with a dash is written ./-"),
+        (["-rf.avi", "out.mkv"], "unrecognized arguments: -rf.avi; a name that begins with a dash"),
         (["a.mp4", "b.mp4", "c.mp4"], "too many files (a.mp4, b.mp4 and 1 more)"),
         (["-i", "a.mp4", "b.mp4", "c.mp4", "d.mp4"], "too many files (a.mp4, b.mp4 and 2 more)"),
         (["a.mp4", "pipe:3", "-f", "nut"], "standard input and output are known"),

@@ -4,6 +4,7 @@ Nothing here imports torch, so that ``--help`` is instant.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -46,6 +47,8 @@ examples:
 """
 
 
+_MEDIA = re.compile(r"^-.*\.\w{2,5}$")
+"""Looks like a file that an option is taken for."""
 _OF_OTHER_STREAMS = {
     "-an", "-sn", "-dn", "-map", "-c:a", "-c:s", "-codec:a", "-codec:s", "-acodec", "-scodec",
     "-b:a", "-ac", "-ar", "-af",
@@ -93,7 +96,9 @@ class _UpscaleParser(Parser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave."""
         file, expected, _ = message.partition(": expected one argument")
-        if expected and file in ("argument -i/--input", "argument -o/--output"):
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        is_file = expected and file in ("argument -i/--input", "argument -o/--output")
+        if is_file or (unknown and any(_MEDIA.search(word) for word in words.split())):
             message += "; a name that begins with a dash is written ./-NAME"
         super().error(message)
 
