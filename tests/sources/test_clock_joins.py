@@ -65,6 +65,23 @@ def test_each_part_keeps_its_sync(part, command, tmp_path, lengths, seconds) -> 
         video, audio = video[count:], audio[sounds:]
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [("ts", "libx264"), ("vob", "mpeg2video")])
+def test_parts_touch(ffmpeg, command, tmp_path, suffix, codec) -> None:
+    """Decoding of the picture begins ahead of the sound; what counts is where each stream ended."""
+    one: Path = ffmpeg.make(
+        f"touching.{suffix}", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=3", "-f", "lavfi",
+        "-i", "sine=d=3:r=48000", "-c:v", codec, "-bf", 2, "-c:a", "mp2",
+    )  # fmt: skip
+    path = joined(tmp_path / f"in.{suffix}", one, one, one)
+    code, lines = command(path, tmp_path / "out.mkv")
+    assert code == 0
+    assert sum("the clock starts again 2 times" in line for line in lines) == 1
+    for stream, step, count in (("v", 0.04, 75), ("a", 0.024, len(times(one, "a")))):
+        found = times(tmp_path / "out.mkv", stream)
+        assert max(b - a for a, b in pairwise(found)) <= step + 0.0021
+        assert len(found) == 3 * count
+
+
 def test_a_start_behind_a_join_is_found(part, command, tmp_path) -> None:
     path = joined(tmp_path / "in.ts", part(25, 4, 4), part(25, 4, 4))
     for name, seconds in (("one.mkv", 0), ("many.mkv", 1)):

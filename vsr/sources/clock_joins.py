@@ -125,7 +125,7 @@ class ClockJoins:
         if unsure and not clock.goes_on_at(time):
             self._catch_up(clock, time, packets)
         elif clock.falls_to(time):
-            self._begin_part(clock, time)
+            self._begin_part(clock, time, packets)
         clock.latest.append(time)
         added = time - found + clock.offset
         packet.pts = None if packet.pts is None else packet.pts + added
@@ -152,20 +152,13 @@ class ClockJoins:
         behind = {part: end - (time * clock.base + self._offsets[part]) for part in parts}
         part = min(parts, key=lambda part: abs(behind[part]))
         if behind[part] > _FALL and self._others_fall(packets):
-            self._begin_part(clock, time)
+            self._begin_part(clock, time, packets)
         elif part != clock.part:
             self._move(clock, part)
 
     def _others_fall(self, packets: Iterator[Packet[Any]]) -> bool:
         """Whether a clock of the latest part starts again among the coming packets."""
-        while len(self._coming) < _LOOKED_AT and self._error is None:
-            try:
-                if (packet := next(packets, None)) is None:
-                    break
-            except av.FFmpegError as error:
-                self._error = error  # when its turn has come
-            else:
-                self._coming.append(packet)
+        self._look_ahead(packets)
         for packet in self._coming:
             clock, time = self._clocks.get(packet.stream_index), _time(packet)
             if clock is None or time is None or clock.part < self.joins:
@@ -174,16 +167,59 @@ class ClockJoins:
                 return True
         return False
 
+    def _look_ahead(self, packets: Iterator[Packet[Any]]) -> None:
+        while len(self._coming) < _LOOKED_AT and self._error is None:
+            try:
+                if (packet := next(packets, None)) is None:
+                    break
+            except av.FFmpegError as error:
+                self._error = error  # when its turn has come
+            else:
+                self._coming.append(packet)
+
     @property
     def _end(self) -> Fraction | None:
         """Where picture and sound end so far, in seconds."""
         clocks = (clock for clock in self._clocks.values() if clock.counts)
         return max((c.end * c.base for c in clocks if c.end is not None), default=None)
 
-    def _begin_part(self, clock: _Clock, time: int) -> None:
+    def _begin_part(self, clock: _Clock, time: int, packets: Iterator[Packet[Any]]) -> None:
         if (end := self._end) is not None:
-            self._offsets.append(end - time * clock.base)
+            self._look_ahead(packets)
+            touching = self._touching(clock, time)
+            self._offsets.append(end - time * clock.base if touching is None else touching)
         self._move(clock, self.joins)
+
+    def _touching(self, first: _Clock, time: int) -> Fraction | None:
+        """What is to be added to a part so that no picture and no sound runs into that before.
+
+        Args:
+            first: whose clock fell first.
+            time: to where.
+
+        Returns:
+            None if not all that was in the part before is found again.
+        """
+        before = {
+            index: clock
+            for index, clock in self._clocks.items()
+            if clock.counts and clock.part == self.joins and clock.end is not None
+        }
+        ends = {index: clock.end or 0 for index, clock in before.items()}
+        begins = {index: time for index, clock in before.items() if clock is first}
+        for packet in self._coming:
+            index, found = packet.stream_index, _time(packet)
+            if index not in before or index in begins or found is None:
+                continue
+            found = before[index].unwrapped(found)
+            if before[index].falls_to(found):
+                begins[index] = found
+            else:  # a demuxer hands out the end of one stream behind the beginning of another
+                end = found + before[index].offset + (packet.duration or 0)
+                ends[index] = max(ends[index], end)
+        if len(begins) < len(before):
+            return None
+        return max((ends[i] - begins[i]) * before[i].base for i in before)
 
     def _move(self, clock: _Clock, part: int) -> None:
         clock.part, clock.offset = part, round(self._offsets[part] / clock.base)
