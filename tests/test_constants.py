@@ -2,6 +2,9 @@ import threading
 import weakref
 
 import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from vsr.constants import collected, constant, hold
 
@@ -26,6 +29,20 @@ def test_constants_are_made_once_and_the_oldest_go() -> None:
     assert thing("a") is not first
     assert made == ["a", "b", "c", "a"]
     assert thing.__name__ == "thing"
+
+
+def test_what_a_trace_makes_is_not_kept() -> None:
+    """It has a shape, and no content."""
+
+    @constant(4)
+    def counted(length: int) -> Tensor:
+        return torch.arange(length)
+
+    before = counted(3)
+    with FakeTensorMode():
+        assert counted(3) is before
+        assert isinstance(counted(5), FakeTensor)
+    assert counted(5).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_what_is_asked_for_in_a_capture_is_kept_with_it() -> None:

@@ -3,13 +3,21 @@
 A graph replays with raw addresses. If a cache dropped a tensor that the graph reads, because others
 were asked for since, a replay would read freed memory. So whoever captures keeps a reference to
 every constant that was asked for meanwhile (:func:`collected`).
+
+Note [Tensors without content]
+    While PyTorch traces a network, for export or compilation, tensors that are made have shapes and
+    no content. Were one kept, whoever asks next, after the trace, would compute with it. So what is
+    made while a mode of PyTorch's dispatcher is on is not kept; what is there already is taken.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from threading import local
+from typing import cast
 from weakref import WeakMethod
+
+import torch
 
 __all__ = ["collected", "constant", "hold", "loose"]
 
@@ -21,6 +29,14 @@ class _Asked(local):
 
 
 _asked = _Asked()
+
+
+class _NotKeptError(Exception):
+    """Carries what was made past the cache, which keeps what is returned alone."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
 
 
 def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -35,11 +51,17 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def kept(*args: P.args, **kwargs: P.kwargs) -> T:
             if _asked.found is not None:
                 raise RuntimeError("a constant has left its cache before the capture of a graph")
-            return make(*args, **kwargs)
+            made = make(*args, **kwargs)
+            if torch._C._len_torch_dispatch_stack():  # see note [Tensors without content]
+                raise _NotKeptError(made)
+            return made
 
         @wraps(make)
         def find(*args: P.args, **kwargs: P.kwargs) -> T:
-            found = kept(*args, **kwargs)  # type: ignore[arg-type] # hashable, or it raises
+            try:
+                found = kept(*args, **kwargs)  # type: ignore[arg-type] # hashable, or it raises
+            except _NotKeptError as traced:
+                return cast(T, traced.value)
             hold(found)
             return found
 

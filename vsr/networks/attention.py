@@ -335,7 +335,7 @@ class ImplicitBiasAttention(WindowAttention):
         return out
 
 
-@lru_cache(maxsize=16)
+@constant(16)
 @torch.inference_mode(False)  # what is kept may be used in training later
 def _encode(window: int, frequencies: int, device: torch.device) -> Tensor:
     """Pixel centres of a window in (-1, 1), x before y, and their sines and cosines; no pi."""
