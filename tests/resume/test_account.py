@@ -202,6 +202,7 @@ def test_a_source_is_kept_as_it_is(clip):
     [
         ("frames", -1), ("frames", True), ("damaged", [1, "2"]), ("damaged", 3), ("read", None),
         ("missing_duration", "1/0"), ("expected_duration", "x"), ("reshaped", ["1"]),
+        ("has_end", 1),
     ],
 )  # fmt: skip
 def test_what_no_report_holds(name, value):

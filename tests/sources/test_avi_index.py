@@ -44,6 +44,14 @@ def without(film: Path, places: list[Place]) -> Path:
     return path
 
 
+def listed_only_of(data: bytearray, kind: bytes) -> None:
+    """Leave out of the index what is not of ``kind``."""
+    at = data.rindex(b"idx1") + 8
+    entries = [bytes(data[begin : begin + 16]) for begin in range(at, len(data), 16)]
+    kept = b"".join(entry for entry in entries if entry[:4] == kind)
+    data[at - 4 :] = len(kept).to_bytes(4, "little") + kept
+
+
 def first_samples(path: Path) -> list[tuple[int, int]]:
     """Milliseconds and number of the first sample of each packet of the sound."""
     with av.open(path) as container:
@@ -68,10 +76,12 @@ def test_pictures_behind_those_that_are_lost_keep_their_times(film, tmp_path, co
     assert first_samples(tmp_path / "out.mkv") == first_samples(film)
 
 
-def test_sound_that_is_lost_with_its_pictures_leaves_a_gap(film, tmp_path, command):
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_sound_that_is_lost_with_its_pictures_leaves_a_gap(film, tmp_path, command, seconds):
+    """Where the film is written in segments, its sound is read again."""
     places = chunks(film)
     damaged = without(film, [(places[20][0], places[30][0])])
-    code, lines = command(damaged, tmp_path / "out.mkv", "--record")
+    code, lines = command(damaged, tmp_path / "out.mkv", "--segment-seconds", seconds)
     assert code == 0
     assert [line.partition(" that")[0] for line in lines if "not in the file" in line] == [
         "warning: 0.40 s of picture", "warning: 0.40 s of sound",
@@ -83,6 +93,59 @@ def test_sound_that_is_lost_with_its_pictures_leaves_a_gap(film, tmp_path, comma
     with av.open(tmp_path / "out.mkv") as container:
         shown = [round(float(p.pts * p.time_base) * 25) for p in container.demux(video=0) if p.size]
     assert sorted(shown) == [*range(20), *range(30, FRAMES)]
+
+
+@pytest.mark.parametrize("codec", ["libmp3lame", "ac3", "pcm_u8"])
+def test_sound_that_is_counted_otherwise_stays_beside_its_picture(ffmpeg, film, tmp_path, codec):
+    """In frames, in bytes, or in bytes that are samples."""
+    other = tmp_path / "other.avi"
+    ffmpeg.run("-i", film, "-c:v", "copy", "-c:a", codec, "-ar", 32000, other)
+    places = chunks(other)
+    damaged = without(other, [(places[20][0], places[30][0])])
+    with open_source(damaged) as source:
+        for _ in source:
+            pass
+    report = source.report
+    assert report.unfound_duration == Fraction(10, 25)
+    assert float(report.unfound_sound) == pytest.approx(0.4, abs=0.08)
+
+
+@pytest.mark.parametrize("kind", [b"00dc", b"01wb"])
+def test_an_index_of_one_stream_alone_parts_nothing(film, kind):
+    """Picture and sound come too early, but together."""
+    places = chunks(film)
+    damaged = without(film, [(places[20][0], places[30][0])])
+    data = bytearray(damaged.read_bytes())
+    listed_only_of(data, kind)
+    damaged.write_bytes(data)
+    with open_source(damaged) as source:
+        times = [frame.pts * frame.time_base * 25 for frame in source]
+    assert times == [*range(FRAMES - 10)]
+    assert source.report.unfound_duration == source.report.unfound_sound == 0
+    assert any("0.40 s of 3.00 s are missing" in line for line in source.report.lines())
+
+
+def test_two_pictures_that_are_not_found_are_said(film):
+    """An eighth of the time in which a header may be wrong: the index knows how many there are."""
+    data = bytearray(without(film, chunks(film)[20:22]).read_bytes())
+    listed_only_of(data, b"00dc")
+    damaged = film.with_name("damaged.avi")
+    damaged.write_bytes(data)
+    with open_source(damaged) as source:
+        assert len(list(source)) == FRAMES - 2
+    assert source.report.missing_duration == Fraction(2, 25)
+    (line,) = source.report.lines()
+    assert line == "0.08 s of 3.00 s are missing, in the middle: what follows comes too early"
+
+
+def test_pictures_that_need_others_are_damaged_behind_a_hole(ffmpeg, film, tmp_path):
+    other = tmp_path / "other.avi"
+    ffmpeg.run("-i", film, "-c:v", "mpeg4", "-g", 25, "-c:a", "copy", other)
+    damaged = without(other, chunks(other)[30:34])
+    with open_source(damaged) as source:
+        numbers = [int(frame.pts * frame.time_base * 25) for frame in source]
+    assert numbers == [*range(30), *range(34, FRAMES)]
+    assert [numbers[damage] for damage in source.report.damaged] == [*range(34, 50)]
 
 
 def test_from_a_position_behind_the_damage_it_is_the_same(film):
@@ -135,6 +198,7 @@ def test_a_film_that_was_cut_short_lacks_what_its_header_promises(film):
         assert len(list(source)) == 40
     assert source.report.missing_duration == pytest.approx(Fraction(35, 25), abs=0.05)
     assert source.report.expected_duration == 3
+    assert source.report.lines()[-1].endswith("s of 3.00 s are missing: the file ends early")
     assert not source.report.damaged
 
 

@@ -205,6 +205,12 @@ def test_a_claim_on_whose_grid_frames_stand_counts_though_spacings_say_less() ->
     assert nominal_rate(missing, MS, [stretched]) == stretched
 
 
+def test_a_claim_that_is_exact_comes_before_a_common_rate() -> None:
+    """Of 48 frames of 24.02 a second, 24 is off by 1.6 ms."""
+    rate = Fraction(1201, 50)
+    assert nominal_rate([*range(48)], 1 / rate, [Fraction(24), rate]) == rate
+
+
 def test_claims_of_another_grid_do_not_count() -> None:
     times = rounded(Fraction(25), 40, MS)
     for claim in (24, Fraction(25, 2), 50, 1000, NTSC):

@@ -72,9 +72,9 @@ def unpack_report(values: Any) -> SourceReport:  # noqa: ANN401
 
 
 def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
-    """``value``, of the type of ``like``: a count, counts (by name), a fraction or None."""
+    """``value``, of the type of ``like``: a truth, a count, counts by name, a fraction or None."""
     if isinstance(like, int):
-        return number(value)
+        return _truth(value) if isinstance(like, bool) else number(value)
     if isinstance(like, Counter):
         return Counter({name: number(count) for name, count in table(value).items()})
     if isinstance(like, list):
@@ -82,6 +82,12 @@ def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
     if value is None and like is None:
         return None
     return Fraction(value) if isinstance(value, str) else _pair(value)
+
+
+def _truth(value: Any) -> bool:  # noqa: ANN401
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")  # noqa: TRY004 - as all else here
+    return value
 
 
 def _pair(value: Any) -> tuple[Fraction, Fraction]:  # noqa: ANN401

@@ -5,9 +5,10 @@ Note [Counted times]
     counts what it finds. Where a spot of the file is damaged (a disk that fails, zeros where a copy
     had to skip), all that follows comes too early, the picture by other seconds than the sound. The
     index at the end of the file lists every chunk with its place, so a chunk behind the damage
-    tells how many are missing before it. An index is believed of a stream whose first chunk is
-    where it says, and as long as nothing is to come earlier by it: some programs write places that
-    are wrong.
+    tells how many are missing before it. Some programs write indexes that are wrong. One is
+    believed that lists picture and sound, has the first chunk of each where it is, and as long as
+    nothing is to come earlier by it; else nothing is moved, so that picture and sound, both too
+    early, stay together. Pictures between damage and the next that stands by itself are damaged.
 """
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
@@ -36,12 +37,11 @@ class AviIndex:
     """
 
     def __init__(self, container: InputContainer) -> None:
-        indexed = container.format.name == "avi"
-        self._streams = {
-            stream.index: _StreamIndex(stream)
-            for stream in container.streams
-            if indexed and len(stream.index_entries) > 1
-        }
+        self._streams: dict[int, _StreamIndex] = {}
+        if container.format.name == "avi":
+            streams = (*container.streams.video, *container.streams.audio)
+            self._streams = {stream.index: _StreamIndex(stream) for stream in streams}
+        self._believed = all(index.is_there for index in self._streams.values())
 
     def mend(self, packets: Iterator[Packet[Stream]]) -> Iterator[Packet[Stream]]:
         """``packets``, all from where reading began, at the times that the index gives them."""
@@ -49,13 +49,26 @@ class AviIndex:
             index.begin_again()
         for packet in packets:
             if packet.size and (own := self._streams.get(packet.stream_index)) is not None:
-                own.place(packet)
+                own.count(packet)
+                if self._believed:
+                    own.place(packet)
+                    self._believed = own.believed is not False
             yield packet
 
     def missing(self, stream: Stream) -> Fraction:
-        """Seconds of ``stream`` that the index lists, and that were not found so far."""
+        """Seconds of ``stream`` that are listed, and for which there is a gap."""
         index = self._streams.get(stream.index)
         return Fraction(0) if index is None else index.shift * index.time_base
+
+    def closed_up(self, stream: Stream, size: int) -> Fraction:
+        """Seconds of ``stream`` that are listed and were not found, beside those gaps.
+
+        Args:
+            stream: the picture, read to its end.
+            size: of the file, in bytes, beyond which nothing can be.
+        """
+        index = self._streams.get(stream.index)
+        return Fraction(0) if index is None else index.closed_up(size) * index.time_base
 
 
 class _StreamIndex:
@@ -63,35 +76,66 @@ class _StreamIndex:
 
     def __init__(self, stream: Stream) -> None:
         self._entries = stream.index_entries
-        self._next = 0
-        self._unit: int | None = 1 if stream.type == "video" else None
+        self.is_there = len(self._entries) > 1
+        """Whether the file has it: without, FFmpeg enters what it finds, and that has begun."""
+        self._is_video = stream.type == "video"
+        self._next = self._found = 0
+        self._whole = self._doubtful = False
+        self._unit: int | None = 1 if self._is_video else None
         self._likely: int | None = None
-        self._believed: bool | None = None
+        self.believed: bool | None = None
+        """Whether it was right so far; None before the first chunk."""
         self.time_base = known_fraction(stream.time_base) or Fraction(0)
         self.shift = 0
         """What the times of packets lack, in units of the stream's time base."""
 
     def begin_again(self) -> None:
         """Reading starts elsewhere in the same file; what was learnt of the index stays."""
-        self._next = self.shift = 0
+        self._next = self._found = self.shift = 0
+        self._doubtful = False
+
+    def count(self, packet: Packet[Stream]) -> None:
+        """Note that ``packet``, not yet moved, was found."""
+        if self._found == 0:
+            self._whole = packet.dts == 0
+        self._found += 1
+
+    def closed_up(self, size: int) -> int:
+        """Units that are listed in a file of ``size`` bytes, not found, and without a gap."""
+        if not (self.is_there and self._whole) or len(self._entries) <= self._found:
+            return 0
+        places = {entry.pos for entry in self._entries if entry.pos < size}
+        return max(0, len(places) - self._found - self.shift)
 
     def place(self, packet: Packet[Stream]) -> None:
         """Give ``packet`` its time; one amid a chunk goes with those before it."""
-        if packet.dts is None or self._believed is False:
+        if packet.dts is None:
             return
-        time = self._listed(packet)
-        if time is not None and self._believed is None:
-            self._believed = time == packet.dts
-        elif time is not None:
-            shift = time - packet.dts
-            self._believed = shift >= self.shift
-            self.shift = max(shift, self.shift)
+        if (number := self._listed(packet)) is not None:
+            self._compare(packet.dts, number)
         packet.dts += self.shift
         if packet.pts is not None:
             packet.pts += self.shift
+        if self._doubtful:
+            packet.is_corrupt = True
+
+    def _compare(self, counted: int, number: int) -> None:
+        """What entry ``number`` says of the packet that FFmpeg has counted as ``counted``."""
+        if (time := self._time(self._entries[number].timestamp, counted)) is None:
+            return
+        shift = time - counted
+        if self.believed is None:
+            self.believed = shift == 0
+        elif shift < self.shift:
+            self.believed = False
+        elif self.believed:
+            lost = shift > self.shift
+            alone = self._entries[number].is_keyframe
+            self._doubtful = self._is_video and not alone and (lost or self._doubtful)
+            self.shift = shift
 
     def _listed(self, packet: Packet[Stream]) -> int | None:
-        """The time that the index has for ``packet``; None where no chunk begins."""
+        """The number of the entry of ``packet``; None where no chunk begins."""
         place = (packet.pos or 0) - _CHUNK_HEAD
         number = self._next
         if number >= len(self._entries) or self._entries[number].pos != place:
@@ -99,21 +143,21 @@ class _StreamIndex:
             if number == len(self._entries) or self._entries[number].pos != place:
                 return None
         self._next = number + 1
-        return self._time(self._entries[number].timestamp, packet.dts or 0)
+        return number
 
     def _time(self, listed: int, counted: int) -> int | None:
         """What an index counts, frames or (of most sound) bytes, in units of the time base."""
         if self._unit is None and listed and counted:
             self._learn(listed, counted)
         if self._unit is None:
-            return 0 if listed == counted else None  # nothing has gone before it
+            return 0 if listed == counted == 0 else None
         return listed // self._unit
 
     def _learn(self, listed: int, counted: int) -> None:
         """What two chunks agree on is the unit; if they do not, the index is wrong."""
         unit, rest = divmod(listed, counted)
         if rest or self._likely not in (None, unit):
-            self._believed = False
+            self.believed = False
         elif self._likely is not None:
             self._unit = unit
         self._likely = unit

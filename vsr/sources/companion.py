@@ -20,6 +20,7 @@ from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
+from vsr.sources.avi_index import AviIndex
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.opening import open_container
 from vsr.sources.relay import PacketRelay, packet_time
@@ -85,6 +86,7 @@ class Companion:
         with ExitStack() as opened:
             opened.callback(self.container.close)
             self.stream: VideoStream | None = self._find_video(video)
+            self._avi_index = AviIndex(self.container)
             self.begin = describe.container_start(self.container) or Fraction(0)
             self.lead = self._find_lead()
             self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
@@ -200,7 +202,8 @@ class Companion:
 
     def _read(self) -> Iterator[Packet[Stream]]:
         try:
-            for packet in ClockJoins(self.container).mend(self.container.demux()):
+            packets = self._avi_index.mend(self.container.demux())
+            for packet in ClockJoins(self.container).mend(packets):
                 if packet.size or packet.dts is not None:
                     yield packet
         except av.FFmpegError as error:

@@ -97,6 +97,11 @@ class Demuxer:
         sound = (missing(stream) for stream in self.container.streams.audio)
         return missing(self.stream), max(sound, default=Fraction(0))
 
+    def closed_up(self) -> Fraction:
+        """Seconds of picture that an index lists, of which nothing is left, not even a gap."""
+        size = self._path.stat().st_size if self._path.is_file() else 0
+        return self._avi_index.closed_up(self.stream, size)
+
     @property
     def given_up(self) -> bool:
         """Whether standard input was not waited for any longer."""

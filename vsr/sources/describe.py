@@ -29,6 +29,7 @@ __all__ = [
     "empty_edits",
     "field_order",
     "frame_colour",
+    "has_end",
     "has_only_decoding_times",
     "hdr_metadata",
     "header_length",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 _UNSPECIFIED = 2
+_ROUNDED = Fraction(1, 10)
+"""Seconds by which the lengths that FFmpeg has of one file may differ."""
 _LINES_ABOVE = {(720, 512): 26, (720, 608): 32}
 """Lines of the blanking interval that MPEG-2 of D-10 (SMPTE ST 356) codes above the picture."""
 _COUNTS_FROM_ZERO = ("matroska", "flv")
@@ -188,6 +191,14 @@ def header_length(container: InputContainer, begin: Fraction) -> Fraction | None
     if may_start_again(container) and length > WRAP / 2:
         return None
     return length - begin if counts_from_zero(container) else length
+
+
+def has_end(container: InputContainer, begin: Fraction) -> bool:
+    """Whether the end of AVI is there: of what breaks off, FFmpeg gives a shorter length."""
+    length = header_length(container, begin)
+    if container.format.name != "avi" or length is None or not container.duration:
+        return False
+    return Fraction(container.duration, av.time_base) > length - _ROUNDED
 
 
 def has_only_decoding_times(container: InputContainer, first: "Packet[Stream]") -> bool:

@@ -285,9 +285,12 @@ class MediaReader:
         if (stopped_at := self._demuxer.stopped_at) is not None:
             report.unreadable_from = stopped_at - self._part.begin
         report.expected_duration = describe.header_length(self.container, self._part.begin)
-        missing = self._demuxer.missing_end(self._part.begin)
-        if missing > max(_TOLERANCE, 2 / self.facts.rate) + describe.empty_edits(self.container):
+        closed_up = self._demuxer.closed_up()
+        missing = max(self._demuxer.missing_end(self._part.begin), closed_up)
+        tolerance = max(_TOLERANCE, 2 / self.facts.rate) + describe.empty_edits(self.container)
+        if closed_up or missing > tolerance:
             report.missing_duration = missing
+            report.has_end = describe.has_end(self.container, self._part.begin)
 
     def close(self) -> None:
         """Close the input and stop the decoder; harmless if done before."""

@@ -55,6 +55,8 @@ class SourceReport:
     """Length of the file in seconds by its own header, None if it does not say."""
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
+    has_end: bool = False
+    """Whether that is missing in the middle."""
     unreadable_from: Fraction | None = None
     """Where an error ended reading, in seconds from the start of the input."""
 
@@ -109,9 +111,12 @@ class SourceReport:
                     " damaged there; what follows keeps its time"
                 )
         if self.missing_duration and self.expected_duration is not None:
+            missing = f"{float(self.missing_duration):.2f} s of"
+            missing += f" {float(self.expected_duration):.2f} s are missing"
             found.append(
-                f"the last {float(self.missing_duration):.2f} s of"
-                f" {float(self.expected_duration):.2f} s are missing: {self._why_missing()}"
+                f"{missing}, in the middle: what follows comes too early"
+                if self.has_end
+                else f"the last {missing}: {self._why_missing()}"
             )
         elif self.unreadable_from is not None:
             found.append(f"what follows {float(self.unreadable_from):.2f} s cannot be read")

@@ -231,7 +231,7 @@ def nominal_rate(times: Iterable[int], time_base: Fraction, claims: Sequence[Fra
 def _rate_of_grid(
     spots: Sequence[int], time_base: Fraction, claims: Sequence[Fraction]
 ) -> Fraction | None:
-    """Which of ``claims`` has frames where ``spots`` are; a common rate comes before others.
+    """Which of ``claims`` has frames where ``spots`` are, first exactly, then of common rates.
 
     Times of which each was rounded to milliseconds, once or twice, keep to a grid that their
     spacings, of 41, 42 and 44 ms, say little of.
@@ -240,8 +240,8 @@ def _rate_of_grid(
     for claim in claims:
         known = _to_known(claim, _SAME_RATE)
         if (off := _strays(spots, time_base, known)) is not None:
-            standing.append((known not in _KNOWN_RATES, off, known))
-    return min(standing)[2] if standing else None
+            standing.append((off > 0, known not in _KNOWN_RATES, off, known))
+    return min(standing)[-1] if standing else None
 
 
 def _strays(spots: Sequence[int], time_base: Fraction, rate: Fraction) -> Fraction | None:
