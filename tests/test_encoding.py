@@ -253,6 +253,24 @@ def test_options_of_the_user_win():
     assert "crf" not in rate.options
 
 
+def test_rgb_says_by_which_matrix_it_becomes_yuv():
+    assert "gbrp becomes yuv444p, by the matrix bt709" in choose("a.mp4", source("gbrp")).notes
+
+
+def test_linear_light_is_said_to_stay_so():
+    info = source("yuv420p10le", matrix=Matrix.BT709, primaries=1, transfer=8)
+    assert any(note.startswith("linear light stays so") for note in choose("a.mp4", info).notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("yuva444p12le", "yuva444p16le"), ("gray14le", "gray16le")]
+)
+def test_what_ffmpeg_of_today_reads_of_ffv1(name, chosen):
+    """Debian's FFmpeg 5.1 has no such FFV1."""
+    assert choose("a.mkv", source(name), codec="ffv1").format.name == chosen
+    assert choose("a.mkv", source(name), codec="ffv1", pix_fmt=name).format.name == name
+
+
 def test_x265_params_are_joined():
     encoding = choose("a.mkv", source("yuv420p10le"), options={"x265-params": "aq-mode=1"})
     assert encoding.options["x265-params"] == "log-level=none:aq-mode=1"

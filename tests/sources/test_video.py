@@ -973,3 +973,13 @@ def test_a_clock_that_begins_late_is_said(ffmpeg, late, said):
 def test_as_many_frames_are_expected_as_come(make_clip, start, end):
     with open_source(make_clip("in.mp4", frames=50), start=start, end=end) as source:
         assert source.info.frames == len(list(source))
+
+
+def test_pictures_of_digital_cinema_are_said_to_lose_colours(ffmpeg) -> None:
+    path = ffmpeg.make(
+        "cinema.j2c", "-f", "lavfi", "-i", "color=s=2048x1080:r=24", "-frames:v", 1, "-pix_fmt",
+        "xyz12le", "-c:v", "libopenjpeg", "-profile:v", "cinema2k",
+    )  # fmt: skip
+    with open_source(path) as source:
+        assert source.info.format.name == "gbrp16le"
+    assert sum("colours outside it are cut" in note for note in source.notes) == 1

@@ -26,8 +26,9 @@ _RANGES = {
 }  # fmt: skip
 # Bitstreams that name the siting of 4:2:0 only; all readers take that of others for left.
 _SITED_420 = ("h264", "hevc")
-# Alpha that encoders code, but hardly anything plays.
+# Alpha that encoders code, but hardly anything plays; and what FFmpeg 5.1 does not read of FFV1.
 _AVOIDED = {
+    "ffv1": ("yuva422p12le", "yuva444p12le", "gbrap14le", "gray14le"),
     "libx265": ("yuva420p", "yuva420p10le"),
     "libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"),
 }

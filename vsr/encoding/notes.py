@@ -10,6 +10,9 @@ from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
 
 __all__ = ["losses", "sample_losses", "summary"]
 
+_LINEAR = 8
+"""H.273 transfer characteristics."""
+
 
 def summary(encoding: Encoding) -> str:
     """One line that says what the output is."""
@@ -26,7 +29,8 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     source, form, colour = info.format, encoding.format, encoding.colour
     notes = sample_losses(source, form, form.name, f"{encoding.codec} with {form.name}")
     if form.family != source.family:
-        notes.append(f"{source.name} becomes {form.name}")
+        by = f", by the matrix {word_for(MATRICES, colour.matrix)}" if form.family == "yuv" else ""
+        notes.append(f"{source.name} becomes {form.name}{by}")
     elif source.family == "rgb" and form.depth > source.depth:
         notes.append(f"{source.name} is stored as {form.name}")
     else:
@@ -83,10 +87,15 @@ def _hdr_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     where = f"{codec} in {muxer}"
     lost = lost_metadata(info.hdr, codec, Codec(codec, "w").canonical_name, muxer)
     notes = [f"{what} is lost: {where} holds none" for what in lost]
+    if encoding.colour.transfer == _LINEAR:
+        notes.append("linear light stays so: players that do not heed the tag show it too dark")
     if (name := HDR_TRANSFERS.get(encoding.colour.transfer)) is None:
         return notes
     if depth < 10:
-        notes.append(f"HDR ({name}) in {depth} bits will show bands: it needs 10")
+        notes.append(
+            f"HDR ({name}) in {depth} bits will show bands: it needs 10; and it is not mapped to"
+            " SDR: screens without HDR show it flat"
+        )
     if not _tagged(muxer, codec):
         notes.append(f"HDR ({name}) will be shown as SDR: {where} has no colour tags")
     return notes

@@ -324,5 +324,5 @@ def _untold(codec: str, form: PixelFormat, info: VideoInfo) -> list[str]:
     if info.icc is not None and (reason := icc.why_not(info.icc, codec, form)):
         notes.append(f"the ICC profile is dropped: {reason}")
     if info.hdr is not None:
-        notes.append(f"HDR metadata is dropped: {codec} pictures cannot hold it")
+        notes.append(f"HDR metadata is dropped: FFmpeg writes none into {codec} pictures")
     return notes

@@ -190,7 +190,11 @@ class PictureStage:
         except UnsupportedFormatError as error:
             raise UnsupportedFormatError(f"{self._reader.name}: {error}") from error
         if format.name != (name := layout_name(frame)):
-            self._note(f"pixel format {name} is converted to {format.name}")
+            cut = ": X'Y'Z' becomes R'G'B' of BT.709, and colours outside it are cut"
+            self._note(
+                f"pixel format {name} is converted to {format.name}"
+                + (cut if name.startswith("xyz") else "")
+            )
         return format
 
     def _why_nothing(self) -> str:
