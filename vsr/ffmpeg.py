@@ -42,6 +42,8 @@ _HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
 # FFmpeg's messages arrive as Python log records while anybody listens; without a handler Python
 # prints records of this level on stderr by itself.
 logging.getLogger("libav").addHandler(logging.NullHandler())
+# Else PyAV drops a message that is like the one before, though another file's decoder says it.
+av.logging.set_skip_repeated(False)
 
 
 class _Loudness:

@@ -102,3 +102,49 @@ def test_a_picture_that_is_cut_short_is_refused(picture: Path) -> None:
         picture.write_bytes(data[:end])
         with pytest.raises(SourceError, match=r"a\.jp2: cannot be decoded"):
             ImageFrames(picture)
+
+
+def test_damage_is_refused_each_time(picture: Path) -> None:
+    data = bytearray(picture.read_bytes())
+    half = len(data) // 2
+    data[half : half + 8] = bytes(8)
+    picture.write_bytes(data)
+    for _ in range(2):  # what is said again is heard again
+        with pytest.raises(SourceError, match=r"a\.jp2: cannot be decoded: End mismatch"):
+            ImageFrames(picture)
+
+
+def test_damage_in_one_of_many_tiles_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Tiles are decoded on threads, if they may be, whose messages are lost."""
+    path = tmp_path / "a.jp2"
+    Image.fromarray(rng.integers(0, 255, (96, 96, 3), np.uint8)).save(path, tile_size=(32, 32))
+    data = path.read_bytes()
+    ImageFrames(path)
+    for place in range(2000, len(data), len(data) // 9):
+        path.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
+        with pytest.raises(SourceError, match=r"a\.jp2: cannot be decoded"):
+            ImageFrames(path)
+
+
+@pytest.mark.skipif(shutil.which("opj_compress") is None, reason="OpenJPEG is not installed")
+def test_healthy_files_of_every_mode_are_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    """In some modes a byte is left over in each block, which FFmpeg tells of."""
+    Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(tmp_path / "a.ppm")
+    for mode in (0, 1, 2, 4, 5, 8, 16, 32, 36):
+        path = tmp_path / f"{mode}.jp2"
+        command = ["opj_compress", "-i", tmp_path / "a.ppm", "-o", path, "-M", str(mode)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        assert ImageFrames(path).notes == []
+
+
+@pytest.mark.parametrize(
+    ("level", "text", "damage"),
+    [
+        (24, "End mismatch 1\n", False), (24, "Mid mismatch -1 in pass 3 of 19\n", False),
+        (24, "End mismatch 602\n", True), (24, "Mid mismatch -80 in pass 3 of 19\n", True),
+        (24, "extra cblk styles 20\n", False), (16, "Segmentation symbol value incorrect\n", True),
+        (16, "unsupported marker 0xFF59 at pos 0x90\n", False),
+    ],
+)  # fmt: skip
+def test_what_messages_mean(level: int, text: str, damage: bool) -> None:
+    assert jp2.tells_damage(level, text) is damage

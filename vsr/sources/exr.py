@@ -23,11 +23,15 @@ def is_complete(data: bytes) -> bool:
             return True  # several headers, which FFmpeg reads itself
         chunks = _chunks(data, _end_of_header(data))
         place = _TILE_PLACE if version & _FLAG_TILED else _LINE_PLACE
-        last = max(chunks) + place
-        (size,) = struct.unpack_from("<I", data, last)
+        return all(_holds(data, chunk + place) for chunk in chunks) and min(chunks) > 0
     except (struct.error, ValueError, OverflowError):  # no place in a file is beyond 63 bits
         return False
-    return min(chunks) > 0 and last + 4 + int(size) <= len(data)
+
+
+def _holds(data: bytes, position: int) -> bool:
+    """Whether a size stands at ``position``, and that many bytes behind it."""
+    (size,) = struct.unpack_from("<I", data, position)
+    return position + 4 + int(size) <= len(data)
 
 
 def _end_of_header(data: bytes) -> int:

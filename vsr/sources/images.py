@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from av.codec.context import CodecContext
+from av.logging import ERROR, WARNING
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
@@ -34,6 +35,8 @@ _SIGNATURES = {
 # Without these, pictures that are damaged or cut short come out gray in part. TIFF takes none: it
 # would refuse tags that it does not know.
 _STRICT = {"mjpeg": "explode", "png": "crccheck+explode"}
+_SPOKEN = {"tiff", "exr", "jpeg2000"}
+"""Those whose decoders go on where a picture is damaged, and only say so."""
 _NO_VIDEO_SIGNAL = {8: "linear light", 9: "logarithmic", 10: "logarithmic"}
 """H.273 transfer characteristics of pictures that no display is made for."""
 
@@ -159,11 +162,14 @@ def _decode(path: Path) -> _Decoded:
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
-    listen = listening() if codec == "tiff" else nullcontext(list[Message]())
+    listen = nullcontext(list[Message]())
+    if codec in _SPOKEN:  # they take no err_detect: what does not decode stays black
+        listen = listening(WARNING)
+        context.thread_count = 1  # what decoders say on threads of their own is not heard
     with explain(f"{path}: cannot be decoded", SourceError, listen=False), listen as heard:
         frames = context.decode(Packet(plain)) + context.decode(None)
-    if heard:  # TIFF takes no err_detect: what does not decode stays black
-        raise SourceError(f"{path}: cannot be decoded: {heard[0][2].strip()}")
+    if damage := [text for level, _, text in heard if _tells_damage(codec, level, text)]:
+        raise SourceError(f"{path}: cannot be decoded: {damage[0].strip()}")
     if not frames or not _is_complete(codec, data):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
     frame = frames[0]
@@ -172,6 +178,11 @@ def _decode(path: Path) -> _Decoded:
         tags=_tags(codec, data, frame), icc=_profile(codec, data, frame),
         headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data)),
     )  # fmt: skip
+
+
+def _tells_damage(codec: str, level: int, text: str) -> bool:
+    """Whether a message of a decoder's means that part of the picture is missing or wrong."""
+    return jp2.tells_damage(level, text) if codec == "jpeg2000" else level <= ERROR
 
 
 def _is_complete(codec: str, data: bytes) -> bool:
