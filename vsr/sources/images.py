@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from vsr.errors import SourceError
 from vsr.ffmpeg import Message, explain, known_fraction, listening
 from vsr.frame import Colour, Matrix, Range, pixel_format
-from vsr.sources import describe, exr, jp2, png, tiff
+from vsr.sources import describe, dpx, exr, jp2, png, tiff
 from vsr.sources.headers import headers_of
 from vsr.sources.listing import ImageList, find_images, shows_several
 from vsr.sources.lookahead import TimedFrame
@@ -156,7 +156,7 @@ def _decode(path: Path) -> _Decoded:
         raise SourceError(f"{path}: {'no picture' if data else 'is empty'}")
     if shows_several(data):
         raise SourceError(f"{path}: is an animation, not a picture: give it as the input by itself")
-    if codec == "tiff" and (reason := tiff.why_not(data)):
+    if reason := _why_not(codec, data):
         raise SourceError(f"{path}: {reason}")
     plain = png.without_profile(data) if codec == "png" else data
     context = CodecContext.create(codec, "r")
@@ -178,6 +178,13 @@ def _decode(path: Path) -> _Decoded:
         tags=_tags(codec, data, frame), icc=_profile(codec, data, frame),
         headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data)),
     )  # fmt: skip
+
+
+def _why_not(codec: str, data: bytes) -> str | None:
+    """Why FFmpeg cannot be given the file, if that is known."""
+    if codec == "dpx":
+        return dpx.why_not(data)
+    return tiff.why_not(data) if codec == "tiff" else None
 
 
 def _tells_damage(codec: str, level: int, text: str) -> bool:
