@@ -23,6 +23,7 @@ from vsr.sources.listing import ImageList, find_images, shows_several
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import native_format, planes_of
 from vsr.sources.side_data import of_frame
+from vsr.sources.straight import make_straight
 from vsr.sources.timestamps import FALLBACK_RATE
 
 __all__ = ["ImageFrames"]
@@ -173,10 +174,12 @@ def _decode(path: Path) -> _Decoded:
     if not frames or not _is_complete(codec, data):
         raise SourceError(f"{path}: cannot be decoded: it is cut short")
     frame = frames[0]
+    if codec == "tiff" and tiff.is_multiplied(data):
+        make_straight(frame)
     return _Decoded(
         frame=frame, codec=codec, sar=known_fraction(context.sample_aspect_ratio),
         tags=_tags(codec, data, frame), icc=_profile(codec, data, frame),
-        headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data)),
+        headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data, frame)),
     )  # fmt: skip
 
 
@@ -208,11 +211,13 @@ def _profile(codec: str, data: bytes, frame: VideoFrame) -> bytes | None:
     return None if png.overrules_profile(data) else png.profile(data)
 
 
-def _losses(codec: str, data: bytes) -> Iterator[str]:
+def _losses(codec: str, data: bytes, frame: VideoFrame) -> Iterator[str]:
     if codec == "png" and png.overrules_profile(data) and png.profile(data) is not None:
         yield "the ICC profile of the pictures is dropped: their cICP counts before it"
     if codec == "tiff" and (count := tiff.pages(data)) > 1:
         yield f"of TIFF with several pages ({count}) the first is taken"
+    if codec == "tiff" and tiff.is_multiplied(data) and not native_format(frame).floating:
+        yield "the pictures' colours were multiplied by alpha: made straight"
 
 
 def _bytes_of(path: Path) -> bytes:
