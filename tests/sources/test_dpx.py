@@ -1,13 +1,14 @@
 """DPX: what its headers say that FFmpeg passes over."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vsr.errors import SourceError
-from vsr.sources import dpx
+from vsr.sources import SourceConfig, dpx, open_source
 from vsr.sources.images import ImageFrames
 
 WIDTH, HEIGHT, OFFSET = 33, 8, 2048
@@ -105,3 +106,101 @@ def test_padding_is_found_at_every_depth(
 def test_headers_that_are_cut_short_say_nothing() -> None:
     for end in (0, 3, 4, 700, 810, 814, 1000, 2048):
         assert dpx.why_not(dpx_of(">", {812: ("I", 8)})[:end]) is None
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize(
+    ("fields", "rate"),
+    [
+        ({1724: ("f", 18.0)}, Fraction(18)), ({1940: ("f", 16.0)}, Fraction(16)),
+        ({1724: ("f", 23.976), 1940: ("f", 25.0)}, Fraction(24000, 1001)),
+        ({1724: ("f", 23.98)}, Fraction(24000, 1001)), ({1724: ("f", 24.0)}, Fraction(24)),
+        ({1724: ("f", 50 / 3)}, Fraction(50, 3)), ({1724: ("I", 0), 1940: ("f", 29.97)},
+        Fraction(30000, 1001)),
+    ],
+)  # fmt: skip
+def test_rates_of_headers_are_taken(
+    tmp_path: Path, order: str, fields: Fields, rate: Fraction
+) -> None:
+    images = images_of(tmp_path, dpx_of(order, fields), dpx_of(order))
+    assert images.rate == rate
+    assert images.notes == [f"2 DPX pictures are taken as {rate} a second (as their headers say)"]
+    assert ImageFrames(tmp_path, Fraction(20)).rate == 20
+
+
+@pytest.mark.parametrize("value", [0.0, -18.0, 0.5, 241.0, float("inf"), float("nan")])
+def test_rates_that_are_none_are_not_taken(tmp_path: Path, value: float) -> None:
+    one = dpx_of(">", {1724: ("f", value)})
+    images = images_of(tmp_path, one, one)
+    assert images.rate == 25
+    assert images.notes == ["2 DPX pictures are taken as 25 a second (-r)"]
+
+
+def test_samples_are_no_headers(tmp_path: Path) -> None:
+    """A file may leave out the headers of film and television."""
+    short = dpx_of(">", {4: ("I", 1664), 808: ("I", 1664), 1664: struct.pack(">f", 18) * 96})
+    assert dpx.rate(short) is None
+    assert dpx.headers(short) == []
+    assert images_of(tmp_path, short).notes == []
+
+
+NOT_CARRIED = "the pictures' headers are not carried on"
+
+
+@BOTH_ORDERS
+def test_headers_that_are_there_are_named(tmp_path: Path, order: str) -> None:
+    assert images_of(tmp_path, dpx_of(order)).notes == []
+    blank: Fields = {160: bytes(100), 1556: b" " * 32, 1664: bytes(16), 1920: bytes(4)}
+    assert images_of(tmp_path, dpx_of(order, blank)).notes == []
+    there: Fields = {
+        136: b"2020:01:02:03:04:05\0", 160: b"the lab\0", 1664: b"012305123456" + b"0012",
+        1920: ("I", 0x10203004),
+    }  # fmt: skip
+    expected = [f"{NOT_CARRIED}: date, Creator, key code, timecode"]
+    assert images_of(tmp_path, dpx_of(order, there)).notes == expected
+    more = there | {1556: b"a scanner\0"}
+    images = images_of(tmp_path, dpx_of(order, there), dpx_of(order, more))
+    images.read(1)
+    assert images.notes[1:] == [*expected, f"{NOT_CARRIED}: Input Device (from 2.dpx on)"]
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize(("code", "meaning"), [(1, "printing density"), (3, "logarithmic")])
+def test_samples_of_film_are_told_of(tmp_path: Path, order: str, code: int, meaning: str) -> None:
+    assert images_of(tmp_path, dpx_of(order, {801: bytes([code])})).notes == [
+        f"the pictures are tagged {meaning}: the network sees it as it is, "
+        "and the result does not say it"
+    ]
+
+
+SCANNED = np.arange(3 * 4, dtype=np.uint32).reshape(3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "filters", "upright"),
+    [
+        (1, "hflip", SCANNED[:, ::-1]), (2, "vflip", SCANNED[::-1]),
+        (3, "hflip,vflip", SCANNED[::-1, ::-1]), (4, "transpose=0", SCANNED.transpose(1, 0, 2)),
+        (5, "transpose=1", np.rot90(SCANNED, -1)), (6, "transpose=2", np.rot90(SCANNED)),
+        (7, "transpose=3", np.rot90(SCANNED.transpose(1, 0, 2), 2)),
+    ],
+)  # fmt: skip
+def test_pictures_that_lie_otherwise_are_told_of(
+    tmp_path: Path, code: int, filters: str, upright: np.ndarray
+) -> None:
+    """``upright`` is where lines and their pixels lie that come in the order of the file."""
+    images = images_of(tmp_path, dpx_of(">", {768: ("H", code)}))
+    (note,) = images.notes
+    assert note.startswith("the pictures' headers say that ")
+    assert note.endswith(f": they are taken as they lie (--vf {filters} turns them)")
+    fields: Fields = {772: ("I", 4), 776: ("I", 3), 800: b"\x06", 803: b"\x10", 804: ("H", 0)}
+    samples = SCANNED.astype(">u2").tobytes()
+    (tmp_path / "1.dpx").write_bytes(dpx_of(">", fields)[:OFFSET] + samples)
+    with open_source(tmp_path / "1.dpx", SourceConfig(filters=filters)) as source:
+        (frame,) = source
+    assert np.array_equal(frame.components[0].numpy(), upright[..., 0])
+
+
+@pytest.mark.parametrize("code", [0, 8, 0xFFFF])
+def test_pictures_that_lie_upright_are_not(tmp_path: Path, code: int) -> None:
+    assert images_of(tmp_path, dpx_of(">", {768: ("H", code)})).notes == []

@@ -1,7 +1,8 @@
 """What people, cameras and programs have written into a picture file beside the picture.
 
-None of it is carried on, so it has to be named: FFmpeg's decoders show tags of TIFF and EXIF, texts
-of PNG and DPX; the rest is found in the file's own bytes.
+None of it is carried on, so it has to be named: FFmpeg's decoders show tags of TIFF and EXIF, and
+texts of PNG; the rest is found in the file's own bytes. What DPX has is found in
+:mod:`vsr.sources.dpx`.
 
 Sources: CIPA DC-008 (EXIF), ISO 16684-1 and Adobe's "XMP Specification Part 3" (where it lies in
 which file), IPTC-IIM in Photoshop's resources, JFIF 1.02, PNG (third edition), TIFF 6.0.

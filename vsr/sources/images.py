@@ -40,6 +40,11 @@ _SPOKEN = {"tiff", "exr", "jpeg2000"}
 """Those whose decoders go on where a picture is damaged, and only say so."""
 _NO_VIDEO_SIGNAL = {8: "linear light", 9: "logarithmic", 10: "logarithmic"}
 """H.273 transfer characteristics of pictures that no display is made for."""
+_HIGHEST_RATE = 240
+_RATES_OF_NTSC = (24, 30, 48, 60, 120)
+"""Each stands for the rate that is slower by a part in 1001."""
+_SAME_RATE = 0.005
+"""What a rate that was written with two decimals differs by at most."""
 
 
 class ImageFrames:
@@ -50,7 +55,8 @@ class ImageFrames:
 
     Args:
         location: what :func:`vsr.sources.listing.find_images` takes.
-        rate: frames a second; None means 25, which is said of sequences.
+        rate: frames a second; None means what the first picture's header says, else 25. Which it
+            is, is said of sequences.
 
     Attributes:
         rate: frames a second.
@@ -80,17 +86,17 @@ class ImageFrames:
             raise SourceError(f"{location}: no pictures")
         self.paths, self.count, self.single = found.paths, len(found.paths), found.single
         self.first_number = found.first
-        self.rate = rate or FALLBACK_RATE
+        decoded = _decode(self.paths[0])
+        self.rate = rate or decoded.rate or FALLBACK_RATE
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
         self.not_finite = 0
         self._headers = set[str]()
-        decoded = _decode(self.paths[0])
         self.first = self._placed(decoded.frame, 0)
         self.codec, self.sar, self.icc = decoded.codec, decoded.sar, decoded.icc
         self.tags = decoded.tags
         self.display_matrix = of_frame(self.first, SideDataType.DISPLAYMATRIX)
-        self._note(found, rate)
+        self._note(found, rate, decoded.rate)
         self._note_lost(decoded, self.paths[0])
 
     def read(self, index: int) -> TimedFrame:
@@ -128,10 +134,11 @@ class ImageFrames:
         for loss in decoded.losses:
             self._note_once(loss)
 
-    def _note(self, found: ImageList, rate: Fraction | None) -> None:
+    def _note(self, found: ImageList, rate: Fraction | None, said: Fraction | None) -> None:
         if rate is None and not found.single:
+            why = "-r" if said is None else "as their headers say"
             self.notes.append(
-                f"{self.count} {found.kind} pictures are taken as {FALLBACK_RATE} a second (-r)"
+                f"{self.count} {found.kind} pictures are taken as {self.rate} a second ({why})"
             )
         if meaning := _NO_VIDEO_SIGNAL.get(self.tags.transfer):
             self.notes.append(f"the pictures are tagged {meaning}: the network sees it as it is")
@@ -144,6 +151,8 @@ class _Decoded:
     sar: Fraction | None
     tags: Colour
     icc: bytes | None
+    rate: Fraction | None
+    """Frames a second, if the file says so."""
     headers: list[str]
     """What stands beside the picture."""
     losses: list[str]
@@ -178,8 +187,8 @@ def _decode(path: Path) -> _Decoded:
         make_straight(frame)
     return _Decoded(
         frame=frame, codec=codec, sar=known_fraction(context.sample_aspect_ratio),
-        tags=_tags(codec, data, frame), icc=_profile(codec, data, frame),
-        headers=headers_of(data, frame.metadata), losses=list(_losses(codec, data, frame)),
+        tags=_tags(codec, data, frame), icc=_profile(codec, data, frame), rate=_rate(codec, data),
+        headers=_headers(codec, data, frame), losses=list(_losses(codec, data, frame)),
     )  # fmt: skip
 
 
@@ -211,6 +220,23 @@ def _profile(codec: str, data: bytes, frame: VideoFrame) -> bytes | None:
     return None if png.overrules_profile(data) else png.profile(data)
 
 
+def _rate(codec: str, data: bytes) -> Fraction | None:
+    """Frames a second that the file says it was taken or is shown at; None if it does not say."""
+    said = dpx.rate(data) if codec == "dpx" else None
+    if said is None or not 1 <= said <= _HIGHEST_RATE:
+        return None
+    for whole in _RATES_OF_NTSC:
+        if abs(said - whole * 1000 / 1001) < _SAME_RATE:
+            return Fraction(whole * 1000, 1001)
+    return Fraction(said).limit_denominator(100)
+
+
+def _headers(codec: str, data: bytes, frame: VideoFrame) -> list[str]:
+    if codec == "dpx":  # FFmpeg names fields that are blank
+        return [*dpx.headers(data), *headers_of(data, {})]
+    return headers_of(data, frame.metadata)
+
+
 def _losses(codec: str, data: bytes, frame: VideoFrame) -> Iterator[str]:
     if codec == "png" and png.overrules_profile(data) and png.profile(data) is not None:
         yield "the ICC profile of the pictures is dropped: their cICP counts before it"
@@ -218,6 +244,8 @@ def _losses(codec: str, data: bytes, frame: VideoFrame) -> Iterator[str]:
         yield f"of TIFF with several pages ({count}) the first is taken"
     if codec == "tiff" and tiff.is_multiplied(data) and not native_format(frame).floating:
         yield "the pictures' colours were multiplied by alpha: made straight"
+    if codec == "dpx":
+        yield from dpx.losses(data)
 
 
 def _bytes_of(path: Path) -> bytes:
