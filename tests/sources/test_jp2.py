@@ -132,7 +132,7 @@ def test_healthy_files_of_every_mode_are_read(tmp_path: Path, rng: np.random.Gen
     Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(tmp_path / "a.ppm")
     for mode in (0, 1, 2, 4, 5, 8, 16, 32, 36):
         path = tmp_path / f"{mode}.jp2"
-        command = ["opj_compress", "-i", tmp_path / "a.ppm", "-o", path, "-M", str(mode)]
+        command = ["opj_compress", "-i", str(tmp_path / "a.ppm"), "-o", str(path), "-M", str(mode)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         assert ImageFrames(path).notes == []
 

@@ -1,7 +1,7 @@
 """Picture files as frames: what FFmpeg decodes of each, and what is known of it beside."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -172,7 +172,7 @@ def _decode(path: Path) -> _Decoded:
     context = CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"err_detect": _STRICT[codec]} if codec in _STRICT else {}
-    listen = nullcontext(list[Message]())
+    listen: AbstractContextManager[list[Message]] = nullcontext([])
     if codec in _SPOKEN:  # they take no err_detect: what does not decode stays black
         listen = listening(WARNING)
         context.thread_count = 1  # what decoders say on threads of their own is not heard
@@ -194,9 +194,8 @@ def _decode(path: Path) -> _Decoded:
 
 def _why_not(codec: str, data: bytes) -> str | None:
     """Why FFmpeg cannot be given the file, if that is known."""
-    if codec == "dpx":
-        return dpx.why_not(data)
-    return tiff.why_not(data) if codec == "tiff" else None
+    reasons = {"dpx": dpx.why_not, "exr": exr.why_not, "tiff": tiff.why_not}
+    return reasons[codec](data) if codec in reasons else None
 
 
 def _tells_damage(codec: str, level: int, text: str) -> bool:
@@ -222,7 +221,8 @@ def _profile(codec: str, data: bytes, frame: VideoFrame) -> bytes | None:
 
 def _rate(codec: str, data: bytes) -> Fraction | None:
     """Frames a second that the file says it was taken or is shown at; None if it does not say."""
-    said = dpx.rate(data) if codec == "dpx" else None
+    rates = {"dpx": dpx.rate, "exr": exr.rate}
+    said = rates[codec](data) if codec in rates else None
     if said is None or not 1 <= said <= _HIGHEST_RATE:
         return None
     for whole in _RATES_OF_NTSC:
@@ -234,6 +234,8 @@ def _rate(codec: str, data: bytes) -> Fraction | None:
 def _headers(codec: str, data: bytes, frame: VideoFrame) -> list[str]:
     if codec == "dpx":  # FFmpeg names fields that are blank
         return [*dpx.headers(data), *headers_of(data, {})]
+    if codec == "exr":
+        return [*exr.headers(data), *headers_of(data, {})]
     return headers_of(data, frame.metadata)
 
 
@@ -246,6 +248,8 @@ def _losses(codec: str, data: bytes, frame: VideoFrame) -> Iterator[str]:
         yield "the pictures' colours were multiplied by alpha: made straight"
     if codec == "dpx":
         yield from dpx.losses(data)
+    if codec == "exr":
+        yield from exr.losses(data)
 
 
 def _bytes_of(path: Path) -> bytes:
