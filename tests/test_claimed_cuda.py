@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vsr import constants
 from vsr.engine.rendering import Renderer, RenderTarget
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, attention_kernels, classical, describe
@@ -97,6 +98,7 @@ def claimed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nn.Module, "to", moved)
     # Single numbers would be kept, and computed with, on a GPU that is not there.
     monkeypatch.setattr(FakeTensorMode, "may_turn_const", lambda *_: False)
+    monkeypatch.setattr(constants, "_makes_no_content", lambda: False)  # kept as on a GPU
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         yield
 

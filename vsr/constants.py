@@ -7,7 +7,7 @@ every constant that was asked for meanwhile (:func:`collected`).
 Note [Tensors without content]
     While PyTorch traces a network, for export or compilation, tensors that are made have shapes and
     no content. Were one kept, whoever asks next, after the trace, would compute with it. So what is
-    made while a mode of PyTorch's dispatcher is on is not kept; what is there already is taken.
+    made meanwhile is not kept; what is there already is taken.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,6 +31,11 @@ class _Asked(local):
 _asked = _Asked()
 
 
+def _makes_no_content() -> bool:
+    """See note [Tensors without content]."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+
+
 class _NotKeptError(Exception):
     """Carries what was made past the cache, which keeps what is returned alone."""
 
@@ -52,7 +57,7 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
             if _asked.found is not None:
                 raise RuntimeError("a constant has left its cache before the capture of a graph")
             made = make(*args, **kwargs)
-            if torch._C._len_torch_dispatch_stack():  # see note [Tensors without content]
+            if _makes_no_content():
                 raise _NotKeptError(made)
             return made
 

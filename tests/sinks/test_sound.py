@@ -223,3 +223,21 @@ def test_sound_that_avi_has_no_clock_for_lasts_as_long(remux, tmp_path, codec):
         frames = list(container.decode(audio=0))
     assert float(frames[-1].time or 0) == pytest.approx(2, abs=0.05)
     assert any("becomes pcm_s24le: avi cannot hold it as it is" in note for note in sink.notes)
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate", "copied"),
+    [("ac3", 48000, False), ("aac", 48000, False), ("mp3", 22050, False), ("mp3", 44100, True)],
+)
+def test_sound_of_avi_lasts_as_long_in_avi(remux, tmp_path, codec, rate, copied):
+    """AVI says how large blocks are; its muxer would count blocks where there are frames."""
+    clip, output = tmp_path / "in.avi", tmp_path / "out.avi"
+    inputs = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=10"]
+    inputs += ["-f", "lavfi", "-i", "sine=440:duration=10"]
+    coding = ["-c:v", "mpeg4", "-c:a", codec, "-ar", str(rate), str(clip)]
+    subprocess.run(["ffmpeg", "-v", "error", *inputs, *coding], check=True)
+    sink = remux(clip, output)
+    with av.open(str(output)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    assert float((packets[-1].dts or 0) * packets[-1].time_base) == pytest.approx(10, abs=0.1)
+    assert any("becomes pcm_s24le" in note for note in sink.notes) != copied

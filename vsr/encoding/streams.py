@@ -68,6 +68,10 @@ _NOT_IN_NUT = (
 # AVI counts sound in bytes or in packets of one length. FFmpeg's muxer takes these all the same,
 # and writes a clock that runs up to a hundred times too fast.
 _NOT_IN_AVI = ("vorbis", "dts", "eac3", "flac")
+# These it takes rightly, unless they come from AVI, which often gives a size of blocks with them.
+_IN_FRAMES = ("aac", "ac3", "mp3")
+_MP3_FRAME = 1152
+"""Samples, which are called the bytes of a block; of this number it makes a right clock."""
 
 _COVER_TYPES = {
     "mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"),
@@ -346,9 +350,17 @@ def _takes(muxer: str, stream: Stream) -> bool:
         return False
     if muxer == "mpegts":
         return codec_of(stream) in _MPEGTS_CODECS
-    if codec_of(stream) in {"nut": _NOT_IN_NUT, "avi": _NOT_IN_AVI}.get(muxer, ()):
+    miscounted = muxer == "avi" and _is_miscounted(stream)
+    if miscounted or codec_of(stream) in {"nut": _NOT_IN_NUT, "avi": _NOT_IN_AVI}.get(muxer, ()):
         return False
     return _opens(muxer, partial(_try_copy, stream=stream))
+
+
+def _is_miscounted(stream: Stream) -> bool:
+    """Whether AVI's muxer, told the size of a block, counts the sound by a wrong clock."""
+    if not isinstance(stream, AudioStream) or codec_of(stream) not in _IN_FRAMES:
+        return False
+    return stream.codec_context.block_align not in (0, _MP3_FRAME)
 
 
 def _try_copy(container: OutputContainer, stream: Stream) -> None:

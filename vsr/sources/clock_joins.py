@@ -207,13 +207,18 @@ class ClockJoins:
         }
         ends = {index: clock.end or 0 for index, clock in before.items()}
         begins = {index: time for index, clock in before.items() if clock is first}
+        latest = dict(begins)
         for packet in self._coming:
             index, found = packet.stream_index, _time(packet)
-            if index not in before or index in begins or found is None:
+            if index not in before or found is None:
                 continue
             found = before[index].unwrapped(found)
-            if before[index].falls_to(found):
-                begins[index] = found
+            if index in begins:
+                if found + before[index].fall < latest[index]:
+                    break  # here yet another part begins
+                latest[index] = found
+            elif before[index].falls_to(found):
+                begins[index] = latest[index] = found
             else:  # a demuxer hands out the end of one stream behind the beginning of another
                 end = found + before[index].offset + (packet.duration or 0)
                 ends[index] = max(ends[index], end)
