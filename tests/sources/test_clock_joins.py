@@ -82,6 +82,34 @@ def test_parts_touch(ffmpeg, command, tmp_path, suffix, codec) -> None:
         assert len(found) == 3 * count
 
 
+@pytest.mark.parametrize("offset", [33, 500])
+def test_sound_that_begins_in_a_later_part_begins_there(ffmpeg, command, tmp_path, offset) -> None:
+    """FFmpeg adds a turn of the clock to what lies a minute before the first time."""
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=4")
+    silent = ffmpeg.make(f"silent{offset}.vob", *picture, "-output_ts_offset", offset)
+    heard = ffmpeg.make("heard.vob", *picture, "-f", "lavfi", "-i", "sine=d=4", "-c:a", "ac3")
+    path = joined(tmp_path / "in.vob", silent, heard)
+    assert command(path, tmp_path / "out.mkv")[0] == 0
+    video, audio = (times(tmp_path / "out.mkv", stream) for stream in "va")
+    assert (video[0], len(video)) == (0, 200)
+    assert video[-1] == pytest.approx(8, abs=0.1)
+    assert audio[0] == pytest.approx(4, abs=0.1)
+
+
+def test_a_silent_part_between_two_others_takes_no_longer(ffmpeg, command, tmp_path) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=4")
+    coding = ("-f", "lavfi", "-i", "sine=d=4", "-c:v", "mpeg2video", "-c:a", "ac3")
+    first = ffmpeg.make("first.ts", *picture, *coding, "-output_ts_offset", 500)
+    second = ffmpeg.make("second.ts", *picture, "-c:v", "mpeg2video", "-output_ts_offset", 33)
+    third = ffmpeg.make("third.ts", *picture, *coding)
+    path = joined(tmp_path / "in.ts", first, second, third)
+    assert command(path, tmp_path / "out.mkv")[0] == 0
+    video, audio = (times(tmp_path / "out.mkv", stream) for stream in "va")
+    assert len(video) == 300
+    assert video[-1] == pytest.approx(12, abs=0.15)
+    assert max(b - a for a, b in pairwise(audio)) == pytest.approx(4, abs=0.15)
+
+
 def test_a_start_behind_a_join_is_found(part, command, tmp_path) -> None:
     path = joined(tmp_path / "in.ts", part(25, 4, 4), part(25, 4, 4))
     for name, seconds in (("one.mkv", 0), ("many.mkv", 1)):

@@ -61,10 +61,10 @@ class _Clock:
     def __post_init__(self) -> None:
         self.fall, self.wrap = round(_FALL / self.base), round(WRAP / self.base)
 
-    def unwrapped(self, time: int) -> int:
-        """``time`` as it is in the file."""
-        leaps = bool(self.latest) and time - self.latest[-1] > self.wrap // 2
-        return time - self.wrap if leaps else time
+    def unwrapped(self, time: int, near: Fraction) -> int:
+        """``time`` as it is in the file; of a stream's first packet by ``near``, in seconds."""
+        latest = self.latest[-1] if self.latest else round(near / self.base)
+        return time - self.wrap if time - latest > self.wrap // 2 else time
 
     def goes_on_at(self, time: int) -> bool:
         """Whether ``time`` is next: a decoder's parser may hold the last packet of a part back."""
@@ -96,6 +96,7 @@ class ClockJoins:
         self._clocks: dict[int, _Clock] = {}
         self._coming: deque[Packet[Any]] = deque()
         self._error: av.FFmpegError | None = None
+        self._near: Fraction | None = None
 
     @property
     def joins(self) -> int:
@@ -120,18 +121,22 @@ class ClockJoins:
         time = _time(packet)
         if time is None or (clock := self._clock(packet)) is None:
             return
-        found, time = time, clock.unwrapped(time)
+        found, time = time, self._unwrapped(clock, time)
         unsure = clock.part < self.joins or len(clock.latest) < _REMEMBERED
         if unsure and not clock.goes_on_at(time):
             self._catch_up(clock, time, packets)
         elif clock.falls_to(time):
             self._begin_part(clock, time, packets)
         clock.latest.append(time)
+        self._near = time * clock.base
         added = time - found + clock.offset
         packet.pts = None if packet.pts is None else packet.pts + added
         packet.dts = None if packet.dts is None else packet.dts + added
         end = time + clock.offset + (packet.duration or 0)
         clock.end = end if clock.end is None else max(clock.end, end)
+
+    def _unwrapped(self, clock: _Clock, time: int) -> int:
+        return clock.unwrapped(time, time * clock.base if self._near is None else self._near)
 
     def _clock(self, packet: Packet[Any]) -> _Clock | None:
         """That of the stream of ``packet``; None without a time base."""
@@ -163,7 +168,7 @@ class ClockJoins:
             clock, time = self._clocks.get(packet.stream_index), _time(packet)
             if clock is None or time is None or clock.part < self.joins:
                 continue
-            if clock.falls_to(clock.unwrapped(time)):
+            if clock.falls_to(self._unwrapped(clock, time)):
                 return True
         return False
 
@@ -212,7 +217,7 @@ class ClockJoins:
             index, found = packet.stream_index, _time(packet)
             if index not in before or found is None:
                 continue
-            found = before[index].unwrapped(found)
+            found = self._unwrapped(before[index], found)
             if index in begins:
                 if found + before[index].fall < latest[index]:
                     break  # here yet another part begins

@@ -40,6 +40,8 @@ __all__ = [
 ]
 
 _UNSPECIFIED = 2
+_BESIDE = 10
+"""Seconds by which sound may begin before the picture of its recording."""
 _ROUNDED = Fraction(1, 10)
 """Seconds by which the lengths that FFmpeg has of one file may differ."""
 _LINES_ABOVE = {(720, 512): 26, (720, 608): 32}
@@ -68,7 +70,23 @@ def claims_alpha(stream: VideoStream) -> bool:
 def container_start(container: InputContainer) -> Fraction | None:
     """The earliest timestamp in seconds, if the format knows it (the stubs say it always does)."""
     start: object = container.start_time
-    return Fraction(start, av.time_base) if isinstance(start, int) else None
+    if not isinstance(start, int):
+        return None
+    begin = Fraction(start, av.time_base)
+    return _first_start(container, begin) if may_start_again(container) else begin
+
+
+def _first_start(container: InputContainer, begin: Fraction) -> Fraction:
+    """Where the first of joined recordings begins; sound may begin in a later one, by its clock."""
+    starts = {
+        stream: stream.start_time * (known_fraction(stream.time_base) or Fraction(0))
+        for stream in (*container.streams.video, *container.streams.audio)
+        if stream.start_time is not None
+    }
+    shown = [starts[stream] for stream in container.streams.video if stream in starts]
+    if not shown or begin >= min(shown) - _BESIDE:
+        return begin
+    return min(start for start in starts.values() if start >= min(shown) - _BESIDE)
 
 
 def context_colour(stream: VideoStream) -> Colour:
