@@ -95,6 +95,22 @@ def test_sound_that_is_lost_with_its_pictures_leaves_a_gap(film, tmp_path, comma
     assert sorted(shown) == [*range(20), *range(30, FRAMES)]
 
 
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_in_mov_the_gap_is_silence(film, tmp_path, command, seconds):
+    """PCM has no times there, but a number of samples."""
+    places = chunks(film)
+    damaged = without(film, [(places[20][0], places[30][0])])
+    out = tmp_path / "out.mov"
+    assert command(damaged, out, "--segment-seconds", seconds)[0] == 0
+    with av.open(out) as container:
+        samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert len(samples) == FRAMES * SAMPLES
+    numbers = np.arange(len(samples))
+    heard = samples != 0
+    assert (samples[heard] == numbers[heard]).all()
+    assert np.count_nonzero(~heard[1:]) == 10 * SAMPLES
+
+
 @pytest.mark.parametrize("codec", ["libmp3lame", "ac3", "pcm_u8"])
 def test_sound_that_is_counted_otherwise_stays_beside_its_picture(ffmpeg, film, tmp_path, codec):
     """In frames, in bytes, or in bytes that are samples."""

@@ -40,7 +40,7 @@ from vsr.sinks.labels import (
     stream_metadata,
     way_to_keep,
 )
-from vsr.sinks.sound import SoundEncoder
+from vsr.sinks.sound import SoundEncoder, silent_sample
 from vsr.sinks.timecode import drops_numbers, first_timecode
 from vsr.sinks.track import Track
 
@@ -248,6 +248,7 @@ class StreamCopier:
             gap=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
             marks=self._marks(stream),
             strict=not container.format.flags & _NONSTRICT,
+            silence=silent_sample(output) if copied and self._muxer == "mov" else b"",
         )
         if stream.type != "attachment":  # those travel in the header
             self._tracks[stream.index] = track

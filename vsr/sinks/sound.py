@@ -11,10 +11,25 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.packet import Packet
+from av.stream import Stream
 
+from vsr.encoding.streams import codec_of
 from vsr.ffmpeg import fraction
 
-__all__ = ["SoundEncoder"]
+__all__ = ["SoundEncoder", "silent_sample"]
+
+_SILENT = {"pcm_u8": 0x80, "pcm_alaw": 0xD5, "pcm_mulaw": 0xFF}
+"""Bytes of samples without sound, where they are not 0."""
+
+
+def silent_sample(stream: Stream) -> bytes:
+    """A sample of all channels of PCM without sound; empty for all else."""
+    codec = codec_of(stream)
+    if not isinstance(stream, AudioStream) or not codec.startswith("pcm_"):
+        return b""
+    bits = "".join(character for character in codec if character.isdigit()) or "8"
+    count = int(bits) // 8 * stream.codec_context.layout.nb_channels
+    return bytes([_SILENT.get(codec, 0)]) * count
 
 
 class SoundEncoder:

@@ -18,6 +18,9 @@ from vsr.sinks.sound import SoundEncoder
 
 __all__ = ["Track"]
 
+_NOTICED = Fraction(1, 50)
+"""Seconds without sound from which they are a gap: times are rounded, to milliseconds or frames."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Track:
@@ -41,6 +44,9 @@ class Track:
     """What encodes the packets anew; None where they are copied."""
     base: AVRational | None = None
     """Of the clock below, where it is not the output's: sound is decoded with its own."""
+    silence: bytes = b""
+    """A sample of all channels that nobody hears, for containers that count samples and have no
+    gaps; empty where a gap stays one."""
     filter: BitStreamFilterContext | None = None
     converted: bool = False
     """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
@@ -90,7 +96,10 @@ class Track:
         for one in self.filter.filter(packet) if self.filter else [packet]:
             one.time_base = base  # filters forget it
             one.rescale_ts(self.base or self.output.time_base)
+            end = None if self.next_dts is None else self.end
             self._repair(one)
+            if self.silence and end is not None:
+                self._fill(container, end, one.dts or 0)
             if self.sound is not None:
                 container.mux(list(self.sound.encode(one)))
             else:
@@ -139,6 +148,21 @@ class Track:
         else:
             self.unheard += (packet.duration or 0) * fraction(packet.time_base)
         return False
+
+    def _fill(self, container: OutputContainer, begin: int, end: int) -> None:
+        """Write silence from ``begin`` up to ``end``, unless that is a matter of rounding."""
+        base = fraction(self.output.time_base)
+        if (end - begin) * base < _NOTICED:
+            return
+        step = max(1, round(1 / base))  # a second at a time
+        for start in range(begin, end, step):
+            duration = min(step, end - start)
+            samples = round(duration * base * self.output.sample_rate)  # type: ignore[attr-defined]
+            packet: Packet[Any] = Packet(self.silence * samples)
+            packet.pts = packet.dts = start
+            packet.duration, packet.time_base = duration, self.output.time_base
+            packet.stream = self.output
+            container.mux_one(packet)
 
     def _repair(self, packet: "Packet[Any]") -> None:
         """Make the dts rise as the muxer demands.
