@@ -244,3 +244,15 @@ def test_where_reading_stopped_is_said(ffmpeg, tmp_path):
     assert stopped is not None
     assert 1.2 <= stopped < 1.5
     assert source.report.lines()[-1].endswith(": they cannot be read")
+
+
+def test_the_last_picture_of_uneven_ones_lasts_as_long(shared, tmp_path, command):
+    """AVI counts on to its end."""
+    source, out = shared / "media" / "generated" / "vfr_irregular.mkv", tmp_path / "out.avi"
+    assert command(source, out)[0] == 0
+    ends = []
+    for path in (source, out):
+        with open_source(path) as opened:
+            *_, last = opened
+        ends.append(float((last.pts + last.duration) * last.time_base))
+    assert ends[1] == pytest.approx(ends[0], abs=0.005)

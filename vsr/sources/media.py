@@ -33,6 +33,8 @@ _FAR_APART = Fraction(1)
 """Seconds between pictures of which the last may well be shown for another time."""
 _LATE = Fraction(1, 2)
 """Seconds; a frame or two are nothing to speak of."""
+_LAST = 4
+"""Usual spacings that the last picture of AVI may be shown for."""
 _TOLERANCE = Fraction(1, 4)
 """Seconds (but at least two frames) that a file may be shorter than its header says."""
 
@@ -244,6 +246,7 @@ class MediaReader:
         """Duration of the last frame, in units of ``time_base``: up to where the stream ends.
 
         Where frames are seconds apart, the median says little of the last, and the file's end more.
+        AVI that is whole counts on to where its last picture ends, also if that is later.
         """
         timeline, begin = self._playback.timeline, self._part.begin
         usual = timeline.last_duration()
@@ -256,7 +259,10 @@ class MediaReader:
             round((begin + end) / self._time_base) - timeline.last
             for end in ends if end is not None
         )  # fmt: skip
-        return min((rest for rest in rests if 0 < rest < usual), default=usual)
+        longest = usual - 1
+        if describe.has_end(self._demuxer.container, begin):
+            longest = _LAST * usual
+        return min((rest for rest in rests if 0 < rest <= longest), default=usual)
 
     def finish(self, report: SourceReport, stopped_at: Fraction | None) -> None:
         """After the last frame: serve the other streams, and look whether the end was missing.
