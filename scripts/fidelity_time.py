@@ -95,12 +95,12 @@ def _shown_end(facts: Facts) -> Fraction:
 
 
 def _declared_end(facts: Facts) -> Fraction | None:
-    """When the picture is over, if the container says so: Matroska in a tag, others outright."""
+    """When the picture is over, if the container says so: Matroska in a tag, MP4, AVI outright."""
     video, kind = facts.video, facts.format["format_name"]
     if "matroska" in kind and "duration" in video.tags:
         hours, minutes, seconds = video.tags["duration"].split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    if "mp4" in kind and "duration" in video.facts:
+    if ("mp4" in kind or kind == "avi") and "duration" in video.facts:
         return Fraction(video.facts.get("start_time", 0)) + Fraction(video.facts["duration"])
     return None
 
