@@ -5,6 +5,7 @@ what CUDA would refuse: tensors of two devices in one operation, types that do n
 kernel whose result decides what comes next. So what is never run here is at least run through.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -91,6 +92,15 @@ def moved(module: nn.Module, *target: Any, **layout: Any) -> nn.Module:
     return module
 
 
+def forget_constants() -> None:
+    """Empty all caches of constants, since those that are made here are of no use elsewhere."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vsr."):
+            for value in vars(module).values():
+                if (forget := getattr(value, "__dict__", {}).get("cache_clear")) is not None:
+                    forget()
+
+
 @pytest.fixture(autouse=True)
 def claimed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("vsr.device._free_memory", lambda _: 1e12)
@@ -99,8 +109,10 @@ def claimed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Single numbers would be kept, and computed with, on a GPU that is not there.
     monkeypatch.setattr(FakeTensorMode, "may_turn_const", lambda *_: False)
     monkeypatch.setattr(constants, "_makes_no_content", lambda: False)  # kept as on a GPU
+    forget_constants()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         yield
+    forget_constants()
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
             hold(found)
             return found
 
+        find.__dict__["cache_clear"] = kept.cache_clear
         return find
 
     return decorate
