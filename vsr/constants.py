@@ -49,6 +49,8 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
     Where a graph is captured, nothing new is made: it would be recorded instead of computed. The
     function then raises RuntimeError.
+
+    As with functools' caches, the function's ``cache_clear`` forgets them all.
     """
 
     def decorate(make: Callable[P, T]) -> Callable[P, T]:
