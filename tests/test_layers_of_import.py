@@ -40,7 +40,7 @@ ORDER = [
     ("device", "runtimes", "reuse"),
     ("engine",),
     ("progress", "planning", "upscaler"),
-    ("report",),
+    ("report", "prefetch"),
     ("inventory", "sync"),
     ("record", "resume"),
     ("pipeline",),

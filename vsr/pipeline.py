@@ -1,17 +1,15 @@
-"""The stages of a run, their threads and queues.
+"""A run, and its stages.
 
 Three threads work on a run: one decodes, one enqueues work for the device, and the caller's
-encodes. They meet at two bounded queues, each made by one call of :func:`prefetch`. On a CPU the
-second hands the work on to lanes, a thread each (:mod:`vsr.engine.lanes`).
+encodes. They meet at two bounded queues, each made by one call of :func:`vsr.prefetch.prefetch`. On
+a CPU the second hands the work on to lanes, a thread each (:mod:`vsr.engine.lanes`).
 """
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -23,6 +21,7 @@ from vsr.frame import Frame
 from vsr.outputs import companions, files_read
 from vsr.places import anchored
 from vsr.planning import Plan, make_plan
+from vsr.prefetch import prefetch
 from vsr.progress import Boundary, Progress, Speedometer, StageTimes, stage_times
 from vsr.record import write_record
 from vsr.report import Report
@@ -42,134 +41,13 @@ from vsr.reuse import mark_repeats
 from vsr.sinks import FrameMd5Sink, NullSink, Sink, open_sink
 from vsr.stdout import ReaderGone, Stdout, reserve_stdout
 
-__all__ = ["Report", "prefetch", "run", "upscale"]
+__all__ = ["Report", "run", "upscale"]
 
 logger = logging.getLogger(__name__)
 
 _DECODED_AHEAD = 4
 
 OnProgress = Callable[[Progress], None]
-
-
-@dataclass(slots=True)
-class _End:
-    error: BaseException | None = None
-
-
-def prefetch[T](
-    upstream: Iterable[T], *, depth: int, boundary: Boundary
-) -> Generator[T, None, None]:
-    """Run ``upstream`` on its own thread, at most ``depth`` items ahead of the reader.
-
-    An error upstream is raised here, after the items that preceded it, with a note that names the
-    stage. Closing the generator early stops the thread and closes ``upstream``; it waits for the
-    item that the thread is making. Hold it in ``contextlib.closing``.
-
-    Args:
-        upstream: what to iterate; closed on its thread if it has ``close``.
-        depth: how many finished items may wait.
-        boundary: clock of this thread boundary, its name is the stage's.
-    """
-    ready: queue.Queue[T | _End] = queue.Queue(maxsize=depth)
-    stop, over = threading.Event(), threading.Event()
-
-    def work() -> None:
-        end = _End()
-        try:
-            _pump(upstream, ready, stop, boundary)
-        except BaseException as error:  # noqa: BLE001 - it is raised again at the reader
-            end.error = _reported(error, boundary.name)
-        try:
-            if not stop.is_set():
-                ready.put(end)
-        finally:
-            over.set()
-
-    thread = threading.Thread(target=work, name=f"vsr-{boundary.name}", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := _timed_get(ready, boundary), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        _end(thread, over, ready, stop)
-
-
-def _end[T](
-    thread: threading.Thread,
-    over: threading.Event,
-    ready: "queue.Queue[T]",
-    stop: threading.Event,
-) -> None:
-    """Wait for the item that the thread is making, when interrupted as well.
-
-    A thread that outlived the interpreter would abort the process from within the C++ that it runs.
-    It says itself that it is ``over``: an interrupted ``join`` takes a thread that runs for a
-    stopped one (CPython 3.12).
-    """
-    interrupt = None
-    while not over.is_set():
-        try:
-            stop.set()
-            _discard(ready)  # makes room for a put() that is blocked
-            over.wait(0.01)
-        except KeyboardInterrupt as error:
-            interrupt = error
-    thread.join()
-    if interrupt is not None:
-        raise interrupt
-
-
-def _reported(error: BaseException, stage: str) -> BaseException:
-    """``error`` with a note of where it was; what would end a thread in silence has words."""
-    found = error
-    if not isinstance(error, Exception):  # SystemExit would end the process as if all were well
-        found = RuntimeError(f"the thread of stage {stage!r} has died of {type(error).__name__}")
-        found.__cause__ = error
-    found.add_note(f"in stage {stage!r}")
-    return found
-
-
-def _pump[T](
-    upstream: Iterable[T], ready: "queue.Queue[T | _End]", stop: threading.Event, clock: Boundary
-) -> None:
-    """Move items from ``upstream`` to ``ready`` until either end is done."""
-    items = iter(upstream)
-    try:
-        while not stop.is_set():
-            started = time.perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                made = time.perf_counter()
-                clock.producing += made - started
-            ready.put(item)
-            clock.blocked_put += time.perf_counter() - made
-            clock.items += 1
-    finally:
-        if hasattr(items, "close"):
-            items.close()
-
-
-def _timed_get[T](ready: "queue.Queue[T]", boundary: Boundary) -> T:
-    started = time.perf_counter()
-    item = ready.get()
-    boundary.blocked_get += time.perf_counter() - started
-    return item
-
-
-def _discard[T](ready: "queue.Queue[T]") -> None:
-    try:
-        while True:
-            ready.get_nowait()
-    except queue.Empty:
-        return
-
-
-# One run.
 
 
 def upscale(

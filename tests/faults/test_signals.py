@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from vsr.pipeline import prefetch
+from vsr.prefetch import prefetch
 from vsr.progress import Boundary
 
 SLOW = ("--model", "lanczos", "--scale", 4, "-c:v", "ffv1", "--segment-seconds", 0.25)
