@@ -1,6 +1,5 @@
 """Adds the other streams of a source to an output container, and moves their packets there."""
 
-import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import cast
@@ -28,36 +27,22 @@ from vsr.encoding.streams import (
     output_chapters,
     plan_route,
 )
-from vsr.ffmpeg import fraction, known_fraction
+from vsr.ffmpeg import fraction
 from vsr.notes import Notes
-from vsr.sinks.labels import (
-    holds_reel_name,
-    holds_timecode,
-    kept_metadata,
-    lost_dispositions,
-    lost_tags,
-    metadata_flags,
-    stream_metadata,
-    way_to_keep,
-)
+from vsr.sinks.labelling import Labelling
 from vsr.sinks.sound import SoundEncoder, silent_sample
-from vsr.sinks.timecode import drops_numbers, first_timecode
 from vsr.sinks.track import Track
+from vsr.sinks.track_times import Placement, TrackClock
 
 __all__ = ["StreamCopier"]
 
 _HAVE_CHAPTERS = ("matroska", "webm", "mp4", "mov", "nut")
-_ANY_KEY = "use_metadata_tags"
 _MPEG_AUDIO = tuple(bytes([255, second]) for second in range(0xE0, 0x100))
 _MARKS = {
     "mp1": _MPEG_AUDIO, "mp2": _MPEG_AUDIO, "mp3": _MPEG_AUDIO,
     "ac3": (b"\x0b\x77",), "eac3": (b"\x0b\x77",),
 }  # fmt: skip
 """Sync words: ISO 11172-3, 2.4.2.3; ATSC A/52, 5.4.1.1."""
-_STRAY = 8
-"""Packets that may be damaged, rather than of another codec."""
-_UNNOTICED = Fraction(1, 20)
-"""Seconds; the packet in which sound sets in may begin before that."""
 _JOINED = ("mpegts", "mpeg")
 """Containers in which a recorder may change the codec of a stream."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
@@ -97,18 +82,12 @@ class StreamCopier:
         self._source = source
         self._muxer = encoding.muxer
         self._tracks: dict[int, Track] = {}
-        self._lost_tags: list[str] = []
-        self._way_to_keep = ""
+        self._labelling = Labelling(source, encoding.muxer, notes)
         self._data: list[Stream] = []
-        self._lost_dispositions: list[str] = []
-        self._any_key = False
 
     def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
         """``given`` options of the container, and those that the source's metadata asks for."""
-        flags = metadata_flags(self._source.container.metadata, self._muxer)
-        joined = given.get("movflags", "") + flags
-        self._any_key = _ANY_KEY in joined and self._muxer in ("mp4", "mov")
-        return {**given, "movflags": joined} if flags else dict(given)
+        return self._labelling.container_options(given)
 
     def add_streams(
         self,
@@ -127,31 +106,20 @@ class StreamCopier:
         Returns:
             The picture's stream.
         """
-        metadata = kept_metadata(self._source.container.metadata, self._muxer)
-        container.metadata.update(metadata)
-        lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
-        self._lost_tags = [f"{key} (file)" for key in lost]
-        self._way_to_keep = way_to_keep(lost, self._muxer)
+        self._labelling.label_file(container)
         replaced = self._source.stream
         video = add_video() if replaced is None else None
         for stream in self._source.container.streams:
             if replaced is not None and stream.index == replaced.index:
                 video = add_video()
-                self._describe_video(replaced, video, container)
+                self._labelling.label_picture(replaced, video, container)
             else:
                 self._add(container, stream)
         assert video is not None
         if self._data:
             self._notes.warn(dropped_data(self._data))
-        chapters = output_chapters(self._source, duration)
-        if chapters and self._muxer not in _HAVE_CHAPTERS:
-            self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
-        elif chapters:
-            container.set_chapters(chapters)
-        if later := len(output_chapters(self._source, None)) - len(chapters):
-            several = "1 chapter is" if later == 1 else f"{later} chapters are"
-            self._notes.warn(f"{several} left out: the output ends before")
-        self._report_lost_labels()
+        self._add_chapters(container, duration)
+        self._labelling.report()
         if self._muxer == "avi" and self._tracks:
             self._notes.warn("avi has no timestamps: a late start is lost, and gaps in sound close")
         return video
@@ -170,23 +138,18 @@ class StreamCopier:
         self.mux(container)
         for track in self._tracks.values():
             track.finish(container)
-            if track.sound is not None and (damaged := track.sound.damaged):
-                several = "1 packet" if damaged == 1 else f"{damaged} packets"
-                self._notes.warn(f"{track.name}: {several} could not be decoded")
-            if track.foreign > _STRAY:
-                self._notes.warn(
-                    f"{track.name}: {track.foreign} packets of {track.written} are of another "
-                    "codec: the sound changes in mid-stream, and players will not play both"
-                )
-            if track.repaired:
-                self._notes.warn(f"{track.name}: {_count(track.repaired, 'timestamp')} repaired")
-            if track.unstyled:
-                several = "1 text loses" if track.unstyled == 1 else f"{track.unstyled} texts lose"
-                self._notes.warn(
-                    f"{track.name}: {several} style, colour or place: {self._muxer} gets plain text"
-                )
-            if track.cut:
-                self._notes.warn(f"{track.name}: {_cut(track)}")
+            for line in track.complaints(self._muxer):
+                self._notes.warn(line)
+
+    def _add_chapters(self, container: OutputContainer, duration: Fraction | None) -> None:
+        chapters = output_chapters(self._source, duration)
+        if chapters and self._muxer not in _HAVE_CHAPTERS:
+            self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
+        elif chapters:
+            container.set_chapters(chapters)
+        if later := len(output_chapters(self._source, None)) - len(chapters):
+            several = "1 chapter is" if later == 1 else f"{later} chapters are"
+            self._notes.warn(f"{several} left out: the output ends before")
 
     def _tell(self, stream: Stream, note: str) -> None:
         """Say what becomes of ``stream``; of data, later and in one line."""
@@ -194,17 +157,6 @@ class StreamCopier:
             self._data.append(stream)
         else:
             self._notes.warn(note)
-
-    def _report_lost_labels(self) -> None:
-        for what, lost, hint in (
-            ("tags", self._lost_tags, self._way_to_keep),
-            ("dispositions", self._lost_dispositions, ""),
-        ):
-            if lost:
-                named = ", ".join(lost)
-                self._notes.warn(
-                    f"{what} are dropped, {self._muxer} has no place for them: {named}{hint}"
-                )
 
     def _add(self, container: OutputContainer, stream: Stream) -> None:
         route = plan_route(self._source, stream, self._encoding)
@@ -237,19 +189,24 @@ class StreamCopier:
         self, container: OutputContainer, stream: Stream, output: Stream, *, copied: bool = True
     ) -> Track:
         """Describe ``output`` like ``stream`` and ask the source for its packets."""
-        self._label(stream, output)
+        self._labelling.label(stream, output)
         base = fraction(stream.time_base)
         track = Track(
             name=name_of(stream),
             output=output,
-            offset=round(self._source.start_time / base),
-            earliest=round(-_allowance(output if copied else stream) / base),
-            timeless=is_cover_art(stream),
-            gap=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
+            placement=Placement(
+                offset=round(self._source.start_time / base),
+                earliest=round(-_allowance(output if copied else stream) / base),
+                timeless=is_cover_art(stream), lasting=stream.type == "subtitle",
+            ),
+            clock=TrackClock(
+                strict=copied and not container.format.flags & _NONSTRICT,
+                sparse=stream.type == "subtitle",
+            ),
+            empty=2 if codec_of(stream) == "mov_text" else -1,  # mp4 fills gaps anew
             marks=self._marks(stream),
-            strict=not container.format.flags & _NONSTRICT,
             silence=silent_sample(output) if copied and self._muxer == "mov" else b"",
-        )
+        )  # fmt: skip
         if stream.type != "attachment":  # those travel in the header
             self._tracks[stream.index] = track
             self._source.relay.add(stream.index)
@@ -273,99 +230,14 @@ class StreamCopier:
             output, wrapping = text, "text2movsub"
         output.time_base = stream.time_base
         track = self._follow(container, stream, output)
-        track.filter = BitStreamFilterContext(wrapping, stream)
-        track.converted = True
+        track.wrapping = BitStreamFilterContext(wrapping, stream)
 
     def _add_encoded(
         self, container: OutputContainer, stream: AudioStream, codec: SoundCodec
     ) -> None:
         output = add_sound(container, stream, codec, bitexact=self._encoding.bitexact)
         track = self._follow(container, stream, output, copied=False)
-        track.sound, track.base = SoundEncoder(stream, output), stream.time_base
-        track.strict = False
-
-    def _label(self, stream: Stream, output: Stream) -> None:
-        """Give ``output`` the metadata and dispositions of ``stream``; note what cannot stay."""
-        source = self._source.container
-        metadata = stream_metadata(stream.metadata, self._muxer)
-        replaced = self._source.stream
-        picture = replaced is not None and stream.index == replaced.index
-        if picture:  # Matroska's mark of VP8 and VP9 with alpha, which the muxer sets itself
-            metadata = {key: v for key, v in metadata.items() if key.lower() != "alpha_mode"}
-        output.metadata.update(metadata)
-        output.disposition = stream.disposition
-        if stream.type == "attachment" or is_cover_art(stream):
-            return
-        place = f"({stream.type} stream {stream.index})"
-        lost = lost_tags(
-            metadata, self._muxer, of_file=source.metadata, picture=stream.type == "video"
-        )
-        self._lost_tags += [f"{key} {place}" for key in lost]
-        alone = sum(other.type == stream.type for other in source.streams) == 1
-        names = lost_dispositions(
-            stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
-        )
-        self._lost_dispositions += [f"{name} {place}" for name in names]
-
-    def _describe_video(
-        self, source: VideoStream, video: VideoStream, container: OutputContainer
-    ) -> None:
-        self._label(source, video)
-        self._take_over_timecode_track(video)
-        rate = fraction(video.codec_context.framerate)
-        if not holds_timecode(self._muxer, rate):
-            gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
-            reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
-            if any(gone):
-                self._notes.warn(
-                    f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s"
-                )
-        for labelled in (container, video):
-            if timecode := labelled.metadata.get("timecode"):
-                labelled.metadata["timecode"] = self._timecode(timecode, source, rate)
-
-    def _take_over_timecode_track(self, video: VideoStream) -> None:
-        """Let the picture say what a track of MOV or MP4 does, of which FFmpeg makes one again."""
-        for stream in self._source.container.streams.data:
-            if "timecode" in stream.metadata:
-                video.metadata.setdefault("timecode", stream.metadata["timecode"])
-                if reel := stream.metadata.get("reel_name"):
-                    video.metadata.setdefault("reel_name", reel)
-                    if not holds_reel_name(self._muxer):
-                        self._lost_tags.append(f"reel_name (data stream {stream.index})")
-
-    def _timecode(self, timecode: str, source: VideoStream, rate: Fraction) -> str:
-        """What ``timecode`` is for the first frame of the output, and at its rate."""
-        begin = Fraction(self._source.container.start_time or 0, av.time_base)
-        if source.start_time is not None and source.time_base:  # sound may begin earlier
-            begin = source.start_time * fraction(source.time_base)
-        skipped = (self._source.start_time - begin) * rate
-        frames = max(0, math.ceil(skipped - Fraction(1, 100)))  # times may be rounded
-        source_rate = known_fraction(source.guessed_rate) or rate
-        first = first_timecode(timecode, source_rate, rate, frames)
-        if first is None:
-            if frames or round(source_rate) != round(rate):
-                self._notes.warn(f"timecode {timecode} stays that of the input's first frame")
-            return timecode
-        if drops_numbers(timecode) and not drops_numbers(first):
-            self._notes.warn(
-                f"timecode {timecode} goes on as {first}, which drops no numbers: there is no"
-                f" timecode that does at {float(rate):.6g} frames/s"
-            )
-        return first
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun} was" if number == 1 else f"{number} {noun}s were"
-
-
-def _cut(track: Track) -> str:
-    """What was cut of ``track``, and whether anybody misses it."""
-    gone = f"{_count(track.cut, 'packet')} cut, ahead of the start"
-    if track.output.type == "audio" and track.unheard > _UNNOTICED:
-        return f"{gone}, with {float(track.unheard):.2f} s of sound that players play"
-    hidden = ", where the input hides them: players leave them out as well"
-    return gone + hidden if track.hidden else gone
+        track.sound = SoundEncoder(stream, output)
 
 
 def _allowance(stream: Stream) -> Fraction:

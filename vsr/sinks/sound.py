@@ -43,10 +43,12 @@ class SoundEncoder:
         output: the stream, of :func:`vsr.encoding.sound.add_sound`, that they go to.
 
     Attributes:
+        time_base: of the packets that come.
         damaged: packets that could not be decoded.
     """
 
     def __init__(self, source: AudioStream, output: AudioStream) -> None:
+        self.time_base = source.time_base
         self.damaged = 0
         self._decoder = source.codec_context
         self._output = output

@@ -1,104 +1,110 @@
-"""One stream beside the picture: its packets, shifted, repaired, re-encoded where needed."""
+"""One stream beside the picture, from the source's packets to those of the output."""
 
-import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
-from av.rational import AVRational
 from av.stream import Stream
 
 from vsr.encoding.streams import codec_of
 from vsr.ffmpeg import fraction
+from vsr.sinks.plain_text import as_plain_text
 from vsr.sinks.sound import SoundEncoder
+from vsr.sinks.track_times import Placement, TrackClock, give_dates
 
 __all__ = ["Track"]
 
 _NOTICED = Fraction(1, 50)
 """Seconds without sound from which they are a gap: times are rounded, to milliseconds or frames."""
+_STRAY = 8
+"""Packets that may be damaged, rather than of another codec."""
+_UNNOTICED = Fraction(1, 20)
+"""Seconds; the packet in which sound sets in may begin before that."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Track:
-    """A stream beside the picture: where its packets go and what its clock has shown so far."""
+    """A stream beside the picture: what is done to its packets, in this order.
+
+    They are placed in time, get a dts, another wrapping, and times that the muxer takes; gaps are
+    filled where the container has none, and sound is encoded where it cannot be copied.
+    """
 
     name: str
     output: Stream
-    offset: int
-    """Subtracted from timestamps, in the source stream's time base."""
-    earliest: int
-    """Packets that start before this are cut, in the source stream's time base."""
-    gap: int
+    placement: Placement
+    clock: TrackClock
+    empty: int
     """Packets of this many bytes or fewer mean "no subtitle now"; they are not copied."""
     marks: tuple[bytes, ...]
     """What packets begin with, one of these; empty if that is not known."""
-    timeless: bool
-    """Cover art: one packet, shown all the time."""
-    strict: bool
-    """The muxer wants every dts above the last, not only at or above it."""
-    sound: SoundEncoder | None = None
-    """What encodes the packets anew; None where they are copied."""
-    base: AVRational | None = None
-    """Of the clock below, where it is not the output's: sound is decoded with its own."""
-    silence: bytes = b""
+    silence: bytes
     """A sample of all channels that nobody hears, for containers that count samples and have no
     gaps; empty where a gap stays one."""
-    filter: BitStreamFilterContext | None = None
-    converted: bool = False
-    """Subtitles of one container's form in another's, as plain text; see :func:`_as_plain_text`."""
-    unstyled: int = 0
-    """Subtitles that have lost italics, colours or places by that."""
-    dateless: "list[Packet[Any]]" = field(default_factory=list)
-    """The first packets, while none has a dts."""
-    jump: int = 0
-    """Added since the source's clock fell back, in the clock's time base, as what follows."""
-    next_dts: int | None = None
-    """Lowest dts that the muxer takes."""
-    end: int = 0
-    """Where the last packet ended."""
-    repaired: int = 0
-    cut: int = 0
-    hidden: int = 0
-    """Of those that were cut: what the input says not to play, as an edit list does."""
-    unheard: Fraction = Fraction(0)
-    """Seconds of the others."""
-    written: int = 0
-    foreign: int = 0
-    """Packets that begin otherwise, as those of another codec."""
+    wrapping: BitStreamFilterContext | None = None
+    """From one container's form of plain text to another's."""
+    sound: SoundEncoder | None = None
+    """What encodes the packets anew; None where they are copied."""
+    _dateless: "list[Packet[Any]]" = field(default_factory=list)  # while none has a dts
+    _written: int = 0
+    _foreign: int = 0  # packets that begin otherwise, as those of another codec
+    _unstyled: int = 0  # subtitles that have lost italics, colours or places
 
     def write(self, container: OutputContainer, packet: "Packet[Any]") -> None:
-        """Shift, filter, repair and mux one packet of the source."""
-        if packet.size <= self.gap or not self._shift(packet):
+        """Do all of that to a packet of the source, and mux what comes of it."""
+        if packet.size <= self.empty or not self.placement.move(packet):
             return
-        self.written += 1
-        self.foreign += bool(self.marks) and not bytes(memoryview(packet)[:2]).startswith(
-            self.marks
-        )
-        if self.next_dts is None and packet.dts is None and self.output.type == "video":
-            self.dateless.append(packet)
-            return
-        if self.dateless:
-            self._date(packet)
-            for earlier in self.dateless:
-                self._mux(container, earlier)
-            self.dateless.clear()
-        self._mux(container, packet)
+        self._written += 1
+        if self.marks and not bytes(memoryview(packet)[:2]).startswith(self.marks):
+            self._foreign += 1
+        for dated in self._dated(packet):
+            self._mux(container, dated)
+
+    def finish(self, container: OutputContainer) -> None:
+        """Write what is still held."""
+        for packet in self._dateless:
+            self._mux(container, packet)
+        if self.sound is not None:
+            container.mux(list(self.sound.finish()))
+
+    def complaints(self, muxer: str) -> Iterator[str]:
+        """What was lost or repaired on the way to a container, a line each."""
+        if self.sound is not None and (damaged := self.sound.damaged):
+            several = "1 packet" if damaged == 1 else f"{damaged} packets"
+            yield f"{self.name}: {several} could not be decoded"
+        if self._foreign > _STRAY:
+            yield (
+                f"{self.name}: {self._foreign} packets of {self._written} are of another codec: the"
+                " sound changes in mid-stream, and players will not play both"
+            )
+        if repaired := self.clock.repaired:
+            yield f"{self.name}: {_count(repaired, 'timestamp')} repaired"
+        if self._unstyled:
+            several = "1 text loses" if self._unstyled == 1 else f"{self._unstyled} texts lose"
+            yield f"{self.name}: {several} style, colour or place: {muxer} gets plain text"
+        if self.placement.cut:
+            yield f"{self.name}: {_cut(self.placement, heard=self.output.type == 'audio')}"
+
+    def _dated(self, packet: "Packet[Any]") -> "Iterable[Packet[Any]]":
+        """``packet``, and those that waited for a dts; nothing while it has none either."""
+        if packet.dts is None and self.clock.lowest is None and self.output.type == "video":
+            self._dateless.append(packet)
+            return ()
+        if not self._dateless:
+            return (packet,)
+        give_dates(self._dateless, packet)
+        waited, self._dateless = self._dateless, []
+        return (*waited, packet)
 
     def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:
-        if self.converted:
-            packet, styled = _as_plain_text(packet, codec_of(packet.stream))
-            self.unstyled += styled
-        base = packet.time_base
-        for one in self.filter.filter(packet) if self.filter else [packet]:
-            one.time_base = base  # filters forget it
-            one.rescale_ts(self.base or self.output.time_base)
-            end = None if self.next_dts is None else self.end
-            self._repair(one)
-            if self.silence and end is not None:
+        for one in self._wrapped(packet):
+            begun, end = self.clock.lowest is not None, self.clock.end
+            self.clock.repair(one)
+            if self.silence and begun:
                 self._fill(container, end, one.dts or 0)
             if self.sound is not None:
                 container.mux(list(self.sound.encode(one)))
@@ -106,48 +112,16 @@ class Track:
                 one.stream = self.output
                 container.mux_one(one)
 
-    def _date(self, first: "Packet[Any]") -> None:
-        """Give packets without a dts one each, ahead of that of the ``first`` that has one.
-
-        Matroska has no dts. FFmpeg makes them up from the times of B-frames, but for as many as
-        the decoder holds back.
-        """
-        assert first.dts is not None
-        shown = sorted(p.pts for p in (*self.dateless, first) if p.pts is not None)
-        step = min((b - a for a, b in pairwise(shown)), default=1)
-        for ahead, packet in enumerate(reversed(self.dateless), 1):
-            packet.dts = first.dts - ahead * step
-
-    def finish(self, container: OutputContainer) -> None:
-        """Write what is still held."""
-        for packet in self.dateless:
-            self._mux(container, packet)
-        if self.sound is not None:
-            container.mux(list(self.sound.finish()))
-
-    def _shift(self, packet: "Packet[Any]") -> bool:
-        """Count from the start of the output; False if the packet lies before it."""
-        if self.timeless:
-            packet.pts = packet.dts = 0
-            return True
-        if packet.dts is not None:
-            packet.dts -= self.offset
-        if packet.pts is not None:
-            packet.pts -= self.offset
-        start = packet.pts if packet.pts is not None else packet.dts
-        if start is None or start >= self.earliest:
-            return True
-        end = start + (packet.duration or 0)
-        if self.output.type == "subtitle" and end > 0:  # already shown when the output starts
-            packet.pts = packet.dts = 0
-            packet.duration = end
-            return True
-        self.cut += 1
-        if packet.is_discard:
-            self.hidden += 1
-        else:
-            self.unheard += (packet.duration or 0) * fraction(packet.time_base)
-        return False
+    def _wrapped(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
+        """``packet`` in the form of the output's container, its times in units of the clock."""
+        base = packet.time_base
+        if self.wrapping is not None:
+            packet, styled = as_plain_text(packet, codec_of(packet.stream))
+            self._unstyled += styled
+        for one in [packet] if self.wrapping is None else self.wrapping.filter(packet):
+            one.time_base = base  # filters forget it
+            one.rescale_ts(self.output.time_base if self.sound is None else self.sound.time_base)
+            yield one
 
     def _fill(self, container: OutputContainer, begin: int, end: int) -> None:
         """Write silence from ``begin`` up to ``end``, unless that is a matter of rounding."""
@@ -164,46 +138,15 @@ class Track:
             packet.stream = self.output
             container.mux_one(packet)
 
-    def _repair(self, packet: "Packet[Any]") -> None:
-        """Make the dts rise as the muxer demands.
 
-        Where the clock falls back by more than half a second, everything after continues where the
-        last packet ended; smaller stumbles are levelled out one by one. So does a packet without
-        any time.
-        """
-        found = packet.dts if packet.dts is not None else packet.pts
-        dts = self.end if found is None else found + self.jump
-        if self.next_dts is not None and dts < self.next_dts:
-            fall = (self.next_dts - dts) * fraction(self.base or self.output.time_base)
-            if fall > Fraction(1, 2) and self.output.type != "subtitle":
-                goes_on = max(self.end, self.next_dts)
-                self.jump += goes_on - dts
-                dts = goes_on
-            dts = max(dts, self.next_dts)
-        self.repaired += found is None or abs(dts - found) > 1  # one tick is rounding
-        pts = dts if packet.pts is None else packet.pts + self.jump
-        packet.pts, packet.dts = max(pts, dts), dts
-        self.next_dts = dts + self.strict
-        self.end = dts + (packet.duration or 0)
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun} was" if number == 1 else f"{number} {noun}s were"
 
 
-_STYLE = re.compile(rb"</?(?:[ibus]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
-"""What SubRip says of style: HTML's tags, and Advanced SubStation's ``{\\an8}``."""
-
-
-def _as_plain_text(packet: "Packet[Any]", codec: str) -> tuple["Packet[Any]", bool]:
-    """A subtitle without its style, and whether it had any.
-
-    A player shows SubRip's tags as they stand where it expects plain text. In mov_text, style lies
-    behind the text, whose length comes first, and stays behind when that is unwrapped.
-    """
-    data = bytes(packet)
-    if codec == "mov_text":
-        return packet, len(data) > 2 + int.from_bytes(data[:2], "big")
-    text = _STYLE.sub(b"", data)
-    if text == data:
-        return packet, False
-    plain: Packet[Any] = Packet(text)
-    plain.pts, plain.dts, plain.duration = packet.pts, packet.dts, packet.duration
-    plain.time_base = packet.time_base
-    return plain, True
+def _cut(placement: Placement, *, heard: bool) -> str:
+    """What was cut, and whether anybody misses it."""
+    gone = f"{_count(placement.cut, 'packet')} cut, ahead of the start"
+    if heard and placement.unheard > _UNNOTICED:
+        return f"{gone}, with {float(placement.unheard):.2f} s of sound that players play"
+    hidden = ", where the input hides them: players leave them out as well"
+    return gone + hidden if placement.hidden else gone

@@ -1,0 +1,150 @@
+"""Gives an output the metadata, dispositions and timecode of its source."""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from vsr.encoding.streams import StreamSource, is_cover_art
+from vsr.ffmpeg import fraction, known_fraction
+from vsr.notes import Notes
+from vsr.sinks.labels import (
+    holds_reel_name,
+    holds_timecode,
+    kept_metadata,
+    lost_dispositions,
+    lost_tags,
+    metadata_flags,
+    stream_metadata,
+    way_to_keep,
+)
+from vsr.sinks.timecode import drops_numbers, first_timecode
+
+__all__ = ["Labelling"]
+
+_ANY_KEY = "use_metadata_tags"
+
+
+class Labelling:
+    """Labels a file and its streams as the source's are, and keeps in mind what has no place.
+
+    Args:
+        source: where the labels come from.
+        muxer: FFmpeg's name of the output's container.
+        notes: gets a line for everything that cannot be kept.
+    """
+
+    def __init__(self, source: StreamSource, muxer: str, notes: Notes) -> None:
+        self._source = source
+        self._muxer = muxer
+        self._notes = notes
+        self._any_key = False
+        self._lost_tags: list[str] = []
+        self._way_to_keep = ""
+        self._lost_dispositions: list[str] = []
+
+    def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
+        """``given`` options of the container, and those that the source's metadata asks for."""
+        flags = metadata_flags(self._source.container.metadata, self._muxer)
+        joined = given.get("movflags", "") + flags
+        self._any_key = _ANY_KEY in joined and self._muxer in ("mp4", "mov")
+        return {**given, "movflags": joined} if flags else dict(given)
+
+    def label_file(self, container: OutputContainer) -> None:
+        """Give ``container`` the source's metadata."""
+        metadata = kept_metadata(self._source.container.metadata, self._muxer)
+        container.metadata.update(metadata)
+        lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
+        self._lost_tags += [f"{key} (file)" for key in lost]
+        self._way_to_keep = way_to_keep(lost, self._muxer)
+
+    def label(self, stream: Stream, output: Stream) -> None:
+        """Give ``output`` the metadata and dispositions of ``stream``."""
+        source = self._source.container
+        metadata = stream_metadata(stream.metadata, self._muxer)
+        replaced = self._source.stream
+        if replaced is not None and stream.index == replaced.index:
+            # Matroska's mark of VP8 and VP9 with alpha, which the muxer sets itself.
+            metadata = {key: v for key, v in metadata.items() if key.lower() != "alpha_mode"}
+        output.metadata.update(metadata)
+        output.disposition = stream.disposition
+        if stream.type == "attachment" or is_cover_art(stream):
+            return
+        place = f"({stream.type} stream {stream.index})"
+        lost = lost_tags(
+            metadata, self._muxer, of_file=source.metadata, picture=stream.type == "video"
+        )
+        self._lost_tags += [f"{key} {place}" for key in lost]
+        alone = sum(other.type == stream.type for other in source.streams) == 1
+        names = lost_dispositions(
+            stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
+        )
+        self._lost_dispositions += [f"{name} {place}" for name in names]
+
+    def label_picture(
+        self, source: VideoStream, video: VideoStream, container: OutputContainer
+    ) -> None:
+        """Give ``video`` the labels of the picture, and it and ``container`` the timecode."""
+        self.label(source, video)
+        self._take_over_timecode_track(video)
+        rate = fraction(video.codec_context.framerate)
+        if not holds_timecode(self._muxer, rate):
+            gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
+            reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
+            if any(gone):
+                self._notes.warn(
+                    f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s"
+                )
+        for labelled in (container, video):
+            if timecode := labelled.metadata.get("timecode"):
+                labelled.metadata["timecode"] = self._timecode(timecode, source, rate)
+
+    def report(self) -> None:
+        """Note the tags and dispositions that the container has no place for."""
+        for what, lost, hint in (
+            ("tags", self._lost_tags, self._way_to_keep),
+            ("dispositions", self._lost_dispositions, ""),
+        ):
+            if lost:
+                named = ", ".join(lost)
+                self._notes.warn(
+                    f"{what} are dropped, {self._muxer} has no place for them: {named}{hint}"
+                )
+
+    def _take_over_timecode_track(self, video: VideoStream) -> None:
+        """Let the picture say what a track of MOV or MP4 does, of which FFmpeg makes one again."""
+        for stream in self._source.container.streams.data:
+            if "timecode" in stream.metadata:
+                video.metadata.setdefault("timecode", stream.metadata["timecode"])
+                if reel := stream.metadata.get("reel_name"):
+                    video.metadata.setdefault("reel_name", reel)
+                    if not holds_reel_name(self._muxer):
+                        self._lost_tags.append(f"reel_name (data stream {stream.index})")
+
+    def _timecode(self, timecode: str, source: VideoStream, rate: Fraction) -> str:
+        """What ``timecode`` is for the first frame of the output, and at its rate."""
+        frames = math.ceil(self._skipped(source) * rate - Fraction(1, 100))  # times may be rounded
+        frames = max(0, frames)
+        source_rate = known_fraction(source.guessed_rate) or rate
+        first = first_timecode(timecode, source_rate, rate, frames)
+        if first is None:
+            if frames or round(source_rate) != round(rate):
+                self._notes.warn(f"timecode {timecode} stays that of the input's first frame")
+            return timecode
+        if drops_numbers(timecode) and not drops_numbers(first):
+            self._notes.warn(
+                f"timecode {timecode} goes on as {first}, which drops no numbers: there is no"
+                f" timecode that does at {float(rate):.6g} frames/s"
+            )
+        return first
+
+    def _skipped(self, source: VideoStream) -> Fraction:
+        """Seconds of the picture that lie ahead of the start of the output."""
+        begin = Fraction(self._source.container.start_time or 0, av.time_base)
+        if source.start_time is not None and source.time_base:  # sound may begin earlier
+            begin = source.start_time * fraction(source.time_base)
+        return self._source.start_time - begin
