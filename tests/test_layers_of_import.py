@@ -20,7 +20,7 @@ ORDER = [
     ("errors", "crc", "notes"),
     ("checking", "tags", "stdout", "unfinished", "places", "numbering", "shipped", "files",
      "memory", "sizes", "rationals"),
-    ("ebml",),
+    ("ebml", "beside"),
     ("config", "hdr", "nut", "comparing", "constants"),
     ("frame",),
     ("icc", "orientation", "tagging"),

@@ -13,7 +13,8 @@ import pytest
 from av.stream import Disposition
 
 from vsr.encoding import Encoding
-from vsr.encoding.streams import cover_picture, dropped_data, output_chapters, plan_route
+from vsr.encoding.routes import plan_route
+from vsr.encoding.streams import cover_picture, dropped_data, output_chapters
 from vsr.frame import Colour, pixel_format
 
 MUXERS = ("matroska", "webm", "mp4", "mov", "avi", "nut", "mpegts")

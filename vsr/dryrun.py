@@ -14,8 +14,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from vsr.beside import framemd5_path, record_path
 from vsr.config import PIPE, UpscaleConfig
-from vsr.encoding.beside import framemd5_path, record_path
 from vsr.encoding.streams import output_chapters
 from vsr.flags import command_line
 from vsr.frame import VideoInfo

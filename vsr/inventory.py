@@ -12,13 +12,8 @@ from av.video.stream import VideoStream
 from safetensors import SafetensorError, safe_open
 
 from vsr.config import PIPE
-from vsr.encoding.streams import (
-    Handling,
-    StreamSource,
-    codec_of,
-    is_cover_art,
-    plan_route,
-)
+from vsr.encoding.routes import Handling, plan_route
+from vsr.encoding.streams import StreamSource, codec_of, is_cover_art
 from vsr.ffmpeg import fraction
 from vsr.files import file_sha256
 from vsr.frame import Colour, VideoInfo

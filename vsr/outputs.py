@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from vsr.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.config import PIPE, UpscaleConfig
-from vsr.encoding.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.encoding.stills import Stills
 from vsr.errors import ConfigError, SinkError
 from vsr.sinks.destination import check_replaceable, check_target

@@ -17,8 +17,8 @@ import av
 import torch
 
 import vsr
+from vsr.beside import framemd5_path, record_path, unfinished_name
 from vsr.device import choose_device, describe, dtype_name
-from vsr.encoding.beside import framemd5_path, record_path, unfinished_name
 from vsr.encoding.stills import IMAGES
 from vsr.errors import SinkError
 from vsr.files import take_after, written_whole

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from vsr.beside import find_unfinished, unfinished_name
 from vsr.cli import main
-from vsr.encoding.beside import find_unfinished, unfinished_name
 from vsr.resume import locked
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from vsr.encoding.beside import lock_path
+from vsr.beside import lock_path
 
 
 @pytest.fixture

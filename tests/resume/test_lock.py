@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vsr.encoding.beside import lock_path
+from vsr.beside import lock_path
 from vsr.errors import SinkError
 from vsr.resume.lock import locked
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from vsr.beside import find_unfinished, lock_path, work_path
 from vsr.config import PIPE, UpscaleConfig
-from vsr.encoding.beside import find_unfinished, lock_path, work_path
 from vsr.encoding.stills import find_stills
 from vsr.errors import SinkError
 from vsr.files import followed
@@ -58,7 +58,7 @@ def remove_unfinished(output: Path, *, spared: Iterable[Path] = ()) -> None:
     """Delete the files that runs which were killed had begun to write for ``output``.
 
     The caller has just locked it, and has written nothing yet: so none of a run at work is among
-    them (note [Names of what is not finished] in :mod:`vsr.encoding.beside`). What cannot be
+    them (note [Names of what is not finished] in :mod:`vsr.beside`). What cannot be
     deleted stays, and so does what leads to one of ``spared``, the files that this run reads.
     """
     needed = [followed(path) for path in spared]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from vsr.encoding.beside import lock_path
+from vsr.beside import lock_path
 from vsr.errors import SinkError
 
 if sys.platform != "win32":

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from math import ceil
 
+from vsr.beside import work_path
 from vsr.choosing import AUTO
 from vsr.config import PIPE, UpscaleConfig
 from vsr.device import PRECISIONS_BY_DTYPE, choose_device
-from vsr.encoding.beside import work_path
 from vsr.encoding.threads import THREADS, choose_threads, depends_on_threads
 from vsr.errors import ConfigError, SinkError
 from vsr.files import file_sha256

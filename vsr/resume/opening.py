@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from vsr.beside import work_path
 from vsr.config import PIPE
-from vsr.encoding.beside import work_path
 from vsr.encoding.stills import IMAGES, Stills
 from vsr.errors import ChangedSourceError, SinkError, SourceError, VsrError
 from vsr.outputs import companions

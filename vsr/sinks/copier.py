@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from vsr.encoding import Encoding
 from vsr.encoding.edits import warm_up
+from vsr.encoding.routes import plan_route
 from vsr.encoding.sound import SoundCodec, add_sound, lost_layout
 from vsr.encoding.streams import (
     StreamSource,
@@ -25,7 +26,6 @@ from vsr.encoding.streams import (
     is_cover_art,
     name_of,
     output_chapters,
-    plan_route,
 )
 from vsr.ffmpeg import fraction
 from vsr.notes import Notes

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from vsr.beside import unfinished_name, without_companions
 from vsr.config import PIPE
-from vsr.encoding.beside import unfinished_name, without_companions
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.files import followed, may_replace, name_beside, take_after

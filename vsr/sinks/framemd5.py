@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from vsr.encoding.beside import framemd5_path, unfinished_name
+from vsr.beside import framemd5_path, unfinished_name
 from vsr.errors import SinkError
 from vsr.files import take_after, written_whole
 from vsr.frame import Frame, VideoInfo

@@ -8,8 +8,8 @@ from typing import Any
 
 from av.packet import Packet
 
+from vsr.beside import without_companions
 from vsr.encoding import Encoding
-from vsr.encoding.beside import without_companions
 from vsr.encoding.stills import IMAGES, find_stills, numbered
 from vsr.encoding.streams import StreamSource
 from vsr.errors import SinkError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vsr.encoding.beside import unfinished_name
+from vsr.beside import unfinished_name
 from vsr.encoding.stills import Stills
 from vsr.errors import SinkError
 from vsr.files import followed, take_after
