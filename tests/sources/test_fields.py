@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from tests.warm import PYTHON
@@ -462,6 +463,49 @@ def test_telecine_with_the_bottom_field_first(ffmpeg, tools, film):
     assert frames == ffmpeg.frames(film, "yuv420p", (720, 480))
 
 
+@pytest.mark.parametrize("order", ["soft, hard", "hard, soft"])
+@pytest.mark.parametrize("kind", ["mkv", "mpg"])
+def test_film_of_a_disc_that_changes_its_telecine(ffmpeg, tools, film, soft, order, kind):
+    """Pictures flagged to be shown for three fields, and pictures of mixed fields, in turn."""
+    soft("soft.m2v")
+    coded = ("-c:v", "mpeg2video", "-q:v", 2, "-bf", 0)
+    vf = "telecine=pattern=23,setfield=tff"
+    hard = ffmpeg.make("hard23.m2v", "-i", film, "-vf", vf, *coded, "-flags", "+ildct+ilme")
+    joined = ffmpeg.folder / f"{order}.m2v"
+    parts = {"soft": ffmpeg.folder / "soft.m2v", "hard": hard}
+    joined.write_bytes(b"".join(parts[part].read_bytes() for part in order.split(", ")))
+    path = ffmpeg.make(
+        f"{order}.{kind}", "-fflags", "+genpts", "-r", NTSC, "-i", joined, "-c", "copy"
+    )
+    with opened(path, FieldsConfig(ivtc=True)) as source:
+        assert source.info.rate == FILM
+        frames, times = tools.read(source)
+    assert len(frames) == 48
+    assert tools.even(times, 1 / FILM)
+    wanted = ffmpeg.frames(film, "yuv420p", (720, 480))
+    for number, frame in enumerate(frames[:-1]):  # what the last is matched with is missing
+        near = [(number + step) % 24 for step in (-1, 0, 1)]
+        assert min(near, key=lambda one: distance(frame, wanted[one])) == number % 24
+
+
+def distance(one: bytes, other: bytes) -> float:
+    """Mean absolute difference of two frames."""
+    planes = [np.frombuffer(frame, np.uint8).astype(np.int16) for frame in (one, other)]
+    return float(np.abs(planes[0] - planes[1]).mean())
+
+
+def test_frames_that_a_capture_has_dropped_take_no_time_away(ffmpeg, tools, film):
+    vf = "telecine=pattern=23,select='not(between(n,11,13))'"
+    path = ffmpeg.make(
+        "dropped.mkv", "-i", film, "-vf", vf, "-vsync", "passthrough", "-c:v", "ffv1"
+    )
+    with opened(path, FieldsConfig(ivtc=True)) as source:
+        frames, times = tools.read(source)
+    assert len(times) == 24
+    assert tools.even(times, 1 / FILM)
+    assert frames[13:] == ffmpeg.frames(film, "yuv420p", (720, 480))[13:]
+
+
 @pytest.mark.parametrize("name", ["soft.m2v", "soft.mpg", "soft.ts", "soft.mkv"])
 def test_soft_telecine_keeps_its_steps(ffmpeg, soft, name):
     path = soft(name)
@@ -567,6 +611,8 @@ def test_verdict(fields, kind):
 
 
 def test_flags_stay_where_nothing_tells():
-    steps, notes = field_steps("a", seen(flagged=100), None, FieldsConfig(deinterlace="yadif"))
+    steps, notes = field_steps(
+        "a", seen(flagged=100), Fraction(25), None, FieldsConfig(deinterlace="yadif")
+    )
     assert steps == [("yadif", "mode=send_frame:parity=auto:deint=all")]
     assert notes == ["fields: 100 of 100 frames flagged interlaced; field order as flagged"]

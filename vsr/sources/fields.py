@@ -34,6 +34,10 @@ _HIGHEST_RATE = 31
 """Interlaced video has 480, 486, 512, 576 or 1080 lines (perhaps cropped) and at most 30 frames a
 second; elsewhere, what looks combed is a pattern."""
 
+_FILM, _NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
+_UNEVEN = 0.01
+"""Frames per second by which a rate that was measured may be off."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
@@ -65,7 +69,7 @@ class Fields:
         flagged = self.flagged > _FLAGGED * self.frames
         agreed = max(self.top, self.bottom) >= _MOSTLY * self.combed
         seen = self.combed >= _ENOUGH and agreed and (flagged or self.plausible)
-        if seen and self.repeated >= _REPEATED * self.frames:
+        if (seen or flagged) and self.repeated >= _REPEATED * self.frames:
             return "telecined"
         return "interlaced" if flagged or (seen and self.combed > self.whole) else "progressive"
 
@@ -147,13 +151,14 @@ def _count_top_first(frames: Sequence[VideoFrame], given: Geometry) -> int:
 
 
 def field_steps(
-    name: str, fields: Fields, tagged: FieldOrder | None, config: FieldsConfig
+    name: str, fields: Fields, rate: Fraction, tagged: FieldOrder | None, config: FieldsConfig
 ) -> tuple[list[Step], list[str]]:
     """The filters that make whole frames, and a line for each decision.
 
     Args:
         name: the input in a message.
         fields: what was seen.
+        rate: nominal frames per second.
         tagged: the field order that the user states, None if they do not.
         config: what the user chose to do.
 
@@ -168,11 +173,11 @@ def field_steps(
         if kind != "progressive":
             raise ConfigError(_refusal(name, kind, fields))
         return [], []
-    return _filters(fields, tagged, config, kind)
+    return _filters(fields, rate, tagged, config, kind)
 
 
 def _filters(
-    fields: Fields, tagged: FieldOrder | None, config: FieldsConfig, kind: Kind
+    fields: Fields, rate: Fraction, tagged: FieldOrder | None, config: FieldsConfig, kind: Kind
 ) -> tuple[list[Step], list[str]]:
     """The filters that were chosen, and a line for each decision."""
     order, how = _order(fields, tagged)
@@ -189,7 +194,7 @@ def _filters(
     if config.ivtc:
         if fields.kind != "telecined":
             notes.append("fields: nothing looks telecined, and one frame of five goes as asked")
-        return [*steps, *_inverse_telecine(order)], notes
+        return [*steps, *_inverse_telecine(order, rate)], notes
     if kind == "progressive":
         notes.append("fields: nothing looks interlaced, and the frames are deinterlaced as asked")
     return [*steps, _deinterlacer(config, FieldOrder.UNKNOWN)], notes
@@ -226,14 +231,29 @@ def _deinterlacer(config: FieldsConfig, order: FieldOrder) -> Step:
     return config.deinterlace, f"mode={mode}:parity={_parity(order)}:deint={which}"
 
 
-def _inverse_telecine(order: FieldOrder) -> list[Step]:
-    """Match fields into film frames, mend what stays combed, drop one frame of five."""
-    parity = _parity(order)
+def _inverse_telecine(order: FieldOrder, rate: Fraction) -> list[Step]:
+    """Match fields into film frames, mend what stays combed, drop one frame of five.
+
+    The last counts frames and looks at no clock. So all frames come at one rate: where a disc goes
+    over to soft telecine, or a recording has a hole, frames are repeated up to it. Those that begin
+    with a field of their own lie half a frame off the others, and a quarter off what is rounded up
+    or down.
+    """
+    parity, telecined = _parity(order), _telecined_rate(rate)
     return [
+        ("setpts", f"PTS+{1 / telecined / 4}/TB"),
+        ("fps", str(telecined)),
         ("fieldmatch", f"order={parity}:combmatch=full"),
         ("bwdif", "mode=send_frame:deint=interlaced"),
         ("decimate", ""),
     ]
+
+
+def _telecined_rate(rate: Fraction) -> Fraction:
+    """Frames per second of ``rate``, or that of video, where soft telecine makes it less."""
+    if _FILM * 0.99 < rate < _NTSC and abs(rate - 25) > _UNEVEN:
+        return Fraction(30) if rate == 24 else _NTSC
+    return rate
 
 
 def _refusal(name: str, kind: Kind, fields: Fields) -> str:

@@ -100,7 +100,7 @@ def _field_steps(
     stated = config.input.field_order
     if stated is None and reader.facts.states_fields:
         stated = _whole_by_word(reader, fields, note)
-    steps, notes = field_steps(reader.name, fields, stated, wanted)
+    steps, notes = field_steps(reader.name, fields, reader.facts.rate, stated, wanted)
     note(*notes)
     return steps
 
