@@ -14,6 +14,7 @@ from vsr.encoding.encoding import (
     configure,
     counts_frames,
     encoder_time_base,
+    restored_rate,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "counts_frames",
     "discarding",
     "encoder_time_base",
+    "restored_rate",
 ]

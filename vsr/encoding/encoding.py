@@ -23,6 +23,7 @@ __all__ = [
     "encoder_time_base",
     "has_rate_alone",
     "largest_numerator",
+    "restored_rate",
 ]
 
 
@@ -84,6 +85,9 @@ class Encoding:
 
 
 _COUNTING = ("mpeg1video", "mpeg2video")
+_TIMED_BY_RATE = ("mp4", "mov")
+_MOST_TICKS = 120
+"""Parts of a tick: of a millisecond, 120000/1001 frames a second have no more."""
 _MPEG4_LARGEST = 65535
 """Units in a second that MPEG-4 ASP can count in."""
 
@@ -107,15 +111,32 @@ def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base the encoder counts in, in seconds: the source's wherever that is possible."""
     codec = Codec(encoding.codec, "w").canonical_name
     constant_rate = encoding.muxer == "avi" or codec in _COUNTING
-    if constant_rate or (codec == "mpeg4" and info.time_base.denominator > _MPEG4_LARGEST):
+    base = _finer_time_base(encoding, info) or info.time_base
+    if constant_rate or (codec == "mpeg4" and base.denominator > _MPEG4_LARGEST):
         return 1 / info.rate
-    return info.time_base
+    return base
 
 
 def clock_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base of the packets, in seconds, whatever the encoder counts in."""
     counts = encoding.muxer == "avi" or (encoding.even and has_rate_alone(encoding.codec))
-    return 1 / info.rate if counts else info.time_base
+    return 1 / info.rate if counts else _finer_time_base(encoding, info) or info.time_base
+
+
+def _finer_time_base(encoding: Encoding, info: VideoInfo) -> Fraction | None:
+    """That of the source and of the rate in one, where frames of the rate are no whole ticks.
+
+    Matroska rounds times to milliseconds. MP4 and MOV can hold what was rounded, and what reads
+    them takes 41 and 42 ms in turn for a rate that varies.
+    """
+    ticks = 1 / (info.rate * info.time_base)  # of the source, a frame
+    rounded = encoding.muxer in _TIMED_BY_RATE and 1 < ticks.denominator <= _MOST_TICKS
+    return info.time_base / ticks.denominator if rounded else None
+
+
+def restored_rate(encoding: Encoding, info: VideoInfo) -> Fraction | None:
+    """The rate on whose grid frames are put that the source's clock has rounded; None for none."""
+    return info.rate if _finer_time_base(encoding, info) else None
 
 
 def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> VideoStream:

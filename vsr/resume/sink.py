@@ -4,7 +4,6 @@ import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from vsr.encoding import clock_time_base
 from vsr.errors import SinkError
 from vsr.ffmpeg import explain
 from vsr.frame import Frame
@@ -17,7 +16,7 @@ from vsr.resume.open_segment import OpenSegment
 from vsr.resume.room import amount
 from vsr.resume.segments import Provenance
 from vsr.resume.work import WorkFolder
-from vsr.sinks.clock import EncoderClock
+from vsr.sinks.clock import encoder_clock
 from vsr.sinks.framemd5 import FrameHashes
 from vsr.sinks.sink import SinkContext, check_frame
 
@@ -51,7 +50,7 @@ class SegmentSink(SinkContext):
         self.times, self.account, self.reused = FrameTimes(), Account(), 0
         self._engine_before = list(work.manifest.engine)
         self._work, self._feed, self._joiner, self._job = work, feed, job.tools.joiner, job
-        self._clock = EncoderClock(clock_time_base(job.encoding, job.info))
+        self._clock = encoder_clock(job.encoding, job.info)
         self._marked = 0  # frames whose times the clock knows
         self._open: OpenSegment | None = None
         self._room_looked_at = False

@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from vsr.encoding import Encoding, clock_time_base
+from vsr.encoding import Encoding
 from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
@@ -22,7 +22,7 @@ from vsr.frame import VideoInfo
 from vsr.notes import Notes
 from vsr.orientation import is_turn
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
-from vsr.sinks.clock import EncoderClock
+from vsr.sinks.clock import encoder_clock
 from vsr.sinks.copier import StreamCopier
 from vsr.sinks.destination import Destination
 from vsr.sinks.encoder import Encoder, open_encoder
@@ -72,7 +72,7 @@ class MediaOutput:
         notes: Notes | None = None,
     ) -> None:
         self.notes = Notes(logger=logger) if notes is None else notes
-        self.clock = EncoderClock(clock_time_base(encoding, info))
+        self.clock = encoder_clock(encoding, info)
         self.closed = False
         self._encoding, self._info = encoding, info
         self._destination = destination
