@@ -11,6 +11,7 @@ __all__ = [
     "SEGMENT",
     "CutShortError",
     "Element",
+    "Head",
     "element_head",
     "elements",
     "number_element",

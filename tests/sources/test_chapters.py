@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from vsr.sources.chapters import lost_chapter_features
 CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
 UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
 INFO, TRACKS = 0x1549A966, 0x1654AE6B
+SEEK_HEAD, SEEK, SEEK_ID, SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 
 
 def element(identity: int, *parts: bytes) -> bytes:
@@ -43,22 +45,28 @@ CASES = {
 
 
 @pytest.fixture
-def with_chapters(make_clip, tmp_path):
-    """A film whose chapters are those bytes: its other elements are FFmpeg's."""
+def with_parts(make_clip, tmp_path):
+    """A film with more parts in front of FFmpeg's clusters, and behind them."""
 
-    def make(chapters: bytes) -> Path:
+    def make(front: bytes, behind: Callable[[int], bytes] = lambda place: b"") -> Path:
+        """``behind`` is given where it starts, in bytes from the start of the segment's content."""
         data = make_clip("in.mkv").read_bytes()
         _, segment = read_element(data)
         parts = list(elements(read_element(data, segment)[0].body))
         kept = [part.encode() for part in parts if part.id in (INFO, TRACKS)]
         film = [part.encode() for part in parts if part.id == CLUSTER]
+        body = b"".join([front, *kept, *film])
         path: Path = tmp_path / "film.mkv"
-        path.write_bytes(
-            data[:segment] + element(SEGMENT, *kept, element(CHAPTERS, chapters), *film)
-        )
+        path.write_bytes(data[:segment] + element(SEGMENT, body, behind(len(body))))
         return path
 
     return make
+
+
+@pytest.fixture
+def with_chapters(with_parts):
+    """A film whose chapters are those bytes: its other elements are FFmpeg's."""
+    return lambda chapters: with_parts(element(CHAPTERS, chapters))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,6 +79,53 @@ def test_what_a_list_cannot_hold_is_said(with_chapters, case):
         assert len(list(source)) == 12
     notes = [note for note in source.notes if "chapters become a plain list" in note]
     assert notes == [f"chapters become a plain list, without {', '.join(lost)}"] * bool(lost)
+
+
+def index(identity: int, place: int) -> bytes:
+    """A SeekHead with that one entry, of always the same length."""
+    identifier = element(SEEK_ID, identity.to_bytes(4))
+    return element(SEEK_HEAD, element(SEEK, identifier, element(SEEK_POSITION, place.to_bytes(8))))
+
+
+CHAPTERS_BEHIND = element(CHAPTERS, CASES["nested"][0])
+CHAPTERS_LOST = CASES["nested"][1]
+INDEX = len(index(0, 0))
+
+
+@pytest.mark.parametrize("indices", [1, 2, 3])
+def test_chapters_behind_the_clusters_are_found_by_the_index(with_parts, indices):
+    """As mkvpropedit puts them; an index that has grown lies behind the clusters, too."""
+    place = 0
+
+    def behind(start: int) -> bytes:
+        nonlocal place
+        place = start
+        starts = [start + INDEX * number for number in range(indices)]
+        further = [index(SEEK_HEAD, following) for following in starts[1:-1]]
+        last = [index(CHAPTERS, starts[-1])] * (indices > 1)
+        return b"".join([*further, *last, CHAPTERS_BEHIND])
+
+    first = CHAPTERS if indices == 1 else SEEK_HEAD
+    with_parts(index(first, 0), behind)
+    path = with_parts(index(first, place), behind)
+    assert lost_chapter_features(path) == CHAPTERS_LOST
+    with open_source(path) as source:
+        assert len(source.container.chapters()) == 1  # FFmpeg reads them, too
+
+
+@pytest.mark.parametrize("place", [0, 1, 1 << 40, (1 << 63) - 1, (1 << 64) - 1])
+@pytest.mark.parametrize("identity", [SEEK_HEAD, CHAPTERS])
+def test_an_index_that_leads_nowhere_ends(with_parts, place, identity):
+    """Place 0 is the index itself."""
+    path = with_parts(index(identity, place), lambda _: CHAPTERS_BEHIND)
+    assert lost_chapter_features(path) == []
+    path = with_parts(index(identity, place) + CHAPTERS_BEHIND)
+    assert lost_chapter_features(path) == CHAPTERS_LOST
+
+
+def test_a_damaged_index_hides_no_chapters_in_front(with_parts):
+    path = with_parts(element(SEEK_HEAD, bytes(20)) + CHAPTERS_BEHIND)
+    assert lost_chapter_features(path) == CHAPTERS_LOST
 
 
 def test_other_and_damaged_files_have_none(with_chapters, make_clip, tmp_path):

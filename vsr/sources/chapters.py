@@ -2,48 +2,89 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
-from vsr.ebml import CLUSTER, EBML, SEGMENT, Element, element_head, elements
+from vsr.ebml import CLUSTER, EBML, SEGMENT, Element, Head, element_head, elements
 
 __all__ = ["lost_chapter_features"]
 
 _CHAPTERS, _EDITION, _ATOM, _DISPLAY = 0x1043A770, 0x45B9, 0xB6, 0x80
 _ORDERED, _HIDDEN, _LINK = 0x45DD, 0x98, 0x6E67
+_SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 _HEAD = 16
 """Bytes that hold the head of any element."""
 _MOST_ELEMENTS, _MOST_BYTES = 1000, 16 << 20
+_MOST_INDEX_BYTES = 1 << 16
+"""Of a SeekHead, which lists a handful of places."""
 
 
 def lost_chapter_features(path: Path) -> list[str]:
     """What is lost of the chapters of ``path``, in a few words each; of other formats nothing.
 
-    They are looked for where programs write them, ahead of the first cluster.
+    They are looked for where programs write them: ahead of the first cluster, and where an index
+    (SeekHead) says, as behind the last one if they did not fit in any more.
     """
-    with suppress(OSError, ValueError), path.open("rb") as file:
+    with suppress(OSError, OverflowError, ValueError), path.open("rb") as file:
         body = _find(file)
         return [] if body is None else list(_more_than_a_list(body))
     return []
 
 
 def _find(file: BinaryIO) -> bytes | None:
-    position = 0
-    for _ in range(_MOST_ELEMENTS):
-        file.seek(position)
-        head = element_head(file.read(_HEAD))
-        if head is None or (position == 0 and head.id != EBML):
-            return None
-        position += head.bytes
+    segment, listed = 0, list[int]()
+    # an index that is found in the list may make the list longer
+    found = chain(_ahead_of_clusters(file), _elements_at(file, listed))
+    for head, content in islice(found, _MOST_ELEMENTS):
         if head.id == SEGMENT:
-            continue
-        if head.id == CLUSTER or head.length is None:
-            return None
-        if head.id == _CHAPTERS:
-            file.seek(position)
-            return file.read(min(head.length, _MOST_BYTES))
-        position += head.length
+            segment = content
+        elif head.id == _CHAPTERS:
+            return _read(file, content, min(head.length or 0, _MOST_BYTES))
+        elif head.id == _SEEK_HEAD:
+            index = _read(file, content, min(head.length or 0, _MOST_INDEX_BYTES))
+            for place in _places(index):
+                if segment + place not in listed:
+                    listed.append(segment + place)
     return None
+
+
+def _ahead_of_clusters(file: BinaryIO) -> Iterator[tuple[Head, int]]:
+    """Heads of the elements in front, and where the content of each starts."""
+    position = 0
+    while head := element_head(_read(file, position, _HEAD)):
+        if (position == 0 and head.id != EBML) or head.id == CLUSTER:
+            return
+        content = position + head.bytes
+        yield head, content
+        if head.id == SEGMENT:
+            position = content
+        elif head.length is None:
+            return
+        else:
+            position = content + head.length
+
+
+def _elements_at(file: BinaryIO, positions: list[int]) -> Iterator[tuple[Head, int]]:
+    """The same of the elements at ``positions``, which may grow meanwhile."""
+    for position in positions:
+        if head := element_head(_read(file, position, _HEAD)):
+            yield head, position + head.bytes
+
+
+def _places(index: bytes) -> Iterator[int]:
+    """Where chapters and further indices are, in bytes from the start of the segment's content."""
+    with suppress(ValueError):  # a damaged one: what lies in front is found without
+        for entry in elements(index):
+            if entry.id == _SEEK:
+                parts = {part.id: int.from_bytes(part.body) for part in entry.children()}
+                if parts.get(_SEEK_ID) in (_CHAPTERS, _SEEK_HEAD):
+                    yield parts.get(_SEEK_POSITION, 0)
+
+
+def _read(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
 
 
 def _more_than_a_list(body: bytes) -> Iterator[str]:
