@@ -18,17 +18,23 @@ _HEAD = 16
 _MOST_ELEMENTS, _MOST_BYTES = 1000, 16 << 20
 _MOST_INDEX_BYTES = 1 << 16
 """Of a SeekHead, which lists a handful of places."""
+_MOST_LEVELS = 16
 
 
-def lost_chapter_features(path: Path) -> list[str]:
+def lost_chapter_features(path: Path, given: int) -> list[str]:
     """What is lost of the chapters of ``path``, in a few words each; of other formats nothing.
+
+    Args:
+        path: the file.
+        given: how many chapters FFmpeg reads. It leaves out those within others, and those that
+            do not begin later than the ones listed before them.
 
     They are looked for where programs write them: ahead of the first cluster, and where an index
     (SeekHead) says, as behind the last one if they did not fit in any more.
     """
     with suppress(OSError, OverflowError, ValueError), path.open("rb") as file:
         body = _find(file)
-        return [] if body is None else list(_more_than_a_list(body))
+        return [] if body is None else list(_more_than_a_list(body, given))
     return []
 
 
@@ -87,10 +93,10 @@ def _read(file: BinaryIO, position: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _more_than_a_list(body: bytes) -> Iterator[str]:
+def _more_than_a_list(body: bytes, given: int) -> Iterator[str]:
     editions = [edition.children() for edition in elements(body) if edition.id == _EDITION]
     listed = [atom for edition in editions for atom in _atoms(edition)]
-    nested = [inner for atom in listed for inner in _atoms(atom)]
+    nested = list(_within(listed))
     every = listed + nested
     if len(editions) > 1:
         yield f"{len(editions)} editions"
@@ -104,6 +110,15 @@ def _more_than_a_list(body: bytes) -> Iterator[str]:
         yield "links to other files"
     if any(sum(part.id == _DISPLAY for part in atom) > 1 for atom in every):
         yield "titles in several languages"
+    if len(every) > given:
+        yield f"{len(every) - given} of {len(every)} chapters"
+
+
+def _within(atoms: list[list[Element]]) -> Iterator[list[Element]]:
+    """The chapters within chapters, and those within them."""
+    for _ in range(_MOST_LEVELS):
+        atoms = [inner for atom in atoms for inner in _atoms(atom)]
+        yield from atoms
 
 
 def _atoms(parts: list[Element]) -> list[list[Element]]:

@@ -88,7 +88,9 @@ class MediaReader:
             self.name, self.relay = self._demuxer.name, self._playback.relay
             self._time_base = self._playback.pace.time_base
             self.notes = list(self._demuxer.notes)
-            if self._demuxer.seekable and (lost := lost_chapter_features(path)):  # opened once more
+            given = len(self.container.chapters())
+            # opened once more
+            if self._demuxer.seekable and (lost := lost_chapter_features(path, given)):
                 self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
             self.notes += self._playback.pace.notes
             # as long as the decoder has not replaced them
