@@ -13,6 +13,7 @@ from vsr.sources.chapters import lost_chapter_features
 
 CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
 UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
+TAG = 0x437D
 INFO, TRACKS = 0x1549A966, 0x1654AE6B
 SEEK_HEAD, SEEK, SEEK_ID, SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 
@@ -21,8 +22,11 @@ def element(identity: int, *parts: bytes) -> bytes:
     return Element(identity, b"".join(parts), 8).encode()
 
 
-def title(text: str, language: str) -> bytes:
-    return element(DISPLAY, element(TITLE, text.encode()), element(LANGUAGE, language.encode()))
+def title(text: str, language: str, tag: str = "") -> bytes:
+    names = element(LANGUAGE, language.encode())
+    if tag:
+        names += element(TAG, tag.encode())
+    return element(DISPLAY, element(TITLE, text.encode()), names)
 
 
 def atom(number: int, *more: bytes) -> bytes:
@@ -46,7 +50,16 @@ CASES = {
                ["chapters within chapters", "that some are hidden", "1 of 2 chapters"]),
     "linked": (element(EDITION, atom(1, element(LINK, bytes(16)))), ["links to other files"]),
     "titles": (element(EDITION, atom(1, title("One", "eng"), title("Eins", "ger"))),
-               ["titles in several languages"]),
+               ["titles in several languages", "their language (ger)"]),
+    "language": (element(EDITION, atom(1, title("Un", "fre")), atom(2, title("Deux", "fre"))),
+                 ["their language (fre)"]),
+    "languages": (element(EDITION, *PLAIN, atom(3, title("Eins", "ger")),
+                          atom(4, title("Un", "fre\0")), atom(5, title("?", "und"))),
+                  ["their languages (fre, ger)"]),
+    "tags": (element(EDITION, atom(1, title("Um", "por", "pt-BR")),
+                     atom(2, title("A", "fre", "en"))),
+             ["their language (pt-BR)"]),
+    "unnamed": (element(EDITION, atom(1, element(DISPLAY, element(TITLE, b"One")))), []),
 }  # fmt: skip
 
 

@@ -12,6 +12,9 @@ __all__ = ["lost_chapter_features"]
 
 _CHAPTERS, _EDITION, _ATOM, _DISPLAY = 0x1043A770, 0x45B9, 0xB6, 0x80
 _ORDERED, _HIDDEN, _LINK = 0x45DD, 0x98, 0x6E67
+_LANGUAGE, _LANGUAGE_TAG = 0x437C, 0x437D
+_UNSAID = {"eng", "en", "und", ""}
+"""Languages that titles have where none is named, or that say nothing."""
 _SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 _HEAD = 16
 """Bytes that hold the head of any element."""
@@ -108,8 +111,7 @@ def _more_than_a_list(body: bytes, given: int) -> Iterator[str]:
         yield "that some are hidden"
     if any(part.id == _LINK for atom in every for part in atom):
         yield "links to other files"
-    if any(sum(part.id == _DISPLAY for part in atom) > 1 for atom in every):
-        yield "titles in several languages"
+    yield from _more_than_a_title(every)
     if len(every) > given:
         yield f"{len(every) - given} of {len(every)} chapters"
 
@@ -119,6 +121,22 @@ def _within(atoms: list[list[Element]]) -> Iterator[list[Element]]:
     for _ in range(_MOST_LEVELS):
         atoms = [inner for atom in atoms for inner in _atoms(atom)]
         yield from atoms
+
+
+def _more_than_a_title(atoms: list[list[Element]]) -> Iterator[str]:
+    if any(sum(part.id == _DISPLAY for part in atom) > 1 for atom in atoms):
+        yield "titles in several languages"
+    if languages := sorted({name for atom in atoms for name in _languages(atom)} - _UNSAID):
+        yield f"their language{'s' * (len(languages) > 1)} ({', '.join(languages)})"
+
+
+def _languages(atom: list[Element]) -> Iterator[str]:
+    """Of the titles; where there is a tag of BCP 47, the older name beside it does not count."""
+    for display in (part.children() for part in atom if part.id == _DISPLAY):
+        tagged = any(part.id == _LANGUAGE_TAG for part in display)
+        for part in display:
+            if part.id == (_LANGUAGE_TAG if tagged else _LANGUAGE):
+                yield part.body.rstrip(b"\0").decode("ascii", "replace")
 
 
 def _atoms(parts: list[Element]) -> list[list[Element]]:
