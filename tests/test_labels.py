@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from fractions import Fraction
+from typing import Any
 
 import av
 import pytest
@@ -13,6 +14,7 @@ from vsr.sinks.labels import (
     _MOV_LANGUAGES,
     holds_timecode,
     kept_metadata,
+    lost_chapter_tags,
     lost_dispositions,
     lost_tags,
     metadata_flags,
@@ -36,11 +38,15 @@ TAGS = {
 needs_ffprobe = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not here")
 
 
-def written(path, muxer, *, file=None, stream=None, disposition=0):
+def written(path, muxer, *, file=None, stream=None, disposition=0, chapter=None):
     """A tiny file with these labels, as ffprobe reads it."""
     codec = "libvpx-vp9" if muxer == "webm" else "mpeg4"
     with av.open(str(path), "w", format=muxer) as out:
         out.metadata.update(file or {})
+        if chapter is not None:
+            span = {"id": 1, "start": 0, "end": 40, "time_base": Fraction(1, 1000)}
+            described: Any = {**span, "metadata": chapter}
+            out.set_chapters([described])
         video = out.add_stream(codec, rate=25, width=64, height=48, pix_fmt="yuv420p")
         assert isinstance(video, av.VideoStream)
         video.metadata.update(stream or {})
@@ -48,7 +54,8 @@ def written(path, muxer, *, file=None, stream=None, disposition=0):
         picture = av.VideoFrame(64, 48, "yuv420p")
         picture.pts = 0
         out.mux([*video.encode(picture), *video.encode(None)])
-    command = ["ffprobe", "-v", "error", "-of", "json", "-show_format", "-show_streams", str(path)]
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_format", "-show_streams"]
+    command += ["-show_chapters", str(path)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -74,6 +81,14 @@ class TestAgainstFfprobe:
             read["title"] = read["handler_name"]  # this ffprobe does not know the box "name"
         missing = {key for key, value in tags.items() if read.get(key) != value}
         assert missing == set(lost_tags(given, muxer, of_file={}, picture=True))
+
+    def test_tags_of_a_chapter(self, muxer, tmp_path):
+        path = tmp_path / f"c.{SUFFIXES[muxer]}"
+        found = written(path, muxer, chapter=TAGS)["chapters"]
+        assert len(found) == (muxer not in ("avi", "mpegts"))  # which have none
+        tags = lower(found[0].get("tags", {})) if found else {}
+        missing = {key for key, value in TAGS.items() if tags.get(key) != value}
+        assert missing == set(lost_chapter_tags(TAGS, muxer, of_file={}))
 
     def test_dispositions(self, muxer, tmp_path):
         names = ("default", "forced", "comment", "original", "hearing_impaired", "lyrics")
@@ -136,6 +151,13 @@ def test_what_a_stream_only_repeats_is_not_lost():
     assert lost_tags(date, "matroska", of_file=date) == []
     assert lost_tags(date, "matroska", of_file={}) == ["creation_time"]
     assert lost_tags({"language": "und"}, "avi", of_file={}) == []
+
+
+def test_what_a_chapter_only_repeats_or_says_of_the_old_file_is_not_lost():
+    tags = {"title": "One", "COMPOSER": "Bach", "ARTIST": "A", "ENCODER": "x", "language": "und"}
+    assert lost_chapter_tags(tags, "mp4", of_file={"ARTIST": "A"}) == ["COMPOSER"]
+    assert lost_chapter_tags(tags, "mp4", of_file={"ARTIST": "B"}) == ["COMPOSER", "ARTIST"]
+    assert lost_chapter_tags(tags, "matroska", of_file={}) == []
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,42 @@ def test_chapters_end_with_what_is_cut_short(rich, tools, cut_short, end):
     assert spans == [(0, Fraction(2, 5)), (Fraction(2, 5), Fraction(end, 1000))]
 
 
+@pytest.fixture
+def with_chapter_tags(make_clip, tmp_path) -> Path:
+    """A film of three chapters, all of an artist, one of a composer; the file repeats a genre."""
+    described = tmp_path / "chapters.txt"
+    path: Path = tmp_path / "film.mkv"
+    lines = [";FFMETADATA1", "GENRE=Opera"]
+    for number in range(3):
+        start = number * 100
+        lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={start}", f"END={start + 99}"]
+        lines += [f"title=Act {number}", "ARTIST=Someone", "GENRE=Opera"]
+        lines += ["COMPOSER=Bach"] * (number == 1)
+    described.write_text("\n".join(lines))
+    command = ["ffmpeg", "-v", "error", "-i", make_clip("a.mkv"), "-i", described, "-c", "copy"]
+    subprocess.run([*command, "-map_metadata", "1", "-map_chapters", "1", path], check=True)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "webm", "mkv", "nut", "avi"])
+def test_tags_of_chapters_are_named_where_they_are_lost(
+    with_chapter_tags, remux, tools, tmp_path, suffix
+):
+    output = tmp_path / f"out.{suffix}"
+    sink = remux(with_chapter_tags, output)
+    kept = [chapter["tags"].get("COMPOSER") for chapter in tools.probe(output).chapters]
+    said = [note for note in sink.notes if "(chapter" in note or "chapters)" in note]
+    if suffix in ("mkv", "nut"):
+        assert (kept, said) == ([None, "Bach", None], [])
+    elif suffix == "avi":  # they go with the chapters, of which another line tells
+        assert (kept, said) == ([], [])
+        assert "3 chapters are dropped: avi has none" in sink.notes
+    else:
+        assert kept == [None] * 3
+        lost = "ARTIST (3 chapters), COMPOSER (chapter 2)"
+        assert said == [f"tags are dropped, {suffix} has no place for them: {lost}"]
+
+
 def test_packets_before_the_start_are_cut(rich, remux, tools, tmp_path):
     sink = remux(rich, tmp_path / "out.mkv", start_time=Fraction(1, 2))
     before, after = tools.probe(rich), tools.probe(tmp_path / "out.mkv")

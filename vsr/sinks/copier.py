@@ -147,6 +147,7 @@ class StreamCopier:
             self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
         elif chapters:
             container.set_chapters(chapters)
+            self._labelling.label_chapters(chapters)
         if later := len(output_chapters(self._source, None)) - len(chapters):
             several = "1 chapter is" if later == 1 else f"{later} chapters are"
             self._notes.warn(f"{several} left out: the output ends before")

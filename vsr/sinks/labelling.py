@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 from av.container import OutputContainer
@@ -16,6 +17,7 @@ from vsr.sinks.labels import (
     holds_reel_name,
     holds_timecode,
     kept_metadata,
+    lost_chapter_tags,
     lost_dispositions,
     lost_tags,
     metadata_flags,
@@ -23,6 +25,9 @@ from vsr.sinks.labels import (
     way_to_keep,
 )
 from vsr.sinks.timecode import drops_numbers, first_timecode
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter  # exists in PyAV's stubs only
 
 __all__ = ["Labelling"]
 
@@ -84,6 +89,17 @@ class Labelling:
             stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
         )
         self._lost_dispositions += [f"{name} {place}" for name in names]
+
+    def label_chapters(self, chapters: "list[Chapter]") -> None:
+        """Keep in mind which tags of ``chapters``, those of the output, have no place."""
+        of_file = self._source.container.metadata
+        numbers: dict[str, list[int]] = {}
+        for number, chapter in enumerate(chapters, 1):
+            for key in lost_chapter_tags(chapter["metadata"], self._muxer, of_file):
+                numbers.setdefault(key, []).append(number)
+        for key, found in numbers.items():
+            where = f"chapter {found[0]}" if len(found) == 1 else f"{len(found)} chapters"
+            self._lost_tags.append(f"{key} ({where})")
 
     def label_picture(
         self, source: VideoStream, video: VideoStream, container: OutputContainer

@@ -15,6 +15,7 @@ __all__ = [
     "holds_reel_name",
     "holds_timecode",
     "kept_metadata",
+    "lost_chapter_tags",
     "lost_dispositions",
     "lost_tags",
     "metadata_flags",
@@ -60,6 +61,14 @@ _STREAM_TAGS = {
     "avi": {"title"},
     "mpegts": {"language"},
 }  # fmt: skip
+# Of a chapter, where there are any:
+_CHAPTER_TAGS = {
+    "mp4": {"title"},
+    "mov": {"title"},
+    "webm": {"title"},
+    "avi": set(),
+    "mpegts": set(),
+}
 # MOV numbers languages as the Macintosh did. FFmpeg names the numbers by these words, and writes
 # none for any other:
 _MOV_LANGUAGES = frozenset(
@@ -174,15 +183,29 @@ def lost_tags(
     """
     if of_file is None and (any_key or metadata_flags(metadata, muxer)):
         return []
-    repeated = {(key, _meaning(key, value)) for key, value in (of_file or {}).items()}
-    repeated.add(("language", "und"))
-    new = {key: v for key, v in metadata.items() if (key, _meaning(key, v)) not in repeated}
+    new = _not_repeated(metadata, of_file or {})
     if picture and muxer == "mpegts":
         return list(new)
     return [
         key for key, value in new.items()
         if (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
     ]  # fmt: skip
+
+
+def lost_chapter_tags(
+    metadata: Mapping[str, str], muxer: str, of_file: Mapping[str, str]
+) -> list[str]:
+    """The keys of a chapter's ``metadata`` that a container leaves out.
+
+    Args:
+        metadata: as read from the source.
+        muxer: FFmpeg's name of the container.
+        of_file: the file's metadata: what the chapter only repeats of it is not lost.
+    """
+    new = _not_repeated(kept_metadata(metadata, muxer), of_file)
+    if (held := _CHAPTER_TAGS.get(muxer)) is not None:
+        return [key for key in new if key.lower() not in held]
+    return [key for key in new if not _holds(muxer, key.lower(), of_file=False)]
 
 
 def way_to_keep(lost: Iterable[str], muxer: str) -> str:
@@ -195,6 +218,13 @@ def way_to_keep(lost: Iterable[str], muxer: str) -> str:
     if muxer != "mp4" or not any(key.lower().startswith(_FREE_KEYS) for key in lost):
         return ""
     return "; mov keeps the camera's own, and so does mp4 with -movflags use_metadata_tags"
+
+
+def _not_repeated(metadata: Mapping[str, str], of_file: Mapping[str, str]) -> dict[str, str]:
+    """What of ``metadata`` says something, and something else than the file does."""
+    repeated = {(key, _meaning(key, value)) for key, value in of_file.items()}
+    repeated.add(("language", "und"))
+    return {key: v for key, v in metadata.items() if (key, _meaning(key, v)) not in repeated}
 
 
 def _meaning(key: str, value: str) -> str | datetime:
