@@ -80,7 +80,7 @@ def test_first_frame_may_come_late(tmp_path, tools, suffix):
 
 
 @pytest.mark.parametrize("base", [Fraction(1, 90000), Fraction(1001, 30000), Fraction(1, 10**6)])
-def test_time_base_of_the_source_is_kept_in_mp4(tmp_path, tools, base):
+def test_time_base_of_the_source_is_no_loss_in_mp4(tmp_path, tools, base):
     info = tools.info(time_base=base, rate=Fraction(30000, 1001))
     step = Fraction(1001, 30000) / base
     times = [(round(i * step), round((i + 1) * step) - round(i * step)) for i in range(20)]
@@ -90,7 +90,7 @@ def test_time_base_of_the_source_is_kept_in_mp4(tmp_path, tools, base):
         assert stream.time_base is not None
         unit = Fraction(stream.time_base.numerator, stream.time_base.denominator)
         pts = sorted((p.pts or 0) * unit for p in container.demux(stream) if p.size)
-    assert pts == [t * base for t, _ in times]
+    assert pts == [i * Fraction(1001, 30000) for i in range(20)]  # what microseconds round, too
 
 
 def test_avi_counts_frames_and_says_so(tmp_path, tools):
