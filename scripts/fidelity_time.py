@@ -40,7 +40,7 @@ def picture(case: Case) -> Finding:
 
 
 def times(case: Case) -> Finding:
-    """Every frame at its time, to half a tick of the result's clock."""
+    """Every frame at its time, to half a tick of the result's clock, or where that was rounded."""
     after = [time - case.offset for time in case.after.times]
     if any(b <= a for a, b in pairwise(after)):
         return lost("timestamps do not rise")
@@ -56,10 +56,24 @@ def _compare_times(case: Case, before: Sequence[Fraction], after: Sequence[Fract
         return excused(case, _DAMAGED, f"{len(before)} timestamps became {len(after)}")
     error = max((abs(a - b) for a, b in zip(before, after, strict=True)), default=Fraction(0))
     rounding = 2 * _MICROSECOND + (50 * _MICROSECOND if case.offset else 0)  # of another clock
-    if error <= tick(case.after.video) / 2 + rounding:
+    if error <= tick(case.after.video) / 2 + rounding or _are_restored(case, before, after):
         return OK
     wrong = f"timestamps are up to {float(error):.4f} s off"
     return excused(case, ("timestamps were rounded", "no timestamps"), wrong)
+
+
+def _are_restored(case: Case, before: Sequence[Fraction], after: Sequence[Fraction]) -> bool:
+    """Whether MP4 and MOV have frames at their rate that the source's clock had rounded."""
+    rate, coarse = Fraction(case.after.video.facts["r_frame_rate"]), tick(case.before.video)
+    return case.after.format["format_name"].startswith("mov") and all(
+        abs(found - time) <= coarse and _off_grid(found - after[0], rate) <= 2 * _MICROSECOND
+        for time, found in zip(before, after, strict=True)
+        if abs(found - time) > tick(case.after.video)
+    )
+
+
+def _off_grid(time: Fraction, rate: Fraction) -> Fraction:
+    return abs(time * rate - round(time * rate)) / rate
 
 
 def _film_times(after: Sequence[Fraction]) -> Finding:

@@ -13,6 +13,43 @@ from vsr.frame import VideoInfo
 __all__ = ["EncoderClock", "encoder_clock"]
 
 
+class _Grid:
+    """Where frames of one rate are shown. Puts those there whose times a clock has rounded.
+
+    Args:
+        step: from one frame to the next, in the unit of all times here.
+    """
+
+    def __init__(self, step: Fraction) -> None:
+        self._step = step
+        self._origin = Fraction(0)
+        self._last: Fraction | None = None
+
+    def frame(self, start: Fraction, end: Fraction, tick: Fraction) -> tuple[Fraction, Fraction]:
+        """Start and end of the next frame: see :meth:`_place`."""
+        placed = self._place(start, tick)
+        self._last = start
+        return placed, self._place(end, tick)
+
+    def _place(self, time: Fraction, tick: Fraction) -> Fraction:
+        """``time``, or its place on the grid if a clock with this ``tick`` has rounded that to it.
+
+        Frames of the rate stand on the grid, and whole steps behind the last one; a frame of
+        another pace may do the first by chance. Where the first frame is not on the grid that
+        begins at 0, it begins a grid of its own.
+        """
+        rounding = min(tick, self._step / 4)  # half a tick, and half for what it is measured from
+        if self._last is None and abs(self._beside(time)) > rounding:
+            self._origin = self._beside(time)
+        off = self._beside(time - self._origin)
+        paces = self._last is None or abs(self._beside(time - self._last)) <= rounding
+        return time - off if paces and abs(off) <= rounding else time
+
+    def _beside(self, length: Fraction) -> Fraction:
+        """By how much ``length`` is more than the nearest number of whole steps."""
+        return length - round(length / self._step) * self._step
+
+
 class EncoderClock:
     """The times of the frames, in the encoder's time base.
 
@@ -24,13 +61,12 @@ class EncoderClock:
 
     def __init__(self, base: Fraction, rate: Fraction | None = None) -> None:
         self.base = base
-        self._step = None if rate is None else 1 / (rate * base)
+        self._grid = None if rate is None else _Grid(1 / (rate * base))
         self.moved = 0
         """Frames whose time is not a multiple of the base."""
         self.furthest = Fraction(0)
         """By how much the worst of them has moved, in seconds."""
         self._first: int | None = None
-        self._before: int | None = None  # the time of the last frame by the source's clock
         self._last = self._end = 0
         self._durations: dict[int, int] = {}
 
@@ -53,7 +89,9 @@ class EncoderClock:
             time_base: seconds of their unit.
         """
         unit = time_base / self.base
-        exact, self._before = self._restored(pts, self._before, unit), pts
+        exact, end = pts * unit, (pts + duration) * unit
+        if self._grid is not None:
+            exact, end = self._grid.frame(exact, end, unit)
         shown = round(exact)
         if self._first is None:
             self._first = shown
@@ -64,29 +102,10 @@ class EncoderClock:
         if shown != exact:
             self.moved += 1
             self.furthest = max(self.furthest, abs(shown - exact) * self.base)
-        end = self._restored(pts + duration, pts, unit)
         lasting = max(1, round(end) - shown)
         self._last, self._end = shown, max(self._end, shown + lasting)
         self._durations[shown] = lasting
         return shown, lasting
-
-    def _restored(self, time: int, before: int | None, unit: Fraction) -> Fraction:
-        """``time``, of a clock with ticks of ``unit``, or where it was before that rounded it.
-
-        Frames of a film stand on its grid, and so many frames behind the one ``before``; one of
-        another pace may stand there by chance.
-        """
-        exact = time * unit
-        if self._step is None or self._first is None or before is None:
-            return exact
-        rounding = min(unit, self._step / 4)  # half a tick, and half for what it is measured from
-        on_grid = self._first + self._whole_steps(exact - self._first)
-        behind = before * unit + self._whole_steps((time - before) * unit)
-        return on_grid if max(abs(exact - on_grid), abs(exact - behind)) <= rounding else exact
-
-    def _whole_steps(self, length: Fraction) -> Fraction:
-        assert self._step is not None
-        return round(length / self._step) * self._step
 
     def duration(self, packet: Packet[Stream]) -> int | None:
         """The duration of the frame in ``packet``."""
