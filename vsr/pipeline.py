@@ -8,7 +8,7 @@ a CPU the second hands the work on to lanes, a thread each (:mod:`vsr.engine.lan
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +29,8 @@ from vsr.resume import (
     Work,
     as_before,
     can_be_read_again,
+    changes,
+    files_of,
     find_finished,
     fingerprint,
     is_resumable,
@@ -127,7 +129,7 @@ def run(
     engine = plan.engine
     report = Report(health=engine.watch.health, source=plan.source.report, engine=engine.warnings)
     sink_notes: list[str] = []
-    before = _fingerprint(plan)
+    before = _fingerprints(plan)
     try:
         with _open_sink(plan, stdout) if work is None else work.sink as sink:
             sink_notes = sink.notes
@@ -146,29 +148,36 @@ def run(
     return report
 
 
-def _fingerprint(plan: Plan) -> str | None:
-    """By what the input is known again; None where it cannot be read again."""
-    if not can_be_read_again(plan.config.input):
-        return None
-    try:
-        return fingerprint(plan.config.input)
-    except OSError:
-        return None
+def _fingerprints(plan: Plan) -> dict[str, str]:
+    """By what input and sound are known again, where they are files that can be read again."""
+    found = {}
+    for name, path in files_of(plan.config).items():
+        if can_be_read_again(path):
+            with suppress(OSError):
+                found[name] = fingerprint(path)
+    return found
 
 
-def _conclude(plan: Plan, report: Report, sink_notes: list[str], before: str | None) -> None:
+def _conclude(plan: Plan, report: Report, sink_notes: list[str], before: dict[str, str]) -> None:
     """Gather what there is to say, and write it beside the output if that is wanted."""
     source = plan.source
     report.notes = [*source.notes, *plan.notes, *sink_notes]
     report.warnings = _warn(report.source.lines())
-    after = _fingerprint(plan)
-    if None not in (before, after) and before != after:
-        report.warnings += _warn(
-            [f"{plan.config.input}: was changed while it was read: frames may be of either version"]
-        )
+    report.warnings += _warn(list(_changed_files(plan, before)))
     report.warnings += report.engine + [str(incident) for incident in report.health.incidents]
     if plan.config.record and report.output is not None:
         write_record(plan, report)
+
+
+def _changed_files(plan: Plan, before: dict[str, str]) -> Iterator[str]:
+    """A line for each file that is not what it was ``before``."""
+    after = _fingerprints(plan)
+    for name, path in files_of(plan.config).items():
+        if name not in before or name not in after:
+            continue
+        if changes({name: before[name]}, {name: after[name]}):
+            what = "frames" if name == "input" else "sounds"
+            yield f"{path}: was changed while it was read: {what} may be of either version"
 
 
 def _move_frames(

@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -24,12 +26,14 @@ from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
 from vsr.frame import Frame
 from vsr.index import find_model, locate
 from vsr.pipeline import upscale
+from vsr.report import Report
 from vsr.resume import join, locked, opening, verify
 from vsr.resume.coding import SegmentCoder
 from vsr.resume.join import decoding_times
 from vsr.resume.manifest import MANIFEST, Manifest, seal
 from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import changes, fingerprint
+from vsr.resume.watch import InputWatch
 from vsr.resume.work import WorkFolder
 from vsr.sources import open_source
 
@@ -378,18 +382,76 @@ def test_another_picture_at_the_same_time_is_noticed(begun):
     assert not output_of(begun).exists()
 
 
-def test_an_input_that_changes_under_the_run(clips, tmp_path):
-    source = tmp_path / "in.mkv"
+@pytest.fixture
+def changing(clips, tmp_path, monkeypatch):
+    """A run with a sound of another file; before it joins, something happens."""
+    source, sound = tmp_path / "in.mkv", tmp_path / "in.wav"
     shutil.copy(clips["cfr"], source)
-    config = config_for(source, tmp_path / "out.mkv")
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1.76", sound)
+    output = tmp_path / "out" / "out.mkv"
+    output.parent.mkdir()
+    config = config_for(source, output, audio_from=sound)
 
-    def touch() -> bool:
-        os.utime(source, ns=(0, 10**9))
-        return False
+    def run(happens: Callable[[], object]) -> Report:
+        check = InputWatch.check
 
-    with pytest.raises(SourceError, match=r"changed while it was read: --restart begins again$"):
-        upscale(config, should_stop=touch)
-    assert not output_of(config).exists()
+        def checking(self: InputWatch) -> None:
+            happens()
+            check(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(InputWatch, "check", checking)
+            return upscale(config)
+
+    return SimpleNamespace(source=source, sound=sound, config=config, run=run)
+
+
+@pytest.mark.parametrize("name", ["input", "sound"])
+def test_a_file_that_changes_under_the_run(changing, name):
+    path = changing.source if name == "input" else changing.sound
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"\0")
+
+    size = path.stat().st_size
+    words = (
+        rf"/{path.name}: was changed while it was read: {name} was of {size} bytes, is of "
+        rf"{size + 1}; {FRAMES} frames are finished: with all as it was --resume goes on, --restart"
+    )
+    with pytest.raises(SourceError, match=words):
+        changing.run(grow)
+    assert not output_of(changing.config).exists()
+    os.truncate(path, size)
+    assert upscale(replace(changing.config, resume=True)).frames_before == FRAMES
+
+
+def test_a_sound_that_is_replaced_under_the_run(changing):
+    """As by ``mv new.wav in.wav``: it is opened by its name for the joined film."""
+    other = changing.sound.with_name("new.wav")
+    ffmpeg("-f", "lavfi", "-i", "sine=frequency=900:d=1.76", other)
+    with pytest.raises(SourceError, match=r"in\.wav: was changed .*: sound was another of that"):
+        changing.run(lambda: os.replace(other, changing.sound))
+    assert not output_of(changing.config).exists()
+
+
+def test_small_files_that_are_only_touched_under_the_run(changing):
+    def touch() -> None:
+        os.utime(changing.source, (1, 1))
+        os.utime(changing.sound, (1, 1))
+
+    report = changing.run(touch)
+    assert (report.frames, report.warnings) == (FRAMES, [])
+
+
+def test_a_large_input_that_is_only_touched_under_the_run(changing):
+    with changing.source.open("ab") as file:  # what makes it large is behind the end of the film
+        file.write(bytes(2 << 20))
+    with pytest.raises(SourceError, match=r"is of 19.*same first and last MiB.* touch -d @") as said:
+        changing.run(lambda: os.utime(changing.source, (1, 1)))
+    command = re.findall(r"touch -d @[0-9.]+ \S+", str(said.value))[0]
+    subprocess.run(command.split(), check=True)
+    assert upscale(replace(changing.config, resume=True)).frames_before == FRAMES
 
 
 @pytest.mark.parametrize(

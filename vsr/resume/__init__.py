@@ -8,7 +8,7 @@ The life of such a run, and the files that tell it:
    on in the one that is there, if ``settings`` and ``inputs`` are the same (``matching``), and
    asks ``room`` whether the disk will hold it all.
 3. ``feed`` stands behind the source and lets through the frames that are missing; of pictures
-   that come out file by file, ``gaps`` finds those.
+   that come out file by file, ``gaps`` finds those. ``watch`` sees when what is read changes.
 4. ``sink`` cuts them into segments; ``coding`` encodes one, ``segments`` is its form on the disk.
    Pictures (``picture_files``) are kept as the files that they will be.
 5. When all are there, ``join`` makes the film of the segments, or ``pictures`` the sequence, with
@@ -21,12 +21,14 @@ from vsr.resume.leftovers import find_finished, remove_unfinished, tidy
 from vsr.resume.lock import locked
 from vsr.resume.matching import as_before
 from vsr.resume.opening import Work, finished_frames, is_resumable, open_work
-from vsr.resume.settings import can_be_read_again, fingerprint
+from vsr.resume.settings import can_be_read_again, changes, files_of, fingerprint
 
 __all__ = [
     "Work",
     "as_before",
     "can_be_read_again",
+    "changes",
+    "files_of",
     "find_finished",
     "fingerprint",
     "finished_frames",

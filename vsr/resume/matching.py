@@ -15,11 +15,18 @@ from vsr.planning import Plan
 from vsr.resume.coding import for_segments
 from vsr.resume.inputs import accept_mended
 from vsr.resume.manifest import MANIFEST
-from vsr.resume.settings import changes, settings_of
+from vsr.resume.settings import changes, files_of, settings_of
 from vsr.resume.work import WorkFolder
 from vsr.runtimes import runtime_called
 
-__all__ = ["as_before", "check_settings", "compare_pictures", "in_segments", "read_settings"]
+__all__ = [
+    "as_before",
+    "changed_picture",
+    "check_settings",
+    "compare_pictures",
+    "in_segments",
+    "read_settings",
+]
 
 
 def as_before(config: UpscaleConfig) -> UpscaleConfig:
@@ -76,8 +83,7 @@ def check_settings(plan: Plan, folder: WorkFolder) -> dict[str, str]:
         SinkError: the input cannot be read again.
     """
     settings = read_settings(plan)
-    files = {"input": plan.config.input, "sound": plan.config.audio_from}
-    if changed := changes(folder.manifest.settings, settings, files):
+    if changed := changes(folder.manifest.settings, settings, files_of(plan.config)):
         raise ConfigError(
             f"{folder.output}: cannot be resumed: {changed}; with all as it was --resume goes on, "
             "--restart throws that work away"
@@ -104,15 +110,24 @@ def compare_pictures(plan: Plan, folder: WorkFolder) -> None:
         ConfigError: another one has changed.
         SinkError: the work folder cannot be read or written.
     """
-    finished = None
-    if not plan.source.filters:
-        skipped = ceil((plan.config.start or 0) * plan.source.info.rate)
-        finished = [skipped + number for number in folder.finished_numbers()]
-    if changed := accept_mended(plan.config.input, folder.path, finished):
+    if changed := changed_picture(plan, folder):
         raise ConfigError(
             f"{folder.output}: cannot be resumed: {changed} has changed since it was enlarged; "
             "--restart throws that work away"
         )
+
+
+def changed_picture(plan: Plan, folder: WorkFolder) -> str | None:
+    """The name of a picture that has changed though something finished was made of it, if any has.
+
+    Raises:
+        SinkError: the work folder cannot be read or written.
+    """
+    finished = None
+    if not plan.source.filters:
+        skipped = ceil((plan.config.start or 0) * plan.source.info.rate)
+        finished = [skipped + number for number in folder.finished_numbers()]
+    return accept_mended(plan.config.input, folder.path, finished)
 
 
 def _names_another(config: UpscaleConfig, weights: str | None) -> bool:

@@ -10,13 +10,13 @@ from pathlib import Path
 from vsr.beside import work_path
 from vsr.config import PIPE
 from vsr.encoding.stills import IMAGES, Stills
-from vsr.errors import ChangedSourceError, SinkError, SourceError, VsrError
+from vsr.errors import ChangedSourceError, SinkError, VsrError
 from vsr.outputs import companions
 from vsr.planning import Plan
 from vsr.report import Report
 from vsr.resume.coding import CONTAINERS, SegmentCoder, holds_segments, rate_notes
 from vsr.resume.feed import Feed
-from vsr.resume.inputs import Pictures, note_pictures
+from vsr.resume.inputs import note_pictures
 from vsr.resume.job import SegmentJob, SegmentTools
 from vsr.resume.join import SegmentJoiner
 from vsr.resume.manifest import MANIFEST
@@ -26,8 +26,9 @@ from vsr.resume.picture_files import PictureWriter
 from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, stills_of
 from vsr.resume.room import tell_of_room
 from vsr.resume.segments import SegmentWriter
-from vsr.resume.settings import can_be_read_again, changes, fingerprint, versions_of
+from vsr.resume.settings import can_be_read_again, changes, versions_of
 from vsr.resume.sink import SegmentSink
+from vsr.resume.watch import InputWatch
 from vsr.resume.work import WorkFolder, remove_work
 
 __all__ = ["Work", "finished_frames", "is_resumable", "open_work"]
@@ -236,7 +237,7 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
     job = SegmentJob(
         encoding=plan.encoding, tools=_tools(plan, folder), info=plan.info,
         framemd5=bool(config.framemd5), overwrite=config.overwrite,
-        expected=plan.source.info.frames, check_input=lambda: _check_input(plan, folder),
+        expected=plan.source.info.frames, check_input=InputWatch(plan, folder).check,
         incident=lambda: engine.watch.latest, engine=engine.warnings,
         source=plan.source.report,
     )  # fmt: skip
@@ -271,21 +272,3 @@ def _picture_tools(plan: Plan, folder: PictureWorkFolder) -> SegmentTools:
             folder.pictures, index, uneven=lambda: warn(uneven), step=step
         ),
     )
-
-
-def _check_input(plan: Plan, folder: WorkFolder) -> None:
-    """Make sure that the input is still what it was when the work began.
-
-    Raises:
-        SourceError: it has been changed meanwhile.
-    """
-    path = plan.config.input
-    try:
-        if (pictures := Pictures.at(path)) is not None:
-            unchanged = pictures == Pictures.load(folder.path)
-        else:
-            unchanged = fingerprint(path) == folder.manifest.settings["input"]
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read again: {error.strerror}") from error
-    if not unchanged:
-        raise ChangedSourceError(f"{path}: was changed while it was read: --restart begins again")

@@ -36,7 +36,15 @@ from vsr.inventory import colour_tags, find_weights
 from vsr.planning import Plan
 from vsr.resume.inputs import Pictures, stat_line
 
-__all__ = ["can_be_read_again", "changes", "fingerprint", "settings_of", "versions_of"]
+__all__ = [
+    "can_be_read_again",
+    "changes",
+    "files_of",
+    "fingerprint",
+    "identity",
+    "settings_of",
+    "versions_of",
+]
 
 _HEAD_BYTES = 1 << 20
 _SHOWN = 3
@@ -62,8 +70,8 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     found |= {f"container option {key}": value for key, value in encoding.container_options.items()}
     weights = find_weights(plan)
     found |= {
-        "input": _identity(config.input),
-        "sound": fingerprint(config.audio_from) if config.audio_from else "",
+        "input": "", "sound": "",
+        **{name: identity(path) for name, path in files_of(config).items()},
         "network": f"{plan.network.name} x{plan.network.scale}",
         "weights": weights.sha256 if weights else "",
         "device": choose_device(config.device).type,
@@ -134,7 +142,13 @@ def can_be_read_again(path: Path) -> bool:
     return path != PIPE and (path.is_file() or not path.exists() or path.is_dir())
 
 
-def _identity(path: Path) -> str:
+def files_of(config: UpscaleConfig) -> dict[str, Path]:
+    """What a run reads from its first frame to its last, by the names that settings have for it."""
+    files = {"input": config.input, "sound": config.audio_from}
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def identity(path: Path) -> str:
     """What ``path`` must be to be the same input; of pictures their names alone.
 
     See note [Mended pictures] in :mod:`vsr.resume.inputs`.
@@ -173,7 +187,7 @@ def fingerprint(path: Path) -> str:
 def changes(
     before: Mapping[str, str],
     now: Mapping[str, str],
-    files: Mapping[str, Path | None] | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> str:
     """What differs, in words: ``crf was 17, is 20``; empty if nothing does.
 
