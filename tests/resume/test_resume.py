@@ -447,7 +447,7 @@ def test_small_files_that_are_only_touched_under_the_run(changing):
 def test_a_large_input_that_is_only_touched_under_the_run(changing):
     with changing.source.open("ab") as file:  # what makes it large is behind the end of the film
         file.write(bytes(2 << 20))
-    with pytest.raises(SourceError, match=r"is of 19.*same first and last MiB.* touch -d @") as said:
+    with pytest.raises(SourceError, match=r"is of 1970.* touch -d @") as said:
         changing.run(lambda: os.utime(changing.source, (1, 1)))
     command = re.findall(r"touch -d @[0-9.]+ \S+", str(said.value))[0]
     subprocess.run(command.split(), check=True)

@@ -40,6 +40,8 @@ class SegmentJob:
     """Whether an existing output may be replaced."""
     expected: int | None
     """How many frames will come, if that is known."""
+    glance: Callable[[], None]
+    """Raises SourceError if it can be seen that the input was changed since the work began."""
     check_input: Callable[[], None]
     """Raises SourceError if the input is not what it was when the work began."""
     incident: Callable[[], Incident | None]

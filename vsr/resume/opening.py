@@ -234,10 +234,11 @@ def _begin(plan: Plan, folder: WorkFolder) -> Work:
         plan.source, folder.done(), manifest.segment_frames, manifest.end, kept=folder.kept,
         together=lambda frame: engine.batch(frame.shape),
     )  # fmt: skip
+    watch = InputWatch(plan, folder)
     job = SegmentJob(
         encoding=plan.encoding, tools=_tools(plan, folder), info=plan.info,
         framemd5=bool(config.framemd5), overwrite=config.overwrite,
-        expected=plan.source.info.frames, check_input=InputWatch(plan, folder).check,
+        expected=plan.source.info.frames, glance=watch.glance, check_input=watch.check,
         incident=lambda: engine.watch.latest, engine=engine.warnings,
         source=plan.source.report,
     )  # fmt: skip

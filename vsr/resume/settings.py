@@ -70,7 +70,8 @@ def settings_of(plan: Plan, *, framemd5: bool) -> dict[str, str]:
     found |= {f"container option {key}": value for key, value in encoding.container_options.items()}
     weights = find_weights(plan)
     found |= {
-        "input": "", "sound": "",
+        "input": "",
+        "sound": "",
         **{name: identity(path) for name, path in files_of(config).items()},
         "network": f"{plan.network.name} x{plan.network.scale}",
         "weights": weights.sha256 if weights else "",

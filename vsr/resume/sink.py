@@ -68,6 +68,7 @@ class SegmentSink(SinkContext):
         Raises:
             SinkError: encoding or writing failed, e.g. the disk is full, or the frame is not the
                 one that the source gave.
+            SourceError: the input was changed meanwhile; the segment is dropped.
         """
         check_frame(frame, self._job.encoding.format, self._job.info)
         handed = self._feed.handed.popleft()
@@ -88,6 +89,7 @@ class SegmentSink(SinkContext):
             self.reused += made.repeats
         self.frames += 1
         if segment.frames == count:
+            self._job.glance()
             self._finish_segment(segment)
 
     def _finish(self) -> Path:
