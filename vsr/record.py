@@ -66,7 +66,10 @@ def write_record(plan: Plan, report: Report) -> Path:
     try:
         text = json.dumps(make_record(plan, report), indent=2, ensure_ascii=False)
         # A name that is no UTF-8 holds lone surrogates: escaped, they are JSON.
-        with written_whole(path, part=hidden, replace=replace) as part, part.open("xb") as file:
+        with (  # durable: what it could be made of again is deleted next
+            written_whole(path, durable=True, part=hidden, replace=replace) as part,
+            part.open("xb") as file,
+        ):
             file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
             take_after(part, report.output)
     except OSError as error:

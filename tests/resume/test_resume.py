@@ -188,6 +188,37 @@ def test_hashes_and_record_of_all_runs(clips, tmp_path):
     assert [record["run"]["sittings"] for record in records] == [1, 2]
 
 
+def test_what_lies_beside_the_film_outlasts_a_power_cut(clips, tmp_path, monkeypatch):
+    """Hashes and record are on the disk, with their names, before the work is said to be over."""
+    steps: list[str] = []
+    fsync, rename, unlink = os.fsync, os.replace, os.unlink
+
+    def note_sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append("sync folder" if path == tmp_path else f"sync {path.name}")
+        fsync(descriptor)
+
+    def note_rename(source: Path, target: Path) -> None:
+        steps.append(f"{Path(source).name} becomes {Path(target).name}")
+        rename(source, target)
+
+    def note_unlink(path: Path, **named: Any) -> None:
+        steps.append(f"delete {Path(path).name}")
+        unlink(path, **named)
+
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", framemd5=True, record=True)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    monkeypatch.setattr(os, "unlink", note_unlink)
+    upscale(config)
+    over = steps.index("delete 000000.seg")
+    for name in ("out.mkv.framemd5", "out.mkv.json"):
+        named = next(place for place, step in enumerate(steps) if step.endswith(f"becomes {name}"))
+        hidden = steps[named].split(" becomes ")[0]
+        assert steps[named - 1] == f"sync {hidden}"
+        assert "sync folder" in steps[named:over]
+
+
 @pytest.mark.parametrize("frames", [40, 41])
 def test_a_part_stops_where_it_was_to(clips, tmp_path, frames):
     one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"

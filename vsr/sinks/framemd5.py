@@ -132,8 +132,8 @@ class FrameHashes:
         path, unit = framemd5_path(output), self._unit()
         hidden = unfinished_name(run, path.parent)
         try:
-            with (
-                written_whole(path, part=hidden, replace=replace) as part,
+            with (  # durable: the segments that hold the hashes are deleted next
+                written_whole(path, durable=True, part=hidden, replace=replace) as part,
                 part.open("x", encoding="ascii", newline="\n") as file,
             ):
                 file.writelines(_header(self._info, unit))
