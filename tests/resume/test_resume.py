@@ -34,7 +34,7 @@ from vsr.resume.manifest import MANIFEST, Manifest, seal
 from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import changes, fingerprint
 from vsr.resume.watch import InputWatch
-from vsr.resume.work import WorkFolder
+from vsr.resume.work import WorkFolder, remove_work
 from vsr.sources import open_source
 
 FRAMES, SEGMENT = 44, 10  # of the clip; of a segment of 0.4 s
@@ -497,6 +497,58 @@ def test_a_damaged_manifest_is_refused(begun, text):
     with pytest.raises(SinkError, match=r"manifest\.json: is damaged .*: --restart begins again"):
         upscale(replace(begun, resume=True))
     assert (work_of(begun) / "000001.seg").exists()
+
+
+def test_a_manifest_of_zeros_is_called_damaged_in_plain_words(begun):
+    path = work_of(begun) / MANIFEST
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(SinkError, match=r"manifest\.json: is damaged \(Expecting value: line 1"):
+        upscale(replace(begun, resume=True))
+
+
+@pytest.mark.parametrize("kind", ["film", "pictures", "one segment"])
+def test_a_manifest_that_is_lost_is_called_damaged(whole, clips, tmp_path, caplog, kind):
+    """Segments without it are of no use, but for somebody who has a backup of it."""
+    name = "out%d.png" if kind == "pictures" else "out.mkv"
+    config = config_for(clips["cfr"], tmp_path / name, encoder=EncoderConfig())
+    count = itertools.count(1)
+    upscale(config, should_stop=lambda: next(count) >= 24)
+    work, backup = work_of(config), tmp_path / "backup"
+    (work / MANIFEST).rename(backup)
+    before = sorted(work.rglob("*"))
+    with pytest.raises(
+        SinkError, match=r"manifest\.json: cannot be read: No such .*: --restart be"
+    ):
+        upscale(replace(config, resume=True, segment_seconds=10 if kind == "one segment" else 0.4))
+    with pytest.raises(SinkError, match="an earlier run has left its work"):
+        upscale(config)
+    assert sorted(work.rglob("*")) == before
+    shutil.copy(backup, work / MANIFEST)
+    assert upscale(replace(config, resume=True)).frames_before in (20, 24)
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_killed_while_unwanted_work_is_removed(begun, monkeypatch, step):
+    """By --restart: nobody goes on with what is left, nor is asked what to do with it."""
+    steps = itertools.count()
+
+    def counted(action: Callable[..., object]) -> Callable[..., None]:
+        def act(*arguments: object, **named: object) -> None:
+            if next(steps) == step:
+                raise KeyboardInterrupt
+            action(*arguments, **named)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "unlink", "rmdir"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        with pytest.raises(KeyboardInterrupt):
+            remove_work(work_of(begun))
+    # Until the manifest has another name, nothing is removed; then nothing counts.
+    assert upscale(replace(begun, resume=True)).frames_before == (0 if step else 2 * SEGMENT)
+    assert not work_of(begun).exists()
 
 
 def test_a_number_that_is_damaged_in_a_manifest_is_noticed(begun):

@@ -7,8 +7,10 @@ Note [The last steps of a run]
     run is gone on with: its segments are all there and are joined once more. Killed later, it has
     nothing to do but to delete the rest, and no frame is computed for that; the manifest or its
     copy tells that the output is that of these settings, by its size and the time of its last
-    change. A folder without a manifest holds nothing that could be gone on with, whether it was
-    about to be filled or to be removed.
+    change. Work that nobody wants (``--restart``) is removed the other way round: the manifest gets
+    another name, the segments go, then what was the manifest. So a folder without one is about to
+    be filled, and empty, or to be removed, and says so: it holds nothing that could be gone on
+    with. One that holds finished segments and neither has lost its manifest, and is left alone.
 """
 
 import logging
@@ -27,7 +29,7 @@ from vsr.report import Report
 from vsr.resume.lock import leave_note, locked, read_note
 from vsr.resume.manifest import MANIFEST, Manifest
 from vsr.resume.matching import check_settings, in_segments
-from vsr.resume.work import WorkFolder, remove_work
+from vsr.resume.work import WorkFolder, has_lost_manifest, remove_work
 
 __all__ = ["find_finished", "remove_unfinished", "tidy"]
 
@@ -78,7 +80,7 @@ def _is_rubbish(folder: Path, *, resume: bool) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     if not (folder / MANIFEST).exists():
-        return True
+        return not has_lost_manifest(folder)
     try:
         return not resume and Manifest.load(folder).finished
     except SinkError:  # damaged: for who opens it to say

@@ -143,7 +143,8 @@ class Manifest:
             SinkError: it is damaged, or of another version.
         """
         try:
-            return cls._parse(json.loads(text))
+            # JSON may be in UTF-16 as well, and zeros look like it.
+            return cls._parse(json.loads(text if isinstance(text, str) else text.decode("utf-8")))
         except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
             raise SinkError(f"{path}: is damaged ({error}): --restart begins again") from error
 

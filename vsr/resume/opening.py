@@ -29,7 +29,7 @@ from vsr.resume.segments import SegmentWriter
 from vsr.resume.settings import can_be_read_again, changes, versions_of
 from vsr.resume.sink import SegmentSink
 from vsr.resume.watch import InputWatch
-from vsr.resume.work import WorkFolder, remove_work
+from vsr.resume.work import WorkFolder, has_lost_manifest, remove_work
 
 __all__ = ["Work", "finished_frames", "is_resumable", "open_work"]
 
@@ -115,7 +115,10 @@ def finished_frames(plan: Plan) -> int:
 
 def _is_begun(plan: Plan) -> bool:
     output = plan.config.output
-    return output is not None and (work_path(output) / MANIFEST).exists()
+    if output is None:
+        return False
+    path = work_path(output)
+    return (path / MANIFEST).exists() or has_lost_manifest(path)
 
 
 def _segment_frames(plan: Plan) -> int:
@@ -164,7 +167,7 @@ def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
     output = plan.config.output
     assert output is not None
     path = work_path(output)
-    if path.exists() and not (path / MANIFEST).exists():
+    if path.exists() and not _is_begun(plan):
         remove_work(path)  # its making or removal was interrupted
     stills = stills_of(output, plan.encoding)
     if path.exists() and plan.config.resume:

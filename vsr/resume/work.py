@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -23,7 +24,7 @@ from vsr.resume.picture_files import FOLDER, LOG, FinishedPicture
 from vsr.resume.segments import SUFFIX, Index, file_name, read_index
 from vsr.sources import SourceReport
 
-__all__ = ["WorkFolder", "remove_work"]
+__all__ = ["WorkFolder", "has_lost_manifest", "remove_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ _OURS = re.compile(
     rf"|{re.escape(INPUTS)}"
     r"|\..*\.[0-9a-f]{8}\.part"
 )
+_FINISHED = re.compile(rf"\d{{6,}}({re.escape(SUFFIX)}|\.{LOG})|{FOLDER}")
+_REMOVED = "manifest.removed"
+"""What the manifest is called while the folder is removed: whoever finds it may finish that."""
 _SAID_SECONDS = 10.0
 
 
@@ -292,7 +296,7 @@ def remove_work(path: Path, *, manifest_last: bool = False) -> None:
     Args:
         path: the folder.
         manifest_last: whether the manifest outlasts the segments, since it says that they are not
-            needed. Else it goes first: a folder without one holds nothing to go on with.
+            needed. Else it is renamed first, which says that they are not to be gone on with.
 
     Raises:
         SinkError: it cannot be deleted, or holds something else.
@@ -302,11 +306,7 @@ def remove_work(path: Path, *, manifest_last: bool = False) -> None:
     if path.is_symlink() or not path.is_dir():
         raise SinkError(f"{path}: is in the way: it is no work folder of vsr's")
     try:
-        if not manifest_last:
-            (path / MANIFEST).unlink(missing_ok=True)
-        for file in path.iterdir():
-            _delete(file)
-        (path / MANIFEST).unlink(missing_ok=True)
+        _empty(path, manifest_last=manifest_last)
         if left := next(path.iterdir(), None):
             raise SinkError(f"{path}: cannot be removed: {left.name} is not vsr's")
         path.rmdir()
@@ -315,6 +315,26 @@ def remove_work(path: Path, *, manifest_last: bool = False) -> None:
             raise
         raise SinkError(f"{path}: cannot be removed: {error.strerror}") from error
     sync_folder(path.parent)
+
+
+def _empty(path: Path, *, manifest_last: bool) -> None:
+    """Delete what vsr has put into the folder; what says what is to become of it goes last."""
+    if not manifest_last:
+        with suppress(FileNotFoundError):
+            os.replace(path / MANIFEST, path / _REMOVED)
+    for file in path.iterdir():
+        _delete(file)
+    for name in (MANIFEST, _REMOVED):
+        (path / name).unlink(missing_ok=True)
+
+
+def has_lost_manifest(path: Path) -> bool:
+    """Whether ``path`` is a work folder whose manifest was lost, and not on its way to be removed.
+
+    A file system that was repaired may be without it, or a backup that was brought back in part.
+    """
+    names = set(os.listdir(path)) if path.is_dir() else set()
+    return not names & {MANIFEST, _REMOVED} and any(map(_FINISHED.fullmatch, names))
 
 
 def _delete(file: Path) -> None:
