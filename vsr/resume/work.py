@@ -333,7 +333,9 @@ def has_lost_manifest(path: Path) -> bool:
 
     A file system that was repaired may be without it, or a backup that was brought back in part.
     """
-    names = set(os.listdir(path)) if path.is_dir() else set()
+    names: set[str] = set()
+    with suppress(OSError):  # it is no folder, or one that cannot be read
+        names.update(os.listdir(path))
     return not names & {MANIFEST, _REMOVED} and any(map(_FINISHED.fullmatch, names))
 
 
