@@ -153,7 +153,7 @@ def not_root():
 
 def test_existing_output(run, make_clip, tmp_path):
     (tmp_path / "out" / "out.mp4").write_bytes(b"precious")
-    one_line(run(make_clip("in.mp4"), leaves=["out.mp4"]), 1, "already exists", "-y")
+    one_line(run(make_clip("in.mp4"), leaves=["out.mp4"]), 3, "already exists", "-y")
     assert (tmp_path / "out" / "out.mp4").read_bytes() == b"precious"
 
 

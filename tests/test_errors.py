@@ -10,7 +10,8 @@ CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
 
 BUILT_IN = {
     "ConfigError": ValueError, "SourceError": OSError, "UnsupportedFormatError": ValueError,
-    "SinkError": OSError, "UnknownArchitectureError": ValueError, "CorruptWeightsError": ValueError,
+    "SinkError": OSError, "OutputExistsError": FileExistsError,
+    "UnknownArchitectureError": ValueError, "CorruptWeightsError": ValueError,
     "DeviceError": RuntimeError, "OutOfMemoryError": MemoryError,
 }  # fmt: skip
 

@@ -203,7 +203,7 @@ def test_an_input_that_breaks_off_leaves_a_part_and_its_record(tmp_path, validat
 def test_records_are_not_replaced_unless_asked(make_clip, tmp_path, capsys):
     (tmp_path / "out.mkv.json").write_text("mine")
     arguments = [str(make_clip("in.mp4")), str(tmp_path / "out.mkv"), "--model=identity"]
-    assert main([*arguments, "--target", "archive"]) == 1
+    assert main([*arguments, "--target", "archive"]) == 3
     assert "out.mkv.json: already exists; -y replaces it" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["out.mkv.json"]
     assert main([*arguments, "--target", "archive", "-y", "--log-level=error"]) == 0

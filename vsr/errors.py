@@ -9,7 +9,8 @@
     │   ├── TruncatedError                    the input breaks off in the middle of a frame
     │   └── UnsupportedFormatError (ValueError)   a pixel format or matrix we cannot read
     ├── SinkError (OSError)                   the output cannot be written
-    │   └── DamagedSegmentError               a finished piece of it is missing, short or altered
+    │   ├── DamagedSegmentError               a finished piece of it is missing, short or altered
+    │   └── OutputExistsError (FileExistsError)   it is there already, and may not be replaced
     ├── WeightsError                          a model or checkpoint cannot be used
     │   ├── UnknownArchitectureError (ValueError)
     │   └── CorruptWeightsError (ValueError)
@@ -27,6 +28,7 @@ __all__ = [
     "DamagedSegmentError",
     "DeviceError",
     "OutOfMemoryError",
+    "OutputExistsError",
     "SinkError",
     "SourceError",
     "TruncatedError",
@@ -67,6 +69,10 @@ class SinkError(VsrError, OSError):
 
 class DamagedSegmentError(SinkError):
     """A finished segment of the output is missing, short or altered."""
+
+
+class OutputExistsError(SinkError, FileExistsError):
+    """The output, or what is to lie beside it, is there already, and may not be replaced."""
 
 
 class WeightsError(VsrError):

@@ -5,7 +5,7 @@ from pathlib import Path
 from vsr.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.config import PIPE, UpscaleConfig
 from vsr.encoding.stills import Stills
-from vsr.errors import ConfigError, SinkError
+from vsr.errors import ConfigError, OutputExistsError, SinkError
 from vsr.sinks.destination import check_replaceable, check_target
 from vsr.sources.listing import ImageList
 
@@ -106,7 +106,7 @@ def _check_companions(config: UpscaleConfig, stills: Stills | None) -> None:
         return
     for path in paths:
         if path.exists():
-            raise SinkError(f"{path}: already exists; -y replaces it")
+            raise OutputExistsError(f"{path}: already exists; -y replaces it")
 
 
 def _check_number(config: UpscaleConfig, stills: Stills | None) -> None:

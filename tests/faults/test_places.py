@@ -79,7 +79,7 @@ def test_a_link_stays_one(film, tmp_path):
     real.parent.mkdir()
     real.write_bytes(b"precious")
     film.target.symlink_to(real)
-    film.fail("already exists; -y replaces it", keeps=film.target)
+    film.fail("already exists; -y replaces it", code=3, keeps=film.target)
     assert real.read_bytes() == b"precious"
     assert film.run("-y")[0] == 0
     assert film.target.is_symlink()

@@ -20,6 +20,7 @@ import av
 import pytest
 from av.packet import Packet
 
+from vsr.cli import main
 from vsr.config import PIPE, EncoderConfig, InputConfig, UpscaleConfig
 from vsr.engine import rendering
 from vsr.errors import ConfigError, SinkError, SourceError, TruncatedError
@@ -631,6 +632,17 @@ def test_killed_between_the_name_and_the_cleaning(whole, begun, monkeypatch):
     assert upscale(replace(begun, resume=True)).frames_before == FRAMES
     assert_equal(whole, output_of(begun))
     assert not work_of(begun).exists()
+
+
+def test_who_repeats_the_command_is_told_apart_that_it_was_done(clips, tmp_path, capsys):
+    """By an exit code of its own, where a failure has another."""
+    output = tmp_path / "out.mkv"
+    options = ["--model", "identity", "--segment-seconds", "0.4", "-c:v", "ffv1", "--resume"]
+    command = [str(clips["cfr"]), str(output), *options]
+    assert main(command) == 0
+    assert main(command) == 3
+    assert "out.mkv: already exists; -y replaces it" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere.mkv"), *command[1:]]) == 1
 
 
 def test_an_output_of_somebody_else_is_not_replaced(begun):

@@ -10,10 +10,11 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from vsr.errors import ConfigError, SinkError, VsrError
+from vsr.errors import ConfigError, OutputExistsError, SinkError, VsrError
 
 __all__ = [
     "DONE",
+    "EXISTS",
     "FAILED",
     "INTERRUPTED",
     "USAGE",
@@ -23,8 +24,9 @@ __all__ = [
     "run_command",
 ]
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes; USAGE is for options that contradict each other or do not exist."""
+DONE, FAILED, USAGE, EXISTS, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes; USAGE is for options that contradict each other or do not exist, EXISTS tells who
+repeats a command that its output is there."""
 _UNMAPPED = "failed to map segment"
 """What the loader says of a library for which there is no memory, or whose mount is ``noexec``."""
 
@@ -110,7 +112,13 @@ def run_command(
         if debug:
             traceback.print_exc()
         print(f"{name}: error: {_in_words(error, known, debug=debug)}", file=sys.stderr)
-        return USAGE if isinstance(error, ConfigError) else FAILED
+        return _code_of(error)
+
+
+def _code_of(error: Exception) -> int:
+    if isinstance(error, ConfigError):
+        return USAGE
+    return EXISTS if isinstance(error, OutputExistsError) else FAILED
 
 
 def _in_words(error: Exception, known: tuple[type[Exception], ...], *, debug: bool) -> str:

@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes the process's.
 
     Returns:
-        0 done, 1 failed, 2 usage, 130 interrupted.
+        0 done, 1 failed, 2 usage, 3 the output exists, 130 interrupted.
     """
     nowhere = 1 in open_standard_streams()
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 greets on stderr unless told before it loads

@@ -22,7 +22,7 @@ from pathlib import Path
 from vsr.beside import find_unfinished, lock_path, work_path
 from vsr.config import PIPE, UpscaleConfig
 from vsr.encoding.stills import find_stills
-from vsr.errors import SinkError
+from vsr.errors import OutputExistsError, SinkError
 from vsr.files import followed
 from vsr.planning import Plan
 from vsr.report import Report
@@ -102,7 +102,7 @@ def find_finished(plan: Plan) -> Report | None:
     folder = _find_finished(output)
     if folder is None:
         if output.is_file() and not (plan.config.overwrite or work_path(output).exists()):
-            raise SinkError(f"{output}: already exists; -y replaces it")
+            raise OutputExistsError(f"{output}: already exists; -y replaces it")
         return None
     stills = find_stills(
         output, plan.config.muxer, plan.config.encoder.codec, plan.encoding.first_number,
@@ -147,4 +147,4 @@ def _forget(output: Path) -> None:
 
 def _refuse_strangers(plan: Plan, folder: WorkFolder) -> None:
     if folder.shown_by.exists() and not plan.config.overwrite:
-        raise SinkError(f"{plan.config.output}: already exists; -y replaces it")
+        raise OutputExistsError(f"{plan.config.output}: already exists; -y replaces it")

@@ -10,7 +10,7 @@ from pathlib import Path
 from vsr.beside import work_path
 from vsr.config import PIPE
 from vsr.encoding.stills import IMAGES, Stills
-from vsr.errors import ChangedSourceError, SinkError, VsrError
+from vsr.errors import ChangedSourceError, OutputExistsError, SinkError, VsrError
 from vsr.outputs import companions
 from vsr.planning import Plan
 from vsr.report import Report
@@ -173,7 +173,7 @@ def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
     if path.exists() and plan.config.resume:
         folder = _for_pictures(WorkFolder.open(path, output), stills)
         if output.is_file() and not (plan.config.overwrite or folder.has_published()):
-            raise SinkError(f"{output}: already exists; -y replaces it")
+            raise OutputExistsError(f"{output}: already exists; -y replaces it")
         plan = in_segments(plan, folder)
         return plan, _go_on(plan, folder)
     plan = in_segments(plan, None)

@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 from vsr.beside import unfinished_name, without_companions
 from vsr.config import PIPE
-from vsr.errors import SinkError
+from vsr.errors import OutputExistsError, SinkError
 from vsr.ffmpeg import explain
 from vsr.files import followed, may_replace, name_beside, take_after
 from vsr.stdout import ReaderGone, Stdout
@@ -259,7 +259,7 @@ def check_target(path: Path, *, overwrite: bool) -> Path:
         raise SinkError(f"{path}: is no file: - is standard output")
     check_replaceable(target, path)
     if target.exists() and not overwrite:
-        raise SinkError(f"{path}: already exists; -y replaces it")
+        raise OutputExistsError(f"{path}: already exists; -y replaces it")
     if not target.parent.is_dir():
         raise SinkError(f"{path}: there is no directory {path.parent}")
     return target

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vsr.beside import unfinished_name
 from vsr.encoding.stills import Stills
-from vsr.errors import SinkError
+from vsr.errors import OutputExistsError, SinkError
 from vsr.files import followed, take_after
 from vsr.sinks.destination import check_replaceable, partial_name
 
@@ -146,7 +146,7 @@ class Staging:
         if not self._whole and not self._target.is_dir():
             raise SinkError(f"{folder}: is not a directory")
         if not self._overwrite and (present := self._present()):
-            raise SinkError(f"{folder / present[0]}: already exists; -y replaces it")
+            raise OutputExistsError(f"{folder / present[0]}: already exists; -y replaces it")
         for name in self._present():
             if (self._target / name).is_dir():
                 raise SinkError(f"{folder / name}: is a directory")
