@@ -7,7 +7,7 @@ derivative; the record says of what, and how it came about.
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -103,8 +103,9 @@ def make_record(plan: Plan, report: Report) -> Json:
 
 
 def _run(plan: Plan, report: Report) -> Json:
+    from_the_start = replace(spelt_out(plan), resume=False, restart=False)
     return {
-        "command": ["vsr-upscale", *command_line(spelt_out(plan))],
+        "command": ["vsr-upscale", *command_line(from_the_start)],
         "target": plan.config.target,
         "started": _moment(report.started),
         "finished": _moment(report.finished),

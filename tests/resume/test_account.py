@@ -66,8 +66,9 @@ def record_of(config: UpscaleConfig) -> dict[str, Any]:
     assert output is not None
     text = output.with_name(f"{output.name}.json").read_text()
     record: dict[str, Any] = json.loads(text)
-    for name in ("command", "started", "finished", "sittings"):
+    for name in ("started", "finished", "sittings"):
         del record["run"][name]
+    record["run"]["command"].remove(str(output))
     del record["output"]["path"]
     if output.suffix == ".mkv":  # its muxer numbers files at random
         del record["output"]["sha256"]
@@ -82,6 +83,18 @@ def unbroken(config: UpscaleConfig, folder: Path) -> dict[str, Any]:
     whole = replace(config, output=home.joinpath(*tail), resume=False)
     upscale(whole)
     return record_of(whole)
+
+
+@pytest.mark.parametrize("said", [{}, {"runtime": "torch", "precision": "fp32"}])
+def test_the_command_is_the_one_that_begins_from_the_start(clip, home, tmp_path, said):
+    """What is fastest was measured by the first run; the others take it over."""
+    config = config_for(clip, home / "out.mkv", **said)
+    stop_after(config, 14)
+    upscale(config_for(clip, home / "out.mkv", resume=True))
+    command = record_of(config)["run"]["command"]
+    assert "--resume" not in command
+    assert ("--runtime" in command, "--precision" in command) == (bool(said), bool(said))
+    assert command == unbroken(config, tmp_path)["run"]["command"]
 
 
 @pytest.fixture

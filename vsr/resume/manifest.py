@@ -71,6 +71,9 @@ class Manifest:
     """What the output depends on, by name; a run with others may not go on."""
     versions: dict[str, str]
     """What may change the last bit of a picture; a run with others is warned."""
+    asked: dict[str, str]
+    """What the first run was told of runtime and precision, for the record. A run that goes on takes
+    what was decided instead (:func:`vsr.resume.matching.as_before`)."""
     segment_frames: int
     time_base: Fraction
     """Seconds of a unit of the source's time."""
@@ -159,6 +162,7 @@ class Manifest:
         entries = [_record(Entry, values) for values in content.pop("segments")]
         manifest = cls(
             settings=words(content.pop("settings")), versions=words(content.pop("versions")),
+            asked=words(content.pop("asked", {})),
             segment_frames=number(content.pop("segment_frames"), least=1),
             time_base=Fraction(content.pop("time_base")), started=str(content.pop("started")),
             segments={entry.number: entry for entry in entries},

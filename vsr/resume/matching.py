@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 from vsr.beside import work_path
 from vsr.choosing import AUTO
@@ -20,7 +21,9 @@ from vsr.resume.work import WorkFolder
 from vsr.runtimes import runtime_called
 
 __all__ = [
+    "as_asked",
     "as_before",
+    "asked_for",
     "changed_picture",
     "check_settings",
     "compare_pictures",
@@ -50,6 +53,24 @@ def as_before(config: UpscaleConfig) -> UpscaleConfig:
         config, runtime=runtime_called(runtime),
         precision=PRECISIONS_BY_DTYPE.get(precision, "auto"),
     )  # fmt: skip
+
+
+def asked_for(config: UpscaleConfig) -> dict[str, str]:
+    """What ``config`` says of that which :func:`as_before` may say in its place."""
+    return {"runtime": config.runtime, "precision": config.precision}
+
+
+def as_asked(plan: Plan, folder: WorkFolder) -> Plan:
+    """``plan``, all decided, with what the first run was asked for, not what was decided then.
+
+    So a record has the same command whether a run was stopped or not.
+
+    Raises:
+        ConfigError: the work folder says what nobody can have asked for.
+    """
+    asked = folder.manifest.asked
+    told: dict[str, Any] = {name: asked[name] for name in asked_for(plan.config) if name in asked}
+    return replace(plan, config=replace(plan.config, **told))
 
 
 def in_segments(plan: Plan, folder: WorkFolder | None) -> Plan:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
 
@@ -19,8 +20,15 @@ from vsr.resume.feed import Feed
 from vsr.resume.inputs import note_pictures
 from vsr.resume.job import SegmentJob, SegmentTools
 from vsr.resume.join import SegmentJoiner
-from vsr.resume.manifest import MANIFEST
-from vsr.resume.matching import check_settings, compare_pictures, in_segments, read_settings
+from vsr.resume.manifest import MANIFEST, Manifest
+from vsr.resume.matching import (
+    as_asked,
+    asked_for,
+    check_settings,
+    compare_pictures,
+    in_segments,
+    read_settings,
+)
 from vsr.resume.others import other_streams
 from vsr.resume.picture_files import PictureWriter
 from vsr.resume.pictures import PictureCoder, PictureJoiner, PictureWorkFolder, stills_of
@@ -174,16 +182,18 @@ def _open_folder(plan: Plan) -> tuple[Plan, WorkFolder]:
         folder = _for_pictures(WorkFolder.open(path, output), stills)
         if output.is_file() and not (plan.config.overwrite or folder.has_published()):
             raise OutputExistsError(f"{output}: already exists; -y replaces it")
-        plan = in_segments(plan, folder)
+        plan = as_asked(in_segments(plan, folder), folder)
         return plan, _go_on(plan, folder)
     plan = in_segments(plan, None)
     if path.exists():
         logger.warning("%s: the work of an earlier run is deleted (--restart)", path)
         remove_work(path)
-    created = WorkFolder.create(
-        path, output, read_settings(plan), versions_of(plan), _segment_frames(plan),
-        plan.info.time_base,
+    manifest = Manifest(
+        settings=read_settings(plan), versions=versions_of(plan), asked=asked_for(plan.config),
+        segment_frames=_segment_frames(plan), time_base=plan.info.time_base,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
+    created = WorkFolder.create(path, output, manifest)
     note_pictures(plan.config.input, path)
     return plan, _for_pictures(created, stills)
 

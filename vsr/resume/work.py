@@ -9,8 +9,6 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 
 from vsr.errors import DamagedSegmentError, SinkError
@@ -72,19 +70,12 @@ class WorkFolder:
         return {}
 
     @classmethod
-    def create(
-        cls, path: Path, output: Path, settings: dict[str, str], versions: dict[str, str],
-        segment_frames: int, time_base: Fraction,
-    ) -> "WorkFolder":  # fmt: skip
-        """A new folder.
+    def create(cls, path: Path, output: Path, manifest: Manifest) -> "WorkFolder":
+        """A new folder, with nothing finished.
 
         Raises:
             SinkError: it cannot be made.
         """
-        manifest = Manifest(
-            settings=settings, versions=versions, segment_frames=segment_frames,
-            time_base=time_base, started=datetime.now(UTC).isoformat(timespec="seconds"),
-        )  # fmt: skip
         try:
             path.mkdir()
             manifest.save(path)
