@@ -72,8 +72,8 @@ class Manifest:
     versions: dict[str, str]
     """What may change the last bit of a picture; a run with others is warned."""
     asked: dict[str, str]
-    """What the first run was told of runtime and precision, for the record. A run that goes on takes
-    what was decided instead (:func:`vsr.resume.matching.as_before`)."""
+    """What the first run was told of runtime and precision, for the record. A run that goes on
+    takes what was decided instead (:func:`vsr.resume.matching.as_before`)."""
     segment_frames: int
     time_base: Fraction
     """Seconds of a unit of the source's time."""
