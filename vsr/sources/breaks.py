@@ -4,18 +4,21 @@ Matroska (RFC 8794), MP4 (ISO/IEC 14496-12, 4.2) and NUT are pieces that say how
 after the other. A pipe cannot be asked for its length, so they are counted as they come by.
 """
 
+from pathlib import Path
 from typing import Protocol
 
 from vsr.ebml import CLUSTER, EBML, SEGMENT, element_head
 from vsr.sources.nut_pieces import NUT_MAGIC, NutMeasure
+from vsr.sources.ts_packets import TS_TAIL, missing_of_ts
 
-__all__ = ["Measure", "PieceCounter"]
+__all__ = ["Measure", "PieceCounter", "is_cut_short"]
 
 _ENTERED = (SEGMENT, CLUSTER)
 """Elements whose contents are pieces themselves, and whose length need not be known."""
 _MAGIC = 8
 """Bytes by which a format is known; each begins with a longer piece."""
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof")
+_READ = 1 << 20
 
 
 class Measure(Protocol):
@@ -111,3 +114,18 @@ def _checked(length: int, size: bytes) -> tuple[int, int]:
     if int.from_bytes(size) < length:
         raise ValueError("goes on to the end, or is damaged")
     return length, int.from_bytes(size) - length
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether the file is empty, or ends in the middle of a packet or piece; False if unknown."""
+    counter, tail = PieceCounter(), b""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            while data := file.read(_READ):
+                counter.feed(data)
+                tail = (tail + data)[-TS_TAIL:]
+    except OSError:
+        return False
+    return not tail or counter.missing > 0 or missing_of_ts(tail) > 0

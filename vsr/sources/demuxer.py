@@ -24,6 +24,7 @@ from vsr.sources.avi_index import AviIndex
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container
+from vsr.sources.playlists import SegmentWatch
 from vsr.sources.relay import packet_end, packet_time
 from vsr.sources.stdin import open_stdin
 from vsr.sources.stream_choice import choose_stream
@@ -75,7 +76,10 @@ class Demuxer:
         self._path, self._config, self._hwaccel = path, config, hwaccel
         self.name = name_of_input(path)
         self._stdin = open_stdin(should_stop) if path == PIPE else None
-        self.container: InputContainer = open_container(path, config, self._stdin, hwaccel)
+        self._segments = SegmentWatch(path)
+        self.container: InputContainer = open_container(
+            path, config, self._stdin, hwaccel, self._segments
+        )
         with ExitStack() as opened:
             opened.callback(self.container.close)
             self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
@@ -96,6 +100,14 @@ class Demuxer:
         missing = self._avi_index.missing
         sound = (missing(stream) for stream in self.container.streams.audio)
         return missing(self.stream), max(sound, default=Fraction(0))
+
+    def lost_segments(self, until: Fraction | None) -> list[str]:
+        """A sentence for each segment of a playlist of which something is missing.
+
+        Args:
+            until: not for those that begin there or later, in seconds from the start of the input.
+        """
+        return self._segments.sentences(until)
 
     def closed_up(self) -> Fraction:
         """Seconds of picture that an index lists, of which nothing is left, not even a gap."""
@@ -182,7 +194,10 @@ class Demuxer:
     def reopen(self) -> None:
         """Go back to the start of the file, which not every format can do by seeking."""
         self.container.close()
-        self.container = open_container(self._path, self._config, hwaccel=self._hwaccel)
+        self._segments = SegmentWatch(self._path)
+        self.container = open_container(
+            self._path, self._config, hwaccel=self._hwaccel, segments=self._segments
+        )
         self.stream = self._find_again(self.container)
         self._avi_index = AviIndex(self.container)
         self._restart()
@@ -206,7 +221,8 @@ class Demuxer:
         Args:
             begin: where the input starts, in seconds.
         """
-        if self.joins:  # what is called the end is any part's
+        # What is called the end is any part's, or is counted from where the first segment began.
+        if self.joins or self._segments.is_first_lost:
             return Fraction(0)
         length = header_length(self.container, begin)
         # Without a start time the "header" is FFmpeg's guess from the bit rate.
@@ -222,7 +238,7 @@ class Demuxer:
 
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
-        self._demux = self._avi_index.mend(self.container.demux())
+        self._demux = self._segments.packets(self._avi_index.mend(self.container.demux()))
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None

@@ -276,6 +276,9 @@ class MediaReader:
         """
         report.decode_errors = self._playback.errors
         report.unfound_duration, report.unfound_sound = self._demuxer.unfound
+        until = self._part.end_time if stopped_at is None else stopped_at
+        until = None if until is None else until - self._part.begin
+        report.lost_segments = self._demuxer.lost_segments(until)
         if self.joins:
             times = "once" if self.joins == 1 else f"{self.joins} times"
             self.notes.append(

@@ -14,6 +14,7 @@ from av.video.format import names as formats
 from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import listening, near_matches
+from vsr.sources.playlists import SegmentWatch
 from vsr.sources.stdin import Stdin
 from vsr.sources.stream_choice import has_decoder
 
@@ -57,7 +58,11 @@ def _longest_title(folder: Path) -> str | None:
 
 
 def open_container(
-    path: Path, config: InputConfig, stdin: Stdin | None = None, hwaccel: HWAccel | None = None
+    path: Path,
+    config: InputConfig,
+    stdin: Stdin | None = None,
+    hwaccel: HWAccel | None = None,
+    segments: SegmentWatch | None = None,
 ) -> InputContainer:
     """Open ``path`` for reading.
 
@@ -69,6 +74,7 @@ def open_container(
         config: whether it is raw video, and of which shape.
         stdin: what to read instead, if ``path`` is the pipe.
         hwaccel: offered to decoders.
+        segments: is told what FFmpeg says meanwhile.
 
     Raises:
         SourceError: it is missing, unreadable, or no media file.
@@ -78,10 +84,10 @@ def open_container(
     where = f"file:{fspath(path)}" if stdin is None else stdin
     format, options = _raw_options(config)
     try:
-        container = _open(where, format, options, hwaccel)
+        container = _open(where, format, options, hwaccel, segments)
         if stdin is None and path.is_file() and _sound_is_unknown(container):
             container.close()
-            container = _open(where, format, {**options, **_DEEPER}, hwaccel)
+            container = _open(where, format, {**options, **_DEEPER}, hwaccel, segments)
     except av.FFmpegError as error:
         raise SourceError(f"{name_of_input(path)}: {_reason(path, error, stdin)}") from error
     if container.format.name == "tty":  # FFmpeg plays any text file as ANSI art
@@ -91,9 +97,13 @@ def open_container(
 
 
 def _open(
-    where: str | Stdin, format: str | None, options: dict[str, str], hwaccel: HWAccel | None
+    where: str | Stdin,
+    format: str | None,
+    options: dict[str, str],
+    hwaccel: HWAccel | None,
+    segments: SegmentWatch | None,
 ) -> InputContainer:
-    with listening():
+    with listening() if segments is None else segments.listening():
         return av.open(
             where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER, hwaccel=hwaccel
         )

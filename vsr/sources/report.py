@@ -51,6 +51,8 @@ class SourceReport:
     """Seconds of picture in the middle that AVI's index lists, and that are not in the file."""
     unfound_sound: Fraction = Fraction(0)
     """The same of sound; of several streams, the most."""
+    lost_segments: list[str] = field(default_factory=list)
+    """A sentence for each segment of a playlist of which something is missing."""
     expected_duration: Fraction | None = None
     """Length of the file in seconds by its own header, None if it does not say."""
     missing_duration: Fraction = Fraction(0)
@@ -103,7 +105,9 @@ class SourceReport:
 
     def _missing(self) -> list[str]:
         """What the file should hold and does not."""
-        found = []
+        found = self.lost_segments[:_SHOWN]
+        if more := len(self.lost_segments) - len(found):
+            found.append(f"of {_count(more, 'further segment')}, something is lost as well")
         for what, lost in (("picture", self.unfound_duration), ("sound", self.unfound_sound)):
             if lost:
                 found.append(

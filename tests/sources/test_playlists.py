@@ -1,0 +1,71 @@
+"""HLS playlists and ffconcat lists whose parts are missing or cut short."""
+
+import json
+import shutil
+
+import pytest
+
+GOP = 10
+RATE = 25
+SHORT = GOP / RATE  # seconds of a segment
+
+
+@pytest.fixture
+def playlist(ffmpeg, tmp_path):
+    """Four segments of ten frames."""
+    film = ffmpeg.from_film(
+        "for_playlists.mp4", "scale=96:64", "-c:v", "libx264", "-g", GOP, "-bf", 0, "-sc_threshold",
+        0, rate=RATE, count=4 * GOP,
+    )  # fmt: skip
+    path = ffmpeg.folder / "hls" / "list.m3u8"
+    if not path.exists():
+        path.parent.mkdir()
+        ffmpeg.run("-i", film, "-c", "copy", "-hls_time", SHORT, "-hls_playlist_type", "vod", path)
+    shutil.copytree(path.parent, tmp_path / "hls")
+    return tmp_path / "hls" / "list.m3u8"
+
+
+def lost(lines):
+    """What is said of segments."""
+    return [line for line in lines if "the segment" in line]
+
+
+def test_nothing_is_said_of_a_whole_playlist(command, playlist, tmp_path):
+    code, lines = command(playlist, tmp_path / "out.mkv")
+    assert code == 0
+    assert not [line for line in lines if line.startswith("warning")]
+
+
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [(0, "0.00 to 0.40"), (2, "0.80 to 1.20"), (3, "1.20 to 1.60")],
+)
+def test_a_missing_segment(command, playlist, tmp_path, number, at):
+    segment = playlist.with_name(f"list{number}.ts")
+    segment.unlink()
+    output = tmp_path / "out.mkv"
+    code, lines = command(playlist, output, "--record")
+    line = f"the segment {segment}, from {at} s, cannot be opened: what it held is lost"
+    assert (code, lost(lines)) == (0, [f"warning: {line}"])
+    record = json.loads((tmp_path / "out.mkv.json").read_text())
+    assert {"kind": "warning", "text": line} in record["notes"]
+    assert record["output"]["frames"] == 3 * GOP
+    last = [line for line in lines if "the last" in line]
+    assert bool(last) == (number == 3)  # of what is missing at the start, that would be wrong
+
+
+@pytest.mark.parametrize("keep", [0, 1000])
+def test_a_segment_that_is_cut_short(command, playlist, tmp_path, keep):
+    segment = playlist.with_name("list1.ts")
+    segment.write_bytes(segment.read_bytes()[:keep])
+    code, lines = command(playlist, tmp_path / "out.mkv")
+    line = (
+        f"warning: the segment {segment}, from 0.40 to 0.80 s, is cut short: what it lacks is lost"
+    )
+    assert (code, lost(lines)) == (0, [line])
+
+
+def test_a_segment_beyond_the_part_that_is_wanted(command, playlist, tmp_path):
+    playlist.with_name("list3.ts").unlink()
+    code, lines = command(playlist, tmp_path / "out.mkv", "-t", "0.6")
+    assert (code, lost(lines)) == (0, [])

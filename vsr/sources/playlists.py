@@ -1,0 +1,146 @@
+"""Segments of an HLS playlist that are missing or cut short, by what FFmpeg says as it opens them.
+
+It goes on with the next segment, and neither its result nor a packet tells of it. Where in time the
+segment lies, the playlist says (RFC 8216, 4.3.2.1).
+"""
+
+from __future__ import annotations  # av's generic classes are generic in the stubs only
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+from av.packet import Packet
+
+from vsr.ffmpeg import Message, listening
+from vsr.sources.breaks import is_cut_short
+
+__all__ = ["SegmentWatch"]
+
+_MAGIC = b"#EXTM3U"
+_LONGEST = 16 << 20
+"""Bytes of a playlist; one of a day has a hundredth of that."""
+_LENGTH = re.compile(r"#EXTINF:(\d+(?:\.\d*)?)")
+_OPENING = re.compile(r"Opening '(.+)' for reading")
+_FAILED = re.compile(r"Failed to open segment \d+ of playlist \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """A segment of which something is missing."""
+
+    name: str
+    is_cut: bool
+    """Whether it was opened, and ends too early."""
+    begin: Fraction | None
+    """Seconds from the start of the input; None if no playlist says."""
+    end: Fraction
+
+    def describe(self) -> str:
+        """A sentence."""
+        at = ""
+        if self.begin is not None:
+            at = f", from {float(self.begin):.2f} to {float(self.end):.2f} s,"
+        if self.is_cut:
+            return f"the segment {self.name}{at} is cut short: what it lacks is lost"
+        return f"the segment {self.name}{at} cannot be opened: what it held is lost"
+
+
+class SegmentWatch:
+    """Listens while FFmpeg reads a playlist; to anything else nobody listens.
+
+    Args:
+        path: the input; only a file can be a playlist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._times = _read_times(path)
+        self._is_playlist = self._times is not None
+        self._opened = ""
+        self._losses: dict[str, _Loss] = {}
+
+    @property
+    def is_first_lost(self) -> bool:
+        """Whether the beginning of the input is missing."""
+        return any(loss.begin == 0 for loss in self._losses.values())
+
+    def sentences(self, until: Fraction | None) -> list[str]:
+        """One for each segment of which something is missing.
+
+        Args:
+            until: not for those that begin there or later, in seconds from the start of the input.
+        """
+        return [
+            loss.describe()
+            for loss in self._losses.values()
+            if until is None or loss.begin is None or loss.begin < until
+        ]
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """In this block FFmpeg opens the input, or reads from it, on this thread."""
+        with listening(av.logging.INFO if self._is_playlist else av.logging.ERROR) as messages:
+            yield
+        if self._is_playlist:
+            self._hear(messages)
+
+    def packets(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """The same packets, listened to while they are read."""
+        if not self._is_playlist:
+            yield from packets
+            return
+        while True:
+            with self.listening():
+                packet = next(packets, None)
+            if packet is None:
+                return
+            yield packet
+
+    def _hear(self, messages: Iterable[Message]) -> None:
+        for _, speaker, text in messages:
+            if speaker != "hls":
+                continue
+            if found := _OPENING.search(text):
+                self._open(found[1].removeprefix("file:"))
+            elif _FAILED.search(text):
+                self._add(is_cut=False)
+
+    def _open(self, name: str) -> None:
+        """FFmpeg opens a segment, or a playlist that the first one names."""
+        self._opened, path = name, Path(name)
+        if (times := _read_times(path)) is not None:
+            self._times = {**(self._times or {}), **times}
+        elif is_cut_short(path):
+            self._add(is_cut=True)
+
+    def _add(self, *, is_cut: bool) -> None:
+        begin, end = (self._times or {}).get(self._opened, (None, Fraction(0)))
+        self._losses.setdefault(self._opened, _Loss(self._opened, is_cut, begin, end))
+
+
+def _read_times(path: Path) -> dict[str, tuple[Fraction, Fraction]] | None:
+    """Where the segments of a playlist begin and end, in seconds; None if it is no playlist."""
+    text = b""
+    with suppress(OSError):  # opening it says why
+        if path.is_file():
+            with path.open("rb") as file:
+                text = file.read(len(_MAGIC))
+                text += file.read(_LONGEST) if text == _MAGIC else b""
+    if not text.startswith(_MAGIC):
+        return None
+    times: dict[str, tuple[Fraction, Fraction]] = {}
+    begin = end = Fraction(0)
+    for line in text.decode(errors="replace").splitlines():
+        if found := _LENGTH.match(line):
+            end = begin + Fraction(found[1])
+        elif line and not line.startswith("#"):
+            name = line if "://" in line else str(path.parent / line)
+            times.setdefault(name, (begin, end))
+            begin = end
+    return times
