@@ -69,3 +69,59 @@ def test_a_segment_beyond_the_part_that_is_wanted(command, playlist, tmp_path):
     playlist.with_name("list3.ts").unlink()
     code, lines = command(playlist, tmp_path / "out.mkv", "-t", "0.6")
     assert (code, lost(lines)) == (0, [])
+
+
+@pytest.fixture
+def parts(playlist):
+    """A folder with films ``a.ts`` and ``b.ts`` of ten frames."""
+    folder = playlist.parent
+    (folder / "list0.ts").rename(folder / "a.ts")
+    (folder / "list1.ts").rename(folder / "b.ts")
+    return folder
+
+
+def write_list(folder, *names, head="ffconcat version 1.0"):
+    path = folder / "films.ffconcat"
+    path.write_text("\n".join([head, *(f"file {name}" for name in names)]) + "\n")
+    return path
+
+
+def test_a_list_of_films(command, ffmpeg, parts, tmp_path):
+    code, lines = command(write_list(parts, "a.ts", "b.ts"), tmp_path / "out.mkv")
+    assert code == 0
+    assert not [line for line in lines if line.startswith("warning")]
+    assert len(ffmpeg.times(tmp_path / "out.mkv")) == 2 * GOP
+
+
+def test_a_list_whose_part_is_missing(command, ffmpeg, parts, tmp_path):
+    path = write_list(parts, "a.ts", "none.ts", "b.ts")
+    code, lines = command(path, tmp_path / "out.mkv")
+    assert code == 1
+    (error,) = [line for line in lines if line.startswith("vsr-upscale: error")]
+    assert error.startswith(
+        f"vsr-upscale: error: {path}: its part {parts}/none.ts cannot be opened (no such file): "
+        "what it lists breaks off there, at 0.40 s (what came before it, 10 frames, is in "
+    )
+    assert "warning" not in " ".join(lines)
+    assert not (tmp_path / "out.mkv").exists()
+    assert len(ffmpeg.times(tmp_path / "out.partial.mkv")) == GOP
+
+
+def test_a_part_of_a_list_ahead_of_what_is_missing(command, parts, tmp_path):
+    path = write_list(parts, "a.ts", "none.ts")
+    code, lines = command(path, tmp_path / "out.mkv", "-t", "0.2")
+    assert code == 0, lines
+
+
+@pytest.mark.parametrize(
+    ("names", "head", "words"),
+    [
+        (["none.ts"], "ffconcat version 1.0", "none.ts cannot be opened (no such file)"),
+        (["/a.ts"], "ffconcat version 1.0", "/a.ts is refused by FFmpeg: a list names files"),
+        (["a.ts"], "# films", "a list of files begins with the line ffconcat version 1.0"),
+    ],
+)
+def test_a_list_that_cannot_be_opened(command, parts, tmp_path, names, head, words):
+    code, (line,) = command(write_list(parts, *names, head=head), tmp_path / "out.mkv")
+    assert code == 1
+    assert words in line

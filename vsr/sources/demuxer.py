@@ -23,7 +23,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.sources.avi_index import AviIndex
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
-from vsr.sources.opening import name_of_input, open_container
+from vsr.sources.opening import name_of_input, open_container, unopened_part
 from vsr.sources.playlists import SegmentWatch
 from vsr.sources.relay import packet_end, packet_time
 from vsr.sources.stdin import open_stdin
@@ -238,7 +238,8 @@ class Demuxer:
 
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
-        self._demux = self._segments.packets(self._avi_index.mend(self.container.demux()))
+        packets = self._avi_index.mend(self.container.demux())
+        self._demux = self._segments.packets(packets, self.container.format.name)
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
@@ -281,11 +282,13 @@ class Demuxer:
         return True
 
     def _break(self, error: av.FFmpegError) -> None:
+        at = float(self.seen_end - (container_start(self.container) or 0))
         if self._structureless:
             self.broken = "a frame does not begin where the header says: the size in it is wrong"
+        elif (part := unopened_part(error)) is not None:
+            self.broken = f"{part}: what it lists breaks off there, at {at:.2f} s"
         else:
             self.stopped_at = self.seen_end
-            at = float(self.seen_end - (container_start(self.container) or 0))
             logger.warning("%s: reading stopped at %.2f s: %s", self.name, at, error.strerror)
 
     def _look_for_rest(self) -> None:

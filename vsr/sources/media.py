@@ -182,6 +182,8 @@ class MediaReader:
     @property
     def broken(self) -> str | None:
         """How the input ends in the middle of a frame, once it has been read to its end."""
+        if self._playback.has_waiting:  # the packets have been, and the part ends before them
+            return None
         return self._demuxer.broken
 
     @property

@@ -18,13 +18,18 @@ from vsr.sources.playlists import SegmentWatch
 from vsr.sources.stdin import Stdin
 from vsr.sources.stream_choice import has_decoder
 
-__all__ = ["name_of_input", "open_container", "why_no_pictures"]
+__all__ = ["name_of_input", "open_container", "unopened_part", "why_no_pictures"]
 
 _PIPE_BUFFER = 1 << 18  # bytes a read, so that frames do not come in a hundred pieces
 _DEEPER = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}  # bytes, microseconds
 """How far a file is searched for sound of which FFmpeg, after its usual 5 MB, knows nothing."""
 _DVD_PART = re.compile(r"(VTS_[0-9]{2})_[1-9]\.VOB", re.IGNORECASE)
 """One gibibyte, at most, of a title; part 0 is its menu."""
+_PART = re.compile(r"(Impossible to open|Unsafe file name) '(.*)'")
+"""What FFmpeg says of a file that a list names."""
+_LISTED = re.compile(rb"\s*(?:#[^\n]*\s+)*file\s+\S")
+"""The beginning of such a list, without the line that says what it is."""
+_HEAD = 4096  # bytes
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -132,14 +137,44 @@ def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:
 def _reason(path: Path, error: av.FFmpegError, stdin: Stdin | None) -> str:
     if stdin is not None and stdin.total == 0:
         return "is empty"
-    plain = (reason for kind, reason in _PLAIN_REASONS.items() if isinstance(error, kind))
-    if (reason := next(plain, None)) is not None:
+    if (reason := unopened_part(error) or _plain_reason(error)) is not None:
         return reason
     if path.is_file() and path.stat().st_size == 0:
         return "is empty"
-    if isinstance(error, av.error.InvalidDataError):
-        return f"not a media file that FFmpeg can read{_cause(error)}"
-    return f"cannot be opened: {error.strerror}{_cause(error)}"
+    if not isinstance(error, av.error.InvalidDataError):
+        return f"cannot be opened: {error.strerror}{_cause(error)}"
+    is_list = stdin is None and _is_headless_list(path)
+    hint = ": a list of files begins with the line ffconcat version 1.0" if is_list else ""
+    return f"not a media file that FFmpeg can read{_cause(error)}{hint}"
+
+
+def unopened_part(error: av.FFmpegError) -> str | None:
+    """Which file of a list cannot be opened, and why; None if the error is another.
+
+    FFmpeg's error itself says so of the list.
+    """
+    if error.log is None or (found := _PART.search(error.log[2])) is None:
+        return None
+    said, name = found[1], found[2].removeprefix("file:")
+    if said.startswith("Unsafe"):
+        return (
+            f"its part {name} is refused by FFmpeg: a list names files relative to itself, of "
+            "letters, digits and . _ - alone"
+        )
+    return f"its part {name} cannot be opened ({_plain_reason(error) or error.strerror})"
+
+
+def _plain_reason(error: av.FFmpegError) -> str | None:
+    plain = (reason for kind, reason in _PLAIN_REASONS.items() if isinstance(error, kind))
+    return next(plain, None)
+
+
+def _is_headless_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return _LISTED.match(file.read(_HEAD)) is not None
+    except OSError:
+        return False
 
 
 def _cause(error: av.FFmpegError) -> str:

@@ -24,6 +24,7 @@ from vsr.sources.breaks import is_cut_short
 __all__ = ["SegmentWatch"]
 
 _MAGIC = b"#EXTM3U"
+_LISTS = ("hls", "concat")
 _LONGEST = 16 << 20
 """Bytes of a playlist; one of a day has a hundredth of that."""
 _LENGTH = re.compile(r"#EXTINF:(\d+(?:\.\d*)?)")
@@ -53,7 +54,7 @@ class _Loss:
 
 
 class SegmentWatch:
-    """Listens while FFmpeg reads a playlist; to anything else nobody listens.
+    """Listens while FFmpeg reads a playlist or a list of files; of other inputs it would cost time.
 
     Args:
         path: the input; only a file can be a playlist.
@@ -90,9 +91,14 @@ class SegmentWatch:
         if self._is_playlist:
             self._hear(messages)
 
-    def packets(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
-        """The same packets, listened to while they are read."""
-        if not self._is_playlist:
+    def packets(self, packets: Iterator[Packet[Any]], kind: str) -> Iterator[Packet[Any]]:
+        """The same packets, listened to while they are read; errors then tell their cause.
+
+        Args:
+            packets: of the open input, from the place where it is on.
+            kind: FFmpeg's name of its format.
+        """
+        if kind not in _LISTS:
             yield from packets
             return
         while True:
