@@ -15,7 +15,7 @@ import pytest
 
 from tests.warm import PYTHON
 from vsr.cli import main
-from vsr.config import InputConfig
+from vsr.config import FieldsConfig, InputConfig
 from vsr.frame import FieldOrder, Range, Siting
 from vsr.sources import SourceConfig, open_source
 from vsr.sources.breaks import PieceCounter
@@ -472,6 +472,29 @@ def test_a_pipe_that_stays_open(ffmpeg, clip, tmp_path, root, y4m):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert ffmpeg.frames(out, "yuv420p", SIZE) == ffmpeg.frames(clip, "yuv420p", SIZE)[:5]
+
+
+@pytest.mark.parametrize(
+    ("fields", "order"),
+    [(FieldsConfig(progressive=True), None), (FieldsConfig(), FieldOrder.PROGRESSIVE)],
+)
+def test_a_live_pipe_is_not_awaited_to_look_for_fields(monkeypatch, y4m, fields, order):
+    """Three frames, and no more before one has come out."""
+    reading, writing = os.pipe()
+    silence = time.monotonic() + 20  # instead of waiting for ever
+    config = SourceConfig(
+        fields=fields, input=InputConfig(field_order=order),
+        should_stop=lambda: time.monotonic() > silence,
+    )  # fmt: skip
+    with open(writing, "wb") as pipe, io.TextIOWrapper(open(reading, "rb")) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        pipe.write(y4m[: y4m.index(b"\n") + 1 + 3 * (96 * 64 * 3 // 2 + 6)])
+        pipe.flush()
+        with open_source("-", config) as source:
+            assert next(iter(source)).pts == 0
+            assert not source.given_up
+            assert source.fields is None
+            assert source.info.rate == 25
 
 
 def test_ffmpeg_that_is_killed_leaves_what_came(ffmpeg, tmp_path, root, clip):

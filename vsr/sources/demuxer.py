@@ -129,13 +129,17 @@ class Demuxer:
         return packet.stream_index == self._index
 
     def times_ahead(self) -> list[int]:
-        """Timestamps of the next video packets, which stay to be read."""
+        """Timestamps of the next video packets, which stay to be read.
+
+        Two are enough of formats that count their frames, and have no others.
+        """
         videos = size = 0
+        most = 2 if self._structureless else _AHEAD_PACKETS
         for packet in self._read():
             self._ahead.append(packet)
             videos += self.is_video(packet)
             size += packet.size
-            if videos >= _AHEAD_PACKETS or (size > _AHEAD_BYTES and videos > 1):
+            if videos >= most or (size > _AHEAD_BYTES and videos > 1):
                 break
         times = (p.pts if p.pts is not None else p.dts for p in self._ahead if self.is_video(p))
         return [time for time in times if time is not None]

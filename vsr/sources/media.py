@@ -136,7 +136,7 @@ class MediaReader:
             cropping=describe.cropping(stream), claims_alpha=describe.claims_alpha(stream),
             has_side_data=codec not in ("png", "apng"),  # PyAV 19 crashes on a PNG's ICC profile
             may_leap=bool(flags & cast(int, Flags.ts_discont.value)),
-            has_other_streams=len(container.streams) > 1,
+            is_awaited=not self._demuxer.seekable, has_other_streams=len(container.streams) > 1,
         )  # fmt: skip
 
     def _length(self) -> Fraction | None:

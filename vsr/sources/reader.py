@@ -64,6 +64,8 @@ class InputFacts:
     """Whether frames' side data can be looked at."""
     may_leap: bool = False
     """Whether its clock may leap where recordings were joined."""
+    is_awaited: bool = False
+    """Whether it is a pipe, whose frames may be made only while it is read."""
     has_other_streams: bool = False
     """Whether there is more to it than the pictures."""
     sound: MadeSound | None = None

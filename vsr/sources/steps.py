@@ -70,7 +70,8 @@ def choose_steps(reader: Reader, config: SourceConfig, native: PixelFormat, note
     fields: Fields | None = None
     if config.fields is not None and not _is_plain_still(reader, config.fields):
         fields = _look_at_fields(reader, config)
-        chain += _field_steps(reader, config, config.fields, fields, note)
+        if fields is not None:
+            chain += _field_steps(reader, config, config.fields, fields, note)
     if config.crop:
         combed = fields is not None and fields.is_combed
         chain += _cropping(reader, native, note, combed=combed and not chain)
@@ -83,7 +84,17 @@ def _is_plain_still(reader: Reader, config: FieldsConfig) -> bool:
     return reader.facts.is_still and config == FieldsConfig()
 
 
-def _look_at_fields(reader: Reader, config: SourceConfig) -> Fields:
+def _look_at_fields(reader: Reader, config: SourceConfig) -> Fields | None:
+    """What the first frames show; None if nothing depends on it and it would have to be awaited.
+
+    A pipe may be live. Frames that are taken as they are need nothing else, but for a crop, which
+    would keep pairs of lines together.
+    """
+    stated = config.input.field_order == FieldOrder.PROGRESSIVE
+    as_they_are = FieldsConfig(progressive=True), *([FieldsConfig()] if stated else [])
+    is_cut = config.crop and any(reader.facts.cropping)
+    if reader.facts.is_awaited and config.fields in as_they_are and not is_cut:
+        return None
     wanted = _EXAMINED_FRAMES
     if config.frames is not None:
         wanted = min(wanted, max(config.frames, _FEWEST_EXAMINED))
