@@ -19,6 +19,7 @@ from vsr.config import FieldsConfig, InputConfig
 from vsr.frame import FieldOrder, Range, Siting
 from vsr.sources import SourceConfig, open_source
 from vsr.sources.breaks import PieceCounter
+from vsr.sources.ts_packets import TS_TAIL, missing_of_ts
 
 SIZE = (96, 64)
 SAR = Fraction(16, 15)
@@ -359,7 +360,7 @@ FRAGMENTS = ("-f", "mp4", "-movflags", "frag_every_frame+empty_moov", "-c:v", "l
     [
         ("-f", "matroska", "-c:v", "copy"), ("-f", "webm", "-c:v", "libvpx"), FRAGMENTS,
         ("-f", "nut", "-c:v", "ffv1"), ("-f", "nut", "-c:v", "rawvideo"),
-        ("-f", "nut", "-c:v", "libx264"),
+        ("-f", "nut", "-c:v", "libx264"), ("-f", "flv", "-c:v", "libx264"),
     ],
 )  # fmt: skip
 def test_every_cut_is_noticed_and_no_other(ffmpeg, clip, arguments):
@@ -378,6 +379,38 @@ def test_every_cut_is_noticed_and_no_other(ffmpeg, clip, arguments):
     cut = PieceCounter()
     cut.feed(data[: ends[-1] - 5])
     assert cut.missing > 0
+
+
+def test_flv_that_is_cut_off(ffmpeg, command, clip, give, tmp_path):
+    data = ffmpeg.run("-i", clip, "-map", "0:v", "-c:v", "libx264", "-bf", 0, "-f", "flv", "-")
+    give(data[:-60])
+    code, lines = command("-", tmp_path / "out.mkv", "-c:v", "ffv1")
+    assert code == 1
+    assert "breaks off in the middle of a packet" in lines[-1]
+    assert len(ffmpeg.times(tmp_path / "out.partial.mkv")) >= 11
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [(0, False), (1, True), (5, True), (187, True), (188, False)]
+)
+def test_a_transport_stream_that_is_cut_off(ffmpeg, command, clip, give, tmp_path, missing, said):
+    """Recorders cut them anywhere: no error."""
+    data = ffmpeg.run("-i", clip, "-map", "0:v", "-c:v", "mpeg2video", "-f", "mpegts", "-")
+    give(data[: len(data) - missing])
+    code, lines = command("-", tmp_path / "out.mkv", "-c:v", "ffv1")
+    line = "the input ends in the middle of a packet: the last frame may be damaged or missing"
+    assert code == 0
+    assert (f"warning: {line}" in lines) == said
+
+
+@pytest.mark.parametrize(("ahead", "behind"), [(0, 0), (4, 0), (0, 16)])
+def test_packets_of_transport_streams(ahead, behind):
+    packet = bytes(ahead) + b"\x47" + bytes(range(100, 187)) + bytes(100 + behind)
+    data = (12 * packet)[100:]  # a pipe begins anywhere
+    assert missing_of_ts(data[-TS_TAIL:]) == 0
+    assert missing_of_ts(data.replace(b"\x80", b"\x47")[-TS_TAIL:]) == 0
+    for missing in range(1, len(packet)):
+        assert missing_of_ts(data[:-missing][-TS_TAIL:]) == missing
 
 
 @pytest.mark.parametrize(

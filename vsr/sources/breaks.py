@@ -1,7 +1,7 @@
 """Does a stream end where one of its pieces does? FFmpeg is silent about one that is cut short.
 
-Matroska (RFC 8794), MP4 (ISO/IEC 14496-12, 4.2) and NUT are pieces that say how long they are, one
-after the other. A pipe cannot be asked for its length, so they are counted as they come by.
+Matroska (RFC 8794), MP4 (ISO/IEC 14496-12, 4.2), NUT and FLV are pieces that say how long they are,
+one after the other. A pipe cannot be asked for its length, so they are counted as they come by.
 """
 
 from pathlib import Path
@@ -18,6 +18,12 @@ _ENTERED = (SEGMENT, CLUSTER)
 _MAGIC = 8
 """Bytes by which a format is known; each begins with a longer piece."""
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof")
+_FLV = b"FLV"
+_FLV_HEADER, _FLV_TAG, _FLV_LENGTH = 9, 11, 4
+"""Bytes of the header, of the head of a tag, and of the length that is repeated behind each."""
+_FLV_KINDS = (8, 9, 18)
+"""Sound, picture, and what is said of them; their bit 5 says that they are encrypted."""
+_FLV_ENCRYPTED = 0x20
 _READ = 1 << 20
 
 
@@ -89,7 +95,9 @@ def _measure_of(head: bytes) -> Measure:
         return _measure_box
     if NUT_MAGIC.startswith(head):
         return NutMeasure()
-    raise ValueError("neither Matroska, MP4 nor NUT")
+    if head.startswith(_FLV):
+        return _measure_tag
+    raise ValueError("neither Matroska, MP4, NUT nor FLV")
 
 
 def _measure_element(head: bytes) -> tuple[int, int] | None:
@@ -114,6 +122,18 @@ def _checked(length: int, size: bytes) -> tuple[int, int]:
     if int.from_bytes(size) < length:
         raise ValueError("goes on to the end, or is damaged")
     return length, int.from_bytes(size) - length
+
+
+def _measure_tag(head: bytes) -> tuple[int, int] | None:
+    is_first = head.startswith(_FLV)
+    if len(head) < (_FLV_HEADER if is_first else _FLV_TAG):
+        return None
+    if is_first:
+        _, rest = _checked(_FLV_HEADER, head[5:9])
+        return _FLV_HEADER, rest + _FLV_LENGTH
+    if head[0] & ~_FLV_ENCRYPTED not in _FLV_KINDS:
+        raise ValueError("no tag begins so")
+    return _FLV_TAG, int.from_bytes(head[1:4]) + _FLV_LENGTH
 
 
 def is_cut_short(path: Path) -> bool:

@@ -60,6 +60,7 @@ class Demuxer:
         seen_end: end of the latest packet so far, in seconds.
         seen_video_end: the same for the video stream alone.
         broken: how the input ends in the middle of a frame; None if it does not, as far as known.
+        is_cut: whether the input ends in the middle of a packet, as recorders leave them.
         stopped_at: where an error ended reading, in seconds as ``seen_end``; None: nothing did.
 
     Raises:
@@ -247,6 +248,7 @@ class Demuxer:
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
+        self.is_cut = False
         self.stopped_at: Fraction | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
         self._frame_bytes: int | None = None
@@ -301,6 +303,8 @@ class Demuxer:
         furthest = self._furthest if in_blocks else None
         if self._stdin is not None and (missing := self._stdin.missing(furthest)):
             self.broken = f"it breaks off in the middle of a packet, at least {missing} bytes short"
+        if self._stdin is not None and self.container.format.name == "mpegts":
+            self.is_cut = self._stdin.missing_of_ts > 0
         if self.container.format.name != "yuv4mpegpipe" or self.broken or _is_stream(self._path):
             return
         total = self._stdin.total if self._stdin is not None else self._path.stat().st_size

@@ -59,6 +59,8 @@ class SourceReport:
     """Seconds that the header promises and the file does not hold."""
     has_end: bool = False
     """Whether that is missing in the middle."""
+    is_cut: bool = False
+    """Whether a transport stream ends in the middle of a packet."""
     unreadable_from: Fraction | None = None
     """Where an error ended reading, in seconds from the start of the input."""
 
@@ -124,6 +126,10 @@ class SourceReport:
             )
         elif self.unreadable_from is not None:
             found.append(f"what follows {float(self.unreadable_from):.2f} s cannot be read")
+        if self.is_cut:
+            found.append(
+                "the input ends in the middle of a packet: the last frame may be damaged or missing"
+            )
         return found
 
     def _why_missing(self) -> str:

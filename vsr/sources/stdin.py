@@ -8,6 +8,7 @@ from typing import cast
 
 from vsr.errors import SourceError
 from vsr.sources.breaks import PieceCounter
+from vsr.sources.ts_packets import TS_TAIL, missing_of_ts
 
 __all__ = ["Stdin", "open_stdin"]
 
@@ -33,6 +34,7 @@ class Stdin:
         """Whether it was not waited for any longer."""
         self._should_stop = should_stop
         self._pieces = PieceCounter()
+        self._tail = b""
         self._ended = False
         self._stream = stream
 
@@ -45,6 +47,7 @@ class Stdin:
         data = self._stream.read1(size)
         self.total += len(data)
         self._pieces.feed(data)
+        self._tail = (self._tail + data)[-TS_TAIL:]
         self._ended = not data
         return data
 
@@ -59,7 +62,7 @@ class Stdin:
             return True
 
     def missing(self, furthest: int | None) -> int:
-        """Bytes that a piece of a Matroska, MP4 or NUT stream lacks at its end, at least.
+        """Bytes that a piece of a Matroska, MP4, NUT or FLV stream lacks at its end, at least.
 
         Args:
             furthest: where FFmpeg found the last packet, None if packets lie deep within pieces. If
@@ -67,6 +70,11 @@ class Stdin:
         """
         damaged = furthest is not None and furthest > self._pieces.begin + _HEADS
         return self._pieces.missing if self._ended and not damaged else 0
+
+    @property
+    def missing_of_ts(self) -> int:
+        """Bytes that the last packet of a transport stream lacks."""
+        return missing_of_ts(self._tail) if self._ended else 0
 
 
 def open_stdin(should_stop: Callable[[], bool]) -> Stdin:

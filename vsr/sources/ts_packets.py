@@ -21,9 +21,10 @@ def missing_of_ts(tail: bytes) -> int:
     Args:
         tail: the last :data:`TS_TAIL` bytes of a stream; fewer if there are no more.
     """
+    found = []
     for size, ahead in _LAYOUTS:
-        for last in range(len(tail) - 1, len(tail) - 1 - size, -1):
-            syncs = tail[last::-size] if last >= 0 else b""
+        for last in range(len(tail) - 1, max(-1, len(tail) - 1 - size), -1):
+            syncs = tail[last::-size]
             if len(syncs) >= _FEWEST and all(byte == _SYNC for byte in syncs):
-                return (size - ahead - (len(tail) - last)) % size
-    return 0
+                found.append((size - ahead - (len(tail) - last)) % size)
+    return min(found, default=0)  # another byte may be the same in all of them
