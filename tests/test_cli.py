@@ -117,8 +117,14 @@ def test_pictures_are_known_by_their_extension():
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("1:30", 90), ("0:01:30.25", Fraction(361, 4)), (".5", None)]
-)
+    ("text", "seconds"),
+    [
+        ("90", 90), ("1:30", 90), ("0:01:30.25", Fraction(361, 4)), (".5", None),
+        ("90:05", 5405), ("100", 100), ("1:99", None), ("1:60:00", None), ("1:5", 65),
+        ("500ms", Fraction(1, 2)), ("1.5s", Fraction(3, 2)), ("20us", Fraction(1, 50_000)),
+        ("1:30ms", None), ("5m", None),
+    ],
+)  # fmt: skip
 def test_times(text, seconds):
     if seconds is None:
         with pytest.raises(Exception, match="is no time"):
@@ -153,6 +159,19 @@ def test_times(text, seconds):
         (["a.mp4", "b.mp4", "-an"], "-an: sound, subtitles and the rest are copied as they are"),
         (["a.mp4", "b.mp4", "-c:a", "aac"], "-c:a: sound, subtitles"),
         (["a.mp4", "b.mp4", "-crf", "20"], "-crf: is --crf here"),
+        (["a.mp4", "b.mp4", "-vcodec", "ffv1"], "-vcodec: is -c:v here"),
+        (["a.mp4", "b.mp4", "-c", "copy"], "-c: is -c:v (all other streams are copied) here"),
+        (["a.mp4", "b.mp4", "-hwaccel", "cuda"], "-hwaccel: is --hwaccel here"),
+        (["a.mp4", "b.mp4", "-aspect", "4:3"], "-aspect: is -sar, the ratio of a pixel's sides,"),
+        (["a.mp4", "b.mp4", "-q:v", "2"], "-q:v: is -e qmin=N -e qmax=N here"),
+        (["a.mp4", "b.mp4", "-shortest"], "-shortest: there is none here: -t ends picture"),
+        (["a.mp4", "b.mp4", "-pass", "1"], "-pass: there is none here: --crf states a quality"),
+        (["a.mp4", "b.mp4", "-f", "hls"], "-f hls: is not written; ffmpeg makes it of the result"),
+        (["a.mp4", "b.mp4", "-f", "concat"], "-f concat: is to be left out: a list is read"),
+        (["a.mp4", "b.mp4", "-ss", "1:99"], "is no time; write seconds, [HH:]MM:SS (each below 60"),
+        (["a.mp4", "b.mp4", "-t", "0"], "-t: a part of no length has no frames"),
+        (["a.mp4", "b.mp4", "--scal", "3"], "arguments: --scal 3: did you mean --scale?"),
+        (["a.mp4", "b.mp4", "--pixfmt=gray"], "--pixfmt=gray: did you mean --pix-fmt?"),
         (
             ["a.mp4", "b.mp4", "-hide_banner"],
             "-hide_banner: is to be left out: there is no",

@@ -86,15 +86,29 @@ def _end(options: argparse.Namespace) -> Fraction | None:
     if options.length is None:
         end: Fraction | None = options.end
         return end
+    if options.length == 0:
+        raise ConfigError("-t: a part of no length has no frames")
     return (options.start or Fraction(0)) + Fraction(options.length)
 
 
 def _formats(given: Sequence[str]) -> tuple[bool, str | None]:
     """Whether the input is raw video, and the output's format: ``-f`` says either, as FFmpeg's."""
     muxers = [name for name in given if name != "rawvideo"]
+    if found := [name for name in muxers if name in _ELSEWHERE]:
+        raise ConfigError(f"-f {found[0]}: {_ELSEWHERE[found[0]]}")
     if len(muxers) > 1:
         raise ConfigError(f"-f names two formats for the output: {' and '.join(muxers)}")
     return len(muxers) < len(given), muxers[0] if muxers else None
+
+
+_CUT_BY_FFMPEG = "is not written; ffmpeg makes it of the result, with -c copy"
+_ELSEWHERE = {
+    "hls": _CUT_BY_FFMPEG, "dash": _CUT_BY_FFMPEG, "segment": _CUT_BY_FFMPEG,
+    "concat": "is to be left out: a list is read whose first line is ffconcat version 1.0",
+    "lavfi": "is not read; ffmpeg makes such pictures, into a pipe",
+    "image2pipe": "is not written; pictures are files, as frames/%06d.png",
+}  # fmt: skip
+"""Formats of FFmpeg's that are neither an output's here nor need to be said."""
 
 
 def _muxer(name: str | None, output: str) -> str | None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from vsr.cli.command import Parser
@@ -49,9 +50,12 @@ examples:
 
 _MEDIA = re.compile(r"^-.*\.\w{2,5}$")
 """Looks like a file that an option is taken for."""
+_NEAR = 0.75
+"""Of letters that two names of options have in common, so that one may stand for the other."""
 _OF_OTHER_STREAMS = {
     "-an", "-sn", "-dn", "-map", "-c:a", "-c:s", "-codec:a", "-codec:s", "-acodec", "-scodec",
-    "-b:a", "-ac", "-ar", "-af",
+    "-b:a", "-ac", "-ar", "-af", "-filter:a", "-q:a", "-aq", "-map_metadata", "-map_chapters",
+    "-disposition",
 }  # fmt: skip
 """FFmpeg's options that people try."""
 
@@ -68,9 +72,41 @@ _OTHERWISE = {
     "-metadata": "to be left out, and written by ffmpeg afterwards: metadata is copied",
     "-b:v": "-e b=", "-g": "-e g=", "-bf": "-e bf=", "-qp": "-e qp=", "-tune": "-e tune=",
     "-x264-params": "-e x264-params=", "-x265-params": "-e x265-params=",
-    "-profile:v": "-e profile=",
+    "-profile:v": "-e profile=", "-profile": "-e profile=", "-level": "-e level=",
+    "-level:v": "-e level=", "-b": "-e b=", "-maxrate": "-e maxrate=", "-bufsize": "-e bufsize=",
+    "-qmin": "-e qmin=", "-qmax": "-e qmax=", "-cq": "-e cq=", "-keyint_min": "-e keyint_min=",
+    "-sc_threshold": "-e sc_threshold=", "-refs": "-e refs=", "-cpu-used": "-e cpu-used=",
+    "-c": "-c:v (all other streams are copied)", "-codec": "-c:v (all other streams are copied)",
+    "-codec:v": "-c:v", "-c:v:0": "-c:v", "-codec:v:0": "-c:v", "-b:v:0": "-e b=",
+    "-filter:v:0": "--vf", "-pix_fmt:v": "-pix_fmt", "-filter": "--vf",
+    "-filter_complex": "--vf, for one chain,", "-lavfi": "--vf, for one chain,",
+    "-hwaccel": "--hwaccel", "-hwaccel_device": "--device", "-init_hw_device": "--device",
+    "-hwaccel_output_format": "to be left out: --hwaccel cuda keeps frames on the GPU",
+    "-aspect": "-sar, the ratio of a pixel's sides,",
+    "-q:v": "-e qmin=N -e qmax=N",
+    "-qscale:v": "-e qmin=N -e qmax=N",
+    "-qscale": "-e qmin=N -e qmax=N",
+    "-q": "-e qmin=N -e qmax=N",
+    "-copyts": "to be left out: frames keep their times, from where the part begins",
 }  # fmt: skip
 """What other options of FFmpeg's are here."""
+_NOWHERE = {
+    "-shortest": "-t ends picture and sound together",
+    "-stream_loop": "ffmpeg repeats an input, into a pipe",
+    "-loop": "ffmpeg repeats an input, into a pipe",
+    "-pass": "--crf states a quality and -e b= a bit rate, in one pass",
+    "-passlogfile": "--crf states a quality and -e b= a bit rate, in one pass",
+    "-sseof": "-ss counts from the start",
+    "-itsoffset": "ffmpeg moves streams, in the result",
+    "-vn": "the picture is what is enlarged",
+    "-vtag": "the container's usual tag is written",
+    "-tag:v": "the container's usual tag is written",
+    "-re": "frames are read as fast as they are enlarged",
+    "-safe": "a list names files relative to itself",
+    "-attach": "ffmpeg attaches files, to the result",
+    "-fs": "-t and --frames end the output",
+}  # fmt: skip
+"""Options of FFmpeg's that have nothing like them here, and what there is instead."""
 
 
 class _Once(argparse.Action):
@@ -100,7 +136,15 @@ class _UpscaleParser(Parser):
         is_file = expected and file in ("argument -i/--input", "argument -o/--output")
         if is_file or (unknown and any(_MEDIA.search(word) for word in words.split())):
             message += "; a name that begins with a dash is written ./-NAME"
+        elif unknown:
+            message += self._meant(words.split()[0])
         super().error(message)
+
+    def _meant(self, word: str) -> str:
+        """What the long option ``word`` may have been meant for; vsr.ffmpeg would import torch."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = get_close_matches(word.partition("=")[0], known, n=1, cutoff=_NEAR)
+        return f": did you mean {near[0]}?" if near and word.startswith("--") else ""
 
     def parse_intermixed_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -115,6 +159,8 @@ class _UpscaleParser(Parser):
             )
         if found := [word for word in given[:end] if word in _OTHERWISE]:
             self.error(f"{found[0]}: is {_OTHERWISE[found[0]]} here")
+        if found := [word for word in given[:end] if word in _NOWHERE]:
+            self.error(f"{found[0]}: there is none here: {_NOWHERE[found[0]]}")
         options = super().parse_intermixed_args(given[:end], namespace)
         options.files += given[end + 1 :]
         return options
@@ -304,7 +350,7 @@ def _add_range(group: argparse._ArgumentGroup) -> None:
     until = group.add_mutually_exclusive_group()
     until.add_argument(
         "-to", dest="end", type=parse_time, metavar="TIME",
-        help="stop at this position of the input; [HH:]MM:SS or seconds",
+        help="stop at this position of the input; [HH:]MM:SS, seconds, or e.g. 500ms",
     )  # fmt: skip
     until.add_argument(
         "-t", dest="length", type=parse_time, metavar="TIME", help="stop after so long"

@@ -17,10 +17,19 @@ __all__ = [
 ]
 
 
+_UNITS = {"": 1, "s": 1, "ms": 1000, "us": 1_000_000}
+"""How many of what FFmpeg writes behind a number are a second."""
+
+
 def parse_time(text: str) -> Fraction:
-    """``90``, ``1:30``, ``0:01:30.5`` as seconds."""
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds or [HH:]MM:SS")
+    """``90``, ``1:30``, ``0:01:30.5``, ``500ms`` as seconds."""
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms|us|)", text):
+        return Fraction(match[1]) / _UNITS[match[2]]
+    if not re.fullmatch(r"\d+(:[0-5]?\d){1,2}(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; write seconds, [HH:]MM:SS (each below 60 behind a larger one) "
+            "or e.g. 500ms"
+        )
     seconds = Fraction(0)
     for part in text.split(":"):
         seconds = seconds * 60 + Fraction(part)
