@@ -311,6 +311,8 @@ def test_first_note_sums_up_the_choice():
         ("a.mp4", {"options": {"pix_fmt": "yuv420p"}}, "-e pix_fmt: is --pix-fmt here"),
         ("a.mp4", {"options": {"crg": "3"}}, "libx264 has no option crg: did you mean crf"),
         ("a.mp4", {"crf": 99.0}, "crf of libx264 is from 0 to 51, not 99"),
+        ("a.mp4", {"options": {"crf": "99"}}, "crf of libx264 is from 0 to 51, not 99"),
+        ("a.mkv", {"codec": "libx265", "options": {"crf": "-2"}}, "crf of libx265 is from 0 to 51"),
         ("a.mkv", {"codec": "libx265", "crf": -1.0}, "crf of libx265 is from 0 to 51, not -1"),
         ("a.webm", {"crf": 99.0}, "crf of libvpx-vp9 is from 0 to 63, not 99"),
         ("a.webm", {"crf": -1.0}, "crf of libvpx-vp9 is from 0 to 63, not -1"),

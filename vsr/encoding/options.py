@@ -32,6 +32,8 @@ _CRF = {
     "libx264": 51, "libx264rgb": 51, "libx265": 51, "libvpx": 63, "libvpx-vp9": 63,
     "libaom-av1": 63, "libsvtav1": 63,
 }  # fmt: skip
+_NO_CRF = -1
+"""What FFmpeg's encoders take for no crf at all, so that a bit rate counts."""
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
 _TAG = "the output is tagged with what is in it; {} says what the input is"
 _SAID_OTHERWISE = {
@@ -73,10 +75,21 @@ def choose_options(
         options["crf"] = f"{config.crf:g}"
     if config.preset is not None:
         options["preset"] = config.preset
+    given = _number(config.options.get("crf"))
+    if given is not None and given != _NO_CRF:
+        _check_crf(codec, given)
     _join(options, encoder_options(codec, info.hdr))
     _join(options, config.options)
     check_options(codec, options)
     return options
+
+
+def _number(text: str | None) -> float | None:
+    """What an option says; None if it is not given, or is no number, which FFmpeg refuses."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _check_crf(codec: str, crf: float) -> None:
