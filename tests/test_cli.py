@@ -22,7 +22,7 @@ import pytest
 import vsr
 from tests.warm import PYTHON
 from vsr.cli import main
-from vsr.cli.configuration import _PICTURES, make_config
+from vsr.cli.configuration import PICTURES, make_config
 from vsr.cli.interrupts import Interrupts
 from vsr.cli.options import build_parser
 from vsr.cli.values import parse_time
@@ -113,7 +113,7 @@ def test_what_a_shell_makes_of_a_glob_is_no_flood(names, hint):
 
 
 def test_pictures_are_known_by_their_extension():
-    assert [name.removeprefix(".") for name in _PICTURES] == list(_KINDS)
+    assert [name.removeprefix(".") for name in PICTURES] == list(_KINDS)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,16 @@ def test_a_run_says_what_it_decided(make_clip, tmp_path, capsys):
     assert "12 frames in" in err
     assert "<- limits" in err
     assert count_frames(target) == 12
+
+
+@pytest.mark.parametrize(("slash", "told"), [("", True), ("/", False)])
+def test_what_a_folder_as_output_means_is_said(make_clip, tmp_path, capsys, slash, told):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    assert main([str(make_clip("in.mp4")), f"{folder}{slash}", "--model", "identity"]) == 0
+    line = f"{folder} is a folder: it gets one picture a frame; {folder}/in.mp4 would be a film"
+    assert (line in capsys.readouterr().err.splitlines()) == told
+    assert len(list(folder.glob("*.png"))) == 12
 
 
 def test_warnings_only(make_clip, tmp_path, capsys):

@@ -32,7 +32,7 @@ from vsr.tags import (
     Siting,
 )
 
-__all__ = ["make_config"]
+__all__ = ["PICTURES", "make_config"]
 
 
 def make_config(options: argparse.Namespace) -> UpscaleConfig:
@@ -160,14 +160,14 @@ def _too_many(given: Sequence[str]) -> str:
     named = f"{given[0]}, {given[1]} and {len(given) - 2} more"
     message = f"too many files ({named}): there is one input and one output"
     first, second = Path(given[0]), Path(given[1])
-    if first.suffix != second.suffix or first.suffix.lower() not in _PICTURES:
+    if first.suffix != second.suffix or first.suffix.lower() not in PICTURES:
         return message
     return f"{message}; pictures are one input as '{first.with_name('*')}{first.suffix}', in " + (
         f"quotes, or as their folder, {first.parent}/"
     )
 
 
-_PICTURES = (
+PICTURES = (
     ".png", ".tif", ".tiff", ".dpx", ".exr", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".bmp",
     ".webp", ".jp2", ".j2k", ".j2c", ".jpc",
 )  # fmt: skip

@@ -6,6 +6,7 @@ answers to ``--version`` and ``--list-models``; everything else goes to stderr.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vsr import __version__
 from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
-from vsr.cli.configuration import make_config
+from vsr.cli.configuration import PICTURES, make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_json_done, print_stats
 from vsr.cli.interrupts import Interrupts, ending_at_once, heed_no_more, lasting_stderr
 from vsr.cli.listing import is_here, models_table
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from vsr.report import Report
 
 __all__ = ["main"]
+
+logger = logging.getLogger(__name__)
 
 
 def _print_versions() -> None:
@@ -74,6 +77,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
     kind = options.progress or ("bar" if sys.stderr.isatty() else "none")
     with logging_to_stderr(options.log_level) as log, Interrupts().installed() as interrupts:
         keep_freed_memory()
+        _tell_of_folder(config)
         bar: Bar | None = None
 
         def on_progress(progress: "Progress") -> None:
@@ -108,6 +112,7 @@ def _dry_run(config: UpscaleConfig) -> int:
 
     with logging_to_stderr("info"), Interrupts().installed() as interrupts:
         keep_freed_memory()
+        _tell_of_folder(config)
         try:
             lines = dry_run(config, should_stop=interrupts.stopping.is_set)
         finally:  # a sample that was cut short, or an error of that, is no answer
@@ -116,6 +121,17 @@ def _dry_run(config: UpscaleConfig) -> int:
         for line in lines:
             print(printable(line))
     return DONE
+
+
+def _tell_of_folder(config: UpscaleConfig) -> None:
+    """Say what becomes of a film whose output is a folder, if no slash shows that one is meant."""
+    source, output = config.input, config.output
+    if output in (None, PIPE) or config.muxer is not None or not output.is_dir():
+        return
+    if source.is_dir() or source.suffix.lower() in PICTURES:
+        return
+    film = output / f"{'out' if source == PIPE else source.stem}.mp4"
+    logger.info("%s is a folder: it gets one picture a frame; %s would be a film", output, film)
 
 
 def _conclude(report: "Report", options: argparse.Namespace, output: Path | None) -> int:
