@@ -85,6 +85,10 @@ class Encoding:
 
 
 _COUNTING = ("mpeg1video", "mpeg2video")
+_RATED_BY_TICKS = (
+    "mpeg4", "msmpeg4v3", "msmpeg4v2", "wmv1", "wmv2", "flv1", "h263", "h263p", "mjpeg",
+)  # fmt: skip
+"""To their control of the bit rate a tick is a frame, and the rate is met only if it is."""
 _TIMED_BY_RATE = ("mp4", "mov")
 _MOST_TICKS = 120
 """Parts of a tick: of a millisecond, 120000/1001 frames a second have no more."""
@@ -110,7 +114,8 @@ def counts_frames(encoding: Encoding, info: VideoInfo) -> bool:
 def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base the encoder counts in, in seconds: the source's wherever that is possible."""
     codec = Codec(encoding.codec, "w").canonical_name
-    constant_rate = encoding.muxer == "avi" or codec in _COUNTING
+    rated = codec in _RATED_BY_TICKS and "b" in encoding.options
+    constant_rate = encoding.muxer == "avi" or codec in _COUNTING or rated
     base = _finer_time_base(encoding, info) or info.time_base
     if constant_rate or (codec == "mpeg4" and base.denominator > _MPEG4_LARGEST):
         return 1 / info.rate

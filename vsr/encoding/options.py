@@ -1,6 +1,6 @@
 """Options of encoders: what each gets unless the user says otherwise, and which there are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from av.codec import Codec
 
@@ -16,7 +16,11 @@ __all__ = ["check_options", "choose_options"]
 # Encoder options unless the user says otherwise. ffv1: version 3, intra only, 16 slices with a
 # checksum each, as archives ask for. b=0 lets libvpx work by crf alone. x265 writes to stderr by
 # itself. mpeg4 and its kin have no crf: a fixed quantiser of 2 is their best quality.
-_FIXED_QUANTISER = {"flags": "+qscale", "global_quality": "236"}
+_BY_QUANTISER = (
+    "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "flv",
+    "h263", "h263p",
+)  # fmt: skip
+_FIXED_QUANTISER = {"flags": "+qscale", "qmin": "2", "qmax": "2"}
 _DEFAULTS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "17", "preset": "medium"},
     "libx265": {"crf": "18", "preset": "medium", "x265-params": "log-level=none", "a53cc": "1"},
@@ -24,10 +28,10 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "libsvtav1": {"crf": "24", "preset": "6"},
     "ffv1": {"level": "3", "g": "1", "slices": "16", "slicecrc": "1", "coder": "1", "context": "1"},
     "prores_ks": {"vendor": "apl0"},
-    "mpeg4": _FIXED_QUANTISER,
-    "mpeg2video": _FIXED_QUANTISER,
-    "mjpeg": _FIXED_QUANTISER,
+    **dict.fromkeys(_BY_QUANTISER, _FIXED_QUANTISER),
 }
+_LAMBDA = 118
+"""FFmpeg's units of quality in a step of the quantiser (FF_QP2LAMBDA)."""
 _CRF = {
     "libx264": 51, "libx264rgb": 51, "libx265": 51, "libvpx": 63, "libvpx-vp9": 63,
     "libaom-av1": 63, "libsvtav1": 63,
@@ -69,7 +73,9 @@ def choose_options(
     if muxer in ("avi", "nut") and Codec(codec, "w").reorder:
         options["bf"] = "0"  # AVI has no pts, NUT no negative dts: B-frames would shift the start
     if _RATE_CONTROL & config.options.keys():
-        options = {key: value for key, value in options.items() if key not in _RATE_CONTROL}
+        ours = _RATE_CONTROL | _FIXED_QUANTISER.keys()
+        options = {key: value for key, value in options.items() if key not in ours}
+        options |= _quantiser(codec, config.options)
     if config.crf is not None:
         _check_crf(codec, config.crf)
         options["crf"] = f"{config.crf:g}"
@@ -82,6 +88,18 @@ def choose_options(
     _join(options, config.options)
     check_options(codec, options)
     return options
+
+
+def _quantiser(codec: str, given: Mapping[str, str]) -> dict[str, str]:
+    """What fixes the quantiser where ``global_quality`` is to do so.
+
+    ffmpeg's command gives that quality to each frame, and PyAV has no way to; but its bounds hold.
+    """
+    quality = _number(given.get("global_quality"))
+    if codec not in _BY_QUANTISER or quality is None:
+        return {}
+    step = str(max(1, round(quality / _LAMBDA)))
+    return {"flags": "+qscale", "qmin": step, "qmax": step}
 
 
 def _number(text: str | None) -> float | None:
