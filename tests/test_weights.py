@@ -22,6 +22,7 @@ from torch import Tensor
 from vsr import index as index_module
 from vsr.checkpoints import read_checkpoint
 from vsr.converting.exporting import ExportConfig, export_network
+from vsr.converting.importing import import_checkpoint
 from vsr.errors import (
     ConfigError,
     CorruptWeightsError,
@@ -41,6 +42,7 @@ from vsr.networks.spanplus import SpanPlus, SpanPlusConfig
 from vsr.networks.spanv2 import SpanV2, SpanV2Config
 from vsr.networks.sst import Sst, SstConfig
 from vsr.networks.sst_real import SstReal, SstRealConfig
+from vsr.upscaler import Upscaler
 from vsr.weights import load_network
 
 State = dict[str, Tensor]
@@ -148,6 +150,26 @@ def test_layouts_of_other_trainers(
     torch.save(OTHERS[layout](state), path)
     network = load_network(path)
     assert torch.equal(run(network, picture), expected(state, picture))
+
+
+SAVED: dict[str, Callable[[torch.nn.Module], Any]] = {
+    "named_parameters": lambda m: dict(m.named_parameters()),
+    "keep_vars": lambda m: {"params": m.state_dict(keep_vars=True)},
+}
+
+
+@pytest.mark.parametrize("saved", SAVED)
+def test_parameters_are_read_as_plain_tensors(tmp_path: Path, picture: Tensor, saved: str) -> None:
+    path, original = tmp_path / "model.pth", Span(CONFIG)
+    torch.save(SAVED[saved](original), path)
+    state, _ = read_checkpoint(path)
+    assert {type(tensor) for tensor in state.values()} == {Tensor}
+    assert not any(tensor.requires_grad for tensor in state.values())
+    enlarged = Upscaler(weights=path, device="cpu", precision="fp32", runtime="torch")(picture[0])
+    want = expected(original.state_dict(), picture)
+    torch.testing.assert_close(enlarged, want[0], rtol=1e-4, atol=1e-4)
+    import_checkpoint(path, tmp_path / "imported.safetensors")
+    assert torch.equal(run(load_network(tmp_path / "imported.safetensors"), picture), want)
 
 
 ORDER = [

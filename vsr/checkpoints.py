@@ -47,6 +47,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Returns:
         The state dict, with the names that the network gives its tensors, and the file's metadata.
+        Parameters come as plain tensors.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -184,7 +185,7 @@ def _find_tensors(state: object, depth: int = 0) -> dict[str, Tensor]:
         if found := _find_tensors(state.get(wrapper), depth + 1):
             return found
     return {
-        str(name): value
+        str(name): value.detach()  # a parameter would keep a graph of what is made of it
         for name, value in state.items()
         if isinstance(value, Tensor) and str(name).rpartition(".")[2] not in _COUNTERS
     }
