@@ -36,6 +36,9 @@ Message = tuple[int, str, str]
 # Error numbers that say it all; for the others FFmpeg's log is the better reason.
 _TELLING = {errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EFBIG, errno.EROFS, errno.EDQUOT}
 
+_QUIET = -8
+"""FFmpeg's log level below all levels: nothing is said."""
+
 # What FFmpeg adds last, when the cause has been said.
 _HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
 
@@ -52,14 +55,15 @@ class _Loudness:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wanted: list[int] = []
-        self._before: int | None = None
+        self._before = _QUIET
 
     @contextmanager
     def raised(self, level: int) -> Iterator[None]:
         """In this block the log level is ``level`` at least."""
         with self._lock:
             if not self._wanted:
-                self._before = av.logging.get_level()
+                found = av.logging.get_level()
+                self._before = _QUIET if found is None else found
             self._wanted.append(level)
             self._apply()
         try:
@@ -70,8 +74,22 @@ class _Loudness:
                 self._apply()
 
     def _apply(self) -> None:
-        loudest = max(*self._wanted, self._before or 0) if self._wanted else self._before
+        loudest = max([*self._wanted, self._before])
         av.logging.set_level(loudest)
+        if loudest == _QUIET:
+            _silence()
+
+
+def _silence() -> None:
+    """Take FFmpeg's messages away from PyAV, whose level is a number, and print none of them.
+
+    PyAV's own silence is the level None, but a message of another thread, on its way at that
+    moment, is compared with the level. And by a level alone PyAV takes the interpreter lock for
+    every error: a thread that closes a decoder holds that lock until the decoder's threads are
+    done, which may be waiting for it to say theirs.
+    """
+    av.logging.set_libav_level(_QUIET)
+    av.logging.restore_default_callback()
 
 
 _loudness = _Loudness()
