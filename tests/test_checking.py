@@ -12,6 +12,7 @@ from vsr.config import EncoderConfig, InputConfig, ScriptConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.sources import SourceConfig
 from vsr.tags import FieldOrder, Range, Siting
+from vsr.upscaler import Upscaler
 from vsr.weights import load_network
 
 PATHS: dict[str, Any] = {"input": "in.mkv", "output": "out.mkv"}
@@ -61,11 +62,29 @@ def test_values_as_people_write_them() -> None:
         ({"reuse_threshold": float("nan")}, "--reuse-threshold must be from 0 to .*, not nan"),
         ({"segment_seconds": [1]}, r"segment_seconds must be a number, not \[1\]"),
         ({"encoder": {"crf": 18}}, "encoder must be of EncoderConfig, not {'crf': 18}"),
+        ({"encoder": None}, "encoder must be of EncoderConfig, not None"),
+        ({"muxer": 3}, "muxer must be text, not 3"),
+        ({"filters": 3}, "filters must be text, not 3"),
+        ({"target": 3}, "target must be text, not 3"),
+        ({"model": None}, "model must be text, not None"),
+        ({"model": 3}, "model must be text, not 3"),
+        ({"device": None}, "device must be text, not None"),
+        ({"overwrite": "no"}, "overwrite must be True or False, not 'no'"),
+        ({"overwrite": np.zeros(2)}, "overwrite must be True or False, not array"),
+        ({"record": 3}, "record must be True or False, not 3"),
+        ({"crop": None}, "crop must be True or False, not None"),
+        ({"frames": True}, "frames must be a whole number, not True"),
+        ({"scale": True}, "scale must be a number, not True"),
+        ({"segment_seconds": False}, "segment_seconds must be a number, not False"),
+        ({"precision": "fp8"}, "precision must be one of auto, fp32, fp16, bf16, not 'fp8'"),
+        ({"runtime": ["torch"]}, r"runtime must be one of auto, .*, not \['torch'\]"),
+        ({"hwaccel": None}, "hwaccel must be one of none, auto, cuda, not None"),
+        ({"input": None}, "input must be the name of a file, not None"),
     ],
 )
 def test_what_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        UpscaleConfig(**PATHS, **given)
+        UpscaleConfig(**PATHS | given)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,50 @@ def test_what_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None
 def test_what_an_input_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         InputConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"codec": 3}, "codec must be text, not 3"),
+        ({"pix_fmt": 3}, "pix_fmt must be text, not 3"),
+        ({"sound": "mute"}, "sound must be one of copy, web, not 'mute'"),
+        ({"options": None}, "options must be a dictionary, not None"),
+        ({"options": {3: "g"}}, "a name in options must be text, not 3"),
+        ({"muxer_options": {"movflags": None}}, r"muxer_options\['movflags'\] must be text, not"),
+    ],
+)
+def test_what_an_encoder_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EncoderConfig(**given)
+
+
+def test_options_may_be_numbers() -> None:
+    options: Any = {"g": 12, "qcomp": 0.5, "aq": True, "b": np.int64(7), "tune": "film"}
+    text = {"g": "12", "qcomp": "0.5", "aq": "1", "b": "7", "tune": "film"}
+    assert EncoderConfig(options=options, muxer_options=options) == EncoderConfig(
+        options=text, muxer_options=text
+    )
+
+
+def test_truth_values_that_are_numbers() -> None:
+    given: dict[str, Any] = {"overwrite": np.True_, "crop": 0}
+    config = UpscaleConfig(**PATHS, **given)
+    assert (config.overwrite, config.crop) == (True, False)
+    assert {type(config.overwrite), type(config.crop)} == {bool}
+
+
+def test_arguments_of_a_script_are_a_dictionary() -> None:
+    arguments: Any = None
+    with pytest.raises(ConfigError, match="arguments must be a dictionary, not None"):
+        ScriptConfig(arguments=arguments)
+
+
+def test_the_device_of_an_upscaler() -> None:
+    device: Any
+    for device in (None, 3):
+        with pytest.raises(ConfigError, match="device must be auto, cpu, cuda or cuda:N, not"):
+            Upscaler("identity", device=device)
 
 
 def test_which_output_of_a_script() -> None:

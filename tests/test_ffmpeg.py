@@ -6,6 +6,8 @@ from contextlib import suppress
 import av
 import av.logging
 import pytest
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
 
 from vsr.ffmpeg import listening
 
@@ -18,8 +20,9 @@ def level() -> Iterator[None]:
     av.logging.set_level(before)
 
 
-def decode_nothing(decoder: av.CodecContext) -> None:
+def decode_nothing(decoder: CodecContext) -> None:
     """FFmpeg says ``No JPEG data found in image``."""
+    assert isinstance(decoder, VideoCodecContext)
     with suppress(av.FFmpegError):
         decoder.decode(av.Packet(bytes(64)))
 
@@ -30,7 +33,7 @@ def test_messages_of_other_threads_while_the_level_changes(
     end = time.monotonic() + 1.5
 
     def speak() -> None:
-        decoder = av.CodecContext.create("mjpeg", "r")
+        decoder = CodecContext.create("mjpeg", "r")
         while time.monotonic() < end:
             decode_nothing(decoder)
 
@@ -75,5 +78,5 @@ def test_the_level_of_the_program_counts_after_silence(caplog: pytest.LogCapture
     with listening():
         pass
     av.logging.set_level(av.logging.ERROR)
-    decode_nothing(av.CodecContext.create("mjpeg", "r"))
+    decode_nothing(CodecContext.create("mjpeg", "r"))
     assert caplog.messages == ["No JPEG data found in image"]

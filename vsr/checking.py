@@ -1,19 +1,23 @@
 """Arguments of the public API, checked and converted to the types that the code relies on."""
 
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import fields
 from enum import Enum
 from fractions import Fraction
+from numbers import Real
 from operator import index
 from os import PathLike, fsencode
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from vsr.errors import ConfigError
 
 __all__ = [
     "check_part",
     "check_tile",
-    "check_type",
     "file_name",
+    "fit_fields",
     "member",
     "number",
     "real",
@@ -40,6 +44,8 @@ def whole(name: str, value: Any, *, least: int | None = None) -> int:  # noqa: A
     """
     kind = "a whole number" if least is None else f"a whole number, {least} or more"
     refusal = ConfigError(f"{name} must be {kind}, not {value!r}")
+    if isinstance(value, bool):
+        raise refusal
     try:
         found = index(value)
     except TypeError:
@@ -55,10 +61,13 @@ def number(name: str, value: Any) -> Fraction:  # noqa: ANN401
     Raises:
         ConfigError: it is something else.
     """
+    refusal = ConfigError(f"{name} must be a number, not {value!r}")
+    if isinstance(value, bool):
+        raise refusal
     try:
         return Fraction(value)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        raise ConfigError(f"{name} must be a number, not {value!r}") from None
+        raise refusal from None
 
 
 def real(name: str, value: Any) -> float:  # noqa: ANN401
@@ -67,10 +76,13 @@ def real(name: str, value: Any) -> float:  # noqa: ANN401
     Raises:
         ConfigError: it is something else.
     """
+    refusal = ConfigError(f"{name} must be a number, not {value!r}")
+    if isinstance(value, bool):
+        raise refusal
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{name} must be a number, not {value!r}") from None
+        raise refusal from None
 
 
 def file_name(name: str, value: Any) -> Path:  # noqa: ANN401
@@ -99,14 +111,92 @@ def member[E: Enum](name: str, value: Any, kind: type[E]) -> E:  # noqa: ANN401
         raise ConfigError(f"{name} must be a vsr.tags.{kind.__name__}, not {value!r}") from None
 
 
-def check_type(name: str, value: object, kind: type) -> None:
-    """Refuse ``value`` unless it is a ``kind``.
+def fit_fields(config: Any) -> None:  # noqa: ANN401 - a dataclass, which has no type of its own
+    """Give each field of a frozen dataclass the type that it says, or refuse its value.
+
+    Taken are also: text for a path or a number, any sequence for a pair, numbers of NumPy, and
+    numbers as values of options in a ``dict[str, str]``.
+
+    Args:
+        config: whose fields are of one type, or of several of which the first converts: text,
+            bool, a number, Path, an Enum, a Literal, a pair, a dictionary, or any other class.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: a value is of another type, or no choice of a Literal.
     """
-    if not isinstance(value, kind):
-        raise ConfigError(f"{name} must be of {kind.__name__}, not {value!r}")
+    for field in fields(config):
+        value = _fit(field.name, getattr(config, field.name), field.type)
+        object.__setattr__(config, field.name, value)
+
+
+def _fit(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if type(value) in kinds:  # None as well
+        return value
+    kind = kinds[0]
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return _choice(name, value, get_args(kind))
+    if convert := _CONVERTED.get(origin):
+        return convert(name, value)
+    if issubclass(origin, Enum):
+        return member(name, value, origin)
+    if not isinstance(value, origin):
+        raise ConfigError(f"{name} must be of {origin.__name__}, not {value!r}")
+    return value
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:  # noqa: ANN401
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be text, not {value!r}")
+    return value
+
+
+def _truth(name: str, value: Any) -> bool:  # noqa: ANN401
+    """NumPy's are taken, 0 and 1 as well."""
+    if not isinstance(value, Hashable) or value not in (False, True):
+        raise ConfigError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:  # noqa: ANN401
+    """(width, height)."""
+    sides = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    if len(sides) != 2:
+        raise ConfigError(f"{name} must be (width, height), not {value!r}")
+    return whole(name, sides[0]), whole(name, sides[1])
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a dictionary, not {value!r}")
+    for key in value:
+        _text(f"a name in {name}", key)
+    return value
+
+
+def _options(name: str, value: Any) -> dict[str, str]:  # noqa: ANN401
+    """Options of FFmpeg's, of which numbers are written as it reads them."""
+    return {key: _option(f"{name}[{key!r}]", of) for key, of in _mapping(name, value).items()}
+
+
+def _option(name: str, value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value) if isinstance(value, Real) else _text(name, value)
+
+
+_CONVERTED: dict[Any, Callable[[str, Any], Any]] = {
+    str: _text, bool: _truth, int: whole, float: real, Fraction: number, Path: file_name,
+    tuple: _pair, dict: _options, Mapping: _mapping,
+}  # fmt: skip
+"""How a field of each type is read."""
 
 
 def check_tile(value: Any) -> int:  # noqa: ANN401

@@ -4,7 +4,7 @@ Defaults live here and nowhere else; the command line reads them from these clas
 this module imports torch, so that ``--help`` stays instant.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vsr.checking import check_part, check_tile, check_type, file_name, member, number, real, whole
+from vsr.checking import check_part, check_tile, fit_fields, whole
 from vsr.errors import ConfigError
 from vsr.rationals import bounded
 from vsr.tags import FieldOrder, Range, Siting
@@ -73,14 +73,6 @@ def _convert(config: object, how: Callable[[str, Any], object], *names: str) -> 
             object.__setattr__(config, name, how(name, value))
 
 
-def _whole_pair(name: str, value: Any) -> tuple[int, int]:  # noqa: ANN401
-    """(width, height)."""
-    sides = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    if len(sides) != 2:
-        raise ConfigError(f"{name} must be (width, height), not {value!r}")
-    return whole(name, sides[0]), whole(name, sides[1])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputConfig:
     """What the user knows better than the input; None means "as it says"."""
@@ -110,11 +102,7 @@ class InputConfig:
     the choice to FFmpeg."""
 
     def __post_init__(self) -> None:
-        _convert(self, number, "rate", "sar")
-        _convert(self, whole, "matrix", "primaries", "transfer", "video_stream")
-        _convert(self, _whole_pair, "raw_size")
-        for name, kind in (("range", Range), ("siting", Siting), ("field_order", FieldOrder)):
-            _convert(self, partial(member, kind=kind), name)
+        fit_fields(self)
         if (self.raw_format is None) != (self.raw_size is None):
             raise ConfigError("raw video (-f rawvideo) needs both -video_size and -pixel_format")
         if self.raw_size is not None and min(self.raw_size) < 1:
@@ -139,7 +127,7 @@ class ScriptConfig:
     """Number of the output that is read."""
 
     def __post_init__(self) -> None:
-        _convert(self, whole, "output")
+        fit_fields(self)
         if self.output < 0:
             raise ConfigError(f"the output's index must be 0 or more, not {self.output}")
 
@@ -171,11 +159,10 @@ class FieldsConfig:
     """Go on with the frames as they are."""
 
     def __post_init__(self) -> None:
+        fit_fields(self)
         chosen = (self.deinterlace is not None, self.ivtc, self.progressive)
         if sum(chosen) > 1:
             raise ConfigError("choose one of --deinterlace, --ivtc and --progressive")
-        if self.deinterlace is not None and self.deinterlace not in DEINTERLACERS:
-            raise ConfigError(f"deinterlace must be one of {', '.join(DEINTERLACERS)}")
         if self.field_rate and self.deinterlace is None:
             raise ConfigError("--field-rate goes with --deinterlace")
         if self.flagged_only and self.deinterlace is None:
@@ -209,11 +196,7 @@ class EncoderConfig:
     """What numbered pictures are counted from; None: as the input's, if it is such, else from 1."""
 
     def __post_init__(self) -> None:
-        _convert(self, whole, "first_number")
-        _convert(self, real, "crf")
-        _convert(self, partial(member, kind=Range), "range")
-        if self.sound not in (None, *SOUNDS):
-            raise ConfigError(f"sound must be one of {', '.join(SOUNDS)}")
+        fit_fields(self)
         if self.range == Range.LIMITED and (self.pix_fmt or "").startswith("yuvj"):
             raise ConfigError(f"{self.pix_fmt} has full range: leave out the j, or --range")
         if self.first_number is not None and self.first_number < 0:
@@ -307,7 +290,8 @@ class UpscaleConfig:
     """Threads of the decoder; None and 0 mean up to 4."""
 
     def __post_init__(self) -> None:
-        self._make_types()
+        fit_fields(self)
+        _convert(self, partial(whole, least=0), "decode_threads")
         if self.output is not None and str(self.output) == self.output.anchor != "":
             raise ConfigError(f"{self.output}: is a directory")
         if self.scale is not None and self.scale < 1:
@@ -323,37 +307,8 @@ class UpscaleConfig:
                 f"--reuse-threshold must be from 0 to {_LARGEST_THRESHOLD}, "
                 f"not {self.reuse_threshold:g}"
             )
-        self._check_choices()
         check_part(self.start, self.end, self.frames)
         self._check_segments()
-
-    def _make_types(self) -> None:
-        """Values as people write them: paths and fractions as text, numbers of NumPy."""
-        for name, kind in (
-            ("source", InputConfig), ("script", ScriptConfig), ("fields", FieldsConfig),
-            ("encoder", EncoderConfig),
-        ):  # fmt: skip
-            check_type(name, getattr(self, name), kind)
-        _convert(self, file_name, "input", "output", "audio_from", "weights")
-        _convert(self, number, "start", "end")
-        _convert(self, real, "reuse_threshold", "segment_seconds")
-        _convert(self, whole, "tile", "frames")
-        _convert(self, partial(whole, least=0), "decode_threads")
-        _convert(self, _whole_pair, "size")
-        if not isinstance(self.scale, int):
-            _convert(self, number, "scale")
-
-    def _check_choices(self) -> None:
-        choices = {
-            "precision": PRECISIONS,
-            "runtime": RUNTIMES,
-            "dither": DITHERS,
-            "decoder": DECODERS,
-            "hwaccel": HWACCELS,
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)}")
 
     def _check_segments(self) -> None:
         if self.resume and self.restart:

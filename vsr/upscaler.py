@@ -70,6 +70,8 @@ class Upscaler:
         if weights is not None:
             weights = file_name("weights", weights)
         self._scale, self._tile = scale, None if tile is None else check_tile(tile)
+        if not isinstance(device, str | torch.device):
+            raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}")
         self._device = choose_device(device)
         dtype = choose_dtype(self._device, precision)
         with plain_torch():
