@@ -8,7 +8,7 @@ import pytest
 
 from vsr.cli.configuration import make_config
 from vsr.cli.options import build_parser
-from vsr.config import EncoderConfig
+from vsr.config import BITEXACT, EncoderConfig
 from vsr.encoding.stills import choose_still_encoding, coded_format, find_stills
 from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
@@ -212,3 +212,10 @@ def test_a_slash_asks_for_a_folder(arguments: list[str], files: str | None) -> N
     config = make_config(options)
     found = config.output and find_stills(config.output, config.muxer, config.encoder.codec)
     assert (found and str(found.folder / found.file(1))) == files
+
+
+def test_pictures_have_no_options_of_containers() -> None:
+    with pytest.raises(ConfigError, match="pictures are in no container: leave out movflags"):
+        encoding("a%d.png", info("rgb24"), muxer_options={"movflags": "+faststart"})
+    bitexact = {"fflags": BITEXACT}
+    assert encoding("a%d.png", info("rgb24"), muxer_options=bitexact).muxer_options == bitexact

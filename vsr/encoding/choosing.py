@@ -13,8 +13,11 @@ Note [Narrow pictures and x265]
 """
 
 import io
+import logging
 import re
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -138,6 +141,8 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
     if encoding.muxer == Y4M:
         if encoding.codec != "rawvideo":
             raise ConfigError(f"{Y4M} holds raw video only: leave out {encoding.codec}")
+        if unused := [name for name in encoding.muxer_options if name != "fflags"]:
+            raise ConfigError(f"{Y4M} has no option {unused[0]}")
         return
     _check_size(width, height)
     if _refuses_odd(encoding.codec) and _is_odd(form, width, height):
@@ -154,10 +159,12 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
         io.BytesIO(), "w", format=encoding.muxer, options=dict(encoding.muxer_options)
     )
     try:
-        with explain(f"cannot write {what}", ConfigError):
+        with explain(f"cannot write {what}", ConfigError), _unused(encoding) as unused:
             add_video(container, encoding, output)
             with usual_scheduling(encoding.codec):
                 container.start_encoding()
+        if unused:
+            raise ConfigError(f"{encoding.muxer} has no option {unused[0]}")
     finally:
         with suppress(av.FFmpegError, ValueError):  # no packets: some trailers complain
             container.close()
@@ -166,6 +173,30 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
             f"libx265 cannot code {width}x{height} safely: it writes outside its memory up to "
             f"{_X265_NARROW} pixels of width: use -c:v libx264 or ffv1, or a larger --size"
         )
+
+
+@contextmanager
+def _unused(encoding: Encoding) -> Iterator[list[str]]:
+    """Options of the container that it turns out in the block not to have.
+
+    PyAV neither lists a container's options nor raises: it logs what was left over.
+    """
+    unused: list[str] = []
+    here = threading.get_ident()
+
+    def note(record: logging.LogRecord) -> bool:
+        if record.thread != here:
+            return True
+        text = record.getMessage()
+        unused.extend(name for name in encoding.muxer_options if f"{name!r}: " in text)
+        return False
+
+    logger = logging.getLogger("av.container.output")
+    logger.addFilter(note)
+    try:
+        yield unused
+    finally:
+        logger.removeFilter(note)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -201,8 +201,14 @@ def choose_still_encoding(  # noqa: PLR0913
 
 
 def _bitexact(config: EncoderConfig) -> dict[str, str]:
-    """Of the options of containers, which pictures have not, the one that encoders heed as well."""
-    return {key: value for key, value in config.muxer_options.items() if key == "fflags"}
+    """Of the options of containers, which pictures have not, the one that encoders heed as well.
+
+    Raises:
+        ConfigError: there is another.
+    """
+    if other := [key for key in config.muxer_options if key != "fflags"]:
+        raise ConfigError(f"pictures are in no container: leave out {other[0]}")
+    return config.muxer_options
 
 
 def coded_format(encoding: Encoding) -> str:
