@@ -1,18 +1,22 @@
 """Write the card of a model from what its training left, measured anew; see docs/training.md.
 
-    python scripts/card.py span-video-x2 --run runs/span-video-x2 --sets DATA/data/Set5 \\
-        --reference DATA/weights/spanx2_ch48.safetensors --clips DATA/media/mdn/flower.mp4 …
+    python scripts/card.py span-video-x2 --run runs/span-video-x2 --data DATA \\
+        --sets DATA/data/Set5 --reference DATA/weights/spanx2_ch48.safetensors \\
+        --clips DATA/media/mdn/flower.mp4 …
 
 Reads the run's log and the recipe that the weights name, measures pictures and the codec test, and
 writes ``models/NAME.md``, with the curve and pictures of the worst places in ``docs/cards``: of
 pictures that we rendered and of our own clip, since nobody else's are kept here. What only people
 know stands in ``scripts/recipes/NAME.md``, or in a file of --notes: purpose, hours and
-hardware, what was changed on the way, known failures in words.
+hardware, what was changed on the way, known failures in words; and ahead of that, between two lines
+of +++, in TOML: ``weights``, their licence and what went into them, and ``photographs``, theirs.
 """
 
 import argparse
 import json
+import os
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,11 +27,12 @@ from typing import Any
 
 import torch
 from evaluate import LARGEST, SKIPPED, Upscale, evaluate, make_model, size_of
-from pictures import reduce_bicubic, render, to_uint8
+from pictures import look, reduce_bicubic, render, to_uint8
 from safetensors import safe_open
 from sheets import write_sheet
 from torch import Tensor
 from training.journal import Row, draw_curve, read_log
+from training.stills import picture_files
 from video import Result, read_clip, score_codecs
 
 from vsr.errors import VsrError
@@ -193,42 +198,74 @@ def worst_of_clip(results: Sequence[Result], truth: Tensor, scale: int) -> Crops
 
 def write_card(
     name: str, facts: Mapping[str, str], tables: Mapping[str, list[str]], notes: str,
-    pictures: Sequence[str],
+    pictures: Sequence[str], folder: str,
 ) -> str:  # fmt: skip
-    """The text of a card; ``pictures`` are the kinds of those in docs/cards."""
+    """The text of a card; ``pictures`` are the kinds of those in ``folder``, as seen from it."""
     parts = [
         f"# {name}",
         notes.strip(),
         "\n".join(f"* **{title}.** {text}" for title, text in facts.items()),
         *("\n".join([f"**{title}**", "", *lines]) for title, lines in tables.items()),
-        *(f"![{_SAID[kind]}](../docs/cards/{name}.{kind}.png)" for kind in pictures),
+        *(f"![{_SAID[kind]}]({folder}/{name}.{kind}.png)" for kind in pictures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def facts_of(run: Run, file: Path, dtype: str | None = None) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What only people know."""
+
+    text: str = ""
+    """Markdown."""
+    weights: str = ""
+    """Their licence, and what went into them."""
+    photographs: str = ""
+    """Their licence."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Notes":
+        """Read a file of notes, or nothing if it is not there.
+
+        Raises:
+            SystemExit: what stands ahead is no TOML, or says something else.
+        """
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if not text.startswith(_FENCE):
+            return cls(text=text)
+        ahead, _, text = text.removeprefix(_FENCE).partition(_FENCE)
+        try:
+            return cls(text=text, **tomllib.loads(ahead))
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise SystemExit(f"{path}: {error}") from error
+
+
+_FENCE = "+++\n"
+
+
+def facts_of(
+    run: Run, file: Path, dtype: str | None = None, *, notes: Notes, data: Path | None = None
+) -> dict[str, str]:
     """What a run and its recipe say, by title.
 
     Args:
         run: the training.
         file: of the last stage's recipe.
         dtype: that the body was in, if not the recipe's.
+        notes: what neither says.
+        data: where the photographs lie; None leaves out how many there are, and how large.
     """
     recipe, size = run.recipe, run.weights.stat().st_size / 1e6
     told = f" --dtype {dtype}" if dtype else ""
     return {
-        "Weights": f"{size:.1f} MB, sha256 `{file_sha256(run.weights)}`; Apache-2.0, like the"
-        " project. No weights of others went into it.",
+        "Weights": f"{size:.1f} MB, sha256 `{file_sha256(run.weights)}`"
+        + (f"; {notes.weights}" if notes.weights else "."),
         "Recipe": f"`{file}`, seed {recipe['seed']}.",
         "Command": f"`scripts/train.py {file} --data DATA --out runs/{file.stem}{told}`.",
         "Course": f"{run.rows[-1]['step']:.0f} steps ({run.own[-1]['step']:.0f} of this recipe's"
         f" {recipe['steps']}) of {recipe['batch']} patches of {recipe['patch']} pixels,"
         f" {run.hours:.1f} hours by the log.",
         "Method": f"{_method({**recipe, 'dtype': dtype} if dtype else recipe)}.",
-        "Data": "101 photographs (125 megapixels; CC0 or Unsplash licence, at most 1440 pixels a"
-        f" side, JPEG), also at half their size, and {recipe['rendered']} pictures rendered by"
-        " `scripts/pictures.py` (text, line art, patterns), which are"
-        f" {recipe['rendered_share']:.0%} of it; {_degradation(recipe)}.",
+        "Data": f"{_pictures(recipe, notes.photographs, data)}; {_degradation(recipe)}.",
         "Start": f"{recipe.get('start') or 'random, around a bilinear enlargement'}.",
     }
 
@@ -245,6 +282,36 @@ def _method(recipe: Mapping[str, Any]) -> str:
     )
     share = recipe.get("rounded_share", 0)
     return f"{said}, the last {share:.0%} of the steps in bfloat16" if share else said
+
+
+def _pictures(recipe: Mapping[str, Any], licence: str, data: Path | None) -> str:
+    """What a training learns from, in words."""
+    said = [f"photographs of `{recipe['photographs']}`{licence and f' ({licence})'}"]
+    if data is not None:
+        said = [_photographs(picture_files(data / recipe["photographs"]), licence)]
+    if recipe.get("reduced_share"):
+        said.append("also at half their size")
+    if recipe["rendered"] and recipe["rendered_share"]:
+        said.append(
+            f"and {recipe['rendered']} pictures rendered by `scripts/pictures.py` (text, line art,"
+            f" patterns), which are {recipe['rendered_share']:.0%} of it"
+        )
+    return ", ".join(said)
+
+
+def _photographs(files: Sequence[Path], licence: str) -> str:
+    """How many there are, how large, and of what kinds."""
+    sizes = [look(file)[0] for file in files]
+    pixels = sum(height * width for height, width in sizes) / 1e6
+    kinds = sorted({_KINDS[file.suffix.lower()] for file in files})
+    about = [licence, f"at most {max(map(max, sizes))} pixels a side", " and ".join(kinds)]
+    return (
+        f"{len(files)} photograph{'s' if len(files) > 1 else ''}"
+        f" ({pixels:.{0 if pixels >= 10 else 4}f} megapixels; {', '.join(filter(None, about))})"
+    )
+
+
+_KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
 def _degradation(recipe: Mapping[str, Any]) -> str:
@@ -265,6 +332,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("name", help="of the model, as in models/index.toml")
     add("--run", type=Path, required=True, nargs="+", help="folders of train.py, stage by stage")
+    add("--data", type=Path, help="as train.py was told, to count the photographs")
     add("--recipe", type=Path, help="of the last stage (default: scripts/recipes/NAME.toml)")
     add("--dtype", help="that train.py was told, if not the recipe's")
     add("--weights", type=Path, help="the file that ships, if it is not the run's own")
@@ -274,8 +342,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--largest", type=size_of, default=LARGEST, metavar="WxH", help="crop larger clips")
     add("--reference", nargs="*", default=[], help="models or files to compare with")
     add("--notes", type=Path, help="Markdown that only people can write")
-    add("--out", type=Path, default=Path("models"), help="for the card")
-    add("--pictures", type=Path, default=Path("docs/cards"), help="for its pictures")
+    add("--out", type=Path, default=Path("models"), help="folder for the card")
+    add("--pictures", type=Path, default=Path("docs/cards"), help="folder for its pictures")
     add("--draw-only", action="store_true", help="draw the worst places anew, and nothing else")
     add("--device", default="auto")
     return parser.parse_args(arguments)
@@ -340,33 +408,39 @@ def _write_crops(places: Sequence[Crops], options: argparse.Namespace, kind: str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
-    run = Run.read(options.run, options.weights)
-    options.pictures.mkdir(parents=True, exist_ok=True)
-    tables = {}
     try:
-        models = _make_models(options, run)
-        pictures = ["curve", *_draw(options, run, models)]
-        if options.draw_only:
-            return 0
-        if options.sets:
-            tables["Pictures"] = _measure_pictures(options, run, models)
-        if options.clips:
-            title = f"Codec test, means of {len(options.clips)} clips"
-            tables[title] = _measure_codecs(options, run, models)
+        for folder in (options.out, options.pictures):
+            folder.mkdir(parents=True, exist_ok=True)
+        _make_card(options)
+    except OSError as error:
+        print(f"card.py: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except VsrError as error:
         print(f"card.py: error: {error}", file=sys.stderr)
         return 1
-    curve = options.pictures / f"{options.name}.curve.png"
-    draw_curve(run.watched, curve, run.recipe["validation"])
-    facts = facts_of(
-        run, options.recipe or Path(f"scripts/recipes/{options.name}.toml"), options.dtype
-    )
-    notes = options.notes or Path(f"scripts/recipes/{options.name}.md")
-    said = notes.read_text() if notes.exists() else ""
-    (options.out / f"{options.name}.md").write_text(
-        write_card(options.name, facts, tables, said, pictures)
-    )
     return 0
+
+
+def _make_card(options: argparse.Namespace) -> None:
+    """What needs no measuring comes first: hours are lost where it fails afterwards."""
+    name, run = options.name, Run.read(options.run, options.weights)
+    notes = Notes.read(options.notes or Path(f"scripts/recipes/{name}.md"))
+    recipe = options.recipe or Path(f"scripts/recipes/{name}.toml")
+    facts = facts_of(run, recipe, options.dtype, notes=notes, data=options.data)
+    models = _make_models(options, run)
+    pictures = ["curve", *_draw(options, run, models)]
+    if options.draw_only:
+        return
+    tables = {}
+    if options.sets:
+        tables["Pictures"] = _measure_pictures(options, run, models)
+    if options.clips:
+        title = f"Codec test, means of {len(options.clips)} clips"
+        tables[title] = _measure_codecs(options, run, models)
+    draw_curve(run.watched, options.pictures / f"{name}.curve.png", run.recipe["validation"])
+    folder = Path(os.path.relpath(options.pictures, options.out)).as_posix()
+    card = write_card(name, facts, tables, notes.text, pictures, folder)
+    (options.out / f"{name}.md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

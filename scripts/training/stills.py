@@ -21,7 +21,7 @@ from training.motion import Path as Track
 from training.motion import draw_path, moving_crop
 from training.recipe import Recipe
 
-__all__ = ["SUFFIXES", "plan_pools", "plan_validation"]
+__all__ = ["SUFFIXES", "picture_files", "plan_pools", "plan_validation"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _RENDERED_SIZE = 512
@@ -74,13 +74,18 @@ def _rendered(recipe: Recipe) -> _Stills:
 
 
 def _kinds(recipe: Recipe, data: Path) -> list[_Stills]:
-    files = _files(data / recipe.photographs)
+    files = picture_files(data / recipe.photographs)
     plain = 1 - recipe.rendered_share - recipe.reduced_share
     found = [_photographs(files, plain, 0), _photographs(files, recipe.reduced_share, 1)]
     return [kind for kind in (*found, _rendered(recipe)) if kind.share > 0 and kind.sizes]
 
 
-def _files(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, in order of their names.
+
+    Raises:
+        SystemExit: there are none.
+    """
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise SystemExit(f"no pictures in {folder}")
@@ -103,7 +108,7 @@ def plan_validation(recipe: Recipe, data: Path) -> Items | None:
     """Sequences of the validation pictures, a few frames of each; None for clean trainings."""
     if recipe.degradation != "video":
         return None
-    kind = _photographs(_files(data / recipe.validation), 1.0, 0)
+    kind = _photographs(picture_files(data / recipe.validation), 1.0, 0)
     return _sequences(recipe, [kind], len(kind.sizes), 2, salt=1)
 
 

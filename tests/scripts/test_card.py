@@ -2,6 +2,7 @@
 
 import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,15 +54,19 @@ def trained(scripts, tmp_path, monkeypatch):
 
 
 def test_a_card_holds_what_was_made_and_what_was_measured(scripts, trained, root):
-    (trained / "notes.md").write_text("For tests. It took a second.")
+    (trained / "notes.md").write_text(
+        '+++\nweights = "Of mine."\nphotographs = "drawn by lot"\n+++\nFor tests. It took a second.'
+    )
     command = ["toy-x2", "--run", str(trained / "run"), "--sets", str(trained / "check"),
                "--clips", str(root / "docs" / "sample.mp4"), "--frames", "1", "--device", "cpu",
-               "--notes", str(trained / "notes.md"), "--out", str(trained),
-               "--pictures", str(trained / "cards")]  # fmt: skip
+               "--notes", str(trained / "notes.md"), "--out", str(trained / "new" / "folder"),
+               "--pictures", str(trained / "cards"), "--data", str(trained)]  # fmt: skip
     assert scripts("card").main(command) == 0
-    card = (trained / "toy-x2.md").read_text()
+    card = (trained / "new" / "folder" / "toy-x2.md").read_text()
     assert card.startswith("# toy-x2\n\nFor tests. It took a second.\n")
-    assert file_sha256(trained / "run" / "model.safetensors") in card
+    assert f"{file_sha256(trained / 'run' / 'model.safetensors')}`; Of mine.\n" in card
+    about = "0.0092 megapixels; drawn by lot, at most 96 pixels a side, PNG"
+    assert f"* **Data.** 1 photograph ({about}), and 1 pictures rendered by" in card
     assert "seed 7" in card
     assert "2 steps (2 of this recipe's 2)" in card
     assert "`scripts/train.py scripts/recipes/toy-x2.toml --data DATA --out runs/toy-x2`" in card
@@ -81,9 +86,45 @@ def test_a_card_holds_what_was_made_and_what_was_measured(scripts, trained, root
     assert f"| toy-x2, bf16 | {rounded:.3f} / " in card
     assert f"costs {exact - rounded:.4f} dB on check." in card
     for picture in ("curve", "failures", "codecs"):
-        assert f"cards/toy-x2.{picture}.png" in card
+        assert f"](../../cards/toy-x2.{picture}.png)" in card
         with Image.open(trained / "cards" / f"toy-x2.{picture}.png") as image:
             assert image.width > 100
+
+
+def test_a_card_says_only_what_is_known(scripts, trained):
+    card = scripts("card")
+    facts = card.facts_of(card.Run.read([trained / "run"]), trained / "t.toml", notes=card.Notes())
+    assert facts["Weights"].endswith("`.")
+    assert facts["Data"].startswith("photographs of `photos`, and 1 pictures rendered by")
+
+
+def test_the_cards_that_ship_come_out_the_same(scripts, root, shared):
+    card, seen = scripts("card"), 0
+    for weights in (root / "models").glob("*.safetensors"):
+        notes = card.Notes.read(root / "scripts" / "recipes" / f"{weights.stem}.md")
+        row = [{"step": 1.0, "seconds": 1.0}]
+        run = card.Run(
+            weights=weights, recipe=card._recipe_in(weights), rows=row, own=row, watched=row,
+            hours=1.0,
+        )  # fmt: skip
+        text = (root / "models" / f"{weights.stem}.md").read_text()
+        facts = card.facts_of(run, Path("a.toml"), notes=notes, data=shared)
+        assert notes.text.strip() in text
+        for title in ("Weights", "Data"):
+            assert f"* **{title}.** {facts[title]}\n" in text, weights.stem
+        seen += 1
+    assert seen == 6
+
+
+def test_what_cannot_be_written_is_said_before_measuring(scripts, trained, capsys):
+    (trained / "file").write_text("")
+    command = ["toy-x2", "--run", str(trained / "run"), "--sets", str(trained / "missing"),
+               "--out", str(trained / "file"), "--pictures", str(trained / "cards")]  # fmt: skip
+    assert scripts("card").main(command) == 1
+    assert capsys.readouterr().err == f"card.py: error: {trained / 'file'}: File exists\n"
+    (trained / "notes.md").write_text("+++\nlicence = 3\n+++\nText.")
+    with pytest.raises(SystemExit, match=r"notes\.md: .*licence"):
+        scripts("card").Notes.read(trained / "notes.md")
 
 
 def test_a_card_is_of_the_file_that_ships(scripts, trained):
