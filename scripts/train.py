@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import torch
 from training.busy import busy_share
@@ -30,6 +31,7 @@ from training.validation import Pairs, pairs_of_cache, pairs_of_folder, validate
 from vsr.device import choose_device, keep_freed_memory
 
 _STARTED = time.monotonic()  # imports and caches count: who lends a GPU counts them, too
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SPOKEN_EVERY = 100  # items of a cache
 
 
@@ -53,7 +55,7 @@ class Schedule:
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopping = True
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             signal.signal(number, stop)
 
     def is_over(self) -> bool:
@@ -161,11 +163,39 @@ def _parse(arguments: list[str], *, preparing: bool) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+class Stopped(BaseException):
+    """A signal came before there is a step to finish; its argument is the signal's number."""
+
+
+def stop_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler of signals.
+
+    Raises:
+        Stopped: always.
+    """
+    raise Stopped(number)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line; prepare or train."""
     arguments = sys.argv[1:] if arguments is None else arguments
     preparing = arguments[:1] == ["prepare"]
     options = _parse(arguments[preparing:], preparing=preparing)
+    before = {number: signal.signal(number, stop_at_once) for number in _STOPPING}
+    try:
+        return _run(options, preparing=preparing)
+    except Stopped as stopped:
+        print(
+            "train.py: stopped before the first step: the same command goes on with the cache",
+            file=sys.stderr,
+        )
+        return 128 + int(stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(options: argparse.Namespace, *, preparing: bool) -> int:
     keep_freed_memory()
     recipe = Recipe.read(options.recipe)
     folder = options.cache or Path("cache") / options.recipe.stem

@@ -260,6 +260,27 @@ def test_a_training_that_is_told_to_end_saves_its_step(data, tmp_path, root):
     assert rows[-1].startswith(f"{float(step)},")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["prepare", "Trainer"])
+def test_a_training_that_is_told_to_end_before_its_first_step(
+    train, data, tmp_path, monkeypatch, capfd, where, number
+):
+    def told(*_, **__):
+        signal.raise_signal(number)
+        pytest.fail("went on")
+
+    monkeypatch.setattr(train, where, told)
+    before = signal.getsignal(number)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(network="span", steps=1, scale=2, extra=""))
+    command = [str(recipe), "--data", str(data), "--out", str(tmp_path / "out"),
+               "--cache", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    assert train.main(command) == 128 + number
+    said = "stopped before the first step: the same command goes on with the cache"
+    assert capfd.readouterr().err == f"train.py: {said}\n"
+    assert signal.getsignal(number) is before
+
+
 def test_overlapping_kernels_count_once(scripts):
     covered = scripts("training.busy")._covered
     assert covered([(0, 4), (1, 2), (3, 6), (8, 9)]) == 7
