@@ -6,6 +6,7 @@ import pickle
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,26 @@ def test_arrays_of_other_readers(rng) -> None:
 def test_what_cannot_be_is_one_line(options, words) -> None:
     with pytest.raises(ConfigError, match=words):
         Upscaler("lanczos", **options)
+
+
+def test_scales_are_written_in_full() -> None:
+    for scale, words in ((Fraction(5, 2), "2.5"), (10**6, "1000000")):
+        with pytest.raises(ConfigError, match=rf"has no scale {words}; it has 2, .*a run may name"):
+            Upscaler("lanczos", scale=scale)
+
+
+def test_auto_needs_a_source() -> None:
+    with pytest.raises(ConfigError, match="model 'auto' is chosen by the source: give it to a run"):
+        Upscaler("auto")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_without_samples_are_one_line(span: Upscaler, kind: str) -> None:
+    picture = torch.zeros(3, 8, 8)
+    given = picture.to_sparse() if kind == "sparse" else picture.to("meta")
+    with pytest.raises(ConfigError, match="holds each of its samples: this ") as error:
+        span(given)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_that_is_no_name_is_one_line() -> None:

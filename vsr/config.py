@@ -295,7 +295,7 @@ class UpscaleConfig:
         if self.output is not None and str(self.output) == self.output.anchor != "":
             raise ConfigError(f"{self.output}: is a directory")
         if self.scale is not None and self.scale < 1:
-            raise ConfigError(f"scale must be 1 or more, not {float(self.scale):g}")
+            raise ConfigError(f"scale must be 1 or more, not {float(self.scale):.10g}")
         if self.size is not None and min(self.size) < 1:
             raise ConfigError("size must be positive, not {}x{}".format(*self.size))
         if self.tile is not None:

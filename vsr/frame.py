@@ -136,7 +136,8 @@ class Frame:
     height: int
     colour: Colour
     pts: int
-    """Presentation time in ``time_base`` units, 0 at the start of the container."""
+    """Presentation time in ``time_base`` units, 0 at the start of the container, or of the part of
+    it that a source was asked for."""
     time_base: Fraction
     duration: int
     """In ``time_base`` units."""

@@ -176,7 +176,7 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(
-        f"model {name!r} has no scale {float(scale):g}; it has {scales} (a size leads anywhere)"
+        f"model {name!r} has no scale {float(scale):.10g}; it has {scales} (a run may name a size)"
     )
 
 

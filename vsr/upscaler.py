@@ -39,7 +39,7 @@ class Upscaler:
     nor copied.
 
     Args:
-        model: a name from ``vsr-upscale --list-models``.
+        model: a name from ``vsr-upscale --list-models``, but not ``auto``: that needs a source.
         scale: the enlargement wanted; None takes the smallest that the model offers above 1.
         weights: a checkpoint of your own instead of ``model``.
         variant: which variant of its architecture that is, where nothing else tells.
@@ -105,8 +105,8 @@ class Upscaler:
             and limited, floating-point numbers are neither.
 
         Raises:
-            ConfigError: shape or type is another, or the array is masked; or PyTorch's default type
-                is not float32.
+            ConfigError: shape or type is another, the array is masked, or the tensor is sparse or
+                on the device ``meta``; or PyTorch's default type is not float32.
             OutOfMemoryError: not even the smallest tile fits.
         """
         with self._lock:
@@ -130,6 +130,9 @@ class Upscaler:
     @plain_torch()
     def _enlarge(self, pictures: Tensor) -> Tensor:
         """(..., C, H, W), all at once to the device, one after another through the network."""
+        if pictures.layout != torch.strided or pictures.is_meta:
+            kind = "holds nothing" if pictures.is_meta else "is sparse"
+            raise ConfigError(f"a picture is a tensor that holds each of its samples: this {kind}")
         if not _is_picture(pictures):
             raise _unfit(pictures.shape)
         if pictures.dtype not in _LARGEST and not pictures.is_floating_point():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vsr.checkpoints import read_checkpoint, read_head
+from vsr.choosing import AUTO
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
 from vsr.files import file_sha256
 from vsr.index import expected_sha256, find_model, locate
@@ -30,7 +31,8 @@ def load_network(
     """Load a network by name, or from a checkpoint of your own.
 
     Args:
-        model: a name from :func:`vsr.index.list_models`; a Path is taken as ``weights``.
+        model: a name from :func:`vsr.index.list_models`; a Path is taken as ``weights``. ``auto``
+            needs a source to look at, and is for runs and the VapourSynth filter.
         scale: the enlargement wanted; None takes the smallest that the model offers. A network
             that renders at any size takes any.
         weights: a .safetensors or .pth file to load instead of ``model``.
@@ -48,6 +50,8 @@ def load_network(
         hints = {"requested_variant": variant} if variant else {}
         file = weights or model
         return _load_file(file if isinstance(file, Path) else Path(file), scale, hints)
+    if model == AUTO:
+        raise ConfigError(f"model {AUTO!r} is chosen by the source: give it to a run or the filter")
     entry = find_model(model, scale)
     if variant:
         raise ConfigError(f"variant {variant!r}: it is known which one {entry.name} is")
@@ -66,7 +70,7 @@ def _load_file(path: Path, scale: Fraction | int | None, hints: Mapping[str, str
     network = build_network(state, {"file_name": path.stem, **metadata, **hints}, path)
     require_pictures(network, path)
     if scale is not None and network.scale not in (scale, 0):
-        raise ConfigError(f"{path}: enlarges {network.scale} times, not {float(scale):g} times")
+        raise ConfigError(f"{path}: enlarges {network.scale} times, not {float(scale):.10g} times")
     return network
 
 

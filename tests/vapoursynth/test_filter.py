@@ -705,7 +705,7 @@ def clip() -> Node:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": "nothing"}, "no model is called 'nothing'"),
-    ({"model": "span", "scale": 7}, "has no scale 7; it has 2, 4 (a size leads anywhere)"),
+    ({"model": "span", "scale": 7}, "has no scale 7; it has 2, 4 (a run may name a size)"),
     ({"model": "auto", "scale": 7}, "model auto has no scale 7"),
     ({"model": "mine.pth"}, "called 'mine.pth'; if it is a file, give it as weights instead"),
     ({"runtime": "triton", "device": "cpu"}, "runtime triton: the kernels are for CUDA"),
@@ -780,6 +780,14 @@ def test_frames_are_refused_by_name(
     assert "vsr: frame 3: " in last
     with pytest.raises(vs.Error, match=message):
         raise vs.Error(last)
+
+
+def test_yuv_that_is_tagged_as_rgb_is_refused_as_by_resize() -> None:
+    clip = texture(vs.YUV444P8).std.SetFrameProps(_Matrix=0)
+    with pytest.raises(vs.Error, match="cannot have RGB matrix"):
+        clip.resize.Bicubic(format=vs.RGB24).get_frame(0)
+    with pytest.raises(vs.Error, match=r"vsr: frame 0: _Matrix is 0 \(RGB\) on a YUV clip"):
+        fast(clip).get_frame(0)
 
 
 def test_an_error_upstream_comes_through(clip: Node) -> None:

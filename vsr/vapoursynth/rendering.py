@@ -8,7 +8,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
-from vsr.frame import Frame
+from vsr.frame import Frame, Matrix
 from vsr.sources.props import colour_of, field_order_of, ignored
 from vsr.tagging import convert_colour
 from vsr.vapoursynth.frames import VideoFrame, complete, pixel_format, planes_of, write_props
@@ -56,6 +56,11 @@ class FilterRenderer:
             self._tell_once(name, line)
         given = colour_of(source.props, subsampled=subsampled)
         colour, notes = complete(given, form, source.width, source.height)
+        if form.family == "yuv" and colour.matrix == Matrix.RGB:
+            raise UnsupportedFormatError(
+                "_Matrix is 0 (RGB) on a YUV clip; set the one that it has, e.g. "
+                "std.SetFrameProps(_Matrix=1)"
+            )
         for note in notes:
             self._tell_once(note, note)
         frame = Frame(
