@@ -1,3 +1,4 @@
+import gc
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from vsr.config import InputConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.frame import Frame, Matrix, Range, pixel_format
 from vsr.sources import SourceConfig, VideoSource, open_source
+from vsr.sources.decoder import Decoder
 from vsr.sources.ffv1 import SliceChecker
 from vsr.sources.planes import convert, native_format, planes_of
 
@@ -827,6 +829,23 @@ def test_closing_is_safe_at_any_time(clip: Clip) -> None:
     source.close()
     with pytest.raises(ValueError, match="closed"):
         iter(open_source_closed(path))
+
+
+def test_threads_of_a_source_that_nobody_has_closed_are_stopped(make_clip, monkeypatch):
+    """Before the codec context is freed, which would wait for threads that wait for Python."""
+    stopped: list[str] = []
+    close = Decoder.close
+
+    def note(decoder: Decoder) -> None:
+        stopped.append(decoder.codec)
+        close(decoder)
+
+    monkeypatch.setattr(Decoder, "close", note)
+    source = open_source(make_clip("open.mp4"))
+    assert len(list(source)) > 0
+    del source
+    gc.collect()
+    assert stopped == ["h264"]
 
 
 def open_source_closed(path: Path) -> VideoSource:

@@ -125,6 +125,11 @@ class Decoder:
         if self._context.is_open:
             self._context.flush_buffers()
 
+    def __del__(self) -> None:
+        """Stop the threads of what nobody has closed, before the codec context is freed."""
+        if hasattr(self, "_context"):
+            self.close()
+
     def _drain(self, flush: Packet[Stream]) -> Iterator[tuple[VideoFrame, bool]]:
         errors = self.errors
         for frame in self._try(self._context, flush):
