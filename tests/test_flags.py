@@ -28,7 +28,7 @@ FULL = UpscaleConfig(
     source=InputConfig(
         raw_size=(720, 576), raw_format="yuv422p10le", rate=Fraction(24000, 1001), matrix=5,
         range=Range.FULL, primaries=5, transfer=6, siting=Siting.TOP_LEFT, sar=Fraction(16, 15),
-        field_order=FieldOrder.BT, video_stream=2,
+        field_order=FieldOrder.BT, video_stream=2, self_contained=True,
     ),
     fields=FieldsConfig(deinterlace="bwdif", field_rate=True), filters="crop=704:576,nlmeans=s=2",
     crop=False, square=True, weights=Path("w.pth"), variant="sst+", scale=4,

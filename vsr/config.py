@@ -100,6 +100,9 @@ class InputConfig:
     video_stream: int | None = None
     """Which of several video streams is upscaled, counted from 0 and without covers; None leaves
     the choice to FFmpeg."""
+    self_contained: bool = False
+    """Refuse what is a program, or names other files: scripts, playlists, lists. For inputs of
+    unknown origin."""
 
     def __post_init__(self) -> None:
         fit_fields(self)

@@ -48,6 +48,8 @@ def _input(source: InputConfig) -> Iterator[str]:
     sar = source.sar
     yield from _pairs({"-r": source.rate, "-sar": sar and f"{sar.numerator}:{sar.denominator}"})
     yield from _pairs({"--video-stream": source.video_stream})
+    if source.self_contained:
+        yield "--self-contained"
 
 
 def _reading(config: UpscaleConfig) -> Iterator[str]:

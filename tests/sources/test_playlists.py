@@ -1,9 +1,14 @@
 """HLS playlists and ffconcat lists whose parts are missing or cut short."""
 
 import json
+import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+
+from tests.warm import PYTHON
 
 GOP = 10
 RATE = 25
@@ -52,6 +57,19 @@ def test_a_missing_segment(command, playlist, tmp_path, number, at):
     assert record["output"]["frames"] == 3 * GOP
     last = [line for line in lines if "the last" in line]
     assert bool(last) == (number == 3)  # of what is missing at the start, that would be wrong
+
+
+def test_a_playlist_without_an_end_is_read_from_its_start_and_not_awaited(
+    command, playlist, tmp_path
+):
+    playlist.write_text(playlist.read_text().replace("#EXT-X-ENDLIST", ""))
+    code, lines = command(playlist, tmp_path / "out.mkv", "--record")
+    assert code == 0
+    assert [line for line in lines if line.startswith("warning")] == [
+        f"warning: the playlist {playlist} says of no end (#EXT-X-ENDLIST): if it grows still, "
+        "what comes later is missing"
+    ]
+    assert json.loads((tmp_path / "out.mkv.json").read_text())["output"]["frames"] == 4 * GOP
 
 
 @pytest.mark.parametrize("keep", [0, 1000])
@@ -125,3 +143,55 @@ def test_a_list_that_cannot_be_opened(command, parts, tmp_path, names, head, wor
     code, (line,) = command(write_list(parts, *names, head=head), tmp_path / "out.mkv")
     assert code == 1
     assert words in line
+
+
+# What is read beside the input.
+
+
+@pytest.mark.parametrize("kind", ["m3u8", "mp4"])
+def test_what_names_other_files_is_refused_where_that_is_asked_for(
+    command, playlist, tmp_path, kind
+):
+    path = playlist
+    if kind == "mp4":
+        path = write_list(playlist.parent, "list0.ts").rename(playlist.with_suffix(".mp4"))
+    code, lines = command(path, tmp_path / "out.mkv", "--self-contained")
+    refusal = f"{path}: refused, as --self-contained asks: it is a list of other files"
+    assert (code, lines) == (1, [f"vsr-upscale: error: {refusal}"])
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_script_is_refused_where_that_is_asked_for(command, tmp_path):
+    script, proof = tmp_path / "in.vpy", tmp_path / "executed"
+    script.write_text(f"open({str(proof)!r}, 'w')")
+    code, lines = command(script, tmp_path / "out.mkv", "--self-contained")
+    assert (code, proof.exists()) == (2, False)
+    assert "--self-contained: a script is executed" in lines[-1]
+
+
+SESSION = """v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=x
+c=IN IP4 127.0.0.1
+t=0 0
+m=video 5906 RTP/AVP 96
+a=rtpmap:96 H264/90000
+"""
+LIST = "ffconcat version 1.0\nfile a.ts\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(SESSION, "'rtp' not on whitelist 'crypto,data'"), (LIST, "its part a.ts cannot be opened")],
+    ids=["network", "file"],
+)
+def test_standard_input_opens_neither_files_nor_connections(parts, tmp_path, text, reason):
+    root, out = Path(__file__).parents[2], tmp_path / "out.mkv"
+    run = subprocess.run(
+        [*PYTHON, "-m", "vsr", "-", str(out), "--model", "identity", "--progressive"],
+        input=text, capture_output=True, cwd=parts, timeout=60, check=False, text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert reason in run.stderr
+    assert not out.exists()

@@ -833,6 +833,7 @@ def test_closing_is_safe_at_any_time(clip: Clip) -> None:
 
 def test_threads_of_a_source_that_nobody_has_closed_are_stopped(make_clip, monkeypatch):
     """Before the codec context is freed, which would wait for threads that wait for Python."""
+    gc.collect()  # what others have left
     stopped: list[str] = []
     close = Decoder.close
 

@@ -129,7 +129,7 @@ def _make_input(options: argparse.Namespace, *, raw: bool) -> InputConfig:
     )  # fmt: skip
     return InputConfig(
         raw_size=size, raw_format=format, rate=options.rate, sar=options.sar,
-        video_stream=options.video_stream,
+        video_stream=options.video_stream, self_contained=options.self_contained,
         matrix=MATRICES.get(options.colorspace), primaries=PRIMARIES.get(options.color_primaries),
         transfer=TRANSFERS.get(options.color_trc),
         range=Range(RANGES[range_]) if range_ else None,

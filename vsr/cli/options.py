@@ -330,6 +330,10 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
         help="which of several video streams is upscaled, from 0, as ffmpeg's V:N",
     )  # fmt: skip
     group.add_argument(
+        "--self-contained", action="store_true",
+        help="refuse an input that is a script, or a list of other files: for those of strangers",
+    )  # fmt: skip
+    group.add_argument(
         "--audio-from", metavar="FILE",
         help="copy sound, subtitles, chapters, attachments and metadata from FILE",
     )  # fmt: skip

@@ -28,20 +28,20 @@ _UNKNOWN = -(1 << 63)
 _ASKED = ("clip", "timebasenum", "timebaseden", "timestamps")
 
 
-def open_bestsource(path: Path, video: int | None = None) -> Clip:
+def open_bestsource(path: Path, config: InputConfig | None = None) -> Clip:
     """A media file through the plugin BestSource, which indexes it and decodes by frame number.
 
     Pictures are not rotated, and timestamps are those of the file.
 
     Args:
         path: the file.
-        video: which of its video streams, if that is not left to FFmpeg.
+        config: which of its video streams, and whether it may name other files.
 
     Raises:
         SourceError: the plugin is missing, or cannot read the file.
         UnsupportedFormatError: the size or format varies.
     """
-    seen = _look(path, video)
+    seen = _look(path, config or InputConfig())
     logger.info("%s: BestSource decodes the file once to list its frames", path.name)
     environment = make_environment(path)
     try:
@@ -107,10 +107,10 @@ class _Stream:
     notes: list[str]
 
 
-def _look(path: Path, video: int | None) -> _Stream:
+def _look(path: Path, config: InputConfig) -> _Stream:
     """The video stream, and what BestSource does not hand on."""
-    with open_container(path, InputConfig()) as container:
-        stream, notes = choose_stream(container, str(path), video)
+    with open_container(path, config) as container:
+        stream, notes = choose_stream(container, str(path), config.video_stream)
         context = stream.codec_context
         matrix = context.coded_side_data.get("display_matrix")
         hdr, lost = describe.hdr_metadata(stream, VideoFrame(16, 16, "gray"))

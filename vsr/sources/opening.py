@@ -3,12 +3,15 @@
 import re
 import shlex
 from collections import Counter
+from contextlib import suppress
+from functools import cache
 from os import fspath
 from pathlib import Path
 
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.format import ContainerFormat, formats_available
 from av.video.format import names as formats
 
 from vsr.config import PIPE, InputConfig
@@ -29,7 +32,19 @@ _PART = re.compile(r"(Impossible to open|Unsafe file name) '(.*)'")
 """What FFmpeg says of a file that a list names."""
 _LISTED = re.compile(rb"\s*(?:#[^\n]*\s+)*file\s+\S")
 """The beginning of such a list, without the line that says what it is."""
+_NOT_LISTED = "Format not on whitelist"
 _HEAD = 4096  # bytes
+_NAMING_OTHERS = {
+    "hls", "dash", "concat", "imf", "sdp", "rtsp", "rtp", "vobsub", "mlv", "vapoursynth",
+    "avisynth", "image2", "lavfi",
+}  # fmt: skip
+"""FFmpeg's formats whose files say which others are read, or are programs."""
+_FOR_A_PIPE = {"protocol_whitelist": "crypto,data"}
+"""What a pipe may open beside itself, as by FFmpeg's own: no file and no network."""
+_FOR_A_PLAYLIST = {"live_start_index": "0", "m3u8_hold_counters": "3"}
+"""One without an end is read from its first segment, not from its third last, and looked at three
+times more before it is taken for what there is: a thousand times by default, each a segment long.
+"""
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -88,6 +103,12 @@ def open_container(
     # With the protocol spelled out, a colon in the name starts no protocol.
     where = f"file:{fspath(path)}" if stdin is None else stdin
     format, options = _raw_options(config)
+    if stdin is not None:
+        options |= _FOR_A_PIPE
+    elif segments is not None and segments.is_playlist:
+        options |= _FOR_A_PLAYLIST
+    if config.self_contained:
+        options |= {"format_whitelist": _self_contained_formats()}
     try:
         container = _open(where, format, options, hwaccel, segments)
         if stdin is None and path.is_file() and _sound_is_unknown(container):
@@ -114,6 +135,16 @@ def _open(
         )
 
 
+@cache
+def _self_contained_formats() -> str:
+    """What FFmpeg reads from one file."""
+    found = []
+    for name in sorted(formats_available - _NAMING_OTHERS):
+        with suppress(ValueError):
+            found.append(ContainerFormat(name, "r").name)
+    return ",".join(found)
+
+
 def _sound_is_unknown(container: InputContainer) -> bool:
     audio = container.streams.audio
     return any(has_decoder(stream) and not stream.sample_rate for stream in audio)
@@ -137,7 +168,7 @@ def _raw_options(config: InputConfig) -> tuple[str | None, dict[str, str]]:
 def _reason(path: Path, error: av.FFmpegError, stdin: Stdin | None) -> str:
     if stdin is not None and stdin.total == 0:
         return "is empty"
-    if (reason := unopened_part(error) or _plain_reason(error)) is not None:
+    if (reason := unopened_part(error) or _not_alone(error) or _plain_reason(error)) is not None:
         return reason
     if path.is_file() and path.stat().st_size == 0:
         return "is empty"
@@ -162,6 +193,12 @@ def unopened_part(error: av.FFmpegError) -> str | None:
             "letters, digits and . _ - alone"
         )
     return f"its part {name} cannot be opened ({_plain_reason(error) or error.strerror})"
+
+
+def _not_alone(error: av.FFmpegError) -> str | None:
+    if error.log is None or not error.log[2].startswith(_NOT_LISTED):
+        return None
+    return "refused, as --self-contained asks: it is a list of other files"
 
 
 def _plain_reason(error: av.FFmpegError) -> str | None:

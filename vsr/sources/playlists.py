@@ -53,16 +53,30 @@ class _Loss:
         return f"the segment {self.name}{at} cannot be opened: what it held is lost"
 
 
+@dataclass(frozen=True, slots=True)
+class _Playlist:
+    """A playlist of segments, or of other playlists."""
+
+    times: dict[str, tuple[Fraction, Fraction]]
+    """Where its segments begin and end, in seconds, by name."""
+    is_open: bool
+    """Whether segments may follow, since it does not say that it ends."""
+
+
 class SegmentWatch:
     """Listens while FFmpeg reads a playlist or a list of files; of other inputs it would cost time.
 
     Args:
         path: the input; only a file can be a playlist.
+
+    Attributes:
+        is_playlist: whether it is one.
     """
 
     def __init__(self, path: Path) -> None:
-        self._times = _read_times(path)
-        self._is_playlist = self._times is not None
+        found = _read(path)
+        self.is_playlist = found is not None
+        self._lists = {} if found is None else {str(path): found}
         self._opened = ""
         self._losses: dict[str, _Loss] = {}
 
@@ -72,23 +86,29 @@ class SegmentWatch:
         return any(loss.begin == 0 for loss in self._losses.values())
 
     def sentences(self, until: Fraction | None) -> list[str]:
-        """One for each segment of which something is missing.
+        """One for each segment of which something is missing, and for each list without an end.
 
         Args:
             until: not for those that begin there or later, in seconds from the start of the input.
         """
-        return [
+        lost = [
             loss.describe()
             for loss in self._losses.values()
             if until is None or loss.begin is None or loss.begin < until
+        ]
+        return lost + [
+            f"the playlist {name} says of no end (#EXT-X-ENDLIST): if it grows still, what comes "
+            "later is missing"
+            for name, found in self._lists.items()
+            if found.is_open and until is None
         ]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """In this block FFmpeg opens the input, or reads from it, on this thread."""
-        with listening(av.logging.INFO if self._is_playlist else av.logging.ERROR) as messages:
+        with listening(av.logging.INFO if self.is_playlist else av.logging.ERROR) as messages:
             yield
-        if self._is_playlist:
+        if self.is_playlist:
             self._hear(messages)
 
     def packets(self, packets: Iterator[Packet[Any]], kind: str) -> Iterator[Packet[Any]]:
@@ -120,18 +140,19 @@ class SegmentWatch:
     def _open(self, name: str) -> None:
         """FFmpeg opens a segment, or a playlist that the first one names."""
         self._opened, path = name, Path(name)
-        if (times := _read_times(path)) is not None:
-            self._times = {**(self._times or {}), **times}
+        if (found := _read(path)) is not None:
+            self._lists.setdefault(name, found)
         elif is_cut_short(path):
             self._add(is_cut=True)
 
     def _add(self, *, is_cut: bool) -> None:
-        begin, end = (self._times or {}).get(self._opened, (None, Fraction(0)))
+        times = (found.times.get(self._opened) for found in self._lists.values())
+        begin, end = next(filter(None, times), (None, Fraction(0)))
         self._losses.setdefault(self._opened, _Loss(self._opened, is_cut, begin, end))
 
 
-def _read_times(path: Path) -> dict[str, tuple[Fraction, Fraction]] | None:
-    """Where the segments of a playlist begin and end, in seconds; None if it is no playlist."""
+def _read(path: Path) -> _Playlist | None:
+    """What a playlist says; None if it is none."""
     text = b""
     with suppress(OSError):  # opening it says why
         if path.is_file():
@@ -149,4 +170,4 @@ def _read_times(path: Path) -> dict[str, tuple[Fraction, Fraction]] | None:
             name = line if "://" in line else str(path.parent / line)
             times.setdefault(name, (begin, end))
             begin = end
-    return times
+    return _Playlist(times, is_open=bool(times) and end > 0 and b"#EXT-X-ENDLIST" not in text)

@@ -86,6 +86,8 @@ def _choose_reader(path: Path, config: SourceConfig) -> Reader:
     _check_options(path, config, is_script=is_script, is_media=is_file and not is_script)
     if config.input.video_stream is not None and (is_script or images is not None):
         raise ConfigError(f"{path}: --video-stream is for media files")
+    if is_script and config.input.self_contained:
+        raise ConfigError(f"{path}: --self-contained: a script is executed, and may read anything")
     if is_script:
         return _open_script(path, config, start)
     if images is not None:
@@ -155,7 +157,7 @@ def _open_bestsource(path: Path, config: SourceConfig, start: Fraction) -> Reade
     with _vapoursynth(path):
         from vsr.sources.bestsource import open_bestsource
         from vsr.sources.clips import ClipReader
-    clip = open_bestsource(path, config.input.video_stream)
+    clip = open_bestsource(path, config.input)
     return ClipReader(
         clip, str(path), rate=config.input.rate, start=start, end=config.end, wanted=config.frames,
         should_stop=config.should_stop,
