@@ -899,6 +899,18 @@ def test_what_is_no_reference(text):
         parse(text)
 
 
+def test_a_key_in_a_query_is_kept_nowhere(server):
+    url = f"{server.url}?key=SECRET"
+    path = fetch(url, limits=QUICK)
+    assert path.suffix == ".pth"
+    assert server.log[-1].path.endswith("?key=SECRET")
+    assert not [name for name in cache_folder().rglob("*") if "SECRET" in str(name)]
+    server.replies = [Reply(status=404)]
+    with pytest.raises(WeightsError) as caught:
+        fetch(f"{server.endpoint}/none.pth?key=SECRET", limits=QUICK)
+    assert one_line(caught).startswith(f"{server.endpoint}/none.pth?…: the server answers 404")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

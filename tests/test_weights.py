@@ -411,6 +411,13 @@ def test_archives_that_are_bombs(tmp_path: Path, state: State) -> None:
     assert "bytes are packed into it" in error_line(path, CorruptWeightsError)
 
 
+def test_a_few_values_repeated_into_large_tensors(tmp_path: Path, state: State) -> None:
+    """Thirteen kilobytes that stand for gigabytes."""
+    path = tmp_path / "large.pth"
+    torch.save({name: torch.zeros(1).expand(value.shape) for name, value in state.items()}, path)
+    assert "is larger than its values in the file" in error_line(path, CorruptWeightsError)
+
+
 def test_whole_modules_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(torch.nn.Linear(2, 2), path)

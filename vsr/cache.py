@@ -36,6 +36,7 @@ __all__ = [
     "record",
     "recorded_sha256",
     "trusted_sha256",
+    "without_query",
 ]
 
 _ITS_OWN = (".part", ".etag", ".sha256", ".lock", ".hub")
@@ -97,9 +98,8 @@ def parse(text: str) -> Reference:
         whole = known = False
     if not (whole and known):
         _refuse(text)
-    query = f"?{parts.query}" if parts.query else ""
-    place = _place(text, parts.netloc, *f"{parts.path}{query}".split("/"))
-    return Reference(text, text, place, in_words=text)
+    place = _place(text, parts.netloc, *parts.path.split("/"), alike=bool(parts.query))
+    return Reference(text, text, place, in_words=without_query(text))
 
 
 def _parse_hub(text: str) -> Reference:
@@ -156,11 +156,23 @@ def _refuse(text: str) -> NoReturn:
     )
 
 
-def _place(text: str, *segments: str) -> tuple[str, ...]:
-    """Names for folders and the file; where one must be altered, a digest keeps them apart."""
+def without_query(url: str) -> str:
+    """``url`` for people and records: a query, which often holds a key, is left out, and shown."""
+    address, mark, _ = url.partition("?")
+    return f"{address}?…" if mark else address
+
+
+def _place(text: str, *segments: str, alike: bool = False) -> tuple[str, ...]:
+    """Names for folders and the file; where one must be altered, a digest keeps them apart.
+
+    Args:
+        text: the reference.
+        segments: of its path.
+        alike: whether other references have the same ones.
+    """
     wanted = [unquote(segment) for segment in segments if segment]
     names = [re.sub(r"[^\w.+-]", "_", name).strip(".")[-80:] or "_" for name in wanted]
-    if names != wanted:
+    if alike or names != wanted:
         last = Path(names[-1])
         names[-1] = f"{last.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}{last.suffix}"
     return tuple(names)

@@ -56,7 +56,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     head = read_head(path)
     safetensors = path.suffix == ".safetensors" or head[8:9] == b"{"
     state, metadata = (_read_safetensors if safetensors else _read_pickle)(path)
-    return _unwrap(state, path), metadata
+    found = _unwrap(state, path)
+    _refuse_repeated(found, path)
+    return found, metadata
 
 
 def read_head(path: Path) -> bytes:
@@ -147,6 +149,20 @@ def _refuse_packed(path: Path) -> None:
     size = sum(member.file_size for member in _members(path))
     if size > path.stat().st_size:
         raise CorruptWeightsError(f"{path}: refused: {size} bytes are packed into it")
+
+
+def _refuse_repeated(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are larger than what the file holds of them: it repeats a few values.
+
+    Raises:
+        CorruptWeightsError: there is one.
+    """
+    for name, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CorruptWeightsError(
+                f"{path}: refused: {name}, {tuple(tensor.shape)}, is larger than its values in the "
+                "file"
+            )
 
 
 def _is_foreign_pickle(path: Path) -> bool:

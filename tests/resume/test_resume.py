@@ -220,6 +220,15 @@ def test_what_lies_beside_the_film_outlasts_a_power_cut(clips, tmp_path, monkeyp
         assert "sync folder" in steps[named:over]
 
 
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)])
+def test_who_may_not_read_the_film_may_not_read_its_segments(clips, tmp_path, mode, expected):
+    config = config_for(clips["cfr"], tmp_path / "out.mkv", overwrite=True)
+    output_of(config).touch()
+    output_of(config).chmod(mode)
+    stop_after(config, 24)
+    assert work_of(config).stat().st_mode & 0o777 & ~0o022 == expected & ~0o022
+
+
 @pytest.mark.parametrize("frames", [40, 41])
 def test_a_part_stops_where_it_was_to(clips, tmp_path, frames):
     one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"

@@ -238,7 +238,9 @@ def test_evaluation_pictures_are_never_trained_on(shared, scripts, root, evaluat
         for path in sorted((root / "scripts" / "recipes").glob("*.toml"))
     ]
     trained = {
-        path for r in recipes for path in scripts("training.stills").picture_files(shared / r.photographs)
+        path
+        for r in recipes
+        for path in scripts("training.stills").picture_files(shared / r.photographs)
     }
     assert len(trained) > 100
     assert len(evaluation_pictures) > 30

@@ -118,9 +118,9 @@ class _Download:
         """
         headers = response.headers
         if headers.get_content_type() == "text/html":
-            raise CorruptWeightsError(f"{self.link.url}: {_PAGE}")
+            raise CorruptWeightsError(f"{self.link.name}: {_PAGE}")
         if (coding := headers.get("Content-Encoding", "identity").lower()) != "identity":
-            raise CorruptWeightsError(f"{self.link.url}: the server sends it as {coding}")
+            raise CorruptWeightsError(f"{self.link.name}: the server sends it as {coding}")
         self._refuse_giants(content_length(response) or 0)
 
     def _refuse_giants(self, size: int) -> None:

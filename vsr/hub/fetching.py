@@ -52,7 +52,9 @@ def fetch(
     """
     parsed = parse(reference)
     if not is_protected(parsed.url, sha256):
-        raise ConfigError(f"{parsed.url}: only https can be trusted, or http with a known sha256")
+        raise ConfigError(
+            f"{parsed.in_words}: only https can be trusted, or http with a known sha256"
+        )
     target = cache_folder().joinpath(*parsed.place)
     words = f"{parsed.in_words} elsewhere and put it at {target}"
     of_hub = parsed.hub is not None or parsed.search is not None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
+from vsr.cache import without_query
 from vsr.errors import CorruptWeightsError, WeightsError
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Link:
     of_hub: bool = False
     """Whether it is the Hugging Face Hub that is asked, where one can log in."""
 
+    @property
+    def name(self) -> str:
+        """The address in a message."""
+        return self.url if self.of_hub else without_query(self.url)
+
     def persist[T](self, attempt: Callable[[], T]) -> T:
         """What ``attempt`` returns, tried again as long as its trouble may pass.
 
@@ -78,7 +84,7 @@ class Link:
             except TransientError as error:
                 trouble = str(error)
         raise WeightsError(
-            f"{self.url}: {trouble}, {self.limits.tries} times; run the same again to go on"
+            f"{self.name}: {trouble}, {self.limits.tries} times; run the same again to go on"
         )
 
     def ask(self, method: str, headers: dict[str, str], token: str = "") -> "HTTPResponse":
@@ -133,18 +139,18 @@ class Link:
             raise TransientError(f"the server answers {code}") from error
         if 300 <= code < 400:
             if away := _leads_away(error):
-                raise WeightsError(f"{self.url}: redirected to {away}, away from http") from error
+                raise WeightsError(f"{self.name}: redirected to {away}, away from http") from error
             raise WeightsError(
-                f"{self.url}: redirected in circles, too often, or nowhere"
+                f"{self.name}: redirected in circles, too often, or nowhere"
             ) from error
         if code in (401, 403):
             hint = "; for a private or gated repository pip install huggingface_hub and log in with"
             hint = f"{hint} 'hf auth login'" if self.of_hub else ""
             raise WeightsError(
-                f"{self.url}: not allowed ({code}), or no such {sought}{hint}"
+                f"{self.name}: not allowed ({code}), or no such {sought}{hint}"
             ) from error
         words = {404: f" (no such {sought})", 410: " (no longer there)"}.get(code, "")
-        raise WeightsError(f"{self.url}: the server answers {code}{words}") from error
+        raise WeightsError(f"{self.name}: the server answers {code}{words}") from error
 
     def _explain_connection(self, error: "URLError") -> NoReturn:
         from ssl import SSLCertVerificationError
@@ -153,7 +159,7 @@ class Link:
         if isinstance(reason, TimeoutError | ConnectionResetError | ConnectionAbortedError):
             raise TransientError(_in_words(reason)) from error
         if isinstance(reason, SSLCertVerificationError):
-            raise WeightsError(f"{self.url}: its certificate is not trusted") from error
+            raise WeightsError(f"{self.name}: its certificate is not trusted") from error
         self.unreachable(reason, error)
 
     def refuse_giants(self, size: int, announced: int | None = None) -> None:
@@ -172,7 +178,7 @@ class Link:
             too_many = f"the {announced} bytes that were announced"
         else:
             return
-        raise CorruptWeightsError(f"{self.url}: more than {too_many}; nothing was kept")
+        raise CorruptWeightsError(f"{self.name}: more than {too_many}; nothing was kept")
 
     def unreachable(self, reason: object, error: Exception) -> NoReturn:
         """Say that nobody answers, and the way out."""

@@ -77,7 +77,7 @@ class WorkFolder:
             SinkError: it cannot be made.
         """
         try:
-            path.mkdir()
+            path.mkdir(_mode_for(output))
             manifest.save(path)
         except OSError as error:
             raise SinkError(f"{path}: cannot be created: {error.strerror}") from error
@@ -279,6 +279,14 @@ class _CheckProgress:
         if self._said < tenth < 10 and now - self._at >= _SAID_SECONDS:
             self._said, self._at = tenth, now
             logger.info("checked %d %% of what is finished", 10 * tenth)
+
+
+def _mode_for(output: Path) -> int:
+    """Who may enter the folder: what is to be replaced may be private, and so are its segments."""
+    if not output.is_file():
+        return 0o777
+    mode = output.stat().st_mode
+    return 0o700 | (0o070 if mode & 0o040 else 0) | (0o007 if mode & 0o004 else 0)
 
 
 def remove_work(path: Path, *, manifest_last: bool = False) -> None:
