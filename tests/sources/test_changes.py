@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from vsr.config import FieldsConfig, InputConfig
-from vsr.frame import Range
+from vsr.frame import Matrix, Range
 from vsr.sources import SourceConfig, open_source
 
 SIZE = (160, 120)
@@ -100,7 +100,7 @@ def test_colour(ffmpeg, tools, command, changing, tmp_path, reference, name, vf,
     out = tmp_path / "out.mkv"
     code, lines = command(changing(name, vf, pix_fmt), out, "-c:v", "ffv1", *chain)
     assert code == 0
-    expected = "8 frames of 16 with other colour tags than the first: converted to its colour"
+    expected = "8 frames of 16 with other colour tags than the first: converted to its matrix"
     assert any(expected in line for line in lines), lines
     frames = ffmpeg.frames(out, "yuv420p", SIZE)
     whole = b"".join(reference)
@@ -114,6 +114,40 @@ def test_colour(ffmpeg, tools, command, changing, tmp_path, reference, name, vf,
         assert tools.psnr(frames[number], wanted) > 40, number
     if name == "matrix":
         assert tools.psnr(frames[12], reference[12]) < 45
+
+
+def tagged(ffmpeg, name, vf, matrix, primaries, transfer, range_):
+    """Half a second of H.264 with these numbers in its headers; 2 says nothing."""
+    numbers = f"matrix_coefficients={matrix}:colour_primaries={primaries}"
+    numbers += f":transfer_characteristics={transfer}:video_full_range_flag={range_}"
+    source = ("-f", "lavfi", "-i", "color=c=0x00ff00:s=64x48:r=25:d=0.4")
+    coded = ("-vf", f"{vf},format=yuv420p", "-c:v", "libx264", "-qp", 0)
+    return ffmpeg.make(name, *source, *coded, "-bsf:v", f"h264_metadata={numbers}")
+
+
+def test_primaries_and_transfer_are_not_converted_and_that_is_said(ffmpeg, tmp_path):
+    first = tagged(ffmpeg, "pq.ts", "scale=out_color_matrix=bt709", 1, 9, 16, 0)
+    second = tagged(ffmpeg, "sdr.ts", "scale=out_color_matrix=bt709", 1, 1, 1, 0)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    with open_source(path) as source:
+        assert {frame.colour.transfer for frame in source} == {16, 1}
+    (line,) = [line for line in source.report.lines() if "primaries" in line]
+    assert line.startswith(
+        "10 frames of 20 with other primaries or another transfer than the first: not converted"
+    )
+
+
+def test_a_later_part_does_not_tell_the_colour_of_the_first(ffmpeg, tmp_path):
+    """FFmpeg's probing finds its headers, which are no tags of the container."""
+    first = tagged(ffmpeg, "silent.ts", "scale=out_color_matrix=bt601", 2, 2, 2, 0)
+    second = tagged(ffmpeg, "full.ts", "scale=out_color_matrix=bt709:out_range=pc", 1, 1, 1, 1)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    with open_source(path) as source:
+        assert source.info.colour.matrix == Matrix.SMPTE170M
+        assert "colour matrix not tagged: taken as BT.601 (525) (64x48)" in source.notes
+        assert not any("the container's colour tags" in note for note in source.notes)
 
 
 @pytest.mark.parametrize("fields", [None, FieldsConfig()])  # to look for fields, 100 are decoded

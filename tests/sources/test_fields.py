@@ -93,6 +93,15 @@ def soft(ffmpeg):
 # What is seen.
 
 
+@pytest.mark.parametrize("transfer", ["log100", "log316", "smpte2084", "smpte428"])
+def test_curves_do_not_hinder_looking(ffmpeg, transfer):
+    coded = ("-c:v", "ffv1", "-color_trc", transfer)
+    path = ffmpeg.from_film(f"{transfer}.mkv", "scale=64:48,format=yuv422p10le", *coded, count=8)
+    with opened(path) as source:
+        assert source.fields.kind == "progressive"
+        assert len(list(source)) == 8
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "order"),
     [

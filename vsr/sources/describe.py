@@ -21,6 +21,7 @@ from vsr.sources.side_data import hdr_metadata, of_frame
 __all__ = [
     "claimed_rates",
     "claims_alpha",
+    "container_colour",
     "container_start",
     "context_colour",
     "counts_from_zero",
@@ -35,11 +36,12 @@ __all__ = [
     "header_length",
     "last_frame_end",
     "sample_aspect",
-    "still_colour",
     "stream_end",
 ]
 
 _UNSPECIFIED = 2
+_WITHOUT_COLOUR = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc")
+"""Formats that tell no colour: only what is in them does."""
 _BESIDE = 10
 """Seconds by which sound may begin before the picture of its recording."""
 _ROUNDED = Fraction(1, 10)
@@ -101,7 +103,20 @@ def context_colour(stream: VideoStream) -> Colour:
     )
 
 
-def still_colour(colour: Colour, container: InputContainer) -> Colour:
+def container_colour(stream: VideoStream) -> Colour:
+    """Colour tags of the container that ``stream`` is in; to be read before the first frame.
+
+    FFmpeg fills up what the container does not tell with what it finds as it probes the stream. In
+    joined recordings that may be of a later part.
+    """
+    container = stream.container
+    assert isinstance(container, InputContainer)
+    if container.format.name in _WITHOUT_COLOUR:
+        return Colour()
+    return _still_colour(context_colour(stream), container)
+
+
+def _still_colour(colour: Colour, container: InputContainer) -> Colour:
     """``colour`` with what HEIF and AVIF mean where they say nothing, if ``container`` is one.
 
     Source: MIAF (ISO/IEC 23000-22), 7.3.6.4: sRGB's primaries and transfer, BT.601's matrix, full

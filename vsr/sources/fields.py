@@ -122,9 +122,10 @@ def examine(frames: Sequence[VideoFrame], rate: Fraction, *, flagged: bool = Tru
     given = Geometry(
         width=first.width, height=first.height, sar=None, time_base=Fraction(1, 1000), rate=None
     )
-    # Luma alone: idet takes whole frames of 4:4:4 for combed. It is luma whatever the matrix, and
-    # swscale knows few of those.
-    untold: list[Step] = [] if first.format.is_rgb else [("setparams", "colorspace=unknown")]
+    # Luma alone: idet takes whole frames of 4:4:4 for combed. It is luma whatever matrix and curve
+    # are, and swscale knows few of those.
+    tags = "colorspace=unknown:color_primaries=unknown:color_trc=unknown"
+    untold: list[Step] = [] if first.format.is_rgb else [("setparams", tags)]
     chain = FilterChain([*untold, ("format", "gray"), ("idet", "")], first, given)
     seen = [f for frame in (*frames, None) for f in chain.push(frame)]
     last = seen[-1].metadata if seen else {}

@@ -94,7 +94,7 @@ class MediaReader:
                 self.notes.append(f"chapters become a plain list, without {', '.join(lost)}")
             self.notes += self._playback.pace.notes
             # as long as the decoder has not replaced them
-            tags = describe.still_colour(describe.context_colour(self.stream), self.container)
+            tags = describe.container_colour(self.stream)
             first = self._first_frame()
             self._part = find_part(self._playback, first, start, end)
             self._go_to_part(hold=hold)

@@ -105,7 +105,7 @@ class PictureReader:
         return FieldOrder.PROGRESSIVE
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
-        """Pictures carry no mastering metadata that FFmpeg hands on."""
+        """None is read: PyAV 19 crashes on a PNG's side data if there is an ICC profile."""
         return None, []
 
     def last_duration(self) -> int:

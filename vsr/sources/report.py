@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from vsr.errors import SourceError
+from vsr.frame import Colour
 
 __all__ = ["SourceReport", "start_beyond_end"]
 
@@ -38,7 +39,9 @@ class SourceReport:
     conversion_losses: Counter[str] = field(default_factory=Counter)
     """How many of them lost what, in a word."""
     retagged_frames: int = 0
-    """Frames delivered whose colour is not that of the first."""
+    """Frames delivered whose matrix, range or siting is not that of the first."""
+    recoloured_frames: int = 0
+    """Frames delivered whose primaries or transfer are not, which are not converted."""
     reshaped: tuple[Fraction, Fraction] | None = None
     """The sample aspect ratios before and after a change in mid-stream; the last change counts."""
     not_finite: int = 0
@@ -72,6 +75,12 @@ class SourceReport:
         self.repaired_pts += repaired
         self.corrupt_frames += damaged
         self.read += 1
+
+    def note_colour(self, own: Colour, first: Colour) -> None:
+        """Compare the colour of a frame that is delivered with that of the ``first``."""
+        relabelled = replace(own, primaries=first.primaries, transfer=first.transfer)
+        self.retagged_frames += relabelled != first
+        self.recoloured_frames += own != relabelled
 
     def lines(self) -> list[str]:
         """One sentence for each kind of trouble; empty when all is well."""
@@ -151,7 +160,13 @@ class SourceReport:
         if self.retagged_frames:
             found.append(
                 f"{_count(self.retagged_frames, 'frame')} of {self.frames} with other colour tags"
-                " than the first: converted to its colour"
+                " than the first: converted to its matrix and range"
+            )
+        if self.recoloured_frames:
+            found.append(
+                f"{_count(self.recoloured_frames, 'frame')} of {self.frames} with other primaries"
+                " or another transfer than the first: not converted, and shown by those of the"
+                " first; -ss and -to take a part"
             )
         if self.reshaped is not None:
             before, after = (f"{sar.numerator}:{sar.denominator}" for sar in self.reshaped)

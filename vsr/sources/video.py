@@ -287,7 +287,7 @@ class VideoSource:
         self._maker.count(picture.taken)
         self._serve_others((picture.pts + duration) * picture.time_base)
         frame = self._maker.make(picture, duration)
-        self.report.retagged_frames += frame.colour != self.info.colour
+        self.report.note_colour(frame.colour, self.info.colour)
         return frame
 
     def _serve_others(self, end: Fraction) -> None:
