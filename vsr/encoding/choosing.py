@@ -95,7 +95,7 @@ def choose_encoding(
     notes = [summary(encoding), *losses(encoding, info)]
     if unsliced:
         notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
-    if config.range not in (None, colour.range):
+    if _wanted_range(config) not in (None, colour.range):
         only = colour.range.name.lower()
         notes.append(f"range is {only} all the same: {codec} has no other for {form.name}")
     encoding = replace(encoding, notes=tuple(notes))
@@ -112,10 +112,12 @@ def _choose_format(
         form = requested_format(encoder.name, formats, wanted)
     else:
         form = nearest_format(encoder, formats, info, size, avoided=AVOIDED.get(muxer, ()))
-    colour = output_colour(encoder, info, form, config.range)
-    if wanted and wanted.startswith("yuvj"):
-        colour = replace(colour, range=Range.FULL)
-    return form, colour
+    return form, output_colour(encoder, info, form, _wanted_range(config), muxer)
+
+
+def _wanted_range(config: EncoderConfig) -> Range | None:
+    full = config.pix_fmt is not None and config.pix_fmt.startswith("yuvj")
+    return Range.FULL if full else config.range
 
 
 def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:

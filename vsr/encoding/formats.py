@@ -12,6 +12,14 @@ from dataclasses import replace
 import av.video.format
 from av.codec import Codec
 
+from vsr.encoding.carried import (
+    carries,
+    matrices_of,
+    range_of,
+    same_place,
+    siting_of,
+    sitings_of,
+)
 from vsr.encoding.muxers import raw_formats
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
@@ -19,13 +27,6 @@ from vsr.tagging import convert_colour
 
 __all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format", "stored_as"]
 
-# Bitstreams that have one range only.
-_RANGES = {
-    "mjpeg": Range.FULL, "prores": Range.LIMITED, "dnxhd": Range.LIMITED, "mpeg4": Range.LIMITED,
-    "mpeg1video": Range.LIMITED, "mpeg2video": Range.LIMITED,
-}  # fmt: skip
-# Bitstreams that name the siting of 4:2:0 only; all readers take that of others for left.
-_SITED_420 = ("h264", "hevc")
 # Alpha that encoders code, but hardly anything plays; and what FFmpeg 5.1 does not read of FFV1.
 _AVOIDED = {
     "ffv1": ("yuva422p12le", "yuva444p12le", "gbrap14le", "gray14le"),
@@ -175,15 +176,51 @@ def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int
 
 
 def output_colour(
-    encoder: Codec, info: VideoInfo, form: PixelFormat, wanted: Range | None = None
+    encoder: Codec,
+    info: VideoInfo,
+    form: PixelFormat,
+    wanted: Range | None = None,
+    muxer: str | None = None,
 ) -> Colour:
     """What the engine converts the colours of ``info`` to where ``form`` is written.
 
     RGB is full, whatever it was: readers of files take it so, and some encoders tag it wrongly.
-    Some bitstreams have one range only. Else the range is the ``wanted`` one, or the source's.
+    Some bitstreams have one matrix, range or chroma siting only. Else these are the source's (the
+    range, if one is ``wanted``, that), unless nothing would tell the reader: then they become what
+    readers take them for. What a lossless encoder writes stays as it is, and is told by a line; in
+    MOV, whose readers assume alike, it is converted.
+
+    Args:
+        encoder: what encodes it.
+        info: facts about the *source*.
+        form: what is written.
+        wanted: the range that the user asks for.
+        muxer: FFmpeg's name of the container; None where nothing is written.
     """
     colour = convert_colour(info.colour, info.format, form)
-    forced = _RANGES.get(encoder.canonical_name) if form.family != "rgb" else Range.FULL
-    moved = encoder.canonical_name in _SITED_420 and form.chroma_w and not form.chroma_h
-    siting = Siting.LEFT if moved else colour.siting
-    return replace(colour, range=forced or wanted or colour.range, siting=siting)
+    if form.family == "rgb":
+        return replace(colour, range=Range.FULL)
+    colour = replace(colour, range=wanted or colour.range)
+    if muxer is None:
+        return colour
+    codec = encoder.canonical_name
+    exact = encoder.lossless and not encoder.lossy and muxer != "mov"
+    if only := range_of(codec):
+        colour = replace(colour, range=only)
+    elif not exact and not carries(codec, muxer, "range"):
+        colour = replace(colour, range=Range.FULL if form.family == "gray" else Range.LIMITED)
+    matrices = matrices_of(codec)
+    if form.family == "yuv" and matrices and colour.matrix not in matrices:
+        colour = replace(colour, matrix=matrices[0])
+    if form.chroma_w + form.chroma_h and (siting_of(codec) or not exact):
+        colour = replace(colour, siting=_siting(codec, muxer, form, colour))
+    return colour
+
+
+def _siting(codec: str, muxer: str, form: PixelFormat, colour: Colour) -> Siting:
+    """That of ``colour``, or where readers look for the chroma instead."""
+    known = sitings_of(codec, muxer, form, colour)
+    if colour.siting in known:
+        return colour.siting
+    alike = (siting for siting in known if same_place(form, siting, colour.siting))
+    return next(alike, known[0])

@@ -2,11 +2,12 @@
 
 from av.codec import Codec
 
+from vsr.encoding.carried import carries, lost_tags, matrices_of, range_of, same_place, sitings_of
 from vsr.encoding.encoding import Encoding
-from vsr.encoding.muxers import Y4M, Y4M_SITINGS
+from vsr.encoding.muxers import Y4M
 from vsr.frame import Colour, PixelFormat, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, lost_metadata
-from vsr.tags import MATRICES, PRIMARIES, RANGES, TRANSFERS, Siting, word_for
+from vsr.tags import COLOUR_OPTIONS, MATRICES, SITINGS, word_for
 
 __all__ = ["losses", "sample_losses", "summary"]
 
@@ -35,9 +36,7 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
         notes.append(f"{source.name} is stored as {form.name}")
     else:
         notes += _chroma_notes(encoding, info)
-    alike = (source.family == "rgb") == (form.family == "rgb")
-    if alike and colour.range != info.colour.range:
-        notes.append(f"range becomes {colour.range.name.lower()}")
+    notes += _code_notes(encoding, info)
     if info.icc is not None:
         notes.append("the ICC profile of the pictures is dropped: colours are not converted")
     return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
@@ -63,12 +62,33 @@ def sample_losses(source: PixelFormat, form: PixelFormat, stored: str, holder: s
 
 
 def _chroma_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
-    form, source = encoding.format, info.format
+    form, source, siting = encoding.format, info.format, encoding.colour.siting
     if (form.chroma_w, form.chroma_h) != (source.chroma_w, source.chroma_h):
         return [f"chroma subsampling changes from {source.name} to {form.name}"]
-    if not form.chroma_w or encoding.colour.siting == info.colour.siting:
+    if same_place(form, siting, info.colour.siting):
         return []
-    return [f"chroma moves to siting left: {encoding.codec} names no other for {form.name}"]
+    word, where = word_for(SITINGS, siting), f"{encoding.codec} in {encoding.muxer}"
+    return [f"chroma moves to siting {word}: {where} names no other for {form.name}"]
+
+
+def _code_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
+    """Lines on codes that are not counted as in the source."""
+    colour, source, codec = encoding.colour, info.colour, _canonical(encoding)
+    notes = []
+    if encoding.format.family == info.format.family == "yuv" and colour.matrix != source.matrix:
+        word = word_for(MATRICES, colour.matrix)
+        why = f": {encoding.codec} has no other" if matrices_of(codec) else ""
+        notes.append(f"matrix becomes {word}{why}")
+    alike = (info.format.family == "rgb") == (encoding.format.family == "rgb")
+    if alike and colour.range != source.range:
+        untold = range_of(codec) is None and not carries(codec, encoding.muxer, "range")
+        why = f": {encoding.codec} in {encoding.muxer} cannot name it" if untold else ""
+        notes.append(f"range becomes {colour.range.name.lower()}{why}")
+    return notes
+
+
+def _canonical(encoding: Encoding) -> str:
+    return Codec(encoding.codec, "w").canonical_name
 
 
 def _seldom_played(encoding: Encoding) -> list[str]:
@@ -96,45 +116,55 @@ def _hdr_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
             f"HDR ({name}) in {depth} bits will show bands: it needs 10; and it is not mapped to"
             " SDR: screens without HDR show it flat"
         )
-    if not _tagged(muxer, codec):
+    if not carries(_canonical(encoding), muxer, "transfer"):
         notes.append(f"HDR ({name}) will be shown as SDR: {where} has no colour tags")
     return notes
 
 
-def _tagged(muxer: str, codec: str) -> bool:
-    """Whether container or bitstream hold colour tags."""
-    return muxer not in ("avi", "nut", Y4M) or codec in ("libx264", "libx265")
-
-
 def _untold(encoding: Encoding) -> list[str]:
-    """What the container cannot tell its reader of the colour, one line each."""
-    muxer, codec, colour = encoding.muxer, encoding.codec, encoding.colour
-    if muxer == Y4M:
-        return _y4m_losses(encoding.format, colour)
-    if _tagged(muxer, codec):
-        return []
-    return [f"colour tags are lost: {codec} in {muxer} has none; {_restated(colour)}"]
+    """What nothing tells the reader of the colour, one line each."""
+    if encoding.muxer == Y4M:
+        return _y4m_losses(encoding)
+    where, colour = f"{encoding.codec} in {encoding.muxer}", encoding.colour
+    lost, displaced = lost_tags(_canonical(encoding), encoding.muxer), _displaced(encoding)
+    told = _restated(colour, [*lost, *(["siting"] if displaced else [])])
+    if {"matrix", "primaries", "transfer"} <= {*lost}:
+        return [f"colour tags are lost: {where} has none; {told or 'none is known'}"]
+    lost = [tag for tag in lost if _restated(colour, [tag])]
+    if displaced:
+        lost.append(f"chroma siting {word_for(SITINGS, colour.siting)}")
+    return [f"{_listed(lost)} lost: {where} has no tags of that; {told}"] if lost else []
 
 
-def _restated(colour: Colour, *, with_range: bool = True) -> str:
-    """How the reader of a container without colour tags is told of them, in FFmpeg's words."""
-    words = {
-        "-color_range": word_for(RANGES, colour.range) if colour.range and with_range else "",
-        "-colorspace": word_for(MATRICES, colour.matrix),
-        "-color_primaries": word_for(PRIMARIES, colour.primaries),
-        "-color_trc": word_for(TRANSFERS, colour.transfer),
-    }
-    known = " ".join(f"{key} {word}" for key, word in words.items() if word not in ("", "unknown"))
-    return f"tell its reader {known}" if known else "none is known"
+def _listed(lost: list[str]) -> str:
+    return f"{', '.join(lost[:-1])} and {lost[-1]} are" if len(lost) > 1 else f"{lost[0]} is"
 
 
-def _y4m_losses(form: PixelFormat, colour: Colour) -> list[str]:
+def _restated(colour: Colour, tags: list[str]) -> str:
+    """How the reader is told those ``tags`` of a colour, in FFmpeg's words; empty if none is."""
+    told = []
+    for tag in tags:
+        (option, words), number = COLOUR_OPTIONS[tag], getattr(colour, tag)
+        if (word := word_for(words, number)) not in ("0", "unknown"):
+            told.append(f"{option} {word}")
+    return f"tell its reader {' '.join(told)}" if told else ""
+
+
+def _displaced(encoding: Encoding) -> bool:
+    """Whether readers look for the chroma elsewhere."""
+    form, siting = encoding.format, encoding.colour.siting
+    if not form.chroma_w + form.chroma_h:
+        return False
+    known = sitings_of(_canonical(encoding), encoding.muxer, form, encoding.colour)
+    return siting not in known and not same_place(form, siting, known[0])
+
+
+def _y4m_losses(encoding: Encoding) -> list[str]:
     """What a header of Y4M cannot say, one line each."""
-    told = _restated(colour, with_range=False)
+    form, colour = encoding.format, encoding.colour
+    told = _restated(colour, ["matrix", "primaries", "transfer"]) or "none is known"
     lost = [f"matrix, primaries and transfer are lost: {Y4M} has none; {told}"]
-    if (form.chroma_w, form.chroma_h) == (1, 1):
-        known = Y4M_SITINGS if form.depth == 8 else (Siting.LEFT,)  # what readers assume
-        if colour.siting not in known:
-            word = colour.siting.name.lower()
-            lost.append(f"chroma siting {word} is lost: {Y4M} has none in {form.name}")
+    if _displaced(encoding):
+        word = colour.siting.name.lower()
+        lost.append(f"chroma siting {word} is lost: {Y4M} has none in {form.name}")
     return lost
