@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.encoding import Encoding, add_video, choose_encoding
 from vsr.encoding.carried import same_place
 from vsr.encoding.formats import stored_as
@@ -112,6 +112,41 @@ def test_readers_take_it_for_what_it_is_or_are_told(tmp_path, codec, name, chrom
         assert said == changed or "subsampling changes" in notes
 
 
+@pytest.mark.parametrize(
+    ("codec", "name", "chroma"),
+    [("v210", "mov", "422"), ("mpeg4", "mp4", "420"), ("mpeg4", "mov", "420"),
+     ("jpeg2000", "mp4", "420"), ("jpeg2000", "mov", "420"), ("ffv1", "mp4", "420"),
+     ("libx264", "mp4", "420")],
+)  # fmt: skip
+@pytest.mark.parametrize(("primaries", "transfer"), [(2, 2), (1, 2), (2, 16)])
+def test_the_matrix_is_told_without_primaries_or_transfer(
+    tmp_path, codec, name, chroma, primaries, transfer
+):
+    colour = Colour(
+        matrix=1, range=Range.LIMITED, primaries=primaries, transfer=transfer, siting=Siting.LEFT
+    )
+    info = source(chroma, colour)  # of a size that is taken for BT.601
+    path = written(tmp_path / f"a.{name}", choose(codec, name, info), info)
+    with open_source(path) as found:
+        read = found.info.colour
+    assert (read.matrix, read.primaries, read.transfer) == (1, primaries, transfer)
+    told = subprocess.run(
+        ["ffprobe", "-v", "error", "-show_entries", "stream=color_space", "-of", "csv=p=0",
+         str(path)], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.strip() == "bt709"
+
+
+def test_colour_tags_leave_other_flags_alone():
+    info = source("420", Colour(matrix=1, range=Range.LIMITED, siting=Siting.LEFT))
+    given = {"movflags": "+faststart"}
+    found = choose("mpeg4", "mp4", info, muxer_options=given).muxer_options
+    assert found == {"movflags": "+faststart+write_colr"}
+    piped = choose_encoding(PIPE, info, WIDTH, HEIGHT, EncoderConfig(codec="mpeg4"), muxer="mp4")
+    assert piped.fragmented
+    assert choose("libx264", "mp4", info, muxer_options=given).muxer_options == given
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "rawvideo"])
 @pytest.mark.parametrize("name", ["mkv", "avi", "nut", "mp4"])
 def test_archives_stay_exact(codec, name):
@@ -195,8 +230,8 @@ def test_chroma_is_where_readers_look_for_it(tmp_path, codec, name, chroma, siti
     with av.open(str(output)) as container:
         frame = next(container.decode(video=0))
     deep = frame.format.components[0].bits > 8
-    codes = np.frombuffer(bytes(frame.planes[1]), np.uint16 if deep else np.uint8)
-    found = codes.reshape(rows, -1)[:, :48] / (4 if deep else 1)
+    codes = np.frombuffer(bytes(frame.planes[1]), np.dtype("uint16" if deep else "uint8"))
+    found = codes.reshape(rows, -1)[:, :48].astype(float) / (4 if deep else 1)
     if codec == "mjpeg":  # full range
         found = (found - 128) * 224 / 255 + 128
     across = 0.5 if target == Siting.CENTRE else 0.0

@@ -14,6 +14,7 @@ __all__ = [
     "carries_in_bitstream",
     "lost_tags",
     "matrices_of",
+    "needs_colr",
     "range_of",
     "same_place",
     "siting_of",
@@ -89,6 +90,17 @@ def lost_tags(codec: str, muxer: str) -> list[str]:
         for tag in ("range", "matrix", "primaries", "transfer")
         if not carries(codec, muxer, tag) and not known.get(tag)
     ]
+
+
+def needs_colr(codec: str, muxer: str, form: PixelFormat, colour: Colour) -> bool:
+    """Whether MP4 or MOV is to say some tags of ``colour`` while others are unspecified.
+
+    Only where the bitstream does not: FFmpeg's muxer does so on request alone, and completing them
+    would claim what nobody knows.
+    """
+    incomplete = Matrix.UNSPECIFIED in (colour.primaries, colour.transfer)
+    told = carries_in_bitstream(codec, "matrix") or form.family == "rgb"
+    return muxer in ("mp4", "mov") and incomplete and not told
 
 
 def range_of(codec: str) -> Range | None:

@@ -28,6 +28,7 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
 from vsr.config import PIPE, EncoderConfig
+from vsr.encoding.carried import needs_colr
 from vsr.encoding.encoding import Encoding, add_video
 from vsr.encoding.formats import nearest_format, output_colour, planar_formats, requested_format
 from vsr.encoding.muxers import (
@@ -37,6 +38,7 @@ from vsr.encoding.muxers import (
     default_codec,
     is_blu_ray,
     muxer_options,
+    with_colr,
 )
 from vsr.encoding.notes import losses, summary
 from vsr.encoding.options import choose_options
@@ -83,6 +85,8 @@ def choose_encoding(
         config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
     )
     form, colour = _choose_format(encoder, muxer, info, (width, height), config)
+    if needs_colr(encoder.canonical_name, muxer, form, colour):
+        container_options = with_colr(container_options)
     codec = encoder.name
     options = choose_options(muxer, codec, form, info, config)
     unsliced = codec == "ffv1" and "slices" not in config.options and _is_odd(form, width, height)

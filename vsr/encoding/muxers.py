@@ -28,6 +28,7 @@ __all__ = [
     "muxer_of",
     "muxer_options",
     "raw_formats",
+    "with_colr",
 ]
 
 Y4M = "yuv4mpegpipe"
@@ -194,3 +195,12 @@ def muxer_options(muxer: str, given: dict[str, str], *, piped: bool) -> dict[str
         return dict(given)
     flags = [flag for flag in given.get("movflags", "").split("+") if flag not in ("", "faststart")]
     return {**given, "movflags": "+".join([_FRAGMENTED, *flags])}
+
+
+def with_colr(options: dict[str, str]) -> dict[str, str]:
+    """Options of MP4 or MOV that has its colour tags (``colr``) even if some are unspecified.
+
+    By itself FFmpeg's muxer writes them only if matrix, primaries and transfer are all known.
+    """
+    flags = options.get("movflags", "")
+    return options if "write_colr" in flags else {**options, "movflags": f"{flags}+write_colr"}
