@@ -47,6 +47,7 @@ OUTPUTS = [
 
 OPTIONS = {
     "dnxhd": {"profile": "dnxhr_hq"},
+    "libvpx": {"deadline": "realtime"},
     "libx265": {"x265-params": "bframes=0"},  # two frames are less than it reorders
 }
 
@@ -147,6 +148,38 @@ def test_colour_tags_leave_other_flags_alone():
     assert choose("libx264", "mp4", info, muxer_options=given).muxer_options == given
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx264rgb", "libx265", "ffv1"])
+def test_numbers_that_an_encoder_lacks(codec):
+    """It is opened with each, which libx265 refuses of those that it does not have."""
+    base = replace(COLOURS[0], siting=Siting.UNSPECIFIED)
+    tried = {("primaries", number): replace(base, primaries=number) for number in range(24)}
+    tried |= {("transfer", number): replace(base, transfer=number) for number in range(20)}
+    lacked = set()
+    for tag, colour in tried.items():
+        notes = choose(codec, "mkv", source("444", colour)).notes
+        lacked |= {tag for note in notes if "has no number for that" in note}
+    all_of_them = {("primaries", number) for number in (3, *range(13, 24))}
+    all_of_them |= {("transfer", 3), ("transfer", 19)}
+    assert lacked == (set() if codec == "ffv1" else all_of_them)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "said", "read"),
+    [
+        ("libx265", "mkv", "colour tags are lost (primaries ebu3213)", 2),
+        ("libx264", "nut", "colour tags are lost (primaries ebu3213)", 2),
+        ("libx264", "mp4", "only the container's colour tags say primaries ebu3213", 22),
+        ("libx264", "mkv", "only the container's colour tags say primaries ebu3213", 22),
+    ],
+)
+def test_primaries_without_a_number_are_said(tmp_path, codec, name, said, read):
+    info = source("420", replace(COLOURS[0], primaries=22))
+    encoding = choose(codec, name, info)
+    assert f"{said}: {codec} has no number for that" in encoding.notes
+    with open_source(written(tmp_path / f"a.{name}", encoding, info)) as found:
+        assert (found.info.colour.primaries, found.info.colour.transfer) == (read, 6)
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "rawvideo"])
 @pytest.mark.parametrize("name", ["mkv", "avi", "nut", "mp4"])
 def test_archives_stay_exact(codec, name):
@@ -155,6 +188,17 @@ def test_archives_stay_exact(codec, name):
     for colour in COLOURS:
         for chroma in ("420", "422"):
             assert choose(codec, name, source(chroma, colour)).colour == colour
+
+
+def test_part_of_the_tags_is_told():
+    info = source("420", replace(COLOURS[0], siting=Siting.CENTRE))
+    assert any(note.endswith("tell its reader -color_primaries smpte170m -color_trc smpte170m")
+               for note in choose("libvpx-vp9", "avi", info).notes)  # fmt: skip
+    told = [note for note in choose("ffv1", "mp4", info).notes if "lost" in note]
+    assert told == ["chroma siting center is lost: ffv1 in mp4 has no tag for it; "
+                    "tell its reader -chroma_sample_location center"]  # fmt: skip
+    whole = choose("libsvtav1", "nut", source("420", COLOURS[0])).notes
+    assert not any("lost" in note for note in whole)
 
 
 def clip(path: Path, form: str, planes: list[np.ndarray], *tags: str) -> Path:

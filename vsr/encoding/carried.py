@@ -11,15 +11,17 @@ from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
 
 __all__ = [
     "carries",
-    "carries_in_bitstream",
+    "has_number",
+    "in_bitstream",
+    "in_container",
     "lost_tags",
     "matrices_of",
     "needs_colr",
+    "opening_number",
     "range_of",
     "same_place",
     "siting_of",
     "sitings_of",
-    "taken",
 ]
 
 _ALL = frozenset({"matrix", "range", "primaries", "transfer"})
@@ -63,20 +65,26 @@ _ONE_SITING = {
 _LEFT = (Siting.LEFT,)
 _BY_MATROSKA = (Siting.LEFT, Siting.CENTRE, Siting.TOP_LEFT, Siting.TOP)  # ChromaSiting…
 
-# What libx264 and libx265 have numbers for: the first leaves out others, the second does not open.
+# What libx264 and libx265 have numbers for (all were tried): the first leaves out others, so that
+# they stand in the container alone; the second does not open.
 _X26X = {
     "primaries": frozenset({1, 2, *range(4, 13)}), "transfer": frozenset({1, 2, *range(4, 19)}),
 }  # fmt: skip
 
 
-def carries_in_bitstream(codec: str, tag: str) -> bool:
+def in_bitstream(codec: str, tag: str) -> bool:
     """Whether what ``codec`` makes says ``tag`` (a field of a colour but the siting) itself."""
     return tag in _BITSTREAMS.get(codec, ())
 
 
+def in_container(muxer: str, tag: str) -> bool:
+    """Whether the container of FFmpeg's ``muxer`` says ``tag`` of any codec."""
+    return tag in _CONTAINERS.get(muxer, ())
+
+
 def carries(codec: str, muxer: str, tag: str) -> bool:
     """Whether ``codec`` or ``muxer`` tell their reader ``tag``, a field of a colour."""
-    return carries_in_bitstream(codec, tag) or tag in _CONTAINERS.get(muxer, ())
+    return in_bitstream(codec, tag) or in_container(muxer, tag)
 
 
 def lost_tags(codec: str, muxer: str) -> list[str]:
@@ -99,7 +107,7 @@ def needs_colr(codec: str, muxer: str, form: PixelFormat, colour: Colour) -> boo
     would claim what nobody knows.
     """
     incomplete = Matrix.UNSPECIFIED in (colour.primaries, colour.transfer)
-    told = carries_in_bitstream(codec, "matrix") or form.family == "rgb"
+    told = in_bitstream(codec, "matrix") or form.family == "rgb"
     return muxer in ("mp4", "mov") and incomplete and not told
 
 
@@ -148,7 +156,13 @@ def same_place(form: PixelFormat, one: Siting, other: Siting) -> bool:
     return (across or not form.chroma_w) and (down or not form.chroma_h)
 
 
-def taken(encoder: str, tag: str, number: int) -> bool:
-    """Whether FFmpeg's ``encoder`` has ``number`` for ``tag`` (a field of a colour)."""
+def has_number(encoder: str, tag: str, number: int) -> bool:
+    """Whether FFmpeg's ``encoder`` can say ``number`` of ``tag``, a field of a colour."""
     limited = encoder in ("libx264", "libx264rgb", "libx265") and tag in _X26X
-    return not limited or number in _X26X[tag]
+    return not limited or number in (0, *_X26X[tag])
+
+
+def opening_number(encoder: str, tag: str, number: int) -> int:
+    """``number``, or unspecified if FFmpeg's ``encoder`` does not open with it."""
+    refused = encoder == "libx265" and not has_number(encoder, tag, number)
+    return int(Matrix.UNSPECIFIED) if refused else number

@@ -10,6 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vsr.config import Sound
+from vsr.encoding.carried import opening_number
 from vsr.encoding.formats import stored_as
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
@@ -182,8 +183,8 @@ def configure(context: VideoCodecContext, encoding: Encoding, info: VideoInfo) -
         context.flags |= Flags.bitexact
     context.color_range = encoding.colour.range
     context.colorspace = encoding.colour.matrix
-    context.color_primaries = encoding.colour.primaries
-    context.color_trc = encoding.colour.transfer
+    context.color_primaries = opening_number(encoding.codec, "primaries", encoding.colour.primaries)
+    context.color_trc = opening_number(encoding.codec, "transfer", encoding.colour.transfer)
     context.chroma_sample_location = encoding.colour.siting
     if info.sar is not None:
         context.sample_aspect_ratio = info.sar

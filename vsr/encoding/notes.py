@@ -2,7 +2,17 @@
 
 from av.codec import Codec
 
-from vsr.encoding.carried import carries, lost_tags, matrices_of, range_of, same_place, sitings_of
+from vsr.encoding.carried import (
+    carries,
+    has_number,
+    in_container,
+    lost_tags,
+    matrices_of,
+    opening_number,
+    range_of,
+    same_place,
+    sitings_of,
+)
 from vsr.encoding.encoding import Encoding
 from vsr.encoding.muxers import Y4M
 from vsr.frame import Colour, PixelFormat, VideoInfo
@@ -39,6 +49,7 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     notes += _code_notes(encoding, info)
     if info.icc is not None:
         notes.append("the ICC profile of the pictures is dropped: colours are not converted")
+    notes += _numberless(encoding)
     return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
 
 
@@ -131,13 +142,29 @@ def _untold(encoding: Encoding) -> list[str]:
     if {"matrix", "primaries", "transfer"} <= {*lost}:
         return [f"colour tags are lost: {where} has none; {told or 'none is known'}"]
     lost = [tag for tag in lost if _restated(colour, [tag])]
-    if displaced:
-        lost.append(f"chroma siting {word_for(SITINGS, colour.siting)}")
-    return [f"{_listed(lost)} lost: {where} has no tags of that; {told}"] if lost else []
+    where_to_look = f"chroma siting {word_for(SITINGS, colour.siting)}"
+    if displaced and not lost:
+        return [f"{where_to_look} is lost: {where} has no tag for it; {told}"]
+    lost += [where_to_look] if displaced else []
+    return [f"colour tags are lost ({', '.join(lost)}): {where} has none; {told}"] if lost else []
 
 
-def _listed(lost: list[str]) -> str:
-    return f"{', '.join(lost[:-1])} and {lost[-1]} are" if len(lost) > 1 else f"{lost[0]} is"
+def _numberless(encoding: Encoding) -> list[str]:
+    """A line for each tag that the encoder has no number for."""
+    codec, muxer, notes = encoding.codec, encoding.muxer, []
+    for tag in ("primaries", "transfer"):
+        number = getattr(encoding.colour, tag)
+        if has_number(codec, tag, number):
+            continue
+        what = f"{tag} {word_for(COLOUR_OPTIONS[tag][1], number)}"
+        held = opening_number(codec, tag, number) == number and in_container(muxer, tag)
+        why = f"{codec} has no number for that"
+        notes.append(
+            f"only the container's colour tags say {what}: {why}"
+            if held
+            else f"colour tags are lost ({what}): {why}"
+        )
+    return notes
 
 
 def _restated(colour: Colour, tags: list[str]) -> str:
