@@ -9,7 +9,7 @@ from fidelity_facts import Facts, Record
 __all__ = ["aspect", "captions", "colour", "fields", "form", "hdr", "rotation", "size"]
 
 _COLOUR = {
-    "color_space": ("colour tags",),
+    "color_space": ("colour tags", "matrix becomes"),
     "color_range": ("colour tags", "range becomes"),
     "color_primaries": ("colour tags",),
     "color_transfer": ("colour tags",),

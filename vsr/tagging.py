@@ -24,6 +24,14 @@ _SILENT_IS_LIMITED = ("h264", "hevc", "vvc", "av1", VAPOURSYNTH)
 """Bitstreams whose standard says so, and VapourSynth, whose ``resize`` reads gray so."""
 
 
+_UNSUPPORTED = {
+    10: ", BT.2020 of constant luminance", 11: ", SMPTE ST 2085", 12: ", derived from primaries",
+    13: ", derived from primaries, of constant luminance", 14: ", ICtCp", 15: ", IPT-C2",
+    16: ", YCgCo-Re", 17: ", YCgCo-Ro",
+}  # fmt: skip
+"""Which are no linear maps of R'G'B', or need primaries, or count more bits."""
+
+
 def complete_colour(
     colour: Colour, *, width: int, height: int, format: PixelFormat, codec: str
 ) -> tuple[Colour, list[str]]:
@@ -63,7 +71,10 @@ def complete_colour(
             named = _NAMES[Matrix(colour.matrix)]
             notes.append(f"colour matrix not tagged: taken as {named} ({width}x{height})")
     elif matrix not in _NAMES:
-        raise UnsupportedFormatError(f"colour matrix {matrix} (H.273) is not supported")
+        named = f"{matrix} (H.273{_UNSUPPORTED.get(matrix, '')})"
+        raise UnsupportedFormatError(
+            f"colour matrix {named} is not supported; if the tag is wrong, -colorspace overrules it"
+        )
     if colour.range == Range.UNSPECIFIED:
         full = format.name.startswith("yuvj") or codec == "mjpeg"
         full |= format.family == "gray" and codec not in _SILENT_IS_LIMITED

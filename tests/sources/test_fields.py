@@ -376,7 +376,7 @@ def test_a_matrix_that_swscale_has_not(ffmpeg, pix_fmt, matrix, kind):
         "-colorspace", matrix,
     )  # fmt: skip
     if kind is not None:
-        with pytest.raises(kind, match=r"colour matrix 14 \(H.273\) is not supported"):
+        with pytest.raises(kind, match=r"colour matrix 14 \(H.273, ICtCp\) is not supported"):
             opened(path)
         return
     with opened(path) as source:
