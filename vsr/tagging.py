@@ -72,9 +72,7 @@ def complete_colour(
             notes.append(f"colour matrix not tagged: taken as {named} ({width}x{height})")
     elif matrix not in _NAMES:
         named = f"{matrix} (H.273{_UNSUPPORTED.get(matrix, '')})"
-        raise UnsupportedFormatError(
-            f"colour matrix {named} is not supported; if the tag is wrong, -colorspace overrules it"
-        )
+        raise UnsupportedFormatError(f"colour matrix {named} is not supported")
     if colour.range == Range.UNSPECIFIED:
         full = format.name.startswith("yuvj") or codec == "mjpeg"
         full |= format.family == "gray" and codec not in _SILENT_IS_LIMITED

@@ -766,7 +766,7 @@ def test_clips_are_refused_at_once(clip: Node, make: Callable[[Node], Any], mess
 @pytest.mark.parametrize(
     ("props", "message"),
     [({"_FieldBased": 1}, "interlaced"), ({"_FieldBased": 2}, "deinterlace the clip first"),
-     ({"_Matrix": 10}, r"colour matrix 10 \(H.273\) is not supported")],
+     ({"_Matrix": 10}, r"colour matrix 10 \(H.273, BT.2020 of constant luminance\)")],
 )  # fmt: skip
 def test_frames_are_refused_by_name(
     clip: Node, batch: int, props: dict[str, int], message: str
