@@ -78,33 +78,45 @@ def choose_encoding(
     """
     piped = path == PIPE
     muxer = choose_muxer(path, muxer)
-    container_options = muxer_options(muxer, config.muxer_options, piped=piped)
-    if muxer == "mpegts" and is_blu_ray(path):
-        container_options = {"mpegts_m2ts_mode": "1", **container_options}
     encoder = find_encoder(
         config.codec or default_codec(muxer, info.format, piped=piped, wanted=config.pix_fmt)
     )
     form, colour = _choose_format(encoder, muxer, info, (width, height), config)
+    container_options = muxer_options(muxer, config.muxer_options, piped=piped)
+    if muxer == "mpegts" and is_blu_ray(path):
+        container_options = {"mpegts_m2ts_mode": "1", **container_options}
     if needs_colr(encoder.canonical_name, muxer, form, colour):
         container_options = with_colr(container_options)
-    codec = encoder.name
-    options = choose_options(muxer, codec, form, info, config)
-    unsliced = codec == "ffv1" and "slices" not in config.options and _is_odd(form, width, height)
-    if unsliced:
-        del options["slices"]  # level 3 refuses nearly every number of them
     encoding = Encoding(
-        muxer=muxer, codec=codec, format=form, colour=colour, options=options,
+        muxer=muxer, codec=encoder.name, format=form, colour=colour,
+        options=choose_options(muxer, encoder.name, form, info, config),
         muxer_options=container_options, sound=config.sound or "copy", piped=piped,
     )  # fmt: skip
-    notes = [summary(encoding), *losses(encoding, info)]
-    if unsliced:
-        notes.append(f"ffv1 chooses the number of slices: {width}x{height} is odd for {form.name}")
-    if _wanted_range(config) not in (None, colour.range):
-        only = colour.range.name.lower()
-        notes.append(f"range is {only} all the same: {codec} has no other for {form.name}")
+    notes = [summary(encoding), *losses(encoding, info), *_overruled(encoding, config)]
     encoding = replace(encoding, notes=tuple(notes))
+    encoding = _unsliced(encoding, width, height, config)
     _try_out(encoding, info, width, height)
     return encoding
+
+
+def _overruled(encoding: Encoding, config: EncoderConfig) -> list[str]:
+    """A line if the range that is asked for cannot be had."""
+    codec, only = encoding.codec, encoding.colour.range
+    if _wanted_range(config) in (None, only):
+        return []
+    name = encoding.format.name
+    return [f"range is {only.name.lower()} all the same: {codec} has no other for {name}"]
+
+
+def _unsliced(encoding: Encoding, width: int, height: int, config: EncoderConfig) -> Encoding:
+    """``encoding``; of FFV1 without a number of slices where level 3 refuses nearly every one."""
+    name = encoding.format.name
+    odd = encoding.codec == "ffv1" and _is_odd(encoding.format, width, height)
+    if not odd or "slices" in config.options:
+        return encoding
+    options = {key: value for key, value in encoding.options.items() if key != "slices"}
+    note = f"ffv1 chooses the number of slices: {width}x{height} is odd for {name}"
+    return replace(encoding, options=options, notes=(*encoding.notes, note))
 
 
 def _choose_format(
