@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import av
 import pytest
 
 from tests.warm import PYTHON
@@ -70,6 +71,22 @@ def test_a_playlist_without_an_end_is_read_from_its_start_and_not_awaited(
         "what comes later is missing"
     ]
     assert json.loads((tmp_path / "out.mkv.json").read_text())["output"]["frames"] == 4 * GOP
+
+
+def test_the_sound_of_a_playlist_without_an_end_is_there_from_its_start(
+    command, ffmpeg, playlist, tmp_path
+):
+    film, sound = ffmpeg.folder / "for_playlists.mp4", tmp_path / "sound.m3u8"
+    tone = ("-f", "lavfi", "-i", "sine=sample_rate=48000:duration=1.6", "-c:a", "aac")
+    ffmpeg.run(*tone, "-hls_time", SHORT, "-hls_list_size", 0, sound)
+    sound.write_text(sound.read_text().replace("#EXT-X-ENDLIST", ""))
+    out = tmp_path / "out.mkv"
+    code, _ = command(film, out, "--audio-from", sound)
+    assert code == 0
+    with av.open(str(out)) as container:
+        times = [packet.pts for packet in container.demux(audio=0) if packet.size]
+    assert times[0] < 100  # milliseconds
+    assert len(times) > 60  # of 1024 samples
 
 
 @pytest.mark.parametrize("keep", [0, 1000])

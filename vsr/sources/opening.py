@@ -16,7 +16,7 @@ from av.video.format import names as formats
 
 from vsr.config import PIPE, InputConfig
 from vsr.errors import ConfigError, SourceError
-from vsr.ffmpeg import listening, near_matches
+from vsr.ffmpeg import near_matches
 from vsr.sources.playlists import SegmentWatch
 from vsr.sources.stdin import Stdin
 from vsr.sources.stream_choice import has_decoder
@@ -94,7 +94,7 @@ def open_container(
         config: whether it is raw video, and of which shape.
         stdin: what to read instead, if ``path`` is the pipe.
         hwaccel: offered to decoders.
-        segments: is told what FFmpeg says meanwhile.
+        segments: hears what FFmpeg says meanwhile, for a caller that tells it on.
 
     Raises:
         SourceError: it is missing, unreadable, or no media file.
@@ -103,9 +103,11 @@ def open_container(
     # With the protocol spelled out, a colon in the name starts no protocol.
     where = f"file:{fspath(path)}" if stdin is None else stdin
     format, options = _raw_options(config)
+    if segments is None:
+        segments = SegmentWatch(path)
     if stdin is not None:
         options |= _FOR_A_PIPE
-    elif segments is not None and segments.is_playlist:
+    elif segments.is_playlist:
         options |= _FOR_A_PLAYLIST
     if config.self_contained:
         options |= {"format_whitelist": _self_contained_formats()}
@@ -127,9 +129,9 @@ def _open(
     format: str | None,
     options: dict[str, str],
     hwaccel: HWAccel | None,
-    segments: SegmentWatch | None,
+    segments: SegmentWatch,
 ) -> InputContainer:
-    with listening() if segments is None else segments.listening():
+    with segments.listening():
         return av.open(
             where, "r", format=format, options=options, buffer_size=_PIPE_BUFFER, hwaccel=hwaccel
         )
