@@ -36,6 +36,20 @@ def test_a_lane_does_one_thing_at_a_time() -> None:
     assert set(in_lanes(range(30), work, 3)) == {0, 1, 2}
 
 
+def test_a_result_does_not_wait_for_the_next_item() -> None:
+    delivered, waited = threading.Event(), list[bool]()
+
+    def items() -> Iterator[int]:
+        yield 0
+        waited.append(delivered.wait(TIME_LIMIT))
+        yield 1
+
+    results = in_lanes(items(), lambda _, item: item, 2)
+    assert next(results) == 0
+    delivered.set()
+    assert [*results, *waited] == [1, True]
+
+
 def test_what_came_before_an_error_is_delivered() -> None:
     def items() -> Iterator[int]:
         yield from range(3)

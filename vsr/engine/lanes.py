@@ -7,12 +7,14 @@ Note [Two pictures at a time]
     for each other.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 
 import torch
+
+from vsr.prefetch import prefetch
+from vsr.progress import Boundary
 
 __all__ = ["in_lanes", "share_of_cores"]
 
@@ -41,29 +43,24 @@ def in_lanes[T, R](
 ) -> Generator[R, None, None]:
     """What ``work`` makes of ``items``, in order; each lane is a thread with its share of cores.
 
-    An error in ``items`` is raised after the results of what came before it. Closing the generator
-    waits for what is being made.
+    A result is given as soon as it and those ahead of it are there, however long the next item is
+    in coming. An error in ``items`` is raised after the results of what came before it. Closing the
+    generator waits for what is being made.
 
     Args:
-        items: taken ``lanes`` ahead of the results.
+        items: iterated on a thread of its own, at most ``lanes + 1`` ahead of the results.
         work: gets the number of the lane, which does one thing at a time, and an item.
-        lanes: how many work at the same time.
+        lanes: how many work at the same time, two at least.
     """
-    upstream, under_way, count = iter(items), deque[Future[R]](), 0
-    with (
-        share_of_cores(lanes) as share,
-        ThreadPoolExecutor(lanes, "vsr-lane", torch.set_num_threads, (share,)) as pool,
-    ):
-        while True:
-            try:
-                item = next(upstream)
-            except BaseException as error:
-                while under_way:
-                    yield under_way.popleft().result()
-                if isinstance(error, StopIteration):
-                    return
-                raise
-            if len(under_way) == lanes:
-                yield under_way.popleft().result()
-            under_way.append(pool.submit(work, count % lanes, item))
-            count += 1
+    with share_of_cores(lanes) as share, ExitStack() as stack:
+        workers = [
+            stack.enter_context(ThreadPoolExecutor(1, "vsr-lane", torch.set_num_threads, (share,)))
+            for _ in range(lanes)
+        ]
+        under_way = (
+            workers[count % lanes].submit(work, count % lanes, item)
+            for count, item in enumerate(items)
+        )
+        ahead = prefetch(under_way, depth=lanes - 1, boundary=Boundary("lanes"))
+        for result in stack.enter_context(closing(ahead)):
+            yield result.result()
