@@ -13,6 +13,7 @@ from vsr.config import PIPE, EncoderConfig, UpscaleConfig
 from vsr.encoding import Encoding, add_video, choose_encoding
 from vsr.encoding.carried import same_place
 from vsr.encoding.formats import stored_as
+from vsr.encoding.scheduling import usual_scheduling
 from vsr.ffmpeg import write_tags
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
 from vsr.pipeline import upscale
@@ -61,7 +62,10 @@ def source(chroma: str, colour: Colour) -> VideoInfo:
 
 def written(path: Path, encoding: Encoding, info: VideoInfo) -> Path:
     options = dict(encoding.muxer_options)
-    with av.open(str(path), "w", format=encoding.muxer, options=options) as container:
+    with (
+        usual_scheduling(encoding.codec),
+        av.open(str(path), "w", format=encoding.muxer, options=options) as container,
+    ):
         stream = add_video(container, encoding, info)
         for pts in range(2):
             frame = av.VideoFrame(WIDTH, HEIGHT, stored_as(encoding.codec, encoding.format))

@@ -8,9 +8,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vsr.cli import main
 from vsr.config import InputConfig
+from vsr.encoding.scheduling import usual_scheduling
 from vsr.frame import Matrix
 from vsr.sources import SourceConfig, open_source
 
@@ -26,16 +28,20 @@ def full(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
+def avif(picture: NDArray[np.uint8]) -> bytes:
+    """A file of one picture, (rows, columns, 3) R'G'B'."""
+    memory, (height, width, _) = io.BytesIO(), picture.shape
+    with usual_scheduling("libsvtav1"), av.open(memory, "w", format="avif") as out:
+        video: Any = out.add_stream("libsvtav1", rate=1, width=width, height=height)
+        video.options = {"preset": "12"}
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+        out.mux([*video.encode(frame), *video.encode(None)])
+    return memory.getvalue()
+
+
 def tile(shade: int) -> tuple[bytes, bytes]:
     """The coded picture, and the box that describes its codec."""
-    memory = io.BytesIO()
-    with av.open(memory, "w", format="avif") as out:
-        video: Any = out.add_stream("libsvtav1", rate=1, width=SIDE, height=SIDE)
-        video.options = {"preset": "12"}
-        plane = np.full((SIDE, SIDE, 3), shade, np.uint8)
-        frame = av.VideoFrame.from_ndarray(plane, "rgb24").reformat(format="yuv420p")
-        out.mux([*video.encode(frame), *video.encode(None)])
-    data = memory.getvalue()
+    data = avif(np.full((SIDE, SIDE, 3), shade, np.uint8))
 
     def whole(kind: bytes) -> bytes:
         start = data.index(kind) - 4
@@ -104,12 +110,8 @@ def test_who_asks_for_a_tile_gets_it(tiled):
 def test_pictures_without_tags_have_the_colours_of_photographs(tmp_path: Path) -> None:
     """MIAF (ISO/IEC 23000-22), 7.3.6.4; of a video of this size one would think BT.709."""
     path = tmp_path / "a.avif"
-    with av.open(str(path), "w", format="avif") as out:
-        video: Any = out.add_stream("libsvtav1", rate=1, width=1280, height=720)
-        video.options = {"preset": "12"}
-        frame = av.VideoFrame.from_ndarray(np.zeros((720, 1280, 3), np.uint8), "rgb24")
-        out.mux([*video.encode(frame.reformat(format="yuv420p")), *video.encode(None)])
-    data = path.read_bytes()
+    data = avif(np.zeros((720, 1280, 3), np.uint8))
+    path.write_bytes(data)
     assert b"nclx\0\2\0\2\0\2" in data  # nothing is said
     with open_source(path) as source:
         colour = source.info.colour
