@@ -124,6 +124,18 @@ def test_it_fails_as_the_run_would(make_clip, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_an_input_that_breaks_off_it_says_no_more_than_where(make_clip, tmp_path, capsys):
+    source = make_clip("in.mkv", frames=5)
+    parts = source.with_name("parts.ffconcat")
+    parts.write_text("ffconcat version 1.0\nfile in.mkv\nfile gone.mkv\n")
+    out = tmp_path / "o.mkv"
+    assert main([str(parts), str(out), "--dry-run", "--model=identity"]) == 1
+    said = capsys.readouterr().err
+    assert "gone.mkv cannot be opened" in said
+    assert said.rstrip().endswith(" s")  # and not where what came before it is
+    assert not out.exists()
+
+
 def test_an_interrupted_sample_is_no_answer(make_clip, tmp_path, capsys, monkeypatch):
     """Also one that ends by itself in the time that it is given to end."""
     monkeypatch.setattr(_Stopwatch, "mark", lambda *_: os.kill(os.getpid(), signal.SIGTERM))

@@ -17,6 +17,7 @@ from pathlib import Path
 from vsr.beside import framemd5_path, record_path
 from vsr.config import PIPE, UpscaleConfig
 from vsr.encoding.streams import output_chapters
+from vsr.errors import TruncatedError
 from vsr.flags import command_line
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata
@@ -107,11 +108,14 @@ def _take_sample(plan: Plan, should_stop: Callable[[], bool]) -> tuple[Report, f
     """Run the start of ``plan`` into a file that is deleted; returns its speed in frames/s."""
     watch = _Stopwatch()
     with tempfile.TemporaryDirectory(prefix="vsr-") as folder:
-        report = run(
-            replace(plan, config=_elsewhere(plan.config, Path(folder))),
-            on_progress=watch.mark,
-            should_stop=lambda: watch.enough() or should_stop(),
-        )
+        try:
+            report = run(
+                replace(plan, config=_elsewhere(plan.config, Path(folder))),
+                on_progress=watch.mark,
+                should_stop=lambda: watch.enough() or should_stop(),
+            )
+        except TruncatedError as error:  # it says where the sample is, which is deleted
+            raise error.__cause__ or error from None
         return report, watch.speed()
 
 

@@ -12,7 +12,8 @@ from vsr.sources import open_source
 from vsr.sources.chapters import lost_chapter_features
 
 CHAPTERS, EDITION, ORDERED, ATOM = 0x1043A770, 0x45B9, 0x45DD, 0xB6
-UID, START, HIDDEN, LINK, DISPLAY, TITLE, LANGUAGE = 0x73C4, 0x91, 0x98, 0x6E67, 0x80, 0x85, 0x437C
+UID, START, HIDDEN, ENABLED, LINK = 0x73C4, 0x91, 0x98, 0x4598, 0x6E67
+DISPLAY, TITLE, LANGUAGE = 0x80, 0x85, 0x437C
 TAG = 0x437D
 INFO, TRACKS = 0x1549A966, 0x1654AE6B
 SEEK_HEAD, SEEK, SEEK_ID, SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
@@ -48,6 +49,9 @@ CASES = {
              ["chapters within chapters", "3 of 4 chapters"]),
     "hidden": (element(EDITION, atom(1, atom(2, element(HIDDEN, b"\1")))),
                ["chapters within chapters", "that some are hidden", "1 of 2 chapters"]),
+    "off": (element(EDITION, atom(1, element(ENABLED, b"\0")), atom(2, element(ENABLED, b"\1"))),
+            ["that some are switched off"]),
+    "on": (element(EDITION, atom(1, element(ENABLED, b"\1")), atom(2, element(ENABLED, b""))), []),
     "linked": (element(EDITION, atom(1, element(LINK, bytes(16)))), ["links to other files"]),
     "titles": (element(EDITION, atom(1, title("One", "eng"), title("Eins", "ger"))),
                ["titles in several languages", "their language (ger)"]),

@@ -11,7 +11,7 @@ from vsr.ebml import CLUSTER, EBML, SEGMENT, Element, Head, element_head, elemen
 __all__ = ["lost_chapter_features"]
 
 _CHAPTERS, _EDITION, _ATOM, _DISPLAY = 0x1043A770, 0x45B9, 0xB6, 0x80
-_ORDERED, _HIDDEN, _LINK = 0x45DD, 0x98, 0x6E67
+_ORDERED, _HIDDEN, _ENABLED, _LINK = 0x45DD, 0x98, 0x4598, 0x6E67
 _LANGUAGE, _LANGUAGE_TAG = 0x437C, 0x437D
 _UNSAID = {"eng", "en", "und", ""}
 """Languages that titles have where none is named, or that say nothing."""
@@ -109,6 +109,8 @@ def _more_than_a_list(body: bytes, given: int) -> Iterator[str]:
         yield "chapters within chapters"
     if any(_is_set(atom, _HIDDEN) for atom in every):
         yield "that some are hidden"
+    if any(_is_cleared(atom, _ENABLED) for atom in every):
+        yield "that some are switched off"
     if any(part.id == _LINK for atom in every for part in atom):
         yield "links to other files"
     yield from _more_than_a_title(every)
@@ -145,3 +147,8 @@ def _atoms(parts: list[Element]) -> list[list[Element]]:
 
 def _is_set(parts: list[Element], flag: int) -> bool:
     return any(part.id == flag and any(part.body) for part in parts)
+
+
+def _is_cleared(parts: list[Element], flag: int) -> bool:
+    """Of a flag that is set where nothing is said, or where the element is empty."""
+    return any(part.id == flag and part.body and not any(part.body) for part in parts)
