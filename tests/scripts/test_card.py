@@ -92,23 +92,23 @@ def test_a_card_holds_what_was_made_and_what_was_measured(scripts, trained, root
 
 
 def test_a_card_says_only_what_is_known(scripts, trained):
-    card = scripts("card")
-    facts = card.facts_of(card.Run.read([trained / "run"]), trained / "t.toml", notes=card.Notes())
+    wording, run = scripts("cards.wording"), scripts("cards.course").Run.read([trained / "run"])
+    facts = wording.facts_of(run, trained / "t.toml", notes=wording.Notes())
     assert facts["Weights"].endswith("`.")
     assert facts["Data"].startswith("photographs of `photos`, and 1 pictures rendered by")
 
 
 def test_the_cards_that_ship_come_out_the_same(scripts, root, shared):
-    card, seen = scripts("card"), 0
+    wording, course, seen = scripts("cards.wording"), scripts("cards.course"), 0
     for weights in (root / "models").glob("*.safetensors"):
-        notes = card.Notes.read(root / "scripts" / "recipes" / f"{weights.stem}.md")
+        notes = wording.Notes.read(root / "scripts" / "recipes" / f"{weights.stem}.md")
         row = [{"step": 1.0, "seconds": 1.0}]
-        run = card.Run(
-            weights=weights, recipe=card._recipe_in(weights), rows=row, own=row, watched=row,
+        run = course.Run(
+            weights=weights, recipe=course.recipe_in(weights), rows=row, own=row, watched=row,
             hours=1.0,
         )  # fmt: skip
         text = (root / "models" / f"{weights.stem}.md").read_text()
-        facts = card.facts_of(run, Path("a.toml"), notes=notes, data=shared)
+        facts = wording.facts_of(run, Path("a.toml"), notes=notes, data=shared)
         assert notes.text.strip() in text
         for title in ("Weights", "Data"):
             assert f"* **{title}.** {facts[title]}\n" in text, weights.stem
@@ -124,7 +124,7 @@ def test_what_cannot_be_written_is_said_before_measuring(scripts, trained, capsy
     assert capsys.readouterr().err == f"card.py: error: {trained / 'file'}: File exists\n"
     (trained / "notes.md").write_text("+++\nlicence = 3\n+++\nText.")
     with pytest.raises(SystemExit, match=r"notes\.md: .*licence"):
-        scripts("card").Notes.read(trained / "notes.md")
+        scripts("cards.wording").Notes.read(trained / "notes.md")
 
 
 def test_a_card_is_of_the_file_that_ships(scripts, trained):
@@ -141,7 +141,7 @@ def test_a_card_is_of_the_file_that_ships(scripts, trained):
     shutil.copytree(run, other)
     state = load_file(other / "model.safetensors")
     save_file(state, other / "model.safetensors", {"recipe": '{"validation": "data/Set5"}'})
-    found = scripts("card").Run.read([other, run, run])
+    found = scripts("cards.course").Run.read([other, run, run])
     assert [row["step"] for row in found.rows] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in found.watched] == [1, 2, 3, 4]
     assert [row["step"] for row in found.own] == [1, 2]
@@ -151,12 +151,12 @@ def test_hours_and_steps_count_on_where_a_training_went_on(scripts):
     def log(*rows):
         return [{"step": step, "seconds": seconds} for step, seconds in rows]
 
-    card = scripts("card")
+    course = scripts("cards.course")
     first, second = log((1, 1800), (2, 3600), (3, 900)), log((1, 900), (2, 2700))
-    rows = card.join_logs([first, second, log((6, 60), (7, 3660))])
+    rows = course.join_logs([first, second, log((6, 60), (7, 3660))])
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
-    assert card.hours_of(first) == 1.25  # an hour, a stop, a quarter of an hour
-    assert card.hours_of(second) == 0.75
+    assert course.hours_of(first) == 1.25  # an hour, a stop, a quarter of an hour
+    assert course.hours_of(second) == 0.75
 
 
 def test_the_worst_place_is_where_the_output_is_wrong(scripts, trained):
@@ -165,9 +165,9 @@ def test_the_worst_place_is_where_the_output_is_wrong(scripts, trained):
         out[..., 20:40, 90:110] = 1 - out[..., 20:40, 90:110].round()
         return out
 
-    card, evaluate = scripts("card"), scripts("evaluate")
+    worst, evaluate = scripts("cards.worst"), scripts("evaluate")
     (pair,) = evaluate.pairs(trained / "check", 2)
-    ((error, (seen, out, truth)),) = card.worst_places(upscale, [pair], 2)
+    ((error, (seen, out, truth)),) = worst.worst_places(upscale, [pair], 2)
     _, high = pair
     assert seen.shape == out.shape == truth.shape == (3, 96, 96)
     places = high.unfold(1, 96, 1).unfold(2, 96, 1)
@@ -180,6 +180,6 @@ def test_the_worst_place_is_where_the_output_is_wrong(scripts, trained):
 def test_what_a_card_shows_is_ours_and_was_not_trained_on(scripts, root):
     recipes = [tomllib.loads(p.read_text()) for p in (root / "scripts" / "recipes").glob("*.toml")]
     assert recipes
-    assert scripts("card")._SEED not in {recipe["seed"] for recipe in recipes}
-    ((low, high), *_) = scripts("card").rendered_pairs(2)
+    assert scripts("cards.worst").SEED not in {recipe["seed"] for recipe in recipes}
+    ((low, high), *_) = scripts("cards.worst").rendered_pairs(2)
     assert high.shape == (3, *(2 * side for side in low.shape[1:]))
