@@ -10,7 +10,7 @@ import pytest
 import torch.utils.dlpack
 from av.video.frame import PictureType
 
-from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.config import EncoderConfig, FieldsConfig, UpscaleConfig
 from vsr.pipeline import upscale
 from vsr.sinks.pictures import wrap, wrap_with_captions
 
@@ -80,6 +80,27 @@ def subtitles(path: Path, target: Path) -> str:
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, "-map", "0:1", str(target)]
     subprocess.run(command, check=True)
     return target.read_text()
+
+
+def said(path: Path) -> list[bytes]:
+    """The characters and commands in all captions, two bytes each, without what fills them up."""
+    triplets = [data[i : i + 3] for _, data in captions(path) for i in range(0, len(data), 3)]
+    return [t[1:] for t in triplets if t[0] & 0b111 == 0b100 and t[1:] != b"\x80\x80"]
+
+
+@pytest.mark.parametrize("rate", ["30000/1001", "25"])
+def test_two_frames_made_of_one_have_its_captions_once(tmp_path, media, rate):
+    source, path = tmp_path / "in.ts", tmp_path / "out.mkv"
+    woven = ("-vf", "scale=320:240,setfield=tff", "-flags", "+ildct+ilme", "-top", "1")
+    command = ("ffmpeg", "-v", "error", "-i", media(CLIP), "-r", rate, *woven, "-c:v", "mpeg2video")
+    subprocess.run([*command, "-a53cc", "1", "-an", source], check=True)
+    fields = FieldsConfig(deinterlace="bwdif", field_rate=True)
+    encoder = EncoderConfig(codec="libx264", preset="ultrafast")
+    upscale(
+        UpscaleConfig(input=source, output=path, model="identity", fields=fields, encoder=encoder)
+    )
+    assert len(said(source)) > 10
+    assert said(path) == said(source)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])

@@ -20,6 +20,9 @@ __all__ = ["FrameMaker"]
 
 _LEAP = 10
 """Seconds from one frame to the next, as FFmpeg's -dts_delta_threshold."""
+_CAPTIONED = {Fraction(15), *(Fraction(n, d) for n in (24000, 30000, 60000) for d in (1000, 1001))}
+"""Frames per second of what deinterlacers make at which they deal captions out anew, so many bytes
+to each frame; at others both frames made of one have all of its (libavfilter/ccfifo.c)."""
 
 
 class FrameMaker:
@@ -38,7 +41,8 @@ class FrameMaker:
         report: SourceReport,
     ) -> None:  # fmt: skip
         self._reader, self._stage, self._info, self._report = reader, stage, info, report
-        self._field_rate = config.fields is not None and config.fields.field_rate
+        doubled = config.fields is not None and config.fields.field_rate
+        self._captions_twice = doubled and 2 * reader.facts.rate not in _CAPTIONED
         self._coded_sar: Fraction | None = None
         self._profiles: deque[tuple[Fraction, bytes | None]] = deque()
         self._caption: bytes | None = None
@@ -83,11 +87,11 @@ class FrameMaker:
         )  # fmt: skip
 
     def _captioned(self, frame: VideoFrame) -> VideoFrame | None:
-        """``frame`` if it carries captions; of the two made of one frame's fields, the first."""
+        """``frame`` if it carries captions; of two that carry the same frame's, the first."""
         if not self._reader.facts.has_side_data:
             return None
         data = of_frame(frame, SideDataType.A53_CC)
-        second = self._field_rate and data == self._caption
+        second = self._captions_twice and data == self._caption
         self._caption = None if second else data
         return download(frame) if data is not None and not second else None
 
