@@ -118,6 +118,18 @@ def test_a_gap_is_silence(remux, tmp_path):
     )
 
 
+def test_what_is_rounded_to_fields_is_no_gap(remux, tmp_path):
+    """GXF: packets of 32768 samples, 34.1 fields, begin and last whole ones."""
+    woven = ("-f", "lavfi", "-i", "testsrc2=s=720x576:r=25", "-f", "lavfi", "-i", "sine=440")
+    coding = ("-c:v", "mpeg2video", "-c:a", "pcm_s16le", "-ar", "48000", "-t", "3")
+    path, out = tmp_path / "in.gxf", tmp_path / "out.mov"
+    subprocess.run(["ffmpeg", "-v", "error", *woven, *coding, path], check=True)
+    remux(path, out)
+    _, before = heard(path)
+    _, after = heard(out)
+    assert np.array_equal(before, after)
+
+
 def test_a_clock_that_falls_back_does_not_silence_the_rest(remux, tools, tmp_path):
     parts = [(tenth / 10, tone(0.1, start=tenth / 10)) for tenth in range(20)]
     write_sound(tmp_path / "in.nut", "pcm_mulaw", parts)

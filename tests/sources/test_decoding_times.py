@@ -1,4 +1,4 @@
-"""Files that say only when packets are decoded: AVI, and MXF without an index of its pictures."""
+"""Files that say only when packets are decoded: AVI, GXF, and MXF without an index."""
 
 from fractions import Fraction
 
@@ -37,6 +37,7 @@ def times_of(path, **config):
         ("mjpeg.avi", ("-c:v", "mjpeg")),
         ("pyramid.mxf", (*PYRAMID, "b-pyramid=normal", "-pix_fmt", "yuv420p")),
         ("mpeg2.mxf", ("-c:v", "mpeg2video", "-bf", 2)),
+        ("mpeg2.gxf", ("-c:v", "mpeg2video", "-bf", 2, "-s", "720x576")),
     ],
 )
 def test_every_frame_is_shown_in_its_turn(ffmpeg, name, coding):

@@ -111,6 +111,7 @@ def test_without_any_timestamps_the_nominal_step_counts() -> None:
         ([33, 33, 33], [33, 34, 33], 33, 33),  # right within the rounding of milliseconds
         ([1, 1, 1], [33, 34, 33], 1, 33),  # Matroska without a default duration
         ([0, 0, 0], [3750, 3750, 3750], 0, 3750),  # transport stream
+        ([1, 1, 1], [2, 2, 2], 1, 2),  # GXF, of fields
         ([12000, 9, 9], [3000, 3000, 3000], 11973, 3000),  # Samsung slow motion
         ([], [], 512, 512),  # a single frame
         ([], [], 0, 40),

@@ -101,11 +101,12 @@ class Track:
         return (*waited, packet)
 
     def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:
+        base = packet.time_base
         for one in self._wrapped(packet):
             begun, end = self.clock.lowest is not None, self.clock.end
             self.clock.repair(one)
             if self.silence and begun:
-                self._fill(container, end, one.dts or 0)
+                self._fill(container, end, one.dts or 0, fraction(base))
             if self.sound is not None:
                 container.mux(list(self.sound.encode(one)))
             else:
@@ -123,10 +124,13 @@ class Track:
             one.rescale_ts(self.output.time_base if self.sound is None else self.sound.time_base)
             yield one
 
-    def _fill(self, container: OutputContainer, begin: int, end: int) -> None:
-        """Write silence from ``begin`` up to ``end``, unless that is a matter of rounding."""
+    def _fill(self, container: OutputContainer, begin: int, end: int, tick: Fraction) -> None:
+        """Write silence from ``begin`` up to ``end``, unless that is a matter of rounding.
+
+        ``tick`` is what times were rounded to, in seconds.
+        """
         base = fraction(self.output.time_base)
-        if (end - begin) * base < _NOTICED:
+        if (gap := (end - begin) * base) < _NOTICED or gap <= tick:
             return
         step = max(1, round(1 / base))  # a second at a time
         for start in range(begin, end, step):

@@ -237,15 +237,16 @@ def has_end(container: InputContainer, begin: Fraction) -> bool:
 def has_only_decoding_times(container: InputContainer, first: "Packet[Stream]") -> bool:
     """Whether the presentation times that FFmpeg gives are not to be believed.
 
-    AVI has none, and what FFmpeg makes up is wrong for H.264. MXF has them in an index; if that is
-    silent, FFmpeg repeats the decoding times. An index that lets pictures change places is not
-    mistaken for a silent one, since decoding then begins ahead of the first presentation time.
+    AVI and GXF have none, and what FFmpeg makes up is wrong for pictures that change places. MXF
+    has them in an index; if that is silent, FFmpeg repeats the decoding times. An index that lets
+    pictures change places is not mistaken for a silent one, since decoding then begins ahead of the
+    first presentation time.
 
     Args:
         container: the open file.
         first: the first packet of the video stream.
     """
-    if container.format.name == "avi":
+    if container.format.name in ("avi", "gxf"):
         return True
     return container.format.name == "mxf" and first.dts is not None and first.pts == first.dts
 

@@ -161,7 +161,9 @@ class Timeline:
     def _observe(self, spacing: int) -> None:
         self._spacings.append(spacing)
         self._compared += 1
-        self._agreed += abs(self._last_declared - spacing) <= 1
+        shorter, longer = sorted((self._last_declared, spacing))
+        # A tick is rounding, but not where it is half of it all, as fields are of frames.
+        self._agreed += longer - shorter <= 1 and longer < 2 * shorter
 
 
 class DecodingClock:
