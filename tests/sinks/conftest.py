@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from vsr.config import EncoderConfig
 from vsr.encoding import choose_encoding
+from vsr.encoding.streams import Timecode
 from vsr.frame import Colour, Frame, Range, Siting, VideoInfo, pixel_format
 from vsr.sinks import MediaSink
 
@@ -92,6 +93,7 @@ class StandIn:
     path: Path
     start_time: Any = None  # a Fraction; None takes the container's
     cut_short: bool = False
+    timecode: Timecode | None = None
     relay: set[int] = field(default_factory=set)
     packets: deque[Any] = field(default_factory=deque)
     alter: Callable[[Any], None] = lambda packet: None

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.warm import PYTHON
@@ -223,3 +224,27 @@ def test_the_command_line_of_a_run_says_it_again() -> None:
              "--source", "bestsource", "--audio-from", "a.mkv"]  # fmt: skip
     done = subprocess.run([*PYTHON, "-c", code, *given], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(given)[:-1])
+
+
+def test_the_pictures_keep_their_timecode(ffmpeg, command, tmp_path):
+    pictures = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30000/1001,trim=end_frame=60")
+    tone = ("-f", "lavfi", "-i", "sine=duration=2")
+    film = ffmpeg.make("named.mov", *pictures, "-c:v", "mpeg4", "-timecode", "01:00:00;02")
+    other = ffmpeg.make(
+        "mix.mov", *pictures, *tone, "-c:v", "mpeg4", "-timecode", "10:00:00:00"
+    )  # fmt: skip
+    sound, matroska = ffmpeg.make("mix.wav", *tone), tmp_path / "named.mkv"
+    assert command(film, matroska)[0] == 0
+    for source, beside in ((film, other), (film, sound), (matroska, sound)):
+        for name, arguments, expected in [
+            ("a.mov", (), "01:00:00;02"), ("a.mkv", ("-ss", 1), "01:00:01;02"),
+        ]:  # fmt: skip
+            out = tmp_path / name
+            assert command(source, out, "--audio-from", beside, "-y", *arguments)[0] == 0
+            with av.open(str(out)) as container:
+                tags = container.streams.video[0].metadata
+                assert {name.lower(): tag for name, tag in tags.items()}["timecode"] == expected
+                assert len(container.streams.audio) == 1
+        code, said = command(source, tmp_path / "a.avi", "--audio-from", beside, "-y")
+        assert code == 0
+        assert any("timecode (of the input)" in line for line in said)

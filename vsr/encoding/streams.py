@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COVER_TYPES",
     "StreamSource",
+    "Timecode",
     "add_copy",
     "codec_of",
     "cover_picture",
@@ -38,6 +40,7 @@ __all__ = [
     "left_behind",
     "name_of",
     "output_chapters",
+    "timecode_of",
 ]
 
 COVER_TYPES = {
@@ -46,6 +49,18 @@ COVER_TYPES = {
     "webp": ("cover.webp", "image/webp"), "tiff": ("cover.tif", "image/tiff"),
 }  # fmt: skip
 """File name and media type of cover art, by its codec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timecode:
+    """What a frame is called (SMPTE ST 12-1)."""
+
+    text: str
+    """``01:00:00:00``."""
+    rate: Fraction
+    """Frames a second that it counts."""
+    ahead: Fraction
+    """Seconds from that frame to the first of the output."""
 
 
 class StreamSource(Protocol):
@@ -66,6 +81,10 @@ class StreamSource(Protocol):
     @property
     def cut_short(self) -> bool:
         """Whether it was asked to stop before the input ends."""
+
+    @property
+    def timecode(self) -> Timecode | None:
+        """That of the pictures' own file, if it has one and is not :attr:`container`."""
 
     @property
     def relay(self) -> set[int]:
@@ -165,6 +184,13 @@ def cover_picture(source: StreamSource, stream: Stream) -> tuple[str, str, bytes
             if packet.size:
                 return name, kind, bytes(packet)
     return None
+
+
+def timecode_of(container: InputContainer, stream: VideoStream) -> str | None:
+    """What the first picture of ``stream`` is called: a tag of its own, a track's or the file's."""
+    labels = [one.metadata for one in (stream, *container.streams.data)]
+    tags = (tag for metadata in (*labels, container.metadata) for tag in metadata.items())
+    return next((text for name, text in tags if name.lower() == "timecode"), None)
 
 
 def output_chapters(source: StreamSource, duration: Fraction | None) -> "list[Chapter]":

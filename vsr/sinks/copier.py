@@ -108,7 +108,10 @@ class StreamCopier:
         """
         self._labelling.label_file(container)
         replaced = self._source.stream
-        video = add_video() if replaced is None else None
+        video = None
+        if replaced is None:
+            video = add_video()
+            self._labelling.label_picture(None, video, container)
         for stream in self._source.container.streams:
             if replaced is not None and stream.index == replaced.index:
                 video = add_video()

@@ -102,22 +102,24 @@ class Labelling:
             self._lost_tags.append(f"{key} ({where})")
 
     def label_picture(
-        self, source: VideoStream, video: VideoStream, container: OutputContainer
+        self, source: VideoStream | None, video: VideoStream, container: OutputContainer
     ) -> None:
-        """Give ``video`` the labels of the picture, and it and ``container`` the timecode."""
-        self.label(source, video)
-        self._take_over_timecode_track(video)
-        rate = fraction(video.codec_context.framerate)
-        if not holds_timecode(self._muxer, rate):
-            gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
-            reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
-            if any(gone):
-                self._notes.warn(
-                    f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s"
-                )
-        for labelled in (container, video):
-            if timecode := labelled.metadata.get("timecode"):
-                labelled.metadata["timecode"] = self._timecode(timecode, source, rate)
+        """Give ``video`` the labels of the picture, and it and ``container`` the timecode.
+
+        ``source`` is the stream that it takes the place of; None if there is none.
+        """
+        if source is not None:
+            self.label(source, video)
+            self._take_over_timecode_track(video)
+        if (own := self._source.timecode) is not None:
+            container.metadata.pop("timecode", None)
+            video.metadata["timecode"] = own.text
+            if lost_tags({"timecode": own.text}, self._muxer, of_file={}, picture=True):
+                self._lost_tags.append("timecode (of the input)")
+            self._settle_timecode(video, container, own.rate, own.ahead)
+        elif source is not None:
+            counted = known_fraction(source.guessed_rate) or fraction(video.codec_context.framerate)
+            self._settle_timecode(video, container, counted, self._skipped(source))
 
     def report(self) -> None:
         """Note the tags and dispositions that the container has no place for."""
@@ -141,11 +143,32 @@ class Labelling:
                     if not holds_reel_name(self._muxer):
                         self._lost_tags.append(f"reel_name (data stream {stream.index})")
 
-    def _timecode(self, timecode: str, source: VideoStream, rate: Fraction) -> str:
-        """What ``timecode`` is for the first frame of the output, and at its rate."""
-        frames = math.ceil(self._skipped(source) * rate - Fraction(1, 100))  # times may be rounded
-        frames = max(0, frames)
-        source_rate = known_fraction(source.guessed_rate) or rate
+    def _settle_timecode(
+        self, video: VideoStream, container: OutputContainer, source_rate: Fraction, ahead: Fraction
+    ) -> None:
+        """Make what is the timecode of the source's first frame that of the output's.
+
+        Args:
+            video: the picture's stream.
+            container: the file, which may have it instead.
+            source_rate: frames a second that it counts.
+            ahead: seconds from that frame to the first of the output.
+        """
+        rate = fraction(video.codec_context.framerate)
+        if not holds_timecode(self._muxer, rate):
+            gone = [labelled.metadata.pop("timecode", None) for labelled in (container, video)]
+            reel = " with its reel's name" if video.metadata.pop("reel_name", None) else ""
+            if any(gone):
+                self._notes.warn(
+                    f"timecode is dropped{reel}: there is none at {float(rate):g} frames/s"
+                )
+        frames = max(0, math.ceil(ahead * rate - Fraction(1, 100)))  # times may be rounded
+        for labelled in (container, video):
+            if timecode := labelled.metadata.get("timecode"):
+                labelled.metadata["timecode"] = self._later(timecode, source_rate, rate, frames)
+
+    def _later(self, timecode: str, source_rate: Fraction, rate: Fraction, frames: int) -> str:
+        """What ``timecode`` is ``frames`` later, and at the rate of the output."""
         first = first_timecode(timecode, source_rate, rate, frames)
         if first is None:
             if frames or round(source_rate) != round(rate):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
+from vsr.encoding.streams import Timecode, timecode_of
 from vsr.sources.companion import Companion
 from vsr.sources.reader import InputFacts, Reader
 from vsr.sources.readers import SourceConfig
@@ -41,12 +42,20 @@ def open_beside(path: Path, config: SourceConfig, reader: Reader) -> Beside:
     else:
         return Beside()
     assert beside.companion is not None
+    beside.companion.timecode = _timecode(reader)
     try:
         _trim(beside, beside.companion, config, reader.facts)
     except BaseException:
         beside.companion.close()
         raise
     return beside
+
+
+def _timecode(reader: Reader) -> Timecode | None:
+    if reader.container is None or reader.stream is None:
+        return None
+    facts, text = reader.facts, timecode_of(reader.container, reader.stream)
+    return Timecode(text, facts.rate, facts.skipped - facts.lead) if text else None
 
 
 def _trim(beside: Beside, companion: Companion, config: SourceConfig, facts: InputFacts) -> None:

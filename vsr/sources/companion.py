@@ -17,6 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.config import PIPE, InputConfig
+from vsr.encoding.streams import Timecode
 from vsr.errors import ConfigError, SourceError
 from vsr.ffmpeg import known_fraction
 from vsr.sources import describe
@@ -66,6 +67,7 @@ class Companion:
         lead: seconds from there to the first picture of ``stream``; None if that is not known.
         start_time: seconds to subtract from all timestamps.
         cut_short: whether the pictures were asked to stop before their input ends.
+        timecode: that of the pictures, if their own file has one.
         sound: what is read in place of a file; None of files.
 
     Raises:
@@ -92,6 +94,7 @@ class Companion:
             self._relay = PacketRelay(dense={s.index for s in self.container.streams.audio})
             opened.pop_all()
         self.start_time, self.cut_short = self.begin, False
+        self.timecode: Timecode | None = None
         self._demuxed: Iterator[Packet[Stream]] = iter(())
         self._reached: Fraction | None = None
         self._end: Fraction | None = None
@@ -128,7 +131,7 @@ class Companion:
     def again(self) -> Companion:
         """The same file with the same trim, to be read once more."""
         other = Companion(self._path, self._video, sound=self.sound)
-        other.begin = self.begin
+        other.begin, other.timecode = self.begin, self.timecode
         end = None if self._end is None else self._end - self.begin
         other.trim(self.start_time - self.begin, end, cut_short=self.cut_short)
         return other

@@ -15,7 +15,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from vsr.encoding.streams import StreamSource
+from vsr.encoding.streams import StreamSource, Timecode
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
 from vsr.sources.alignment import Beside, open_beside
@@ -144,6 +144,11 @@ class VideoSource:
     def start_time(self) -> Fraction:
         """Seconds that are subtracted from every timestamp."""
         return self._reader.facts.start_time
+
+    @property
+    def timecode(self) -> Timecode | None:
+        """None: it is found in :attr:`container`."""
+        return None
 
     @property
     def cut_short(self) -> bool:
