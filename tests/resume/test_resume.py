@@ -239,14 +239,17 @@ def test_a_part_stops_where_it_was_to(clips, tmp_path, frames):
     assert_equal(one, two)
 
 
+SCRIPT = """
+import vapoursynth as vs
+c = vs.core.std.BlankClip(width=64, height=48, length=44, fpsnum=25, format=vs.YUV420P8)
+c = vs.core.std.FrameEval(c, lambda n: vs.core.std.BlankClip(c, color=[n * {step}, 9, 99]))
+c.set_output()
+"""
+
+
 def test_scripts_and_pictures_go_on_by_number(tmp_path):
     script = tmp_path / "s.vpy"
-    script.write_text(
-        "import vapoursynth as vs\n"
-        "c = vs.core.std.BlankClip(width=64, height=48, length=44, fpsnum=25, format=vs.YUV420P8)\n"
-        "c = vs.core.std.FrameEval(c, lambda n: vs.core.std.BlankClip(c, color=[n * 4, 9, 99]))\n"
-        "c.set_output()\n"
-    )
+    script.write_text(SCRIPT.format(step=4))
     pictures = tmp_path / "in"
     pictures.mkdir()
     ffmpeg(
@@ -372,6 +375,35 @@ def test_a_changed_input_is_named(clips, tmp_path):
         upscale(replace(config, resume=True))
     source.write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
     with pytest.raises(ConfigError, match="input was another of that size: its first or last MiB"):
+        upscale(replace(config, resume=True))
+
+
+def test_a_changed_script_is_named_without_its_hash(tmp_path):
+    script, other = tmp_path / "s.vpy", tmp_path / "in.mkv"
+    script.write_text(SCRIPT.format(step=4))
+    config = config_for(script, tmp_path / "out.mkv")
+    stop_after(config, 24)
+    script.write_text(SCRIPT.format(step=4) + "# another line\n")
+    named = re.escape(f"cannot be resumed: the text of {script} has changed; with all as it was")
+    with pytest.raises(ConfigError, match=named):
+        upscale(replace(config, resume=True))
+    size = "testsrc2=size=64x48:rate=25"
+    ffmpeg("-f", "lavfi", "-i", size, "-frames:v", 44, "-c:v", "ffv1", "-pix_fmt", "yuv420p", other)
+    words = f"input was a script, is a file of {other.stat().st_size} bytes; "
+    with pytest.raises(ConfigError, match=words):
+        upscale(replace(config, input=other, resume=True))
+
+
+def test_what_a_script_imports_is_known_by_its_pictures(tmp_path):
+    """Its text is not compared: what it is taken from is nobody's business but the script's."""
+    (tmp_path / "s.vpy").write_text(
+        "import pathlib\nexec((pathlib.Path(__file__).parent / 'of.txt').read_text())\n"
+    )
+    (tmp_path / "of.txt").write_text(SCRIPT.format(step=4))
+    config = config_for(tmp_path / "s.vpy", tmp_path / "out.mkv")
+    stop_after(config, 24)
+    (tmp_path / "of.txt").write_text(SCRIPT.format(step=5))
+    with pytest.raises(SourceError, match="frame 9 is another picture: --restart begins again"):
         upscale(replace(config, resume=True))
 
 

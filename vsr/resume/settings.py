@@ -49,6 +49,10 @@ __all__ = [
 _HEAD_BYTES = 1 << 20
 _SHOWN = 3
 _FINGERPRINT = re.compile(r"(\d{1,20}) bytes of (-?\d{1,20}\.\d{6}) ([0-9a-f]{16})")
+_OF_A_SCRIPT = re.compile(r"[0-9a-f]{64}")
+_OF_PICTURES = re.compile(r"(\d{1,20} pictures) [0-9a-f]{16}")
+_FILES = ("input", "sound")
+"""Settings that are identities of files; a reader of messages is told of these without hashes."""
 
 # Where a run goes, what it says, how fast it is; and what is compared as it was decided.
 _FREE = {
@@ -145,8 +149,8 @@ def can_be_read_again(path: Path) -> bool:
 
 def files_of(config: UpscaleConfig) -> dict[str, Path]:
     """What a run reads from its first frame to its last, by the names that settings have for it."""
-    files = {"input": config.input, "sound": config.audio_from}
-    return {name: path for name, path in files.items() if path is not None}
+    files = zip(_FILES, (config.input, config.audio_from), strict=True)
+    return {name: path for name, path in files if path is not None}
 
 
 def identity(path: Path) -> str:
@@ -211,10 +215,26 @@ def _change(name: str, before: str, now: str, path: Path | None) -> str | None:
     """What has become of one setting, in words; None if it is what it was."""
     if before == now:
         return None
-    files = _FINGERPRINT.fullmatch(before), _FINGERPRINT.fullmatch(now)
-    if files[0] is None or files[1] is None:
+    if name not in _FILES:
         return f"{name} was {before or 'not set'}, is {now or 'not set'}"
-    return _file_change(name, files[0].groups(), files[1].groups(), path)
+    files = _FINGERPRINT.fullmatch(before), _FINGERPRINT.fullmatch(now)
+    if files[0] is not None and files[1] is not None:
+        return _file_change(name, files[0].groups(), files[1].groups(), path)
+    if _OF_A_SCRIPT.fullmatch(before) and _OF_A_SCRIPT.fullmatch(now):
+        return f"the text of {path or 'the script'} has changed"
+    was, has_become = _kind(before), _kind(now)
+    is_now = " of other names" if was == has_become else f", is {has_become}"
+    return f"{name} was {was}{is_now}"
+
+
+def _kind(identity: str) -> str:
+    """What kind of input it is that :func:`identity` has told so."""
+    if _OF_A_SCRIPT.fullmatch(identity):
+        return "a script"
+    if (file := _FINGERPRINT.fullmatch(identity)) is not None:
+        return f"a file of {file[1]} bytes"
+    pictures = _OF_PICTURES.fullmatch(identity)
+    return pictures[1] if pictures is not None else identity or "not set"
 
 
 def _file_change(
