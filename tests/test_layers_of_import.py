@@ -18,8 +18,8 @@ PACKAGE = Path(vsr.__file__).resolve().parent
 # Lowest first; the rooms of one line are siblings.
 ORDER = [
     ("errors", "crc", "notes"),
-    ("checking", "tags", "stdout", "unfinished", "places", "numbering", "shipped", "files",
-     "memory", "sizes", "rationals"),
+    ("checking", "tags", "stdout", "unfinished", "completion", "places", "numbering", "shipped",
+     "files", "memory", "sizes", "rationals"),
     ("ebml", "beside"),
     ("config", "hdr", "nut", "comparing", "constants"),
     ("frame",),

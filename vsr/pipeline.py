@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from vsr.completion import Stage, enter
 from vsr.config import PIPE, UpscaleConfig
 from vsr.device import plain_torch
 from vsr.engine import IN_FLIGHT, Engine, PendingFrame
@@ -221,7 +222,11 @@ def _move_frames(
                     report.interrupted = True
                     break
         report.interrupted = report.interrupted or source.given_up
-        report.output = sink.keep_partial() if report.interrupted else sink.finish()
+        if report.interrupted:
+            report.output = sink.keep_partial()
+        else:
+            enter(Stage.COMPLETING)
+            report.output = sink.finish()
     if work is not None:
         work.tell(report)
 

@@ -224,6 +224,79 @@ def test_a_reader_that_reads_nothing_is_not_waited_for(start, long_clip, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+# Ctrl-C when all frames are done.
+
+PRESSING = """
+import atexit, importlib, signal, sys
+from vsr.cli import main
+
+def press(times):
+    for _ in range(times):
+        signal.raise_signal(signal.SIGINT)
+
+def pressing_at(place, times):
+    module, _, name = place.rpartition(".")
+    room = importlib.import_module(module)
+    usual = getattr(room, name)
+    def pressed(*arguments, **named):
+        try:
+            return usual(*arguments, **named)
+        finally:
+            press(times)
+    setattr(room, name, pressed)
+
+for place, times in {places}.items():
+    atexit.register(press, times) if place == "atexit" else pressing_at(place, times)
+sys.exit(main())
+"""
+PLAIN = ("--model", "identity", "--device", "cpu", "--segment-seconds", "0.5", "-c:v", "ffv1")
+
+
+def run_pressing(film, places, *options):
+    """Exit code and what was said by the command.
+
+    SIGINT comes when functions end, as often as ``places`` says of each.
+    """
+    code = PRESSING.replace("{places}", repr(places))
+    command = [sys.executable, "-c", code, str(film.source), str(film.target), *PLAIN, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "stopping after this frame" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+def test_a_signal_while_segments_are_joined_lets_the_film_be_completed(film):
+    code, said = run_pressing(film, {"vsr.resume.join.verify": 1})
+    assert code == 0, said
+    assert "all frames are done: completing the output; press Ctrl-C again to abort\n" in said
+    assert said.endswith("all frames were done: the output is complete\n")
+    assert film.is_whole()
+    assert list(film.target.parent.iterdir()) == [film.target]
+
+
+def test_a_second_signal_while_segments_are_joined_keeps_them(film):
+    code, said = run_pressing(film, {"vsr.resume.join.verify": 2})
+    assert code == 130, said
+    assert said.endswith(f"{film.frames} frames are finished: --resume goes on\naborted\n")
+    assert list(film.target.parent.iterdir()) == [film.work]
+    film.go_on()
+
+
+@pytest.mark.parametrize("option", ["--segment-seconds=0.5", "--segment-seconds=0"])
+def test_no_signal_disturbs_a_run_whose_film_is_complete(film, option):
+    """Nor Python, which is killed by one at its end, or says what it has interrupted."""
+    places = (
+        "vsr.resume.join.sync_folder", "vsr.pipeline._conclude", "vsr.pipeline.upscale",
+        "vsr.cli.upscale.run_command", "atexit",
+    )  # fmt: skip
+    code, said = run_pressing(film, dict.fromkeys(places, 2), option)
+    assert code == 0, said
+    assert "Ctrl-C" not in said
+    assert "aborted" not in said
+    assert film.is_whole()
+    assert list(film.target.parent.iterdir()) == [film.target]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_command_that_ends_heeds_no_more(number):
     """A signal while Python ends itself would replace the exit code."""

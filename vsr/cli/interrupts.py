@@ -1,8 +1,9 @@
 """What a run is told from outside: stop, stop at once, and that nobody listens any more.
 
 Note [Until the process is over]
-    While Python ends itself, it answers a signal by dying of it. Who has stopped a run by two gets
-    an exit code nevertheless: after it, :func:`heed_no_more`.
+    While Python ends itself, it answers a signal by dying of it, or with the traceback of what it
+    was ending. The exit code is known by then, so nothing is heeded any more: the film may be
+    complete, and who has stopped a run by two signals gets the code for that.
 
 Note [A terminal that closes]
     The processes of a terminal that closes get SIGHUP, and what they then write to it fails with
@@ -28,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from vsr.completion import Stage, enter, reached
 from vsr.stdout import is_waiting
 
 __all__ = ["Interrupts", "ending_at_once", "heed_no_more", "lasting_stderr"]
@@ -35,6 +37,10 @@ __all__ = ["Interrupts", "ending_at_once", "heed_no_more", "lasting_stderr"]
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _ALARM: signal.Signals | None = getattr(signal, "SIGALRM", None)
 _PATIENCE = 5.0  # seconds
+_ANSWERS = {
+    Stage.WORKING: "stopping after this frame",
+    Stage.COMPLETING: "all frames are done: completing the output",
+}
 _POLITENESS = 0.5  # seconds, in which who waits for standard input may see that it is over
 
 
@@ -43,7 +49,8 @@ class Interrupts:
 
     Before there is a frame to end after, the first one aborts. A reader of standard output that
     takes nothing for some seconds after the first is not waited for any longer: a clean end would
-    never come.
+    never come. When all frames are done, the first one only says so, and when the output gets its
+    name, none does anything; see note [Too late to stop] in :mod:`vsr.completion`.
 
     Attributes:
         stopping: set by the first.
@@ -56,15 +63,19 @@ class Interrupts:
         self._hurried = False
 
     def _handle(self, number: int, frame: object) -> None:
+        if reached() is Stage.NAMING:
+            return
         if self.stopping.is_set():
             raise KeyboardInterrupt
         self.stopping.set()
         if _ALARM is not None:
             signal.setitimer(signal.ITIMER_REAL, _PATIENCE if self.begun else _POLITENESS, 1)
         if self.begun:
-            _say("\nstopping after this frame; press Ctrl-C again to abort\n")
+            _say(f"\n{_ANSWERS[reached()]}; press Ctrl-C again to abort\n")
 
     def _hurry(self, number: int, frame: object) -> None:
+        if reached() is Stage.NAMING:
+            return
         if is_waiting():
             raise KeyboardInterrupt
         if not self.begun and not self._hurried:  # once: what tidies up is left in peace
@@ -77,6 +88,7 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
+        enter(Stage.WORKING)
         heeded = [s for s in _known() if signal.getsignal(s) != signal.SIG_IGN]
         previous = {s: signal.signal(s, self._handle) for s in heeded}
         if _ALARM is not None:
@@ -92,9 +104,10 @@ class Interrupts:
 
 @contextmanager
 def ending_at_once(code: int) -> Iterator[None]:
-    """In this block, if it runs on the main thread, a signal ends the process.
+    """In this block, if it runs on the main thread, a signal ends the process; after it, none does.
 
-    See note [Amid an import].
+    Unless the output has its name already. See notes [Amid an import] and [Until the process is
+    over].
 
     Args:
         code: that the process ends with.
@@ -104,16 +117,18 @@ def ending_at_once(code: int) -> Iterator[None]:
         return
 
     def end(number: int, frame: object) -> None:
-        _say("aborted\n")
-        os._exit(code)
+        if reached() is not Stage.NAMING:
+            _say("aborted\n")
+            os._exit(code)
 
-    heeded = [s for s in _known() if signal.getsignal(s) != signal.SIG_IGN]
-    previous = {s: signal.signal(s, end) for s in heeded}
+    enter(Stage.WORKING)
+    for number in _known():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        heed_no_more()
 
 
 def heed_no_more() -> None:

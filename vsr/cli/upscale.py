@@ -18,9 +18,10 @@ from vsr import __version__
 from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
 from vsr.cli.configuration import PICTURES, make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_json_done, print_stats
-from vsr.cli.interrupts import Interrupts, ending_at_once, heed_no_more, lasting_stderr
+from vsr.cli.interrupts import Interrupts, ending_at_once, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
+from vsr.completion import Stage, enter
 from vsr.config import PIPE, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.shipped import shipped_folder
@@ -102,7 +103,7 @@ def _run(config: UpscaleConfig, options: argparse.Namespace) -> int:
             if bar is not None:
                 bar.close()
         log.start()
-        return _conclude(report, options, config.output)
+        return _conclude(report, options, config.output, told=interrupts.stopping.is_set())
 
 
 def _dry_run(config: UpscaleConfig) -> int:
@@ -134,7 +135,11 @@ def _tell_of_folder(config: UpscaleConfig) -> None:
     logger.info("%s is a folder: it gets one picture a frame; %s would be a film", output, film)
 
 
-def _conclude(report: "Report", options: argparse.Namespace, output: Path | None) -> int:
+def _conclude(
+    report: "Report", options: argparse.Namespace, output: Path | None, *, told: bool
+) -> int:
+    """Tell of a run that has ended, maybe not of itself: ``told`` if it was told to stop."""
+    enter(Stage.NAMING)  # of a run without an output, too: this is not worth an abort
     if options.stats:
         print_stats(report)
     frames = "1 frame" if report.frames == 1 else f"{report.frames} frames"
@@ -145,6 +150,8 @@ def _conclude(report: "Report", options: argparse.Namespace, output: Path | None
             kept = f"; {report.kept_frames} are finished: the same command with --resume goes on"
         print(printable(f"interrupted after {frames}{kept}"), file=sys.stderr)
         return INTERRUPTED
+    if told and not report.reader_gone:
+        print("all frames were done: the output is complete", file=sys.stderr)
     if report.reader_gone:
         print(f"the reader of standard output has gone after {frames}", file=sys.stderr)
     elif options.progress == "json":
@@ -169,8 +176,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours = argv is None
     with lasting_stderr(), ending_at_once(INTERRUPTED) if ours else nullcontext():
         code = run_command("vsr-upscale", lambda: _do(options, nowhere), debug=options.debug)
-    if ours and code == INTERRUPTED:  # the process ends now
-        heed_no_more()
     if ours and is_any_left():
         end_process(code)
     return code

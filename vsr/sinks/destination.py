@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from vsr.beside import unfinished_name, without_companions
+from vsr.completion import Stage, enter
 from vsr.config import PIPE
 from vsr.errors import OutputExistsError, SinkError
 from vsr.ffmpeg import explain
@@ -192,6 +193,7 @@ class FileDestination:
 
     def _give(self, name: Path) -> None:
         take_after(self._file, self._target)
+        enter(Stage.NAMING)
         os.replace(self._file, name)
 
 
@@ -231,6 +233,7 @@ class PipeDestination:
         """
         if self._stdout.gone:
             raise ReaderGone("the reader of standard output has gone")
+        enter(Stage.NAMING)
 
     def publish_partial(self) -> None:
         """Make sure that all has been written; see :meth:`publish`."""

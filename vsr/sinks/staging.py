@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vsr.beside import unfinished_name
+from vsr.completion import Stage, enter
 from vsr.encoding.stills import Stills
 from vsr.errors import OutputExistsError, SinkError
 from vsr.files import followed, take_after
@@ -66,6 +67,7 @@ class Staging:
                 raise SinkError(f"{self._target}: has appeared meanwhile; -y replaces pictures")
             kept = self.keep_partial()
             raise SinkError(f"{self._target}: has appeared meanwhile; the result is in {kept}")
+        enter(Stage.NAMING)
         if self._whole and not self._target.exists():
             with self._kept_otherwise():
                 self.folder.rename(self._target)
@@ -122,6 +124,7 @@ class Staging:
     def keep_partial(self) -> Path:
         """Move the pictures into a folder whose name says that they are not all."""
         place = partial_name(self._beside / self._name())
+        enter(Stage.NAMING)
         self.folder.rename(place)
         return place
 
