@@ -157,10 +157,17 @@ def _check_entry(entry: dict[str, Any], place: str) -> None:
         raise ValueError(f"file = {entry['file']!r} is not beside the index")
 
 
-def find_model(name: str, scale: Fraction | int | None) -> Model:
+def find_model(
+    name: str, scale: Fraction | int | None, *, otherwise: str = "a run may name a size"
+) -> Model:
     """The model called ``name``, or the one of family ``name`` with this scale.
 
     One that ships comes before one that is fetched, whatever the fetched one is called.
+
+    Args:
+        name: of a model or a family.
+        scale: the enlargement wanted; None takes the smallest.
+        otherwise: what to do for a scale that it has not, in the words of who asks.
 
     Raises:
         ConfigError: there is no such model, or it has not this scale.
@@ -176,7 +183,7 @@ def find_model(name: str, scale: Fraction | int | None) -> Model:
             return model
     scales = ", ".join(str(model.scale) for model in sorted(candidates, key=lambda m: m.scale))
     raise ConfigError(
-        f"model {name!r} has no scale {float(scale):.10g}; it has {scales} (a run may name a size)"
+        f"model {name!r} has no scale {float(scale):.10g}; it has {scales} ({otherwise})"
     )
 
 

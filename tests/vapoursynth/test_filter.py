@@ -339,6 +339,17 @@ def test_properties_of_gray_and_rgb_stay_as_they_are(form: int) -> None:
     assert dict(fast(clip).get_frame(0).props) == dict(clip.get_frame(0).props)
 
 
+@pytest.mark.parametrize("form", [vs.YUV420P8, vs.GRAY8, vs.RGB24])
+def test_properties_that_cannot_be_meant_are_not_handed_on(form: int) -> None:
+    """What reads them next might take them for something, or stumble over them."""
+    senseless = {"_Primaries": 99, "_Transfer": 99, "_FieldBased": 3, "_Matrix": 999}
+    clip = texture(form).std.RemoveFrameProps(["_Primaries", "_Transfer", "_Matrix"])
+    found, expected = (
+        dict(fast(one).get_frame(0).props) for one in (clip.std.SetFrameProps(**senseless), clip)
+    )
+    assert found == expected
+
+
 def test_the_aspect_ratio_follows_the_shape() -> None:
     clip = texture(vs.YUV420P8, 72, 48).std.SetFrameProps(_SARNum=8, _SARDen=9)
 
@@ -705,7 +716,13 @@ def clip() -> Node:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"model": "nothing"}, "no model is called 'nothing'"),
-    ({"model": "span", "scale": 7}, "has no scale 7; it has 2, 4 (a run may name a size)"),
+    (
+        {"model": "span", "scale": 7},
+        "has no scale 7; it has 2, 4 (for another, give size=(width, height))",
+    ),
+    ({"scale": 1.5}, "has no scale 1.5; it has 2, 3, 4 (for another, give size=(width, height))"),
+    ({"model": None}, "model must be the name of a model, not None"),
+    ({"weights": ""}, "weights must be the name of a file, not ''"),
     ({"model": "auto", "scale": 7}, "model auto has no scale 7"),
     ({"model": "mine.pth"}, "called 'mine.pth'; if it is a file, give it as weights instead"),
     ({"runtime": "triton", "device": "cpu"}, "runtime triton: the kernels are for CUDA"),
@@ -746,6 +763,27 @@ def test_settings_are_refused_at_once(clip: Node, options: dict[str, Any], messa
     assert text.startswith("vsr: ")
     assert "\n" not in text
     assert "--" not in text  # of the command line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"device_id": 0}, "device_index"), ({"fp16": True}, 'precision="fp16"'),
+     ({"tilesize": 256}, "tile, which"), ({"overlap": 8}, "tile_pad, of"),
+     ({"num_streams": 1, "backend": None}, "device and runtime")],
+)  # fmt: skip
+def test_arguments_of_other_filters_are_answered(
+    clip: Node, options: dict[str, Any], words: str
+) -> None:
+    *_, name = options
+    with pytest.raises(TypeError) as caught:
+        fast(clip, **options)
+    assert str(caught.value).startswith(f"upscale() takes no {name}: it is {words}")
+    assert str(caught.value).endswith(" here")
+
+
+def test_other_arguments_are_refused_as_python_does(clip: Node) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'denoise'"):
+        fast(clip, denoise=1)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ from pathlib import Path
 from vsr.config import PIPE, Dither, Precision, Runtime, UpscaleConfig
 from vsr.stdout import printing_aside
 from vsr.vapoursynth.frames import VideoFormat, VideoNode
+from vsr.vapoursynth.hints import answering
 from vsr.vapoursynth.messages import told
 from vsr.vapoursynth.nodes import enlarged
-from vsr.vapoursynth.settings import device_name, exact_scale, plan, weights_file
+from vsr.vapoursynth.settings import device_name, exact_scale, model_name, plan, weights_file
 
 __all__ = ["upscale"]
 
 
+@answering
 def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first two by keyword
     clip: VideoNode, model: str = "span", *, scale: Fraction | float | str | None = None,
     size: tuple[int, int] | None = None, weights: str | Path | None = None,
@@ -61,10 +63,11 @@ def upscale(  # noqa: PLR0913 - the names that scripts use, all but the first tw
 
     Raises:
         vapoursynth.Error: one line that says what to change; about a frame, when it is asked for.
+        TypeError: there is no such argument; of those of vs-mlrt, with what they are called here.
     """
     with told(), printing_aside():
         config = UpscaleConfig(
-            input=PIPE, output=None, model=str(model), scale=exact_scale(scale),
+            input=PIPE, output=None, model=model_name(model), scale=exact_scale(scale),
             size=size, weights=weights_file(weights), variant=variant,
             precision=precision, runtime=runtime, dither=dither, tile=tile,
             device=device_name(device, device_index),

@@ -13,7 +13,7 @@ from vsr.engine import RenderTarget
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Component, PixelFormat, Range
 from vsr.sizes import resized_sar
-from vsr.sources.props import read_props, sample_aspect_of
+from vsr.sources.props import ignored, read_props, sample_aspect_of
 from vsr.tagging import VAPOURSYNTH, complete_colour
 
 __all__ = [
@@ -100,8 +100,12 @@ def complete(given: Colour, form: PixelFormat, width: int, height: int) -> tuple
 def write_props(
     source: VideoFrame, result: VideoFrame, form: PixelFormat, target: RenderTarget
 ) -> None:
-    """The properties of ``source``, corrected by what has changed."""
-    changed = _colour_props(form, target) | _shape_props(source, target)
+    """The properties of ``source``, corrected by what has changed.
+
+    What counted as not set is not handed on: another filter may take it for something.
+    """
+    left_out = ignored(source.props, subsampled=bool(form.chroma_w or form.chroma_h))
+    changed = dict.fromkeys(left_out) | _colour_props(form, target) | _shape_props(source, target)
     for name, value in read_props(source.props).items():
         if name not in _OF_ANOTHER_SIZE and changed.get(name, 0) is not None:
             result.props[name] = value

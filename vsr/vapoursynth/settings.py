@@ -8,7 +8,7 @@ from pathlib import Path
 import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.cache import local_file
-from vsr.checking import number, whole
+from vsr.checking import file_name, number, whole
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
 from vsr.config import Dither, UpscaleConfig
 from vsr.device import describe
@@ -20,7 +20,7 @@ from vsr.vapoursynth.frames import VideoFormat, VideoNode, first_lumas, pixel_fo
 from vsr.vapoursynth.messages import tell
 from vsr.vapoursynth.streams import Setup, choose_network, choose_setup
 
-__all__ = ["FilterJob", "device_name", "exact_scale", "plan", "weights_file"]
+__all__ = ["FilterJob", "device_name", "exact_scale", "model_name", "plan", "weights_file"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +102,25 @@ def device_name(device: str, index: int) -> str:
     return f"cuda:{which}" if device == "cuda" or which else device
 
 
+def model_name(model: object) -> str:
+    """``model``, which must be text; that of a path is told to be no model's later on.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not isinstance(model, str | Path):
+        raise ConfigError(f"model must be the name of a model, not {model!r}")
+    return str(model)
+
+
 def weights_file(weights: str | Path | None) -> Path | None:
     """The file that ``weights`` names: a path, or a reference that ``vsr-models`` has fetched.
 
     Raises:
-        ConfigError: that looks like a reference and is none.
+        ConfigError: that looks like a reference and is none, or is empty.
         WeightsError: it was not fetched.
     """
-    return None if weights is None else local_file(str(weights))
+    return None if weights is None else local_file(str(file_name("weights", weights)))
 
 
 def _choose_model(config: UpscaleConfig, clip: VideoNode, form: PixelFormat) -> UpscaleConfig:

@@ -40,7 +40,7 @@ from vsr.engine import Engine, RenderTarget, share_of_cores
 from vsr.errors import ConfigError
 from vsr.frame import Frame
 from vsr.health import Incident
-from vsr.index import scale_reaching
+from vsr.index import find_model, scale_reaching
 from vsr.networks import Network
 from vsr.runtimes import EagerRuntime, make_runtime
 from vsr.sizes import scale_to_reach
@@ -80,6 +80,8 @@ def choose_network(config: UpscaleConfig, width: int, height: int) -> Network:
     scale, path = config.scale, config.weights
     if path is None and scale is None and config.size is not None:
         scale = scale_reaching(config.model, scale_to_reach(config.size, width, height))
+    elif path is None:
+        find_model(config.model, scale, otherwise="for another, give size=(width, height)")
     written = path.stat().st_mtime_ns if path is not None and path.exists() else 0
     return _load(
         _Weights(
