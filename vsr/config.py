@@ -131,6 +131,9 @@ class ScriptConfig:
 
     def __post_init__(self) -> None:
         fit_fields(self)
+        for name in self.arguments:
+            if name.startswith("__") and name.endswith("__"):
+                raise ConfigError(f"-a {name}=…: names like this are Python's own in a script")
         if self.output < 0:
             raise ConfigError(f"the output's index must be 0 or more, not {self.output}")
 

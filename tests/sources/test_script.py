@@ -579,16 +579,18 @@ def test_filters_work_on_scripts(script) -> None:
 
 def test_arguments_are_global_strings_and_the_folder_is_the_scripts(script, tmp_path) -> None:
     body = """
-    import os
+    import os, sys
+    assert sys.argv == [""]  # as under vspipe
+    sys.argv = ["mine"]
     assert __name__ == "__vapoursynth__" and os.path.isabs(__file__)
     assert os.path.samefile(os.getcwd(), os.path.dirname(__file__))
     clip = clip[: int(count)]
     """
     given = ScriptConfig(arguments={"count": "3"})
-    before = Path.cwd()
+    before = Path.cwd(), sys.argv
     _, frames = read(script(body), script=given)
     assert len(frames) == 3
-    assert Path.cwd() == before
+    assert (Path.cwd(), sys.argv) == before
 
 
 def test_the_output_is_chosen_by_its_index(script) -> None:
@@ -700,6 +702,7 @@ def test_stopping_early_does_not_wait_for_the_rest(script) -> None:
     [
         (("in.mkv", "-a", "x=1"), 2, "in.mkv: -a and --output-index are for VapourSynth scripts"),
         (("in.mkv", "--output-index", "1"), 2, "in.mkv: -a and --output-index are for"),
+        (("s.vpy", "-a", "__name__=x"), 2, "-a __name__=…: names like this are Python's own"),
         (("s.vpy", "--output-index", "-1"), 2, "the output's index must be 0 or more"),
         (("s.vpy", "--source", "bestsource"), 2, "s.vpy: --source bestsource is for media files"),
         (("-", "--source", "bestsource"), 2, "--source bestsource is for media files"),

@@ -81,8 +81,8 @@ def run_script(path: Path, arguments: Mapping[str, str], index: int) -> Clip:
     """Run the script ``path`` and take one of its outputs.
 
     As under vspipe, ``__name__`` is ``__vapoursynth__``, the arguments are global variables that
-    hold strings, and the script's folder is the working directory while it runs: one script at a
-    time, see :mod:`vsr.places`. What it prints goes to standard error.
+    hold strings, ``sys.argv`` is ``[""]``, and the script's folder is the working directory while
+    it runs: one script at a time, see :mod:`vsr.places`. What it prints goes to standard error.
 
     Args:
         path: the script.
@@ -133,7 +133,11 @@ def _execute(path: Path, namespace: dict[str, Any]) -> None:
 def _at_home(path: Path) -> Iterator[None]:
     sys.stderr.flush()
     with working_in(path.resolve().parent), printing_aside():
-        yield
+        before, sys.argv = sys.argv, [""]
+        try:
+            yield
+        finally:
+            sys.argv = before
 
 
 def _failed(path: Path, error: BaseException) -> SourceError:
