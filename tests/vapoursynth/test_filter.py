@@ -298,6 +298,29 @@ def test_rgb_of_limited_range_is_what_it_is_to_vapoursynth(
     assert ranges[0] == ranges[1] == (props.get("_Range", 1) if own else 0)
 
 
+def test_gray_of_yuv_of_full_range_stays_full() -> None:
+    """Other than in resize, as docs/vapoursynth.md says."""
+    clip = texture(vs.YUV444P8).std.SetFrameProps(_Matrix=1, _Range=1)
+    gray = fast(clip, "identity", format=vs.GRAY8)
+    back = fast(gray, "identity", format=vs.YUV444P8)
+    for found in (gray, back):
+        assert found.get_frame(0).props["_Range"] == 1
+        assert largest_difference(planes_of(found.get_frame(0))[:1], pictures_of(clip)[0][:1]) == 0
+    assert clip.resize.Bicubic(format=vs.GRAY8).get_frame(0).props["_Range"] == 0
+
+
+@pytest.mark.parametrize("refused", [0, 2])
+def test_an_error_takes_its_batch_with_it_and_no_other(clip: Node, refused: int) -> None:
+    frames = [clip.std.SetFrameProps(_FieldBased=int(number == refused)) for number in range(4)]
+    found = fast(vs.core.std.Splice(frames), batch_size=2)
+    for number in range(4):
+        if number // 2 == refused // 2:
+            with pytest.raises(vs.Error, match=f"frame {refused}: interlaced"):
+                found.get_frame(number)
+        else:
+            assert found.get_frame(number).width == 96
+
+
 def test_the_luma_plane_of_a_clip_is_gray_of_limited_range() -> None:
     clip = clip_of([[np.full((32, 32), code) for code in (235, 128, 128)]], vs.YUV444P8)
     luma = clip.std.ShufflePlanes(0, vs.GRAY)
