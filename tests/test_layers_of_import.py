@@ -22,6 +22,7 @@ ORDER = [
      "files", "memory", "sizes", "rationals"),
     ("ebml", "beside"),
     ("config", "hdr", "nut", "comparing", "constants"),
+    ("immersive",),
     ("frame",),
     ("icc", "orientation", "tagging"),
     ("resample",),

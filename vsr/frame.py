@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vsr.errors import UnsupportedFormatError
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.tags import FieldOrder, Matrix, Range, Siting
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ class VideoInfo:
     """ICC profile of the first picture, if pictures come from files of their own."""
     hdr: HdrMetadata | None = None
     """Mastering display and content light level, if the container or the stream has them."""
+    immersive: Immersive | None = None
+    """Two views in a picture, or a sphere, if the container or the stream says so."""
     codec: str = ""
     """FFmpeg's name of what coded the stream; empty if nothing says."""
 

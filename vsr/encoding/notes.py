@@ -17,6 +17,7 @@ from vsr.encoding.encoding import Encoding
 from vsr.encoding.muxers import Y4M
 from vsr.frame import Colour, PixelFormat, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, lost_metadata
+from vsr.immersive import can_say
 from vsr.tags import COLOUR_OPTIONS, MATRICES, SITINGS, word_for
 
 __all__ = ["losses", "sample_losses", "summary"]
@@ -49,6 +50,12 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     notes += _code_notes(encoding, info)
     if info.icc is not None:
         notes.append("the ICC profile of the pictures is dropped: colours are not converted")
+    if info.immersive is not None and not can_say(encoding.muxer, _canonical(encoding)):
+        where = f"{encoding.codec} in {encoding.muxer}"
+        notes += [
+            f"the description of {part} is lost: {where} holds none"
+            for part in info.immersive.parts
+        ]
     notes += _numberless(encoding)
     return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
 

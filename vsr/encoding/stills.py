@@ -331,4 +331,9 @@ def _untold(codec: str, form: PixelFormat, info: VideoInfo) -> list[str]:
         notes.append(f"the ICC profile is dropped: {reason}")
     if info.hdr is not None:
         notes.append(f"HDR metadata is dropped: FFmpeg writes none into {codec} pictures")
+    if info.immersive is not None:
+        notes += [
+            f"the description of {part} is dropped: FFmpeg writes none into {codec} pictures"
+            for part in info.immersive.parts
+        ]
     return notes

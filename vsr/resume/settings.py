@@ -131,6 +131,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "rotation", (info.display_matrix or b"").hex()
     yield "field order", info.field_order.name
     yield "HDR", str(info.hdr)
+    if info.immersive is not None:
+        yield "3D and 360°", str(info.immersive)
 
 
 def versions_of(plan: Plan) -> dict[str, str]:

@@ -1,14 +1,15 @@
 """Where each container keeps the pixel aspect ratio that PyAV cannot hand to FFmpeg's muxers.
 
 MP4 and MOV take it from the encoder, MPEG-TS leaves it to the bitstream. Matroska, NUT and AVI are
-patched: a file when it is complete, a pipe's head on its way.
+patched: a file when it is complete, a pipe's head on its way. So is MP4 whose
+picture is no flat view (:mod:`.mp4`).
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from vsr.sinks import avi, matroska, nut
+from vsr.sinks import avi, matroska, mp4, nut
 from vsr.sinks.destination import Writable
 
 __all__ = ["PatchedOutput", "Place", "says_exactly"]
@@ -29,8 +30,10 @@ class Place:
     """The picture's stream, counted from 0."""
     track: int
     """Its number in Matroska, which does not count attachments, from 1."""
-    sar: Fraction
-    """Width over height of a pixel."""
+    sar: Fraction | None
+    """Width over height of a pixel; None if unknown."""
+    described: bool = False
+    """Whether the muxer was told of two views or of a sphere."""
 
     def patched_head(self, data: bytes) -> bytes | None:
         """The beginning of a file with the ratio, of the same length; None if more is needed.
@@ -38,6 +41,10 @@ class Place:
         Raises:
             ValueError: it cannot be written.
         """
+        if self.muxer == "mp4" and self.described:
+            return mp4.patched_head(data)
+        if self.sar is None:
+            return data
         if self.muxer == "nut":
             return nut.patched_head(data, self.stream, self.sar)
         if self.muxer in ("matroska", "webm"):
@@ -51,7 +58,11 @@ class Place:
             ValueError: it cannot be written; the file has not been touched.
             OSError: reading or writing failed.
         """
-        if self.muxer == "avi":
+        if self.muxer == "mp4" and self.described:
+            mp4.free_apples_box(path)
+        elif self.sar is None:
+            return
+        elif self.muxer == "avi":
             avi.set_aspect_ratio(path, self.stream, self.sar)
         elif self.muxer == "nut":
             nut.set_aspect_ratio(path, self.stream, self.sar)

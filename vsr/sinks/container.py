@@ -4,11 +4,11 @@ import logging
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from fractions import Fraction
 from os import fspath
 from typing import Any
 
 import av
+from av.codec import Codec
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -19,6 +19,7 @@ from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
 from vsr.frame import VideoInfo
+from vsr.immersive import can_say
 from vsr.notes import Notes
 from vsr.orientation import is_turn
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
@@ -80,7 +81,7 @@ class MediaOutput:
         self._first_dts: int | None = None
         self._copier: StreamCopier | None = None
         if source is not None:
-            self._copier = StreamCopier(source, encoding, self.notes)
+            self._copier = StreamCopier(source, encoding, self.notes, info.immersive)
         self._patched: PatchedOutput | None = None
         try:
             with destination.errors():
@@ -151,8 +152,8 @@ class MediaOutput:
             self._stream = self._copier.add_streams(
                 self._container, self._add_video, self._info.duration
             )
-        if self._patched is not None and self._info.sar is not None:
-            self._patched.place = self._place(self._info.sar)
+        if self._patched is not None:
+            self._patched.place = self._place()
         self._check_aspect_ratio()
         codec = self._encoding.codec
         with defined_memory(codec), usual_scheduling(codec):
@@ -161,6 +162,8 @@ class MediaOutput:
     def _open_container(self) -> OutputContainer:
         file, muxer = self._destination.file, self._encoding.muxer
         options = dict(self._encoding.muxer_options)
+        if muxer == "mp4" and self._says_more:
+            options.setdefault("strict", "unofficial")  # else FFmpeg does not write it
         if self._copier is not None:
             options = self._copier.container_options(options)
         if file is not None:
@@ -189,7 +192,7 @@ class MediaOutput:
         self._mux_held()
         if self._copier is not None:
             self._copier.finish(self._container)
-        place = self._place(self._info.sar) if self._info.sar is not None else None
+        place = self._place()
         self._container.close()
         self._store_aspect_ratio(place)
 
@@ -217,9 +220,19 @@ class MediaOutput:
         ):
             self.notes.warn(f"the aspect ratio {sar} is rounded or lost: {codec} cannot say it")
 
-    def _place(self, sar: Fraction) -> Place:
+    @property
+    def _says_more(self) -> bool:
+        """Whether the container says that the picture is no flat view."""
+        codec = Codec(self._encoding.codec, "w").canonical_name
+        return self._info.immersive is not None and can_say(self._encoding.muxer, codec)
+
+    def _place(self) -> Place | None:
+        """What is to be patched; None if nothing is."""
+        if self._info.sar is None and not self._says_more:
+            return None
         track = 1 + sum(stream.type != "attachment" for stream in self.streams_before)
-        return Place(self._encoding.muxer, self._stream.index, track, sar)
+        muxer = self._encoding.muxer
+        return Place(muxer, self._stream.index, track, self._info.sar, self._says_more)
 
     def _store_aspect_ratio(self, place: Place | None) -> None:
         problem = None
@@ -231,5 +244,7 @@ class MediaOutput:
                 place.set_in_file(self._destination.file)
             except ValueError as error:
                 problem = str(error)
-        if problem:
+        if problem and self._encoding.muxer == "mp4":
+            self.notes.warn(f"FFmpeg may take the picture for a flat view: {problem}")
+        elif problem:
             self.notes.warn(f"the aspect ratio {self._info.sar} is not in the container: {problem}")

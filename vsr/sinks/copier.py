@@ -28,6 +28,7 @@ from vsr.encoding.streams import (
     output_chapters,
 )
 from vsr.ffmpeg import fraction
+from vsr.immersive import Immersive
 from vsr.notes import Notes
 from vsr.sinks.labelling import Labelling
 from vsr.sinks.sound import SoundEncoder, silent_sample
@@ -74,15 +75,19 @@ class StreamCopier:
         source: where the streams come from.
         encoding: container and options of the output.
         notes: gets a line for everything that cannot be carried or had to be repaired.
+        immersive: what the output's picture is beyond a flat view, if anything.
     """
 
-    def __init__(self, source: StreamSource, encoding: Encoding, notes: Notes) -> None:
+    def __init__(
+        self, source: StreamSource, encoding: Encoding, notes: Notes,
+        immersive: Immersive | None = None,
+    ) -> None:  # fmt: skip
         self._notes = notes
         self._encoding = encoding
         self._source = source
         self._muxer = encoding.muxer
         self._tracks: dict[int, Track] = {}
-        self._labelling = Labelling(source, encoding.muxer, notes)
+        self._labelling = Labelling(source, encoding.muxer, notes, immersive)
         self._data: list[Stream] = []
 
     def container_options(self, given: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from vsr.encoding.scheduling import usual_scheduling
 from vsr.ffmpeg import fraction
 from vsr.frame import VideoInfo
 from vsr.hdr import HdrMetadata, held_by_container
+from vsr.immersive import Immersive, can_say
 from vsr.rationals import bounded
 from vsr.sinks.memory import defined_memory
 from vsr.sinks.side_data import template
@@ -145,7 +146,7 @@ def _set_dts(packets: "list[Packet[Any]]") -> None:
 def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> Encoder:
     """Add the picture's stream to ``container``, whose header must not have been written.
 
-    Where there is HDR metadata that the container stores, the encoder stands beside the stream:
+    Where there is side data that the container stores, the encoder stands beside the stream:
     PyAV gives side data only to streams that are made from a template (:mod:`.side_data`).
 
     Args:
@@ -154,17 +155,20 @@ def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo
         info: facts about the *output*.
     """
     codec = av.Codec(encoding.codec, "w").canonical_name
-    if info.hdr is not None and held_by_container(encoding.muxer, codec):
-        return _with_metadata(container, encoding, info, info.hdr)
+    hdr = info.hdr if held_by_container(encoding.muxer, codec) else None
+    immersive = info.immersive if can_say(encoding.muxer, codec) else None
+    if hdr is not None or immersive is not None:
+        return _with_side_data(container, encoding, info, hdr, immersive)
     stream = add_video(container, encoding, info)
     return Encoder(stream, stream.codec_context, Counting.of(encoding, info))
 
 
-def _with_metadata(
-    container: OutputContainer, encoding: Encoding, info: VideoInfo, hdr: HdrMetadata
-) -> Encoder:
-    context = open_context(encoding, info)
-    with template(context.codec.canonical_name, hdr) as model:
+def _with_side_data(
+    container: OutputContainer, encoding: Encoding, info: VideoInfo, hdr: HdrMetadata | None,
+    immersive: Immersive | None,
+) -> Encoder:  # fmt: skip
+    context, codec = open_context(encoding, info), av.Codec(encoding.codec, "w").canonical_name
+    with template(codec, hdr or HdrMetadata(), immersive or Immersive()) as model:
         stream = container.add_stream_from_template(model, opaque=True)
     for name in _KNOWN_TO_MUXERS:
         setattr(stream.codec_context, name, getattr(context, name))

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from vsr.encoding.streams import StreamSource, is_cover_art
 from vsr.ffmpeg import fraction, known_fraction
+from vsr.immersive import Immersive
 from vsr.notes import Notes
 from vsr.sinks.labels import (
     holds_reel_name,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Labelling"]
 
 _ANY_KEY = "use_metadata_tags"
+_KNOWN_PACKINGS = ("mono", "left_right", "top_bottom")  # of those that vsr.immersive reads
 
 
 class Labelling:
@@ -41,10 +43,14 @@ class Labelling:
         source: where the labels come from.
         muxer: FFmpeg's name of the output's container.
         notes: gets a line for everything that cannot be kept.
+        immersive: what the output's picture is beyond a flat view, if anything.
     """
 
-    def __init__(self, source: StreamSource, muxer: str, notes: Notes) -> None:
+    def __init__(
+        self, source: StreamSource, muxer: str, notes: Notes, immersive: Immersive | None = None
+    ) -> None:
         self._source = source
+        self._packing = None if immersive is None else immersive.packing
         self._muxer = muxer
         self._notes = notes
         self._any_key = False
@@ -73,8 +79,11 @@ class Labelling:
         metadata = stream_metadata(stream.metadata, self._muxer)
         replaced = self._source.stream
         if replaced is not None and stream.index == replaced.index:
-            # Matroska's mark of VP8 and VP9 with alpha, which the muxer sets itself.
-            metadata = {key: v for key, v in metadata.items() if key.lower() != "alpha_mode"}
+            metadata = {
+                key: value for key, value in metadata.items()
+                if key.lower() != "alpha_mode"  # of VP8 and VP9, which the muxer sets itself
+                and not (key == "stereo_mode" and self._is_told_otherwise(replaced))
+            }  # fmt: skip
         output.metadata.update(metadata)
         output.disposition = stream.disposition
         if stream.type == "attachment" or is_cover_art(stream):
@@ -89,6 +98,12 @@ class Labelling:
             stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
         )
         self._lost_dispositions += [f"{name} {place}" for name in names]
+
+    def _is_told_otherwise(self, picture: VideoStream) -> bool:
+        """Whether Matroska's tag of two views is of no use: side data say it, or nothing is to."""
+        known = picture.metadata["stereo_mode"] in _KNOWN_PACKINGS
+        told = known and "stereo_3d" in picture.codec_context.coded_side_data
+        return told and not (self._packing is not None and self._muxer in ("matroska", "webm"))
 
     def label_chapters(self, chapters: "list[Chapter]") -> None:
         """Keep in mind which tags of ``chapters``, those of the output, have no place."""

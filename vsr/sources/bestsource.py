@@ -113,16 +113,18 @@ def _look(path: Path, config: InputConfig) -> _Stream:
         stream, notes = choose_stream(container, str(path), config.video_stream)
         context = stream.codec_context
         matrix = context.coded_side_data.get("display_matrix")
-        hdr, lost = describe.hdr_metadata(stream, VideoFrame(16, 16, "gray"))
+        no_frame = VideoFrame(16, 16, "gray")
+        hdr, lost = describe.hdr_metadata(stream, no_frame)
+        immersive, unread = describe.immersive(stream, no_frame)
         facts = ContainerFacts(
             tags=describe.context_colour(stream), sar=describe.sample_aspect(stream),
             cropping=describe.cropping(stream), hdr=hdr,
-            display_matrix=None if matrix is None else bytes(matrix),
+            display_matrix=None if matrix is None else bytes(matrix), immersive=immersive,
         )  # fmt: skip
         base, start = known_fraction(stream.time_base), stream.start_time
         return _Stream(
             index=stream.index, codec=str(context.codec.canonical_name),
             size=(context.width, context.height), begin=describe.container_start(container),
             start=None if base is None or start is None else start * base, facts=facts,
-            notes=[*notes, *lost],
+            notes=[*notes, *lost, *unread],
         )  # fmt: skip

@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.sources import describe
 from vsr.sources.clip_frames import ClipFrame, ClipFrames
 from vsr.sources.clock import Clock, DurationClock, EvenClock, ListClock, fitting_time_base
@@ -139,6 +140,10 @@ class ClipReader:
     def field_order(self, frame: VideoFrame) -> FieldOrder:
         """That of the first frame."""
         return field_order_of(self._first)
+
+    def immersive(self, frame: VideoFrame) -> tuple[Immersive | None, list[str]]:
+        """What the container says."""
+        return self._clip.facts.immersive, []
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
         """The container's, completed by the first frame's; and what is dropped."""

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from vsr.ffmpeg import known_fraction
 from vsr.frame import Colour, FieldOrder, Matrix, Range, Siting
 from vsr.sources.clock_joins import WRAP, may_start_again
-from vsr.sources.side_data import hdr_metadata, of_frame
+from vsr.sources.side_data import hdr_metadata, immersive, of_frame
 
 __all__ = [
     "claimed_rates",
@@ -34,6 +34,7 @@ __all__ = [
     "has_only_decoding_times",
     "hdr_metadata",
     "header_length",
+    "immersive",
     "last_frame_end",
     "sample_aspect",
     "stream_end",

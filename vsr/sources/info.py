@@ -8,6 +8,7 @@ from math import ceil
 from av.sidedata.sidedata import Type as SideDataType
 
 from vsr.frame import FieldOrder, VideoInfo
+from vsr.immersive import Immersive
 from vsr.sources.planes import native_format
 from vsr.sources.reader import InputFacts, Reader
 from vsr.sources.readers import SourceConfig
@@ -30,15 +31,25 @@ def video_info(reader: Reader, stage: PictureStage, config: SourceConfig, note: 
     rate = shape.rate or facts.rate
     frames, duration = _expected_length(facts, config, rate)
     hdr, lost = reader.hdr(stage.first)
+    immersive, unread = _immersive(reader, stage)
     unseen = [*_unseen_alpha(facts, stage), *_active_format(facts, stage)]
-    note(*lost, *unseen, level=logging.WARNING)
+    note(*lost, *unread, *unseen, level=logging.WARNING)
     return VideoInfo(
         width=shape.width, height=shape.height, format=stage.format,
         colour=stage.colour_of(stage.first_picture),
         time_base=shape.time_base, rate=rate, frames=frames, duration=duration, sar=shape.sar,
         display_matrix=stage.display_matrix, field_order=_field_order(reader, stage, config),
-        icc=facts.icc, hdr=hdr, codec=facts.codec,
+        icc=facts.icc, hdr=hdr, immersive=immersive, codec=facts.codec,
     )  # fmt: skip
+
+
+def _immersive(reader: Reader, stage: PictureStage) -> tuple[Immersive | None, list[str]]:
+    """Of what comes out of the filters; none if they may have moved what it is said of."""
+    found, notes = reader.immersive(stage.first)
+    if found is None or not stage.moves:
+        return found, notes
+    why = f"filters change what it is said of ({', '.join(stage.moves)})"
+    return None, [*notes, *(f"the description of {part} is dropped: {why}" for part in found.parts)]
 
 
 def _expected_length(

@@ -18,6 +18,7 @@ from vsr.config import InputConfig
 from vsr.errors import SourceError
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.sources import describe
 from vsr.sources.chapters import lost_chapter_features
 from vsr.sources.demuxer import Demuxer
@@ -239,6 +240,10 @@ class MediaReader:
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
         """Mastering display and content light, and a line for what is dropped."""
         return describe.hdr_metadata(self.stream, frame) if self.facts.has_side_data else (None, [])
+
+    def immersive(self, frame: VideoFrame) -> tuple[Immersive | None, list[str]]:
+        """Whether a picture holds two views or is a sphere, and a line for what is dropped."""
+        return describe.immersive(self.stream, frame) if self.facts.has_side_data else (None, [])
 
     def colour(self, frame: VideoFrame) -> Colour:
         """Colour tags of ``frame``; where it has none, the container's."""

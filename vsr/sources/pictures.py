@@ -9,6 +9,7 @@ from av.video.frame import VideoFrame
 
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.sources import describe
 from vsr.sources.images import ImageFrames
 from vsr.sources.lookahead import Lookahead, TimedFrame
@@ -106,6 +107,10 @@ class PictureReader:
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
         """None is read: PyAV 19 crashes on a PNG's side data if there is an ICC profile."""
+        return None, []
+
+    def immersive(self, frame: VideoFrame) -> tuple[Immersive | None, list[str]]:
+        """Nothing is read, as of HDR metadata."""
         return None, []
 
     def last_duration(self) -> int:

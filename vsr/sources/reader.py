@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from vsr.frame import Colour, FieldOrder
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.sources.companion import MadeSound
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.relay import PacketRelay
@@ -170,6 +171,9 @@ class Reader(Protocol):
 
     def hdr(self, frame: VideoFrame) -> tuple[HdrMetadata | None, list[str]]:
         """Mastering display and content light, and a line for what is dropped."""
+
+    def immersive(self, frame: VideoFrame) -> tuple[Immersive | None, list[str]]:
+        """Whether a picture holds two views or is a sphere, and a line for what is dropped."""
 
     # The end.
 

@@ -18,6 +18,7 @@ import vapoursynth as vs  # type: ignore[import-untyped]
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
 from vsr.frame import Colour
 from vsr.hdr import HdrMetadata
+from vsr.immersive import Immersive
 from vsr.places import working_in
 from vsr.sources.environment import Environment, make_environment
 from vsr.sources.script_errors import telling_line
@@ -41,6 +42,7 @@ class ContainerFacts:
     """Top, bottom, left, right."""
     display_matrix: bytes | None = None
     hdr: HdrMetadata | None = None
+    immersive: Immersive | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""What side data of a stream and of its first frame say: HDR metadata, and what stays behind."""
+"""What side data of a stream and of its first frame say: HDR, 3D and 360°, what stays behind."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from av.sidedata.sidedata import Type as SideDataType
@@ -13,8 +14,9 @@ from vsr.hdr import (
     parse_content_light,
     parse_mastering_display,
 )
+from vsr.immersive import Immersive, parse_sphere, parse_stereo
 
-__all__ = ["hdr_metadata", "of_frame"]
+__all__ = ["hdr_metadata", "immersive", "of_frame"]
 
 # FFmpeg's names: of containers' side data in small letters, of frames' in capitals.
 _DROPPED = {
@@ -24,13 +26,10 @@ _DROPPED = {
     "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
     "icc_profile": "the ICC profile",
     "ICC_PROFILE": "the ICC profile",
-    "stereo_3d": "the description of stereoscopic 3D",
-    "STEREO3D": "the description of stereoscopic 3D",
-    "spherical": "the description of a spherical (360°) picture",
-    "SPHERICAL": "the description of a spherical (360°) picture",
     "lcevc": "the LCEVC enhancement layer",
     "LCEVC": "the LCEVC enhancement layer",
 }
+_OF_CONTAINERS = {SideDataType.STEREO3D: "stereo_3d"}
 _DOLBY_VISION = {"dovi_conf", "DOVI_RPU_BUFFER", "DOVI_METADATA"}
 _BASE_LAYERS = {1: "HDR10", 2: "SDR", 4: "HLG", 6: "HDR10"}
 """``bl_signal_compatibility_id`` of Dolby Vision's configuration record; 0 means none."""
@@ -64,12 +63,37 @@ def hdr_metadata(stream: VideoStream, frame: VideoFrame) -> tuple[HdrMetadata | 
     return None if known == HdrMetadata() else known, [*notes, *_dropped(stream, frame)]
 
 
+def immersive(stream: VideoStream, frame: VideoFrame) -> tuple[Immersive | None, list[str]]:
+    """That a picture holds two views, or is a sphere: by the container, else the first frame.
+
+    Args:
+        stream: the stream.
+        frame: its first frame.
+
+    Returns:
+        What is known, None if nothing is, and notes for the log: a line for what nothing here can
+        write. Of Matroska a tag says it of two views, and goes where there is room for it.
+    """
+    notes: list[str] = []
+    tagged = "stereo_mode" in stream.metadata
+    packing = _first_valid(
+        "the description of stereoscopic 3D", parse_stereo,
+        islice(_found(stream, frame, SideDataType.STEREO3D), 1), [] if tagged else notes,
+    )  # fmt: skip
+    sphere = _first_valid(
+        "the description of a spherical (360°) picture", parse_sphere,
+        islice(_found(stream, frame, SideDataType.SPHERICAL), 1), notes,
+    )  # fmt: skip
+    known = Immersive(packing=packing, sphere=sphere)
+    return None if known == Immersive() else known, notes
+
+
 def _found(
     stream: VideoStream, frame: VideoFrame, kind: SideDataType
 ) -> Iterator[tuple[str, bytes]]:
     """Side data of one kind, and where each was found."""
     coded: Mapping[Any, bytes] = stream.codec_context.coded_side_data
-    if (data := coded.get(kind.name.lower())) is not None:
+    if (data := coded.get(_OF_CONTAINERS.get(kind, kind.name.lower()))) is not None:
         yield "container", bytes(data)
     if (data := of_frame(frame, kind)) is not None:
         yield "stream", data
@@ -98,8 +122,7 @@ def _first_valid[T](
 
 def _dropped(stream: VideoStream, frame: VideoFrame) -> list[str]:
     names = [*stream.codec_context.coded_side_data, *(kind.name for kind in frame.side_data)]
-    told = {"stereo_3d", "STEREO3D"} if "stereo_mode" in stream.metadata else set()  # as a tag
-    labels = dict.fromkeys(_DROPPED[n] for n in names if n in _DROPPED and n not in told)
+    labels = dict.fromkeys(_DROPPED[name] for name in names if name in _DROPPED)
     notes = [f"{label} is dropped" for label in labels]
     if not _DOLBY_VISION.isdisjoint(names):
         notes.append(_dolby_vision(stream.codec_context.coded_side_data.get("dovi_conf")))

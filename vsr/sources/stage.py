@@ -28,6 +28,15 @@ from vsr.sources.timestamps import Timeline
 
 __all__ = ["FilteredPicture", "PictureStage"]
 
+_STAYING = frozenset(
+    """
+    bilateral bm3d bwdif cas colorlevels colorspace copy curves deband deblock decimate deflicker
+    eq estdif fieldmatch fieldorder format fps hqdn3d hue idet limiter lut3d median mpdecimate
+    nlmeans noise null phase pullup scale select setdar setfield setparams setpts setsar smartblur
+    spp tonemap unsharp vaguedenoiser w3fdif yadif zscale
+    """.split()  # noqa: SIM905 - quoted words are no better
+)
+"""Filters after which each part of the picture is where it was, in parts of its sides."""
 _OTHER_SHAPE = 0.01
 """Parts of a ratio of sides by which pictures may differ without looking squeezed."""
 
@@ -59,6 +68,7 @@ class PictureStage:
         tags: colour as the input declares it, or the user does.
         fields: what was seen of interlacing in the first frames; None if nobody looked.
         filters: the chain that the pictures go through, as libavfilter writes it; may be empty.
+        moves: names of filters among them that may change where in a picture things are seen.
         shape: size, aspect ratio and clock of what comes out.
         format: pixel format of what comes out, once iteration has begun.
 
@@ -89,6 +99,7 @@ class PictureStage:
         self._compare_tags()
         self.shape = self._geometry()
         steps, self.fields = choose_steps(reader, config, self._native, note)
+        self.moves = [name for name, _ in steps if name not in _STAYING]
         self._watch = FieldWatch(reader, config, self.fields, note)
         if steps:
             self._set_up_chain(steps)
