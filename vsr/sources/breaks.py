@@ -1,9 +1,11 @@
 """Does a stream end where one of its pieces does? FFmpeg is silent about one that is cut short.
 
 Matroska (RFC 8794), MP4 (ISO/IEC 14496-12, 4.2), NUT and FLV are pieces that say how long they are,
-one after the other. A pipe cannot be asked for its length, so they are counted as they come by.
+one after the other. A pipe cannot be asked for its length, so they are counted as they come by. Of
+a file, what is whole is leapt over.
 """
 
+from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +13,7 @@ from vsr.ebml import CLUSTER, EBML, SEGMENT, element_head
 from vsr.sources.nut_pieces import NUT_MAGIC, NutMeasure
 from vsr.sources.ts_packets import TS_TAIL, missing_of_ts
 
-__all__ = ["Measure", "PieceCounter", "is_cut_short"]
+__all__ = ["Measure", "PieceCounter", "ends_amid_packet", "is_cut_short"]
 
 _ENTERED = (SEGMENT, CLUSTER)
 """Elements whose contents are pieces themselves, and whose length need not be known."""
@@ -25,6 +27,10 @@ _FLV_KINDS = (8, 9, 18)
 """Sound, picture, and what is said of them; their bit 5 says that they are encrypted."""
 _FLV_ENCRYPTED = 0x20
 _READ = 1 << 20
+_BLOCKS = (0xA3, 0xA0, 0xE7)
+"""Elements of a cluster: a packet, with or without more about it, and what time it counts from."""
+_LONGEST_HEAD = 12
+_NEAR = 64  # bytes that the heads of a block take
 
 
 class Measure(Protocol):
@@ -149,3 +155,66 @@ def is_cut_short(path: Path) -> bool:
     except OSError:
         return False
     return not tail or counter.missing > 0 or missing_of_ts(tail) > 0
+
+
+def ends_amid_packet(path: Path, format: str, furthest: int) -> bool:
+    """Whether a file of Matroska or FLV ends in the middle of a packet; False if unknown.
+
+    Complete recordings may lack a length, end with a cluster of unknown length, or be followed by
+    something else.
+
+    Args:
+        path: the file.
+        format: FFmpeg's name of its format.
+        furthest: where FFmpeg found the last packet, in bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if format.startswith("matroska"):
+                return _ends_amid_block(file, size, furthest)
+            return format == "flv" and 0 < furthest < size and _ends_amid_tag(file, size, furthest)
+    except (OSError, ValueError):
+        return False
+
+
+def _ends_amid_block(file: BufferedReader, size: int, furthest: int) -> bool:
+    """The same of Matroska.
+
+    Raises:
+        ValueError: it is damaged, or goes on with something else.
+    """
+    position = 0
+    while position < size:
+        file.seek(position)
+        data = file.read(_LONGEST_HEAD)
+        if (head := element_head(data)) is None:
+            return data[0] in _BLOCKS
+        begin = position + head.bytes
+        end = None if head.length is None else begin + head.length
+        is_whole = end is not None and end <= size
+        if head.id == SEGMENT or (head.id == CLUSTER and not is_whole):
+            position = begin
+        elif end is None or end > size:
+            # Where packets follow far behind its head, it is the length that is damaged.
+            return end is not None and head.id in _BLOCKS and furthest <= position + _NEAR
+        else:
+            position = end
+    return False
+
+
+def _ends_amid_tag(file: BufferedReader, size: int, position: int) -> bool:
+    """The same of FLV from the tag at ``position`` on.
+
+    Raises:
+        ValueError: it is damaged, or goes on with something else.
+    """
+    while position < size:
+        file.seek(position)
+        head = file.read(_FLV_TAG)
+        if head[0] & ~_FLV_ENCRYPTED not in _FLV_KINDS:
+            return False
+        if (measured := _measure_tag(head)) is None:
+            return True
+        position += sum(measured)
+    return position - _FLV_LENGTH > size

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from vsr.config import PIPE, InputConfig
 from vsr.ffmpeg import known_fraction
 from vsr.sources.avi_index import AviIndex
+from vsr.sources.breaks import ends_amid_packet
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container, unopened_part
@@ -61,6 +62,7 @@ class Demuxer:
         seen_video_end: the same for the video stream alone.
         broken: how the input ends in the middle of a frame; None if it does not, as far as known.
         is_cut: whether the input ends in the middle of a packet, as recorders leave them.
+        ends_early: whether a file does, in a format whose complete files never do.
         stopped_at: where an error ended reading, in seconds as ``seen_end``; None: nothing did.
 
     Raises:
@@ -248,7 +250,7 @@ class Demuxer:
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None
-        self.is_cut = False
+        self.is_cut = self.ends_early = False
         self.stopped_at: Fraction | None = None
         self.seen_end = self.seen_video_end = Fraction(0)
         self._frame_bytes: int | None = None
@@ -305,6 +307,9 @@ class Demuxer:
             self.broken = f"it breaks off in the middle of a packet, at least {missing} bytes short"
         if self._stdin is not None and self.container.format.name == "mpegts":
             self.is_cut = self._stdin.missing_of_ts > 0
+        if self._stdin is None and self._path.is_file():
+            name, furthest = self.container.format.name, self._furthest
+            self.ends_early = ends_amid_packet(self._path, name, furthest)
         if self.container.format.name != "yuv4mpegpipe" or self.broken or _is_stream(self._path):
             return
         total = self._stdin.total if self._stdin is not None else self._path.stat().st_size

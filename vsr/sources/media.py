@@ -300,7 +300,7 @@ class MediaReader:
 
     def _look_for_missing_end(self, report: SourceReport) -> None:
         """Compare where the packets ended with what the header promised."""
-        report.is_cut = self._demuxer.is_cut
+        report.is_cut, report.ends_early = self._demuxer.is_cut, self._demuxer.ends_early
         if (stopped_at := self._demuxer.stopped_at) is not None:
             report.unreadable_from = stopped_at - self._part.begin
         report.expected_duration = describe.header_length(self.container, self._part.begin)

@@ -64,6 +64,8 @@ class SourceReport:
     """Whether that is missing in the middle."""
     is_cut: bool = False
     """Whether a transport stream ends in the middle of a packet."""
+    ends_early: bool = False
+    """Whether another file does, so that something that nobody knows the length of is missing."""
     unreadable_from: Fraction | None = None
     """Where an error ended reading, in seconds from the start of the input."""
 
@@ -135,6 +137,8 @@ class SourceReport:
             )
         elif self.unreadable_from is not None:
             found.append(f"what follows {float(self.unreadable_from):.2f} s cannot be read")
+        elif self.ends_early:
+            found.append("it breaks off in the middle of a packet: the file ends early")
         if self.is_cut:
             found.append(
                 "the input ends in the middle of a packet: the last frame may be damaged or missing"
