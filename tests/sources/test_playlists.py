@@ -212,3 +212,49 @@ def test_standard_input_opens_neither_files_nor_connections(parts, tmp_path, tex
     assert run.returncode == 1
     assert reason in run.stderr
     assert not out.exists()
+
+
+@pytest.fixture
+def chapters_of_a_camera(tmp_path):
+    """A list of two films as cameras split them: with a date and a track of timecode."""
+    for name, minute in (("a.mp4", 1), ("b.mp4", 2)):
+        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=96x64:r=25:d=0.4"]
+        command += ["-f", "lavfi", "-i", "sine=r=48000:d=0.4", "-c:a", "aac"]
+        command += ["-metadata", f"creation_time=2024-01-02T03:0{minute}:00Z"]
+        command += ["-timecode", f"01:0{minute}:00:00", "-write_tmcd", "1"]
+        subprocess.run([*command, str(tmp_path / name)], check=True)
+    return write_list(tmp_path, "a.mp4", "'b.mp4'")
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv"])
+def test_a_list_keeps_date_and_timecode_of_its_first_film(
+    command, chapters_of_a_camera, tmp_path, extension
+):
+    """Of either FFmpeg tells less than of the first film alone."""
+    output = tmp_path / f"out.{extension}"
+    code, lines = command(chapters_of_a_camera, output)
+    assert code == 0
+    assert not [line for line in lines if "dropped" in line]
+    with av.open(str(output)) as container:
+        assert container.metadata["creation_time"] == "2024-01-02T03:01:00.000000Z"
+        stream = container.streams.video[0]
+        tags = {key.lower(): value for key, value in stream.metadata.items()}
+        assert tags["timecode"] == "01:01:00:00"
+
+
+def test_what_else_is_unknown_in_a_list_is_named(command, chapters_of_a_camera, tmp_path):
+    """Telemetry, say: a track of the first film that no timecode is."""
+    path = tmp_path / "a.mp4"
+    data = path.read_bytes()
+    assert data.count(b"tmcd") > 1
+    path.write_bytes(data.replace(b"tmcd", b"abcd"))
+    code, lines = command(chapters_of_a_camera, tmp_path / "out.mkv")
+    assert code == 0
+    assert [line for line in lines if "unknown stream 2" in line and "is dropped" in line]
+
+
+def test_a_list_to_what_holds_the_picture_alone(command, chapters_of_a_camera, tmp_path):
+    code, lines = command(chapters_of_a_camera, tmp_path / "out.y4m")
+    assert code == 0
+    dropped = [line for line in lines if "is dropped" in line]
+    assert ["audio stream 1" in line for line in dropped] == [True]

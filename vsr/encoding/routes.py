@@ -22,6 +22,7 @@ from vsr.encoding.streams import (
     dropped_data,
     is_cover_art,
     is_pcm,
+    is_timecode,
     name_of,
 )
 
@@ -64,8 +65,8 @@ def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Rout
         encoding: the output's container, and how it is written.
     """
     muxer = encoding.muxer
-    if stream.type == "data":
-        return _data_route(source, stream)
+    if (timed := is_timecode(source, stream)) or stream.type == "data":
+        return Route(how="drop") if timed else _data_route(source, stream)
     if encoding.fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
         note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
@@ -84,8 +85,6 @@ def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Rout
 
 
 def _data_route(source: StreamSource, stream: Stream) -> Route:
-    if "timecode" in stream.metadata:  # travels as metadata of the picture
-        return Route(how="drop")
     if getattr(stream, "name", None) == "bin_data" and source.container.chapters():
         return Route(how="drop")  # mp4's text track of the chapters: made anew from them
     return Route(how="drop", note=dropped_data([stream]))

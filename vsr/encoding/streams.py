@@ -6,11 +6,13 @@ of each is decided by :mod:`vsr.encoding.routes`, and the packets are moved by
 """
 
 import math
+import shlex
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import av
@@ -37,6 +39,7 @@ __all__ = [
     "dropped_data",
     "is_cover_art",
     "is_pcm",
+    "is_timecode",
     "left_behind",
     "name_of",
     "output_chapters",
@@ -130,6 +133,35 @@ def _codec_in_words(stream: Stream) -> str:
     return name or "unknown codec"
 
 
+def is_timecode(source: StreamSource, stream: Stream) -> bool:
+    """Whether ``stream`` is a track of timecode, which travels as metadata of the picture.
+
+    Of such a track in a list of files FFmpeg tells nothing; the first file is asked.
+    """
+    if stream.type == "data":
+        return "timecode" in stream.metadata
+    if stream.type != "unknown" or source.container.format.name != "concat":
+        return False
+    if (part := _first_part(Path(source.container.name.removeprefix("file:")))) is None:
+        return False
+    with suppress(av.FFmpegError), av.open(f"file:{part}") as container:
+        return any(
+            one.index == stream.index and "timecode" in one.metadata
+            for one in container.streams.data
+        )
+    return False
+
+
+def _first_part(path: Path) -> Path | None:
+    """The first file that a list of files names; None if that cannot be seen."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            word, _, name = line.strip().partition(" ")
+            if word == "file":
+                return path.parent / shlex.split(name)[0].removeprefix("file:")
+    return None
+
+
 def dropped_data(streams: Sequence[Stream]) -> str:
     """One line for ``streams`` of data that stay behind: a phone's film has three or four."""
     if len(streams) == 1:
@@ -150,7 +182,9 @@ def left_behind(source: StreamSource, holder: str) -> list[str]:
     notes = [
         f"{name_of(stream)} is dropped: {holder} cannot hold it"
         for stream in source.container.streams
-        if stream.index != replaced and (stream.type != "data" or is_cover_art(stream))
+        if stream.index != replaced
+        and (stream.type != "data" or is_cover_art(stream))
+        and not is_timecode(source, stream)
     ]
     if chapters := len(source.container.chapters()):
         notes.append(f"{chapters} chapters are dropped: {holder} cannot hold them")

@@ -52,6 +52,7 @@ class Labelling:
         self._source = source
         self._packing = None if immersive is None else immersive.packing
         self._muxer = muxer
+        self._of_file = _file_metadata(source)
         self._notes = notes
         self._any_key = False
         self._lost_tags: list[str] = []
@@ -60,14 +61,14 @@ class Labelling:
 
     def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
         """``given`` options of the container, and those that the source's metadata asks for."""
-        flags = metadata_flags(self._source.container.metadata, self._muxer)
+        flags = metadata_flags(self._of_file, self._muxer)
         joined = given.get("movflags", "") + flags
         self._any_key = _ANY_KEY in joined and self._muxer in ("mp4", "mov")
         return {**given, "movflags": joined} if flags else dict(given)
 
     def label_file(self, container: OutputContainer) -> None:
         """Give ``container`` the source's metadata."""
-        metadata = kept_metadata(self._source.container.metadata, self._muxer)
+        metadata = kept_metadata(self._of_file, self._muxer)
         container.metadata.update(metadata)
         lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
         self._lost_tags += [f"{key} (file)" for key in lost]
@@ -90,7 +91,7 @@ class Labelling:
             return
         place = f"({stream.type} stream {stream.index})"
         lost = lost_tags(
-            metadata, self._muxer, of_file=source.metadata, picture=stream.type == "video"
+            metadata, self._muxer, of_file=self._of_file, picture=stream.type == "video"
         )
         self._lost_tags += [f"{key} {place}" for key in lost]
         alone = sum(other.type == stream.type for other in source.streams) == 1
@@ -107,10 +108,9 @@ class Labelling:
 
     def label_chapters(self, chapters: "list[Chapter]") -> None:
         """Keep in mind which tags of ``chapters``, those of the output, have no place."""
-        of_file = self._source.container.metadata
         numbers: dict[str, list[int]] = {}
         for number, chapter in enumerate(chapters, 1):
-            for key in lost_chapter_tags(chapter["metadata"], self._muxer, of_file):
+            for key in lost_chapter_tags(chapter["metadata"], self._muxer, self._of_file):
                 numbers.setdefault(key, []).append(number)
         for key, found in numbers.items():
             where = f"chapter {found[0]}" if len(found) == 1 else f"{len(found)} chapters"
@@ -202,3 +202,11 @@ class Labelling:
         if source.start_time is not None and source.time_base:  # sound may begin earlier
             begin = source.start_time * fraction(source.time_base)
         return self._source.start_time - begin
+
+
+def _file_metadata(source: StreamSource) -> dict[str, str]:
+    """The file's metadata; of a list of files, FFmpeg gives when it was made by the stream only."""
+    metadata, picture = dict(source.container.metadata), source.stream
+    if picture is not None and (made := picture.metadata.get("creation_time")) is not None:
+        metadata.setdefault("creation_time", made)
+    return metadata
