@@ -68,10 +68,23 @@ def test_a_folder_is_filled_with_pictures(tmp_path: Path) -> None:
         assert not found.overlap([tmp_path / "x" / "000123.png", tmp_path / "a.png"])
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "%04d.webp"])
+@pytest.mark.parametrize("name", ["a.jpg", "%04d.webp", "%04d.gif"])
 def test_kinds_that_are_not_written(name: str) -> None:
-    with pytest.raises(ConfigError, match="pictures are written as png, tif, tiff, dpx, exr"):
+    with pytest.raises(ConfigError, match=r": pictures are written as png, tif, tiff, dpx, exr$"):
         find_stills(Path(name), None)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.APNG", "a.webp"])
+def test_animations_are_not_called_pictures(name: str) -> None:
+    told = r": animations are not written, but a video is .*: ffmpeg -i out\.mkv out\.\w+"
+    with pytest.raises(ConfigError, match=told) as raised:
+        find_stills(Path(name), None)
+    assert ("pictures are written" in str(raised.value)) == (name == "a.webp")
+
+
+def test_a_webp_of_a_picture_is_a_picture() -> None:
+    with pytest.raises(ConfigError, match=r"^a\.webp: pictures are written as"):
+        find_stills(Path("a.webp"), None, stems=("in",))
 
 
 @pytest.mark.parametrize(

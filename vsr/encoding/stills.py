@@ -40,7 +40,8 @@ IMAGES = "image2"
 
 _CODECS = {"png": "png", "tif": "tiff", "tiff": "tiff", "dpx": "dpx", "exr": "exr"}
 _EXTENSIONS = {"png": "png", "tiff": "tif", "dpx": "dpx", "exr": "exr"}
-_NOT_WRITTEN = ("jpg", "jpeg", "bmp", "webp", "gif")
+_NOT_WRITTEN = ("jpg", "jpeg", "bmp", "webp", "gif", "apng")
+_ANIMATIONS = ("gif", "apng")
 _NUMBERS = "%06d"
 
 _PACKED = {"gray": "gray", "gbrp": "rgb24", "gbrap": "rgba"}
@@ -146,8 +147,21 @@ def find_stills(
             codec=_CODECS[extension], first=first,
         )  # fmt: skip
     if extension in _NOT_WRITTEN:
-        raise ConfigError(f"{path}: pictures are written as {', '.join(_CODECS)}")
+        raise ConfigError(f"{path}: {_why_not_written(path, of_pictures=bool(stems))}")
     return None
+
+
+def _why_not_written(path: Path, *, of_pictures: bool) -> str:
+    """What is written instead, by what ``path`` seems to mean: a WebP may be a picture."""
+    pictures, extension = f"pictures are written as {', '.join(_CODECS)}", path.suffix[1:].lower()
+    several = extension in _ANIMATIONS or (extension == "webp" and not of_pictures)
+    if Pattern.parse(path.name) is not None or not several:
+        return pictures
+    video = (
+        "animations are not written, but a video is (.mp4, .webm, .mkv), of which ffmpeg makes one:"
+        f" ffmpeg -i out.mkv out.{extension}"
+    )
+    return video if extension in _ANIMATIONS else f"{video}; {pictures}"
 
 
 def numbered(path: Path) -> str:
