@@ -162,6 +162,81 @@ def test_a_list_that_cannot_be_opened(command, parts, tmp_path, names, head, wor
     assert words in line
 
 
+@pytest.fixture(scope="module")
+def camera(ffmpeg):
+    """Two clips of a camera, with sound and timecode; one also with less, or another sound."""
+    folder = ffmpeg.folder / "camera"
+    folder.mkdir()
+    for name in ("a", "b"):
+        ffmpeg.run(
+            "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.48", "-f", "lavfi",
+            "-i", "sine=r=48000:d=0.48", "-c:v", "mpeg4", "-c:a", "aac", "-timecode",
+            "01:00:00:00", folder / f"{name}.mp4",
+        )  # fmt: skip
+    bare = ("-i", folder / "b.mp4", "-c:v", "copy", "-write_tmcd", 0)
+    ffmpeg.run("-i", folder / "b.mp4", "-an", "-c:v", "copy", folder / "nosound.mp4")
+    ffmpeg.run(*bare, "-an", folder / "bare.mp4")
+    ffmpeg.run(*bare, "-c:a", "ac3", folder / "other.mp4")
+    ffmpeg.run(*bare, "-c:a", "copy", "-map", "0:a", "-map", "0:v", folder / "turned.mp4")
+    return folder
+
+
+def unlike(lines):
+    """What is said of parts that are not like the first."""
+    return [line.partition(": the part ")[2] for line in lines if ": the part " in line]
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("nosound.mp4", "data as stream 1, where the list has audio: it is left out"),
+        ("bare.mp4", "nothing as stream 1, where the list has audio"),
+    ],
+)
+def test_a_part_of_a_list_that_has_no_sound(command, camera, tmp_path, part, said):
+    path, out = write_list(camera, "a.mp4", part, "b.mp4"), tmp_path / "out.mkv"
+    code, lines = command(path, out)
+    assert (code, unlike(lines)) == (0, [f"{part}, from 0.48 s, has {said}"])
+    assert "repaired" not in " ".join(lines)
+    with av.open(str(out)) as container:
+        times = [packet.pts or 0 for packet in container.demux(audio=0) if packet.size]
+    assert not [time for time in times if 530 < time < 950]  # milliseconds
+    assert min(time for time in times if time > 530) in range(955, 986)  # FFmpeg: the same
+
+
+def test_a_part_of_a_list_that_has_no_sound_beside_the_pictures(command, camera, tmp_path):
+    out = tmp_path / "out.mkv"
+    film = write_list(camera, "a.mp4", "bare.mp4", "bare.mp4").rename(camera / "film.ffconcat")
+    path = write_list(camera, "a.mp4", "nosound.mp4", "b.mp4")
+    code, lines = command(film, out, "--audio-from", path)
+    assert (code, [line for line in lines if "repaired" in line]) == (0, [])
+    with av.open(str(out)) as container:
+        times = [packet.pts or 0 for packet in container.demux(audio=0) if packet.size]
+    assert not [time for time in times if 530 < time < 950]
+
+
+def test_parts_of_a_list_with_other_codecs_or_in_another_order(command, camera, tmp_path):
+    path = write_list(camera, "a.mp4", "other.mp4")
+    code, lines = command(path, tmp_path / "out.mkv")
+    assert code == 0
+    path = write_list(camera, "a.mp4", "turned.mp4")
+    code, more = command(path, tmp_path / "turned.mkv")
+    assert code == 0
+    assert unlike([*lines, *more]) == [
+        "other.mp4, from 0.48 s, has ac3 as stream 1, where the list has aac: decoders of the one "
+        "do not read the other",
+        "turned.mp4, from 0.48 s, has audio as stream 0, where the list has video: it is left out",
+        "turned.mp4, from 0.48 s, has video as stream 1, where the list has audio: it is left out",
+    ]
+
+
+def test_parts_of_a_list_that_says_which_streams_belong_together(command, camera, tmp_path):
+    path = write_list(camera, "a.mp4", "b.mp4")
+    path.write_text(f"{path.read_text()}stream\nexact_stream_id 0x1\n")
+    code, lines = command(path, tmp_path / "out.mkv")
+    assert (code, unlike(lines)) == (0, [])
+
+
 # What is read beside the input.
 
 

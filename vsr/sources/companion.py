@@ -24,6 +24,7 @@ from vsr.sources import describe
 from vsr.sources.avi_index import AviIndex
 from vsr.sources.clock_joins import ClockJoins, may_start_again
 from vsr.sources.opening import open_container
+from vsr.sources.playlists import SegmentWatch
 from vsr.sources.relay import PacketRelay, packet_time
 from vsr.sources.samples import SOUND_AHEAD
 from vsr.sources.stream_choice import choose_stream
@@ -81,9 +82,11 @@ class Companion:
         self._path, self._video, self.sound = path, video, sound
         if path == PIPE:
             raise ConfigError("--audio-from takes a file: standard input is for pictures")
+        self._segments = SegmentWatch(path)
         self.container: InputContainer = (
-            open_container(path, InputConfig()) if sound is None else sound.open()
-        )
+            open_container(path, InputConfig(), segments=self._segments)
+            if sound is None else sound.open()
+        )  # fmt: skip
         self.name, self.notes = str(path), list[str]()
         with ExitStack() as opened:
             opened.callback(self.container.close)
@@ -172,6 +175,8 @@ class Companion:
         while self.relay and (packet := self._take()) is not None:
             if not self._relay.awaits(packet):
                 break
+        ended = self.start_time - self.begin + until if stopped or self._end is not None else None
+        self.notes += self._segments.sentences(ended)
         beyond = (self._reached or Fraction(0)) - self.start_time - until
         if not stopped and self._end is None and beyond > _NOTED:
             self.notes.append(f"{self.name} goes on for {float(beyond):.1f} s after the pictures")
@@ -206,6 +211,7 @@ class Companion:
     def _read(self) -> Iterator[Packet[Stream]]:
         try:
             packets = self._avi_index.mend(self.container.demux())
+            packets = self._segments.packets(packets, self.container)
             for packet in ClockJoins(self.container).mend(packets):
                 if packet.size or packet.dts is not None:
                     yield packet

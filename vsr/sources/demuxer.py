@@ -246,7 +246,7 @@ class Demuxer:
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
         packets = self._avi_index.mend(self.container.demux())
-        self._demux = self._segments.packets(packets, self.container.format.name)
+        self._demux = self._segments.packets(packets, self.container)
         self._clock_joins = ClockJoins(self.container)
         self._ended = False
         self.broken: str | None = None

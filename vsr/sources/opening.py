@@ -41,10 +41,6 @@ _NAMING_OTHERS = {
 """FFmpeg's formats whose files say which others are read, or are programs."""
 _FOR_A_PIPE = {"protocol_whitelist": "crypto,data"}
 """What a pipe may open beside itself, as by FFmpeg's own: no file and no network."""
-_FOR_A_PLAYLIST = {"live_start_index": "0", "m3u8_hold_counters": "3"}
-"""One without an end is read from its first segment, not from its third last, and looked at three
-times more before it is taken for what there is: a thousand times by default, each a segment long.
-"""
 _PLAIN_REASONS: dict[type[OSError], str] = {
     FileNotFoundError: "no such file",
     IsADirectoryError: "is a directory, not a media file",
@@ -107,8 +103,8 @@ def open_container(
         segments = SegmentWatch(path)
     if stdin is not None:
         options |= _FOR_A_PIPE
-    elif segments.is_playlist:
-        options |= _FOR_A_PLAYLIST
+    else:
+        options |= segments.options
     if config.self_contained:
         options |= {"format_whitelist": _self_contained_formats()}
     try:

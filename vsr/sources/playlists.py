@@ -16,15 +16,20 @@ from typing import Any
 
 import av
 import av.logging
+from av.container import InputContainer
 from av.packet import Packet
 
 from vsr.ffmpeg import Message, listening
 from vsr.sources.breaks import is_cut_short
+from vsr.sources.list_parts import LIST_OPTIONS, ListParts, is_list
 
 __all__ = ["SegmentWatch"]
 
 _MAGIC = b"#EXTM3U"
-_LISTS = ("hls", "concat")
+_FOR_A_PLAYLIST = {"live_start_index": "0", "m3u8_hold_counters": "3"}
+"""One without an end is read from its first segment, not from its third last, and looked at three
+times more before it is taken for what there is: a thousand times by default, each a segment long.
+"""
 _LONGEST = 16 << 20
 """Bytes of a playlist; one of a day has a hundredth of that."""
 _LENGTH = re.compile(r"#EXTINF:(\d+(?:\.\d*)?)")
@@ -70,12 +75,16 @@ class SegmentWatch:
         path: the input; only a file can be a playlist.
 
     Attributes:
-        is_playlist: whether it is one.
+        options: what FFmpeg is to be told when it opens the input.
     """
 
     def __init__(self, path: Path) -> None:
         found = _read(path)
-        self.is_playlist = found is not None
+        self._path, self._is_playlist = path, found is not None
+        self.options = _FOR_A_PLAYLIST if self._is_playlist else {}
+        if is_list(path):
+            self.options = LIST_OPTIONS
+        self._passes: list[ListParts] = []
         self._lists = {} if found is None else {str(path): found}
         self._opened = ""
         self._losses: dict[str, _Loss] = {}
@@ -88,6 +97,8 @@ class SegmentWatch:
     def sentences(self, until: Fraction | None) -> list[str]:
         """One for each segment of which something is missing, and for each list without an end.
 
+        One as well for each stream in a list of files that is not like that of the first file.
+
         Args:
             until: not for those that begin there or later, in seconds from the start of the input.
         """
@@ -96,31 +107,48 @@ class SegmentWatch:
             for loss in self._losses.values()
             if until is None or loss.begin is None or loss.begin < until
         ]
-        return lost + [
+        unlike = dict.fromkeys(
+            part.describe()
+            for parts in self._passes
+            for part in parts.unlike
+            if until is None or part.begin < until
+        )
+        endless = [
             f"the playlist {name} says of no end (#EXT-X-ENDLIST): if it grows still, what comes "
             "later is missing"
             for name, found in self._lists.items()
             if found.is_open and until is None
         ]
+        return [*lost, *unlike, *endless]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """In this block FFmpeg opens the input, or reads from it, on this thread."""
-        with listening(av.logging.INFO if self.is_playlist else av.logging.ERROR) as messages:
+        with listening(av.logging.INFO if self._is_playlist else av.logging.ERROR) as messages:
             yield
-        if self.is_playlist:
+        if self._is_playlist:
             self._hear(messages)
 
-    def packets(self, packets: Iterator[Packet[Any]], kind: str) -> Iterator[Packet[Any]]:
+    def packets(
+        self, packets: Iterator[Packet[Any]], container: InputContainer
+    ) -> Iterator[Packet[Any]]:
         """The same packets, listened to while they are read; errors then tell their cause.
+
+        Of a list of files, without those of another type than their stream is.
 
         Args:
             packets: of the open input, from the place where it is on.
-            kind: FFmpeg's name of its format.
+            container: the open input.
         """
-        if kind not in _LISTS:
+        if container.format.name == "hls":
+            yield from self._heard(packets)
+        elif container.format.name == "concat":
+            self._passes.append(ListParts(self._path, container))
+            yield from self._passes[-1].kept(self._heard(packets))
+        else:
             yield from packets
-            return
+
+    def _heard(self, packets: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         while True:
             with self.listening():
                 packet = next(packets, None)
