@@ -219,6 +219,21 @@ def test_subtitles_of_discs_go_where_discs_are_read(tmp_path):
         assert plan_route(source, stream, blu_ray).how == "copy"
 
 
+def test_what_discs_have_no_numbers_for_stays_behind(tmp_path):
+    """FFmpeg's muxer would refuse the whole file."""
+    blu_ray = into("mpegts", muxer_options={"mpegts_m2ts_mode": "1"})
+    with make_input(tmp_path / "in.mkv", "dvb_subtitle", "ac3", "flac") as container:
+        source = source_of(container)
+        routes = [plan_route(source, stream, blu_ray) for stream in container.streams]
+        assert [route.how for route in routes] == ["drop", "drop", "copy", "encode"]
+        end = "is dropped: m2ts cannot hold it (mkv and ts can)"
+        assert routes[0].note == f"video stream 0 (mpeg4) {end}"
+        assert routes[1].note.startswith("subtitle stream 1 (dvb")
+        assert routes[1].note.endswith(end)
+        elsewhere = [plan_route(source, stream, into("mpegts")) for stream in container.streams]
+        assert [route.how for route in elsewhere] == ["copy", "copy", "copy", "encode"]
+
+
 def test_further_video_is_copied(tmp_path):
     with av.open(str(tmp_path / "in.mkv"), "w") as out:
         for _ in range(2):

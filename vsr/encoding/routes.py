@@ -34,6 +34,8 @@ _CONVERSIONS = {
     ("matroska", "mov_text"),
 }  # fmt: skip
 
+_OF_DISCS = "hdmv_pgs_subtitle"
+"""Pictures of subtitles that Blu-ray has, but not MPEG-TS elsewhere."""
 _OF_BROWSERS = ("aac", "mp3", "opus", "flac")
 """Sound that browsers play in MP4; in WebM they play all that it holds."""
 _WANT_HEADERS = ("matroska", "mp4", "mov")
@@ -70,8 +72,7 @@ def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Rout
     if encoding.fragmented and is_cover_art(stream):  # FFmpeg makes an empty track of it
         note = f"{name_of(stream)} is dropped: {muxer} in fragments cannot hold it"
         return Route(how="drop", note=f"{note} (a file can)" if muxer == "mp4" else note)
-    on_disc = encoding.blu_ray and codec_of(stream) == "hdmv_pgs_subtitle"
-    how: Handling = "copy" if on_disc else _handling(muxer, stream)
+    how = _on_disc(stream) if encoding.blu_ray else _handling(muxer, stream)
     late = encoding.streamed and muxer in _WANT_HEADERS and _is_adts(stream)
     unplayed = encoding.sound == "web" and not _is_played(muxer, stream)
     unheard = how == "drop" or late or unplayed or (muxer == "mp4" and is_pcm(stream))
@@ -81,7 +82,8 @@ def plan_route(source: StreamSource, stream: Stream, encoding: Encoding) -> Rout
     if how != "drop":
         note = f"{name_of(stream)} stays, and browsers do not play it: it cannot be decoded"
         return Route(how=how, note=note if unplayed else "")
-    return Route(how="drop", note=f"{name_of(stream)} is dropped: {_refusal(muxer, stream)}")
+    reason = _refusal("m2ts" if encoding.blu_ray else muxer, stream)
+    return Route(how="drop", note=f"{name_of(stream)} is dropped: {reason}")
 
 
 def _data_route(source: StreamSource, stream: Stream) -> Route:
@@ -99,6 +101,17 @@ def _handling(muxer: str, stream: Stream) -> Handling:
     if can_hold(muxer, stream):
         return "copy"
     return "convert" if (muxer, codec) in _CONVERSIONS else "drop"
+
+
+def _on_disc(stream: Stream) -> Handling:
+    """What becomes of ``stream`` beside a picture as on Blu-ray.
+
+    There, streams are known by numbers that say what they are: one is of the picture, and none of
+    DVB's subtitles. FFmpeg's muxer has none for those either, and refuses the whole file.
+    """
+    if codec_of(stream) == _OF_DISCS:
+        return "copy"
+    return _handling("mpegts", stream) if stream.type == "audio" else "drop"
 
 
 def _is_adts(stream: Stream) -> bool:
@@ -152,5 +165,7 @@ def _refusal(muxer: str, stream: Stream) -> str:
             "PyAV does not write it to matroska (ffmpeg may: ffmpeg -i OUTPUT -i INPUT -map 0 "
             f"-map 1:{stream.index} -c copy BOTH.mkv)"
         )
-    hint = "" if _handling("matroska", stream) == "drop" else " (mkv can)"
-    return f"{muxer} cannot hold it{hint}"
+    able = [] if _handling("matroska", stream) == "drop" else ["mkv"]
+    if muxer == "m2ts" and _handling("mpegts", stream) == "copy":
+        able.append("ts")
+    return f"{muxer} cannot hold it" + (f" ({' and '.join(able)} can)" if able else "")
