@@ -116,8 +116,64 @@ def test_matroska_marks_subtitles_that_describe(tmp_path):
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     kept = bool(found["streams"][0]["disposition"]["descriptions"])
     assert kept
-    assert lost_dispositions(bit, "matroska", alone=True, text=True) == []
+    assert lost_dispositions(bit, "matroska", alone=True, kind="subtitle") == []
     assert lost_dispositions(bit, "matroska", alone=True) == ["descriptions"]
+
+
+AUDIO_MARKS = ("default", "dub", "original", "comment", "hearing_impaired", "visual_impaired",
+               "clean_effects", "captions", "descriptions")  # fmt: skip
+
+
+def ts_marks(path, mark, add):
+    """The dispositions that come back of the one stream of MPEG-TS that ``add`` adds."""
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream = add(out)
+        stream.disposition = mark
+        packet = av.Packet(bytes(64))
+        packet.stream, packet.time_base = stream, Fraction(1, 90000)
+        packet.pts = packet.dts = 0
+        out.mux(packet)
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", str(path)]
+    read = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    with av.open(str(path)) as container:
+        found = {d.name for d in Disposition if container.streams[0].disposition & d}
+    assert found == {name for name, is_set in read["streams"][0]["disposition"].items() if is_set}
+    return found
+
+
+@needs_ffprobe
+@pytest.mark.parametrize("codec", ["mp2", "aac", "ac3", "eac3"])
+def test_what_mpeg_ts_says_of_sound(tmp_path, codec):
+    pairs = [("hearing_impaired", "clean_effects"), ("visual_impaired", "descriptions"),
+             ("hearing_impaired", "visual_impaired"), ("hearing_impaired", "captions")]  # fmt: skip
+    for names in (*((name,) for name in AUDIO_MARKS), *pairs):
+        mark = sum(Disposition[name] for name in names)
+        lost = lost_dispositions(mark, "mpegts", alone=False, kind="audio")
+        found = ts_marks(
+            tmp_path / "a.ts", Disposition(mark),
+            lambda out: out.add_stream(codec, rate=48000, layout="stereo"),
+        )  # fmt: skip
+        assert set(names) - found == set(lost), names
+
+
+@needs_ffprobe
+@pytest.mark.parametrize("header", [b"", b"\0\1\0\1", b"\0\1\0\1\x10", b"\0\1\0\1\x24"])
+def test_what_mpeg_ts_says_of_subtitles(tmp_path, header):
+    ts_marks(tmp_path / "in.ts", 0, lambda out: out.add_mux_stream("dvb_subtitle"))
+
+    def add(out):
+        with av.open(str(tmp_path / "in.ts")) as container:
+            template = container.streams.subtitles[0]
+            template.codec_context.extradata = header or None
+            stream = out.add_stream_from_template(template, opaque=True)
+            stream.codec_context.extradata = header or None
+        return stream
+
+    for name in ("default", "forced", "hearing_impaired", "captions"):
+        mark = Disposition[name]
+        found = ts_marks(tmp_path / "out.ts", mark, add)
+        lost = lost_dispositions(mark, "mpegts", alone=False, kind="subtitle", header=header)
+        assert (name in found) == (lost == []), name
 
 
 def test_keys_of_cameras_survive_in_mov_only():

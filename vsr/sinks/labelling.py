@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
+from av.codec.context import CodecContext
 from av.container import OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -96,7 +97,7 @@ class Labelling:
         self._lost_tags += [f"{key} {place}" for key in lost]
         alone = sum(other.type == stream.type for other in source.streams) == 1
         names = lost_dispositions(
-            stream.disposition, self._muxer, alone=alone, text=stream.type == "subtitle"
+            stream.disposition, self._muxer, alone=alone, kind=stream.type, header=_header(stream)
         )
         self._lost_dispositions += [f"{name} {place}" for name in names]
 
@@ -210,3 +211,9 @@ def _file_metadata(source: StreamSource) -> dict[str, str]:
     if picture is not None and (made := picture.metadata.get("creation_time")) is not None:
         metadata.setdefault("creation_time", made)
     return metadata
+
+
+def _header(stream: Stream) -> bytes:
+    """What its codec says of a stream ahead of the packets; empty if that is nothing."""
+    context: CodecContext | None = stream.codec_context  # None of teletext, whatever the stubs say
+    return (context.extradata if context is not None else None) or b""

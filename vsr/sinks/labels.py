@@ -113,6 +113,11 @@ _DISPOSITIONS = {
     "avi": set(),
     "mpegts": set(),
 }  # fmt: skip
+_TS_AUDIO_TYPES = ("clean_effects", "hearing_impaired", "visual_impaired")
+"""Of these FFmpeg writes the first that applies (ISO/IEC 13818-1, 2.6.19)."""
+_DVB_KIND = 4
+"""The byte, in the header of DVB's subtitles, that says for whom they are."""
+_DVB_FOR_THE_DEAF = range(0x20, 0x26)
 
 
 def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
@@ -255,7 +260,7 @@ def _holds(muxer: str, key: str, of_file: bool) -> bool:
 
 
 def lost_dispositions(
-    disposition: int, muxer: str, *, alone: bool, text: bool = False
+    disposition: int, muxer: str, *, alone: bool, kind: str = "video", header: bytes = b""
 ) -> list[str]:
     """The names in ``disposition`` that a container leaves out.
 
@@ -263,14 +268,32 @@ def lost_dispositions(
         disposition: FFmpeg's bit mask.
         muxer: FFmpeg's name of the container.
         alone: the stream is the only one of its kind: that it is the default goes without saying.
-        text: it is one of subtitles, of which Matroska knows more.
+        kind: its type: Matroska knows more of subtitles, and MPEG-TS of sound and of those.
+        header: what its codec says of a whole stream, ahead of the packets (its extradata).
     """
     held = _DISPOSITIONS.get(muxer, set()) | ({"default"} if alone else set())
-    if text and muxer == "matroska":
-        held = held | {"descriptions"}
-    if "hearing_impaired" in held and disposition & Disposition.hearing_impaired:
+    if muxer == "mpegts":
+        held = held | _held_by_ts(disposition, kind, header)
+    elif "hearing_impaired" in held and disposition & Disposition.hearing_impaired:
         held = held | {"captions"}  # FFmpeg reads mp4's one mark as both
+    if kind == "subtitle" and muxer == "matroska":
+        held = held | {"descriptions"}
     return [name for name in _names(disposition) if name not in held]
+
+
+def _held_by_ts(disposition: int, kind: str, header: bytes) -> set[str]:
+    """What of ``disposition`` MPEG-TS says: of sound one thing, of DVB's subtitles another.
+
+    Both have one number for it, of which those of subtitles (ETSI EN 300 468, 6.2.43) travel in
+    the codec's header, if there is one. Sound for the blind is read as descriptions as well.
+    """
+    if kind == "subtitle":
+        told = len(header) <= _DVB_KIND or header[_DVB_KIND] in _DVB_FOR_THE_DEAF
+        return {"hearing_impaired"} if told else set()
+    for name in _TS_AUDIO_TYPES if kind == "audio" else ():
+        if disposition & Disposition[name]:
+            return {name, "descriptions"} if name == "visual_impaired" else {name}
+    return set()
 
 
 def _names(disposition: int) -> Iterable[str]:
