@@ -12,6 +12,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding.streams import StreamSource, is_cover_art
+from vsr.encoding.ts_programs import programs_of
 from vsr.ffmpeg import fraction, known_fraction
 from vsr.immersive import Immersive
 from vsr.notes import Notes
@@ -69,11 +70,21 @@ class Labelling:
 
     def label_file(self, container: OutputContainer) -> None:
         """Give ``container`` the source's metadata."""
-        metadata = kept_metadata(self._of_file, self._muxer)
+        metadata = kept_metadata({**self._service(), **self._of_file}, self._muxer)
         container.metadata.update(metadata)
         lost = lost_tags(metadata, self._muxer, any_key=self._any_key)
         self._lost_tags += [f"{key} (file)" for key in lost]
         self._way_to_keep = way_to_keep(lost, self._muxer)
+
+    def _service(self) -> dict[str, str]:
+        """What the program of the picture is called, if the source is a transport stream."""
+        programs = programs_of(self._source.container)
+        if len(programs) > 1:
+            named = ", ".join(program.describe() for program in programs)
+            self._notes.warn(f"the {len(programs)} programs of the input become one: {named}")
+            picture = self._source.stream
+            programs = [p for p in programs if picture is not None and picture.index in p.streams]
+        return programs[0].tags if programs else {}
 
     def label(self, stream: Stream, output: Stream) -> None:
         """Give ``output`` the metadata and dispositions of ``stream``."""

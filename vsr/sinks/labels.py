@@ -52,7 +52,7 @@ _FILE_TAGS = {
         "title", "artist", "date", "comment", "genre", "copyright", "track", "timecode", "language",
         "encoded_by",
     },
-    "mpegts": set(),
+    "mpegts": {"service_name", "service_provider"},
 }  # fmt: skip
 # Of a stream (the title of one in mp4 or mov goes by the name "name", and by handler_name):
 _STREAM_TAGS = {
