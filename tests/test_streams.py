@@ -103,9 +103,9 @@ def test_what_browsers_do_not_play_becomes_what_they_do(tmp_path, kind, mp4, web
         ("wmav2", "asf", "eeeeCee"),
         ("adpcm_ima_wav", "avi", "eeeeCCe"),
         ("pcm_mulaw", "avi", "eeeCCCe"),
-        ("subrip", "mkv", "C-ww---"),
-        ("mov_text", "mp4", "w-CC---"),
-        ("webvtt", "mkv", "CC-----"),
+        ("subrip", "mkv", "Cwww---"),
+        ("mov_text", "mp4", "wwCC---"),
+        ("webvtt", "mkv", "CCww---"),
     ],
 )
 def test_fate_of_a_stream(tmp_path, kind, suffix, fates):

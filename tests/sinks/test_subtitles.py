@@ -9,6 +9,7 @@ import pytest
 
 from vsr.config import UpscaleConfig
 from vsr.pipeline import upscale
+from vsr.sinks.plain_text import as_webvtt
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -20,7 +21,65 @@ SRT = """1
 00:00:00,500 --> 00:00:00,800
 1 < 2 and 3 > 2 {not a style} <3
 """
+VTT = """WEBVTT
+
+first
+00:00:00.100 --> 00:00:00.400 line:0 align:left
+<v Bob><i>Héllo</i></v> <c.y>you</c> &amp;lt; &lt;3
+
+00:00:00.500 --> 00:00:00.600 align:left
+placed
+
+00:00:00.600 --> 00:00:00.800
+one
+two
+"""
+OVERLAPPING = """1
+00:00:00,000 --> 00:00:00,600
+long
+
+2
+00:00:00,200 --> 00:00:00,400
+short
+
+3
+00:00:00,400 --> 00:00:00,600
+other
+
+4
+00:00:00,700 --> 00:00:00,800
+left
+
+5
+00:00:00,700 --> 00:00:00,800
+right
+"""
 PLAIN = ["Héllo you", "1 < 2 and 3 > 2 {not a style} <3"]
+
+
+def make(path: Path, words: str, kind: str, codec: str) -> Path:
+    """A film of a second with these subtitles."""
+    beside = path.with_suffix(f".{kind}")
+    beside.write_text(words, encoding="utf-8")
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-i", str(beside)]
+    subprocess.run(["ffmpeg", "-v", "error", *inputs, "-c:s", codec, str(path)], check=True)
+    return path
+
+
+def spans(path: Path) -> list[tuple[int, int, str]]:
+    """Begin and end, in milliseconds, and text of the subtitles as FFmpeg reads them."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "srt", "-"]
+    read = (
+        subprocess.run(command, check=True, capture_output=True).stdout.decode().replace("\r", "")
+    )
+    found = []
+    for _, times, *lines in (cue.split("\n") for cue in read.strip().split("\n\n")):
+        begin, end = (
+            ((int(t[:2]) * 60 + int(t[3:5])) * 60 + int(t[6:8])) * 1000 + int(t[9:])
+            for t in times.split(" --> ")
+        )
+        found.append((begin, end, "\n".join(lines)))
+    return found
 
 
 @pytest.fixture
@@ -64,3 +123,59 @@ def test_style_stays_in_the_same_form(films: dict[str, Path], tmp_path: Path, mu
     report = upscale(UpscaleConfig(input=films[muxer], output=output, model="identity"))
     assert texts(output) == texts(films[muxer])
     assert not [note for note in report.notes if "style" in note]
+
+
+@pytest.mark.parametrize("muxer", ["mp4", "mov"])
+def test_webvtt_becomes_plain_text(tmp_path: Path, muxer: str) -> None:
+    source, output = make(tmp_path / "in.mkv", VTT, "vtt", "copy"), tmp_path / f"out.{muxer}"
+    report = upscale(UpscaleConfig(input=source, output=output, model="identity"))
+    assert spans(output) == [
+        (100, 400, "Héllo you &lt; <3"), (500, 600, "placed"), (600, 800, "one\ntwo"),
+    ]  # fmt: skip
+    (note,) = [note for note in report.notes if "style" in note]
+    assert note.endswith(
+        "(webvtt): 2 texts lose style, colour or place: " + muxer + " gets plain text"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [("mkv", "<i>Héllo</i> you"), ("mp4", "Héllo you")],
+)
+def test_webm_gets_webvtt(films: dict[str, Path], tmp_path: Path, source: str, first: str) -> None:
+    output = tmp_path / "out.webm"
+    report = upscale(UpscaleConfig(input=films[source], output=output, model="identity"))
+    assert texts(output) == [first, "1 &lt; 2 and 3 &gt; 2 {not a style} &lt;3"]
+    with av.open(str(output)) as container:
+        (stream,) = container.streams.subtitles
+        assert stream.codec_context.name == "webvtt"
+        times = [(p.pts, p.duration) for p in container.demux(stream) if p.size]
+    assert times == [(100, 300), (500, 300)]
+    (note,) = [note for note in report.notes if "style" in note]
+    assert "1 text loses style" in note
+    assert note.endswith("webm gets italics, bold and underline alone")
+
+
+def test_texts_at_the_same_time_are_shown_together_in_mp4(tmp_path: Path) -> None:
+    """There, a text lasts until the next one begins."""
+    source, output = make(tmp_path / "in.mkv", OVERLAPPING, "srt", "srt"), tmp_path / "out.mp4"
+    upscale(UpscaleConfig(input=source, output=output, model="identity"))
+    assert spans(output) == [
+        (0, 200, "long"), (200, 400, "long\nshort"), (400, 600, "long\nother"),
+        (700, 800, "left\nright"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "made", "styled"),
+    [
+        ("<I>a</I><b>b</B>", "<i>a</i><b>b</b>", False),
+        ("<s>a</s>", "a", True),
+        ("a & <3 &amp; -->", "a &amp; &lt;3 &amp;amp; --&gt;", False),
+        ("a\r\n\r\nb\n", "a\nb", False),
+        ("{\\an8}a", "a", True),
+    ],
+)
+def test_subrip_as_webvtt(text: str, made: str, styled: bool) -> None:
+    packet, lost = as_webvtt(av.Packet(text.encode()), "subrip")
+    assert (bytes(packet).decode(), lost) == (made, styled)

@@ -30,8 +30,10 @@ __all__ = ["Handling", "Route", "plan_route"]
 
 _MP4_COVERS = ("mjpeg", "png", "bmp")
 _CONVERSIONS = {
-    ("mp4", "subrip"), ("mp4", "text"), ("mov", "subrip"), ("mov", "text"),
+    ("mp4", "subrip"), ("mp4", "text"), ("mp4", "webvtt"),
+    ("mov", "subrip"), ("mov", "text"), ("mov", "webvtt"),
     ("matroska", "mov_text"),
+    ("webm", "subrip"), ("webm", "text"), ("webm", "mov_text"),
 }  # fmt: skip
 
 _OF_DISCS = "hdmv_pgs_subtitle"
@@ -50,7 +52,7 @@ class Route:
     """What becomes of one stream."""
 
     how: Handling
-    """``convert``: plain text subtitles, wrapped anew; ``encode``: sound, decoded and encoded anew;
+    """``convert``: text subtitles, wrapped anew; ``encode``: sound, decoded and encoded anew;
     ``attach``: cover art as an attachment."""
     note: str = ""
     """Why it stays behind or is encoded anew, or is copied where that will not do; else empty."""

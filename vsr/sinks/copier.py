@@ -31,6 +31,7 @@ from vsr.ffmpeg import fraction
 from vsr.immersive import Immersive
 from vsr.notes import Notes
 from vsr.sinks.labelling import Labelling
+from vsr.sinks.plain_text import OneAtATime, as_plain_text, as_webvtt
 from vsr.sinks.sound import SoundEncoder, silent_sample
 from vsr.sinks.track import Track
 from vsr.sinks.track_times import Placement, TrackClock
@@ -47,6 +48,10 @@ _MARKS = {
 _JOINED = ("mpegts", "mpeg")
 """Containers in which a recorder may change the codec of a stream."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
+
+# FFmpeg's muxer compares the ends of texts with times of other streams, which count in other units.
+# In coarse ones a text would seem over at once, and one that begins before its end would be late.
+_TEXT_BASE = Fraction(1, av.time_base)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
 _SUBTITLE_HEADER = b"""[Script Info]
@@ -228,18 +233,22 @@ class StreamCopier:
         return _MARKS.get(codec_of(stream), ())
 
     def _add_converted(self, container: OutputContainer, stream: SubtitleStream) -> None:
-        """Plain text subtitles: only the wrapping differs between containers."""
-        output: Stream
+        """Text subtitles: the wrapping differs between containers, and what style they can say."""
+        if self._muxer == "webm":
+            track = self._follow(container, stream, _timed(container, "webvtt", stream))
+            track.rewrite = as_webvtt
+            return
         if self._muxer == "matroska":
-            output, wrapping = container.add_mux_stream("subrip"), "mov2textsub"
+            output, wrapping = _timed(container, "subrip", stream), "mov2textsub"
         else:
-            text = container.add_stream("mov_text")
-            text.codec_context.subtitle_header = _SUBTITLE_HEADER
-            text.codec_context.time_base = stream.time_base
-            output, wrapping = text, "text2movsub"
-        output.time_base = stream.time_base
+            output, wrapping = container.add_stream("mov_text"), "text2movsub"
+            output.codec_context.subtitle_header = _SUBTITLE_HEADER
+            output.codec_context.time_base = output.time_base = _TEXT_BASE
         track = self._follow(container, stream, output)
+        track.rewrite = as_plain_text
         track.wrapping = BitStreamFilterContext(wrapping, stream)
+        if self._muxer != "matroska" and not self._encoding.fragmented:  # those wait for nothing
+            track.joined = OneAtATime()
 
     def _add_encoded(
         self, container: OutputContainer, stream: AudioStream, codec: SoundCodec
@@ -247,6 +256,13 @@ class StreamCopier:
         output = add_sound(container, stream, codec, bitexact=self._encoding.bitexact)
         track = self._follow(container, stream, output, copied=False)
         track.sound = SoundEncoder(stream, output)
+
+
+def _timed(container: OutputContainer, codec: str, stream: Stream) -> Stream:
+    """A new stream of ``codec`` with the clock of ``stream``."""
+    output = container.add_mux_stream(codec)
+    output.time_base = stream.time_base
+    return output
 
 
 def _allowance(stream: Stream) -> Fraction:

@@ -1,6 +1,6 @@
 """One stream beside the picture, from the source's packets to those of the output."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ from av.stream import Stream
 
 from vsr.encoding.streams import codec_of
 from vsr.ffmpeg import fraction
-from vsr.sinks.plain_text import as_plain_text
+from vsr.sinks.plain_text import OneAtATime
 from vsr.sinks.sound import SoundEncoder
 from vsr.sinks.track_times import Placement, TrackClock, give_dates
 
@@ -45,6 +45,10 @@ class Track:
     silence: bytes
     """A sample of all channels that nobody hears, for containers that count samples and have no
     gaps; empty where a gap stays one."""
+    rewrite: "Callable[[Packet[Any], str], tuple[Packet[Any], bool]] | None" = None
+    """Takes a subtitle and the name of its codec to another's text; says if style is lost."""
+    joined: OneAtATime | None = None
+    """What joins texts that are shown together; None where they may be."""
     wrapping: BitStreamFilterContext | None = None
     """From one container's form of plain text to another's."""
     sound: SoundEncoder | None = None
@@ -68,6 +72,8 @@ class Track:
         """Write what is still held."""
         for packet in self._dateless:
             self._mux(container, packet)
+        for text in self.joined.finish() if self.joined is not None else ():
+            self._mux_wrapped(container, text)
         if self.sound is not None:
             container.mux(list(self.sound.finish()))
 
@@ -85,7 +91,8 @@ class Track:
             yield f"{self.name}: {_count(repaired, 'timestamp')} repaired"
         if self._unstyled:
             several = "1 text loses" if self._unstyled == 1 else f"{self._unstyled} texts lose"
-            yield f"{self.name}: {several} style, colour or place: {muxer} gets plain text"
+            left = "italics, bold and underline alone" if muxer == "webm" else "plain text"
+            yield f"{self.name}: {several} style, colour or place: {muxer} gets {left}"
         if self.placement.cut:
             yield f"{self.name}: {_cut(self.placement, heard=self.output.type == 'audio')}"
 
@@ -101,6 +108,13 @@ class Track:
         return (*waited, packet)
 
     def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:
+        if self.rewrite is not None:
+            packet, styled = self.rewrite(packet, codec_of(packet.stream))
+            self._unstyled += styled
+        for one in [packet] if self.joined is None else self.joined.add(packet):
+            self._mux_wrapped(container, one)
+
+    def _mux_wrapped(self, container: OutputContainer, packet: "Packet[Any]") -> None:
         base = packet.time_base
         for one in self._wrapped(packet):
             begun, end = self.clock.lowest is not None, self.clock.end
@@ -116,9 +130,6 @@ class Track:
     def _wrapped(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
         """``packet`` in the form of the output's container, its times in units of the clock."""
         base = packet.time_base
-        if self.wrapping is not None:
-            packet, styled = as_plain_text(packet, codec_of(packet.stream))
-            self._unstyled += styled
         for one in [packet] if self.wrapping is None else self.wrapping.filter(packet):
             one.time_base = base  # filters forget it
             one.rescale_ts(self.output.time_base if self.sound is None else self.sound.time_base)
