@@ -178,6 +178,8 @@ class VideoInfo:
     time_base: Fraction
     rate: Fraction
     """Nominal frames per second; frames keep their own timestamps."""
+    rate_is_guess: bool = False
+    """Whether nothing says :attr:`rate`, neither the input nor who runs this."""
     frames: int | None = None
     """Expected number of frames, or None if the container does not say."""
     duration: Fraction | None = None

@@ -25,6 +25,7 @@ from vsr.encoding.stills import choose_still_encoding, coded_format
 from vsr.errors import SinkError
 from vsr.frame import Colour, Frame, Matrix, Range, VideoInfo, pixel_format
 from vsr.sinks.images import ImageSink
+from vsr.sources import dpx
 from vsr.sources.images import ImageFrames
 from vsr.sources.planes import planes_of
 
@@ -33,6 +34,8 @@ pytestmark = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed"
 
 RGB = Colour(matrix=Matrix.RGB, range=Range.FULL, primaries=9, transfer=16)
 SIZE = (71, 50)  # rows that FFmpeg pads
+GROWN = (4, 16, 24, 28, 808)
+"""Fields of DPX with places and sizes."""
 
 OpenSink = Callable[..., ImageSink]
 
@@ -139,6 +142,46 @@ def test_ffmpeg_reads_every_sample(
     assert stream["sample_aspect_ratio"] == "16:15"
     coded = coded_format(sink._encoding)
     assert stream["pix_fmt"] == coded.replace("gbrp10be", "gbrp10le").replace("12be", "12le")
+
+
+@pytest.mark.parametrize(
+    ("extension", "name"),
+    [("dpx", "gbrp"), ("dpx", "gbrp10le"), ("dpx", "gbrap16le"), ("exr", "gbrpf32le")],
+)
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(18)])
+def test_the_rate_is_written_and_read_again(
+    tmp_path: Path, open_sink: OpenSink, extension: str, name: str, rate: Fraction
+) -> None:
+    """DPX in both byte orders, whose headers grow."""
+    sink = open_sink(tmp_path / f"%d.{extension}", name, rate=rate)
+    frames = [make_frame(name, pts, 1 / rate) for pts in range(2)]
+    for frame in frames:
+        sink.write(frame)
+    sink.finish()
+    assert sink.notes == []
+    images = ImageFrames(tmp_path)
+    assert images.rate == rate
+    assert "as their headers say" in images.notes[0]
+    path = tmp_path / f"2.{extension}"
+    expected = np.concatenate([plane.numpy().ravel() for plane in frames[1].planes])
+    assert np.array_equal(decoded(path, name), expected)
+    if extension == "dpx":
+        assert dpx.headers(path.read_bytes()) == ["Creator"]
+        order = "<" if path.read_bytes()[:4] == b"XPDS" else ">"
+        fields = {at: struct.unpack_from(f"{order}I", path.read_bytes(), at)[0] for at in GROWN}
+        assert fields == {4: 2048, 16: path.stat().st_size, 24: 1664, 28: 384, 808: 2048}
+
+
+@pytest.mark.parametrize(("extension", "name"), [("dpx", "gbrp10le"), ("exr", "gbrpf32le")])
+def test_a_rate_that_nobody_said_is_not_written(
+    tmp_path: Path, open_sink: OpenSink, extension: str, name: str
+) -> None:
+    sink = open_sink(tmp_path / f"%d.{extension}", name, rate_is_guess=True)
+    write(sink, name)
+    sink.finish()
+    images = ImageFrames(tmp_path)
+    assert images.rate_is_guess
+    assert "(-r)" in images.notes[0]
 
 
 @pytest.mark.parametrize("name", ["gbrpf16le", "gbrapf16le", "grayf16le"])

@@ -23,6 +23,7 @@ from vsr.ffmpeg import explain
 from vsr.files import followed
 from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting, VideoInfo, pixel_format
 from vsr.numbering import Pattern
+from vsr.rationals import bounded
 from vsr.tags import PRIMARIES, TRANSFERS, word_for
 
 __all__ = [
@@ -243,6 +244,8 @@ def open_still_encoder(encoding: Encoding, info: VideoInfo, *, threads: int) -> 
     context.width, context.height = info.width, info.height
     context.pix_fmt = coded_format(encoding)
     context.time_base = 1 / info.rate
+    if encoding.codec == "exr" and not info.rate_is_guess:
+        context.framerate = bounded(info.rate)  # becomes the attribute framesPerSecond
     context.thread_type, context.thread_count = "FRAME", threads
     context.options = dict(encoding.options)
     if encoding.bitexact:

@@ -15,6 +15,7 @@ from vsr.ffmpeg import write_tags
 from vsr.frame import Frame, Matrix, VideoInfo
 from vsr.notes import Notes
 from vsr.orientation import Orientation
+from vsr.sinks import dpx
 from vsr.sinks.packing import pack
 
 __all__ = ["StillCoder", "still_losses"]
@@ -59,11 +60,15 @@ class StillCoder:
         return list(map(self._described, self._encoder.encode(None)))
 
     def _described(self, packet: "Packet[Any]") -> "Packet[Any]":
-        """A picture with the ICC profile of its frame, where it may have that."""
+        """A picture with what FFmpeg does not write: the ICC profile of its frame, DPX's rate."""
         assert packet.pts is not None
-        if (profile := self._profiles.pop(packet.pts, None)) is None:
+        profile, codec = self._profiles.pop(packet.pts, None), self._encoding.codec
+        if codec == "dpx" and not self._info.rate_is_guess:
+            found = Packet(dpx.with_rate(bytes(packet), self._info.rate))
+        elif profile is not None:
+            found = Packet(icc.embed(profile, codec, bytes(packet)))
+        else:
             return packet
-        found = Packet(icc.embed(profile, self._encoding.codec, bytes(packet)))
         found.pts, found.time_base = packet.pts, packet.time_base
         return found
 

@@ -60,6 +60,7 @@ class ImageFrames:
 
     Attributes:
         rate: frames a second.
+        rate_is_guess: whether nothing says so, and 25 are taken.
         time_base: seconds that a frame lasts.
         count: how many pictures there are.
         first_number: the number of the first, if they are numbered one by one.
@@ -88,6 +89,7 @@ class ImageFrames:
         self.first_number = found.first
         decoded = _decode(self.paths[0])
         self.rate = rate or decoded.rate or FALLBACK_RATE
+        self.rate_is_guess = rate is None and decoded.rate is None
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
         self.not_finite = 0

@@ -37,7 +37,9 @@ def video_info(reader: Reader, stage: PictureStage, config: SourceConfig, note: 
     return VideoInfo(
         width=shape.width, height=shape.height, format=stage.format,
         colour=stage.colour_of(stage.first_picture),
-        time_base=shape.time_base, rate=rate, frames=frames, duration=duration, sar=shape.sar,
+        time_base=shape.time_base, rate=rate,
+        rate_is_guess=facts.rate_is_guess and rate == facts.rate, frames=frames,
+        duration=duration, sar=shape.sar,
         display_matrix=stage.display_matrix, field_order=_field_order(reader, stage, config),
         icc=facts.icc, hdr=hdr, immersive=immersive, codec=facts.codec,
     )  # fmt: skip

@@ -52,7 +52,8 @@ class PictureReader:
         self._lookahead = Lookahead()
         skipped, number = self._begin * step, images.first_number
         self.facts = InputFacts(
-            kind="pictures", codec=images.codec, rate=images.rate, time_base=step,
+            kind="pictures", codec=images.codec, rate=images.rate,
+            rate_is_guess=images.rate_is_guess, time_base=step,
             start_time=skipped, origin=skipped, skipped=skipped, count=images.count,
             length=images.count * step, tags=images.tags, sar=images.sar, icc=images.icc,
             single=images.single,

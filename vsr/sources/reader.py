@@ -31,6 +31,8 @@ class InputFacts:
     """FFmpeg's name of the codec."""
     rate: Fraction
     """Nominal frames per second."""
+    rate_is_guess: bool = False
+    """Whether nothing says :attr:`rate`, neither the input nor who runs this."""
     time_base: Fraction
     """Seconds per unit of the timestamps."""
     start_time: Fraction
