@@ -158,6 +158,21 @@ def test_a_sequence_that_begins_at_0_does_so_again(draw: Draw, tmp_path: Path) -
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 
 
+@pytest.mark.parametrize("segment_seconds", [0, 0.1])
+def test_numbers_below_zero_come_first(draw: Draw, tmp_path: Path, segment_seconds: float) -> None:
+    names = ["a.-002.png", "a.-001.png", "a.0000.png", "a.0001.png"]
+    made = draw("in/%d.png", "rgb24", count=4)
+    for number, name in enumerate(names, 1):
+        made.with_name(f"{number}.png").rename(made.with_name(name))
+    for place in (made.with_name("a.%04d.png"), made.parent):
+        output = tmp_path / f"o{place.suffix}" / "b_%02d.png"
+        report = run(place, output, segment_seconds=segment_seconds)
+        assert "numbers begin below 0, with a.-002.png" in report.notes
+        for name, new in zip(names, ("b_-2", "b_-1", "b_00", "b_01"), strict=True):
+            expected = samples(made.with_name(name))
+            assert np.array_equal(samples(output.with_name(f"{new}.png")), expected)
+
+
 def test_numbers_begin_where_they_are_asked_to(draw: Draw, tmp_path: Path) -> None:
     pattern = draw("in/%d.png", "rgb24", "-start_number", "7", count=3)
     cases: tuple[tuple[dict[str, Any], int], ...] = (

@@ -9,16 +9,21 @@ from itertools import pairwise
 __all__ = ["Hole", "Pattern", "find_hole", "first_number", "natural_key"]
 
 _TOKEN = re.compile(r"%%|%([0-9]*)d")
-_DIGITS = re.compile(r"([0-9]+)")
+_WHOLE = re.compile(r"-?[0-9]+")
+_NUMBER = re.compile(r"((?:(?<![^._])-)?[0-9]+)")
+"""A hyphen is a minus at the beginning of a name and behind . and _, else it parts words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A file name with one number in it, written as FFmpeg and ``printf`` do: ``shot_%04d.png``."""
+    """A file name with one number in it, written as FFmpeg and ``printf`` do: ``shot_%04d.png``.
+
+    Frames ahead of a film's first have numbers below 0: ``shot_-001.png``.
+    """
 
     before: str
     digits: int
-    """Shorter numbers are padded with zeros."""
+    """Shorter numbers are padded with zeros; a minus counts as a digit."""
     after: str
 
     @classmethod
@@ -40,7 +45,7 @@ class Pattern:
     def number(self, name: str) -> int | None:
         """The number that ``name`` carries, None if it is no name of this pattern."""
         inner = name.removeprefix(self.before).removesuffix(self.after)
-        if not (inner.isascii() and inner.isdecimal()):
+        if _WHOLE.fullmatch(inner) is None:
             return None
         return int(inner) if self.name(int(inner)) == name else None
 
@@ -56,9 +61,9 @@ class Hole:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sorts names as people count: ``a9`` before ``a10``."""
+    """Sorts names as people count: ``a9`` before ``a10``, ``a.-1`` before ``a.0``."""
     # By their places: text may be digits of other scripts, which isdecimal() takes for numbers.
-    parts = enumerate(_DIGITS.split(name))
+    parts = enumerate(_NUMBER.split(name))
     return [int(part) if index % 2 else part for index, part in parts], name
 
 
@@ -117,6 +122,6 @@ def _alike(names: Iterable[str]) -> Iterable[list[list[str]]]:
     """Names cut into text, digits, text, …; those of the same text together."""
     groups: defaultdict[tuple[str, ...], list[list[str]]] = defaultdict(list)
     for name in names:
-        parts = _DIGITS.split(name)
+        parts = _NUMBER.split(name)
         groups[tuple(parts[::2])].append(parts)
     return groups.values()

@@ -137,7 +137,15 @@ def _sequence(location: Path, pattern: Pattern) -> ImageList:
     kind = _kind(location.name)
     assert kind is not None
     paths = tuple(folder / pattern.name(number) for number in numbers)
-    return ImageList(location=location, paths=paths, kind=kind, first=numbers[0])
+    return ImageList(
+        location=location, paths=paths, kind=kind, first=numbers[0],
+        notes=_below_zero(numbers[0], paths[0]),
+    )  # fmt: skip
+
+
+def _below_zero(first: int | None, path: Path) -> tuple[str, ...]:
+    """A line where the hyphen of a name is taken for a minus, which nobody may have meant."""
+    return (f"numbers begin below 0, with {path.name}",) if first is not None and first < 0 else ()
 
 
 def _beside(location: Path) -> list[str]:
@@ -165,10 +173,11 @@ def _listed(location: Path, folder: Path, names: Iterable[str]) -> ImageList:
     hole, consecutive = find_hole(ordered)
     if hole is not None:
         raise _missing(folder, hole)
+    paths, first = tuple(folder / name for name in ordered), first_number(ordered)
     unnumbered = "the names are not numbered one by one: pictures are taken in natural order"
     return ImageList(
-        location=location, paths=tuple(folder / name for name in ordered), kind=kinds[0],
-        first=first_number(ordered), notes=() if consecutive else (unnumbered,),
+        location=location, paths=paths, kind=kinds[0], first=first,
+        notes=_below_zero(first, paths[0]) if consecutive else (unnumbered,),
     )  # fmt: skip
 
 
