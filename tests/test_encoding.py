@@ -1,6 +1,7 @@
 """What is chosen for which output, and what is refused before any frame is made."""
 
 import itertools
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -83,6 +84,9 @@ def test_default_codec_and_format(name, pix_fmt, codec, chosen):
     ("name", "codec", "pix_fmt", "chosen", "stored"),
     [
         ("a.mov", "png", "yuv420p", "gbrp", "rgb24"), ("a.mov", "png", "gray", "gray", "gray"),
+        ("a.mov", "png", "yuv420p10le", "gbrp16le", "rgb48be"),
+        ("a.mov", "png", "rgba64le", "gbrap16le", "rgba64be"),
+        ("a.mov", "png", "gray16le", "gray16le", "gray16be"),
         ("a.mov", "qtrle", "rgba", "gbrap", "argb"), ("a.avi", "zmbv", "gray", "gbrp", "bgr0"),
         ("a.mp4", "libx264rgb", "yuv420p10le", "gbrp", "rgb24"),
         ("a.mkv", "ffv1", "rgb24", "gbrp10le", "gbrp10le"),
@@ -106,10 +110,27 @@ def test_rgb_of_a_lossless_encoder_comes_back(tmp_path, codec, name):
         assert np.array_equal(frame.to_ndarray(format="rgb24"), picture)
 
 
-def encode_png(path, picture):
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize(("stored", "channels"), [("rgb48be", 3), ("rgba64be", 4), ("gray16be", 1)])
+def test_png_keeps_16_bits_in_a_video(tmp_path, stored, channels, asked):
+    picture = np.random.default_rng(0).integers(0, 1 << 16, (48, 64, channels), np.uint16)
+    still, path = tmp_path / "in.png", tmp_path / "a.mov"
+    encode_png(still, picture.squeeze(), stored)
+    wanted = EncoderConfig(codec="png", pix_fmt=stored if asked else None)
+    upscale(UpscaleConfig(input=still, output=path, model="identity", encoder=wanted))
+    with av.open(str(path)) as container:
+        (frame,) = container.decode(video=0)
+        assert frame.format.name == stored
+        assert np.array_equal(frame.to_ndarray(), picture.squeeze())
+    command = ["ffmpeg", "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", stored, "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    assert raw == picture.astype(">u2").tobytes()
+
+
+def encode_png(path, picture, pix_fmt="rgb24"):
     with av.open(str(path), "w", format="image2") as container:
-        stream = container.add_stream("png", rate=25, width=64, height=48, pix_fmt="rgb24")
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        stream = container.add_stream("png", rate=25, width=64, height=48, pix_fmt=pix_fmt)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, pix_fmt)))
         container.mux(stream.encode(None))
 
 

@@ -1,8 +1,8 @@
 """Which pixel format and colour an encoder gets: what loses least.
 
-Only planar formats, which the engine writes; packed ones hold the same samples in another order.
-Encoders in hardware often take 4:2:0 with chroma interleaved alone, others RGB in pixels: PyAV then
-changes the order.
+Only planar formats, which the engine writes; packed ones hold the same samples in another order,
+big-endian ones the same bytes. Encoders in hardware often take 4:2:0 with chroma interleaved alone,
+others RGB in pixels: PyAV then changes the order.
 """
 
 from collections.abc import Callable, Collection
@@ -36,7 +36,10 @@ _AVOIDED = {
 _PACKED = {
     "yuv420p": ("nv12",), "yuv420p10le": ("p010le",),
     "gbrp": ("rgb24", "bgr24", "0rgb", "rgb0", "bgr0"), "gbrap": ("rgba", "bgra", "argb", "abgr"),
+    "gray16le": ("gray16be",), "gbrp16le": ("rgb48be", "rgb48le"),
+    "gbrap16le": ("rgba64be", "rgba64le"),
 }  # fmt: skip
+"""The engine's formats, and what holds their samples in another order of samples or of bytes."""
 _STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
