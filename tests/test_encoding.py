@@ -98,6 +98,24 @@ def test_colours_in_pixels_are_as_good_as_in_planes(name, codec, pix_fmt, chosen
     assert stored_as(codec, encoding.format) == stored
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "options", "chosen"),
+    [
+        ("dnxhd", "gbrp10le", {"profile": "dnxhr_444"}, "gbrp10le"),
+        ("dnxhd", "gbrp16le", {"profile": "5"}, "gbrp10le"),
+        ("dnxhd", "rgb24", {}, "gbrp10le"),
+        ("dnxhd", "gbrp10le", {"profile": "dnxhr_hqx"}, "yuv422p10le"),
+        ("dnxhd", "yuv444p10le", {"profile": "dnxhr_444"}, "yuv444p10le"),
+        ("dnxhd", "yuv422p10le", {}, "yuv422p10le"),
+        ("cfhd", "gbrp10le", {}, "gbrp12le"),
+        ("libx265", "gbrp10le", {}, "yuv444p10le"),
+    ],
+)
+def test_codecs_for_editing_keep_rgb(codec, pix_fmt, options, chosen):
+    encoding = choose("a.mov", source(pix_fmt, width=256, height=128), codec=codec, options=options)
+    assert encoding.format.name == chosen
+
+
 @pytest.mark.parametrize(("codec", "name"), [("png", "a.mov"), ("qtrle", "a.mov")])
 def test_rgb_of_a_lossless_encoder_comes_back(tmp_path, codec, name):
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)

@@ -30,7 +30,13 @@ from av.video.codeccontext import VideoCodecContext
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding.carried import needs_colr
 from vsr.encoding.encoding import Encoding, add_video
-from vsr.encoding.formats import nearest_format, output_colour, planar_formats, requested_format
+from vsr.encoding.formats import (
+    nearest_format,
+    output_colour,
+    planar_formats,
+    refused_formats,
+    requested_format,
+)
 from vsr.encoding.muxers import (
     AVOIDED,
     Y4M,
@@ -127,7 +133,8 @@ def _choose_format(
     if wanted:
         form = requested_format(encoder.name, formats, wanted)
     else:
-        form = nearest_format(encoder, formats, info, size, avoided=AVOIDED.get(muxer, ()))
+        avoided = (*AVOIDED.get(muxer, ()), *refused_formats(encoder.name, config.options))
+        form = nearest_format(encoder, formats, info, size, avoided=avoided)
     return form, output_colour(encoder, info, form, _wanted_range(config), muxer)
 
 

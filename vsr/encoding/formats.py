@@ -5,7 +5,7 @@ big-endian ones the same bytes. Encoders in hardware often take 4:2:0 with chrom
 others RGB in pixels: PyAV then changes the order.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,7 +25,14 @@ from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat, Range, Siting, VideoInfo, pixel_format
 from vsr.tagging import convert_colour
 
-__all__ = ["nearest_format", "output_colour", "planar_formats", "requested_format", "stored_as"]
+__all__ = [
+    "nearest_format",
+    "output_colour",
+    "planar_formats",
+    "refused_formats",
+    "requested_format",
+    "stored_as",
+]
 
 # Alpha that encoders code, but hardly anything plays; and what FFmpeg 5.1 does not read of FFV1.
 _AVOIDED = {
@@ -40,6 +47,11 @@ _PACKED = {
     "gbrap16le": ("rgba64be", "rgba64le"),
 }  # fmt: skip
 """The engine's formats, and what holds their samples in another order of samples or of bytes."""
+_FOR_EDITING = ("dnxhd", "cfhd")
+"""Lossy codecs that are edited and graded, in RGB where that is the source's."""
+_IN_444 = ("gbrp10le", "yuv444p10le")
+_PROFILES_OF_444 = ("dnxhr_444", "5")
+"""DNxHR's one profile that takes them, by name and by number."""
 _STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
@@ -93,6 +105,12 @@ def stored_as(codec: str, form: PixelFormat) -> str:
     return next((name for name in _PACKED.get(form.name, ()) if name in taken), form.name)
 
 
+def refused_formats(codec: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of pixel formats that FFmpeg's encoder ``codec`` refuses with the ``options`` given."""
+    profile = options.get("profile", _PROFILES_OF_444[0])
+    return _IN_444 if codec == "dnxhd" and profile not in _PROFILES_OF_444 else ()
+
+
 def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> PixelFormat:
     """The one of ``formats`` that the user means by ``wanted``.
 
@@ -138,7 +156,7 @@ def nearest_format(
     formats = _where(formats, lambda form: not form.floating)  # FFV1's are experimental
     formats = _where(formats, lambda form: form.alpha == source.alpha)
     families = [source.family, "yuv", "rgb"]
-    if source.family == "rgb" and encoder.lossy:
+    if source.family == "rgb" and encoder.lossy and encoder.canonical_name not in _FOR_EDITING:
         families = ["yuv", "rgb"]  # lossy RGB wastes bits, and few players show it
     family = next(f for f in [*families, "gray"] if any(form.family == f for form in formats))
     if family == "gray" != source.family:
