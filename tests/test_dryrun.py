@@ -115,6 +115,7 @@ def test_it_fails_as_the_run_would(make_clip, tmp_path, capsys):
         ([source, tmp_path / "o.mp4", "--target", "archive"], "name the output .mkv", 2),
         ([tmp_path / "no.mp4", tmp_path / "o.mp4"], "no such file", 1),
         ([source, tmp_path / "no" / "o.mp4"], "there is no directory", 1),
+        ([source, tmp_path / "no" / "o.%04d.tga"], "unknown output extension .tga", 2),
         ([source, source], "same file", 2),
     ]:
         assert main([*map(str, arguments), "--dry-run", "--model=identity"]) == code

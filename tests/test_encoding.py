@@ -439,15 +439,19 @@ def test_named_format_wins_over_the_extension():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "pix_fmt", "message"),
     [
-        ("a.mov", "mov holds no planar rawvideo: mkv takes ffv1"),
-        ("a.ts", "mpegts holds no planar rawvideo"),
+        ("a.mov", "yuv420p", "raw video is not written in mov: mkv takes ffv1, which is lossless"),
+        ("a.mov", "yuv422p10le", "not written in mov: v210 is lossless there, and ffv1 in mkv"),
+        ("a.mov", "gbrp10le", "not written in mov: r210 is lossless there, and ffv1 in mkv"),
+        ("a.mov", "rgba", "not written in mov: qtrle is lossless there, and ffv1 in mkv"),
+        ("a.mov", "rgba64le", "not written in mov: png is lossless there, and ffv1 in mkv"),
+        ("a.ts", "yuv422p", "raw video is not written in mpegts: mkv takes ffv1"),
     ],
 )
-def test_raw_video_that_nobody_would_read_is_refused(name, message):
+def test_raw_video_that_nobody_would_read_is_refused(name, pix_fmt, message):
     with pytest.raises(ConfigError, match=message):
-        choose(name, source(), codec="rawvideo")
+        choose(name, source(pix_fmt), codec="rawvideo")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vsr.beside import framemd5_path, lock_path, record_path, work_path
 from vsr.config import PIPE, UpscaleConfig
+from vsr.encoding.muxers import choose_muxer
 from vsr.encoding.stills import Stills
 from vsr.errors import ConfigError, OutputExistsError, SinkError
 from vsr.sinks.destination import check_replaceable, check_target
@@ -21,7 +22,7 @@ def check_output(config: UpscaleConfig, images: ImageList | None, stills: Stills
         stills: where pictures go, if they are the output.
 
     Raises:
-        ConfigError: the output is an input, or options do not fit it.
+        ConfigError: there is no format of its extension, it is an input, or options do not fit it.
         SinkError: it cannot be written, or exists and may not be replaced.
     """
     _check_paths(config, images, stills)
@@ -60,6 +61,8 @@ def _check_file(config: UpscaleConfig, output: Path) -> None:
     """Whether a media file can appear as ``output``."""
     if output.is_symlink() and not output.exists():
         raise SinkError(f"{output}: is a link that leads nowhere")
+    if not output.parent.is_dir():  # an extension that is wrong anywhere is said first
+        choose_muxer(output, config.muxer)
     check_target(output, overwrite=True)  # whether it may be replaced is asked last
     if _is_read(config, output):
         raise ConfigError(f"{output}: input and output are the same file")

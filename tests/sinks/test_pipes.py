@@ -275,7 +275,7 @@ REFUSALS = [
     (["-", "-f", "matrosca"], "unknown output format matrosca: did you mean matroska?"),
     (["-", "-f", "yuv4mpegpipe", "-c:v", "libx264"], "holds raw video only: leave out libx264"),
     (["-", "-f", "yuv4mpegpipe", "--pix-fmt", "rgba"], "does not take pixel format rgba"),
-    (["-", "-f", "mpegts", "-c:v", "rawvideo"], "mpegts holds no planar rawvideo"),
+    (["-", "-f", "mpegts", "-c:v", "rawvideo"], "raw video is not written in mpegts: mkv takes"),
 ]
 
 

@@ -387,6 +387,8 @@ def test_a_hole_names_the_first_missing_file(tmp_path: Path, location: str) -> N
     [
         ("mixed", r"several kinds \(PNG, TIFF\): choose by .*/\*\.png"),
         ("text", "text: is a directory without pictures$"),
+        ("targa", r"targa: sequences of \.tga are not read, but of PNG, TIFF, DPX, OpenEXR"),
+        ("both", "both: is a directory without pictures$"),
         ("mixed/%03d.png", "no picture has such a name"),
         ("mixed/x*.png", "no picture has such a name"),
         ("mixed/*", "several kinds"),
@@ -395,6 +397,8 @@ def test_a_hole_names_the_first_missing_file(tmp_path: Path, location: str) -> N
 def test_places_that_name_no_sequence(tmp_path: Path, location: str, reason: str) -> None:
     touch(tmp_path / "mixed", "1.png", "2.tif")
     touch(tmp_path / "text", "notes.txt")
+    touch(tmp_path / "targa", "1.tga", "2.TGA")
+    touch(tmp_path / "both", "1.tga", "notes.txt")
     with pytest.raises(SourceError, match=reason):
         find_images(tmp_path / location)
 

@@ -129,7 +129,7 @@ def _choose_format(
     encoder: Codec, muxer: str, info: VideoInfo, size: tuple[int, int], config: EncoderConfig
 ) -> tuple[PixelFormat, Colour]:
     """What the engine delivers: the format that is wanted, or the nearest, and its colour."""
-    formats, wanted = planar_formats(encoder, muxer), config.pix_fmt
+    formats, wanted = planar_formats(encoder, muxer, info.format), config.pix_fmt
     if wanted:
         form = requested_format(encoder.name, formats, wanted)
     else:

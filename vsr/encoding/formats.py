@@ -55,8 +55,15 @@ _PROFILES_OF_444 = ("dnxhr_444", "5")
 _STANDARD_CHROMA = {(1, 1), (1, 0), (0, 0)}
 
 
-def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat]:
+def planar_formats(
+    encoder: Codec, muxer: str | None = None, source: PixelFormat | None = None
+) -> list[PixelFormat]:
     """Those formats of ``encoder`` that the engine can write and ``muxer`` can hold.
+
+    Args:
+        encoder: what encodes.
+        muxer: FFmpeg's name of the container; None where nothing is written.
+        source: of the input: a refusal names what else holds it without loss.
 
     Raises:
         ConfigError: there is none.
@@ -68,7 +75,10 @@ def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat
     if encoder.name == "rawvideo" and muxer is not None:
         names = raw_formats(muxer, names)
     if not names:
-        raise ConfigError(f"{muxer} holds no planar {encoder.name}: mkv takes ffv1, lossless, too")
+        there = _lossless_in_mov(source) if muxer == "mov" and source is not None else None
+        instead = f"{there} is lossless there, and ffv1 in mkv" if there else "mkv takes ffv1"
+        lossless = "" if there else ", which is lossless, too"
+        raise ConfigError(f"raw video is not written in {muxer}: {instead}{lossless}")
     found = []
     for name in names:
         with suppress(UnsupportedFormatError):
@@ -81,6 +91,19 @@ def planar_formats(encoder: Codec, muxer: str | None = None) -> list[PixelFormat
     if not found:
         raise ConfigError(f"{encoder.name} takes no planar pixel format ({', '.join(names)})")
     return found
+
+
+def _lossless_in_mov(source: PixelFormat) -> str | None:
+    """The encoder that loses nothing of ``source`` in MOV; None if none is sure to."""
+    if source.floating:
+        return None
+    if source.family != "yuv":
+        if source.depth == 8:
+            return "qtrle"
+        in_10_bits = source.family == "rgb" and not source.alpha and source.depth <= 10
+        return "r210" if in_10_bits else "png"
+    fits = (source.chroma_w, source.chroma_h) == (1, 0) and source.depth <= 10 and not source.alpha
+    return "v210" if fits else None
 
 
 def _held_packed(names: Collection[str], planar: Collection[PixelFormat]) -> list[PixelFormat]:

@@ -19,6 +19,13 @@ _KINDS = {
     "jpeg": "JPEG", "jpe": "JPEG", "jif": "JPEG", "jfif": "JPEG", "bmp": "BMP", "webp": "WebP",
     "jp2": "JPEG 2000", "j2k": "JPEG 2000", "j2c": "JPEG 2000", "jpc": "JPEG 2000",
 }  # fmt: skip
+_UNREAD = {
+    "tga", "ppm", "pgm", "pbm", "pnm", "pam", "pfm", "phm", "sgi", "rgb", "rgba", "bw", "pcx",
+    "ras", "sun", "im1", "im8", "im24", "xwd", "xbm", "xpm", "qoi", "hdr", "psd", "gif", "fits",
+    "fit", "jxl", "jls", "pic", "pct", "pict", "cin", "dng", "cr2", "nef", "arw", "heic", "heif",
+    "avif", "svg", "dds", "ico",
+}  # fmt: skip
+"""Extensions of other pictures; FFmpeg reads a file of many of these, by itself."""
 _HEAD = 4 << 20
 """Bytes of a file that tell whether it is an animation: a PNG may begin with long texts."""
 _WEBP_ANIMATION = 2
@@ -62,10 +69,7 @@ def find_images(location: Path) -> ImageList | None:
     if pattern is not None and _kind(location.name):
         return _sequence(location, pattern)
     if pattern is not None and any(pattern.number(n) is not None for n in _beside(location)):
-        kinds = ", ".join(dict.fromkeys(_KINDS.values()))
-        raise SourceError(
-            f"{location}: sequences of {location.suffix} are not read, but of {kinds}"
-        )
+        raise _unread(location, location.suffix)
     return _glob(location) if _GLOB.search(location.name) else None
 
 
@@ -78,7 +82,16 @@ def shows_several(data: bytes) -> bool:
 
 
 def _kind(name: str) -> str | None:
-    return _KINDS.get(name.rpartition(".")[2].lower())
+    return _KINDS.get(_suffix(name))
+
+
+def _suffix(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def _unread(location: Path, suffix: str) -> SourceError:
+    kinds = ", ".join(dict.fromkeys(_KINDS.values()))
+    return SourceError(f"{location}: sequences of {suffix} are not read, but of {kinds}")
 
 
 def _single(location: Path) -> ImageList | None:
@@ -100,6 +113,8 @@ def _is_animated(path: Path) -> bool:
 def _folder(location: Path) -> ImageList:
     names = _names(location)
     pictures = [name for name in names if _kind(name)]
+    if not pictures and names and all(_suffix(name) in _UNREAD for name in names):
+        raise _unread(location, Path(min(names)).suffix)
     if not pictures:
         raise SourceError(f"{location}: {why_no_pictures(location)}")
     found = _listed(location, location, pictures)
