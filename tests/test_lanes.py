@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import torch
@@ -48,6 +49,33 @@ def test_a_result_does_not_wait_for_the_next_item() -> None:
     assert next(results) == 0
     delivered.set()
     assert [*results, *waited] == [1, True]
+
+
+def test_what_costs_nothing_keeps_no_lane_from_working() -> None:
+    """Of a film on twos every other frame is new: these go on two lanes."""
+    together = threading.Barrier(2, timeout=TIME_LIMIT)
+
+    def work(lane: int, item: int) -> int:
+        if item % 3 == 0:
+            together.wait()
+        return item
+
+    results = in_lanes(range(24), work, 2, costs_nothing=lambda item: item % 3 > 0)
+    assert list(results) == list(range(24))
+
+
+def test_no_more_is_begun_ahead_than_has_room() -> None:
+    begun = list[int]()
+
+    def work(lane: int, item: int) -> int:
+        begun.append(item)
+        return item
+
+    with closing(in_lanes(range(30), work, 2)) as results:
+        assert next(results) == 0
+        threading.Event().wait(0.05)
+        assert max(begun) <= 4  # the one that was given made room for one
+    assert max(begun) <= 5
 
 
 def test_what_came_before_an_error_is_delivered() -> None:

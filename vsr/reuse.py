@@ -35,7 +35,7 @@ _BYTES = {2: torch.int16, 4: torch.int32}
 
 
 def mark_repeats(frames: Iterable[Frame], threshold: float = 0.0) -> Iterator[Frame]:
-    """``frames`` in order, with those marked that repeat the one before.
+    """``frames`` in order, with those marked that repeat the one before, and have its planes.
 
     Args:
         frames: closed at the end, if it has ``close``; nothing else may write to their planes.
@@ -47,7 +47,8 @@ def mark_repeats(frames: Iterable[Frame], threshold: float = 0.0) -> Iterator[Fr
     try:
         for frame in items:
             if computed is not None and _repeats(computed, frame, threshold):
-                yield replace(frame, repeats=True)
+                # Its samples, which nobody needs, must not take memory while it waits.
+                yield replace(frame, repeats=True, planes=computed.planes)
             else:
                 computed = frame
                 yield frame

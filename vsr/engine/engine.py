@@ -145,7 +145,8 @@ class Engine:
             for group in groups:
                 yield from self._submit_group(0, group)
             return
-        with closing(in_lanes(groups, self._submit_group, self.lanes)) as submitted:
+        submitted = in_lanes(groups, self._submit_group, self.lanes, costs_nothing=_all_repeat)
+        with closing(submitted):
             for pending in submitted:
                 yield from pending
 
@@ -291,6 +292,10 @@ class Engine:
             ),
             1,
         )
+
+
+def _all_repeat(frames: Sequence[Frame]) -> bool:
+    return all(frame.repeats for frame in frames)
 
 
 def _ran_out(error: BaseException) -> bool:
