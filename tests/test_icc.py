@@ -174,6 +174,18 @@ def test_what_is_less_exact_gives_way(save: Save, tmp_path: Path) -> None:
     assert {b"gAMA", b"cHRM"} <= set(chunks(tmp_path / "plain.png"))
 
 
+def test_of_two_profiles_the_first_counts(save: Save, tmp_path: Path) -> None:
+    """There must be one at most; PyAV would crash at the second."""
+    source = save("a.png", SRGB)
+    data, samples = source.read_bytes(), opened(source)[1]
+    second = chunk(b"iCCP", b"other\0\0" + zlib.compress(b"no profile"))
+    end = data.index(b"IDAT") - 4
+    source.write_bytes(data[:end] + second + data[end:])
+    assert chunks(source).count(b"iCCP") == 2
+    run(source, tmp_path / "out.png")
+    assert opened(tmp_path / "out.png") == (SRGB, samples)
+
+
 def test_cicp_counts_before_a_profile(save: Save, tmp_path: Path) -> None:
     source = save("a.png", SRGB)
     data = source.read_bytes()

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 __all__ = ["Hole", "Pattern", "find_hole", "first_number", "natural_key"]
 
-_TOKEN = re.compile(r"%%|%([0-9]*)d")
+_TOKEN = re.compile(r"%%|%([0-9]{0,3})d")
 _WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"((?:(?<![^._])-)?[0-9]+)")
 """A hyphen is a minus at the beginning of a name and behind . and _, else it parts words."""

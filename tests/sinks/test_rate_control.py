@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.errors import ConfigError
 from vsr.pipeline import upscale
 
 
@@ -45,3 +46,9 @@ def test_a_quality_is_that_of_ffmpegs_command(tmp_path: Path, clip: Path, codec:
     ours = bits_a_second(clip, tmp_path / "ours.mkv", codec, global_quality=str(6 * 118))
     assert ours == pytest.approx(theirs.stat().st_size * 8 / 4, rel=0.1)
     assert bits_a_second(clip, tmp_path / "best.mkv", codec) > 1.5 * ours
+
+
+@pytest.mark.parametrize("quality", ["inf", "nan"])
+def test_a_quality_that_is_no_number_is_refused(clip, tmp_path, quality):
+    with pytest.raises(ConfigError, match="global_quality"):
+        bits_a_second(clip, tmp_path / "a.mkv", "mpeg4", global_quality=quality)

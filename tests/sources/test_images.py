@@ -412,6 +412,7 @@ def test_of_a_dvd_the_longest_title_is_named(tmp_path: Path, ending: str, above:
     (disc / "VIDEO_TS").mkdir(parents=True)
     for name, data in files.items():
         (disc / "VIDEO_TS" / f"{name}.{ending}").write_bytes(data)
+    (disc / "VIDEO_TS" / f"VTS_03_1.{ending}").symlink_to("gone")
     with pytest.raises(SourceError, match="is a DVD: join the parts of a title, cat ") as error:
         find_images(disc if above else disc / "VIDEO_TS")
     command = str(error.value).partition("title, ")[2].partition(" > title.vob,")[0]

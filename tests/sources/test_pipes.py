@@ -381,6 +381,21 @@ def test_every_cut_is_noticed_and_no_other(ffmpeg, clip, arguments):
     assert cut.missing > 0
 
 
+def test_a_damaged_head_of_nut_is_given_up_at_once(ffmpeg, clip):
+    data = bytearray(ffmpeg.run("-i", clip, "-map", "0:v", "-c:v", "copy", "-f", "nut", "-"))
+    data[39:43] = b"\xff\xff\xff\x7f"  # a number of time bases, in the main header
+    counter = PieceCounter()
+    counter.feed(bytes(data) + bytes(1 << 22))  # read anew with each byte, this would take days
+    assert counter.missing == 0
+
+
+def test_a_head_without_an_end_is_given_up(ffmpeg, clip):
+    data = ffmpeg.run("-i", clip, "-map", "0:v", "-c:v", "copy", "-f", "nut", "-")
+    counter = PieceCounter()
+    counter.feed(data[:33] + b"\xff\xff\xff\x7f" + bytes(1 << 22))
+    assert counter.missing == 0
+
+
 def test_flv_that_is_cut_off(ffmpeg, command, clip, give, tmp_path):
     data = ffmpeg.run("-i", clip, "-map", "0:v", "-c:v", "libx264", "-bf", 0, "-f", "flv", "-")
     give(data[:-60])

@@ -242,15 +242,19 @@ def test_parts_of_a_list_that_says_which_streams_belong_together(command, camera
 
 @pytest.mark.parametrize("kind", ["m3u8", "mp4"])
 def test_what_names_other_files_is_refused_where_that_is_asked_for(
-    command, playlist, tmp_path, kind
+    command, playlist, make_clip, tmp_path, kind
 ):
     path = playlist
     if kind == "mp4":
         path = write_list(playlist.parent, "list0.ts").rename(playlist.with_suffix(".mp4"))
-    code, lines = command(path, tmp_path / "out.mkv", "--self-contained")
+    out = tmp_path / "out.mkv"
+    code, lines = command(make_clip("a.mkv"), out, "--self-contained", "--audio-from", path)
+    assert code == 1
+    assert "as --self-contained asks: it is a list of other files" in lines[-1]
+    code, lines = command(path, out, "--self-contained")
     refusal = f"{path}: refused, as --self-contained asks: it is a list of other files"
     assert (code, lines) == (1, [f"vsr-upscale: error: {refusal}"])
-    assert not (tmp_path / "out.mkv").exists()
+    assert not out.exists()
 
 
 def test_a_script_is_refused_where_that_is_asked_for(command, tmp_path):

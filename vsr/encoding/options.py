@@ -1,5 +1,6 @@
 """Options of encoders: what each gets unless the user says otherwise, and which there are."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from av.codec import Codec
@@ -105,9 +106,10 @@ def _quantiser(codec: str, given: Mapping[str, str]) -> dict[str, str]:
 def _number(text: str | None) -> float | None:
     """What an option says; None if it is not given, or is no number, which FFmpeg refuses."""
     try:
-        return None if text is None else float(text)
+        number = math.nan if text is None else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _check_crf(codec: str, crf: float) -> None:

@@ -187,7 +187,10 @@ def left_behind(source: StreamSource, holder: str) -> list[str]:
         and not is_timecode(source, stream)
     ]
     if chapters := len(source.container.chapters()):
-        notes.append(f"{chapters} chapters are dropped: {holder} cannot hold them")
+        are, them = (
+            ("1 chapter is", "it") if chapters == 1 else (f"{chapters} chapters are", "them")
+        )
+        notes.append(f"{are} dropped: {holder} cannot hold {them}")
     return notes
 
 

@@ -24,7 +24,9 @@ def other_streams(plan: Plan) -> OtherStreams:
             return None
         if isinstance(others, Companion):
             return others.again()
-        again = Companion(config.input, config.source.video_stream)
+        again = Companion(
+            config.input, config.source.video_stream, self_contained=config.source.self_contained
+        )
         start = config.start or Fraction(0)
         again.begin = others.start_time - start  # the source knows better where the input begins
         again.trim(start, config.end, cut_short=others.cut_short)

@@ -157,7 +157,8 @@ class StreamCopier:
     def _add_chapters(self, container: OutputContainer, duration: Fraction | None) -> None:
         chapters = output_chapters(self._source, duration)
         if chapters and self._muxer not in _HAVE_CHAPTERS:
-            self._notes.warn(f"{len(chapters)} chapters are dropped: {self._muxer} has none")
+            several = "1 chapter is" if len(chapters) == 1 else f"{len(chapters)} chapters are"
+            self._notes.warn(f"{several} dropped: {self._muxer} has none")
         elif chapters:
             container.set_chapters(chapters)
             self._labelling.label_chapters(chapters)

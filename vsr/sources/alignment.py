@@ -34,7 +34,7 @@ def open_beside(path: Path, config: SourceConfig, reader: Reader) -> Beside:
         ConfigError: it is standard input, which the pictures may need.
     """
     if config.audio_from is not None:
-        beside = Beside(Companion(config.audio_from))
+        beside = Beside(Companion(config.audio_from, self_contained=config.input.self_contained))
     elif config.decoder == "bestsource":
         beside = Beside(Companion(path, config.input.video_stream))
     elif reader.facts.sound is not None:

@@ -29,6 +29,8 @@ _FLV_ENCRYPTED = 0x20
 _READ = 1 << 20
 _BLOCKS = (0xA3, 0xA0, 0xE7)
 """Elements of a cluster: a packet, with or without more about it, and what time it counts from."""
+_MOST = 1 << 16
+"""Bytes of a head that is read at all; NUT's longest has some hundred."""
 _LONGEST_HEAD = 12
 _NEAR = 64  # bytes that the heads of a block take
 
@@ -81,6 +83,9 @@ class PieceCounter:
 
     def _add_to_head(self, byte: bytes) -> None:
         self._head += byte
+        if len(self._head) > _MOST:  # read anew with each byte, it would take for ever
+            self._lost = True
+            return
         try:
             if self._measure is None and len(self._head) == _MAGIC:
                 self._measure = _measure_of(self._head)

@@ -59,6 +59,7 @@ class Companion:
         path: the file.
         video: the number of that video, if the pictures come from this file.
         sound: what to read in place of the file.
+        self_contained: refuse formats that name other files.
 
     Attributes:
         container: the open file.
@@ -77,14 +78,16 @@ class Companion:
     """
 
     def __init__(
-        self, path: Path, video: int | None = None, *, sound: MadeSound | None = None
-    ) -> None:
+        self, path: Path, video: int | None = None, *, sound: MadeSound | None = None,
+        self_contained: bool = False,
+    ) -> None:  # fmt: skip
         self._path, self._video, self.sound = path, video, sound
         if path == PIPE:
             raise ConfigError("--audio-from takes a file: standard input is for pictures")
+        self._config = InputConfig(self_contained=self_contained)
         self._segments = SegmentWatch(path)
         self.container: InputContainer = (
-            open_container(path, InputConfig(), segments=self._segments)
+            open_container(path, self._config, segments=self._segments)
             if sound is None else sound.open()
         )  # fmt: skip
         self.name, self.notes = str(path), list[str]()
@@ -133,7 +136,10 @@ class Companion:
 
     def again(self) -> Companion:
         """The same file with the same trim, to be read once more."""
-        other = Companion(self._path, self._video, sound=self.sound)
+        other = Companion(
+            self._path, self._video, sound=self.sound,
+            self_contained=self._config.self_contained,
+        )  # fmt: skip
         other.begin, other.timecode = self.begin, self.timecode
         end = None if self._end is None else self._end - self.begin
         other.trim(self.start_time - self.begin, end, cut_short=self.cut_short)

@@ -84,7 +84,10 @@ class NutMeasure:
             return start, end - start
         if end > len(head):
             raise IncompleteError
-        self._read_main(_Cursor(head, start))
+        try:
+            self._read_main(_Cursor(head[: end - CHECKSUM_BYTES], start))
+        except IncompleteError as error:
+            raise ValueError("the main header is damaged") from error
         return end, 0
 
     def _read_main(self, cursor: _Cursor) -> None:

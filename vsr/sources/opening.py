@@ -68,7 +68,7 @@ def _longest_title(folder: Path) -> str | None:
     """A glob for the parts of a DVD's longest title in ``folder``; None if there is none."""
     sizes: Counter[str] = Counter()
     for path in folder.glob("*"):
-        if part := _DVD_PART.fullmatch(path.name):
+        if (part := _DVD_PART.fullmatch(path.name)) and path.is_file():
             sizes[f"{part[1]}_[1-9]{path.suffix}"] += path.stat().st_size
     return f"{shlex.quote(str(folder))}/{sizes.most_common(1)[0][0]}" if sizes else None
 

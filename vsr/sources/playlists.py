@@ -32,7 +32,7 @@ times more before it is taken for what there is: a thousand times by default, ea
 """
 _LONGEST = 16 << 20
 """Bytes of a playlist; one of a day has a hundredth of that."""
-_LENGTH = re.compile(r"#EXTINF:(\d+(?:\.\d*)?)")
+_LENGTH = re.compile(r"#EXTINF:(\d{1,9}(?:\.\d{0,9})?)")
 _OPENING = re.compile(r"Opening '(.+)' for reading")
 _FAILED = re.compile(r"Failed to open segment \d+ of playlist \d+")
 

@@ -21,11 +21,13 @@ _LARGEST_PROFILE = 16 << 20
 
 
 def without_profile(data: bytes) -> bytes:
-    """The PNG file ``data`` without its chunk ``iCCP``."""
+    """The PNG file ``data`` without chunks ``iCCP``, of which there should be one at most."""
+    kept, done = list[bytes](), 0
     for kind, begin, end in _chunks(data):
         if kind == b"iCCP":
-            return data[:begin] + data[end:]
-    return data
+            kept.append(data[done:begin])
+            done = end
+    return b"".join([*kept, data[done:]]) if kept else data
 
 
 def profile(data: bytes) -> bytes | None:
