@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING
 from vsr import errors as errors
 
 if TYPE_CHECKING:
-    from vsr.config import EncoderConfig, FieldsConfig, InputConfig, ScriptConfig, UpscaleConfig
+    from vsr.config import (
+        EncoderConfig,
+        FieldsConfig,
+        InputConfig,
+        ScriptConfig,
+        SourceConfig,
+        UpscaleConfig,
+    )
     from vsr.errors import VsrError
     from vsr.pipeline import upscale
     from vsr.progress import Progress
     from vsr.report import Report
-    from vsr.sources import SourceConfig, open_source
+    from vsr.sources import open_source
     from vsr.upscaler import Upscaler
     from vsr.weights import load_network
 
@@ -47,7 +54,7 @@ _HOMES = {
     "Progress": "vsr.progress",
     "Report": "vsr.report",
     "ScriptConfig": "vsr.config",
-    "SourceConfig": "vsr.sources",
+    "SourceConfig": "vsr.config",
     "UpscaleConfig": "vsr.config",
     "Upscaler": "vsr.upscaler",
     "VsrError": "vsr.errors",

@@ -38,6 +38,7 @@ __all__ = [
     "Runtime",
     "ScriptConfig",
     "Sound",
+    "SourceConfig",
     "UpscaleConfig",
 ]
 
@@ -173,6 +174,43 @@ class FieldsConfig:
             raise ConfigError("--field-rate goes with --deinterlace")
         if self.flagged_only and self.deinterlace is None:
             raise ConfigError("--flagged-only goes with --deinterlace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """Which part of an input is read, and what is done to its pictures on the way."""
+
+    input: InputConfig = field(default_factory=InputConfig)
+    script: ScriptConfig = field(default_factory=ScriptConfig)
+    """How a VapourSynth script is run."""
+    decoder: Decoder = "pyav"
+    """What decodes media files."""
+    audio_from: Path | None = None
+    """A file whose other streams go beside the pictures, instead of the input's own."""
+    start: Fraction | None = None
+    """Skip to this position, in seconds from the start of the input."""
+    end: Fraction | None = None
+    """Stop before the first frame at or after this position."""
+    frames: int | None = None
+    """Stop after this many frames."""
+    fields: FieldsConfig | None = None
+    """What to do with interlaced frames; None does not even look for them."""
+    filters: str | None = None
+    """A chain of libavfilter's."""
+    crop: bool = True
+    """Apply the container's cropping."""
+    threads: int | None = None
+    """Threads of the decoder; None and 0 mean one per processor, up to 4."""
+    gpu: int | None = None
+    """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
+    should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
+    """Polled while standard input is awaited; True ends the input as its end would."""
+
+    def __post_init__(self) -> None:
+        fit_fields(self)
+        _convert(self, whole, "frames")
+        _convert(self, partial(whole, least=0), "threads")
+        check_part(self.start, self.end, self.frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

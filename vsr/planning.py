@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 
 from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_noise
-from vsr.config import PIPE, EncoderConfig, ScriptConfig, UpscaleConfig
+from vsr.config import PIPE, EncoderConfig, ScriptConfig, SourceConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
 from vsr.encoding.counting import are_even, counted_rate
@@ -29,7 +29,7 @@ from vsr.orientation import Orientation, enlarged_matrix
 from vsr.outputs import check_output
 from vsr.runtimes import RUNTIME_NAMES, make_runtime
 from vsr.sizes import enlarged_size, resized_sar, scale_to_reach, squared_size
-from vsr.sources import SourceConfig, VideoSource, open_source
+from vsr.sources import VideoSource, open_source
 from vsr.sources.listing import ImageList, find_images
 from vsr.sources.times import read_times
 from vsr.weights import load_network

@@ -5,8 +5,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from vsr.sources import open_source
-from vsr.sources.readers import SourceConfig
+from vsr.sources import SourceConfig, open_source
 
 TICK = Fraction(1, 25)
 PYRAMID = ("-c:v", "libx264", "-preset", "ultrafast", "-bf", 3, "-x264-params")

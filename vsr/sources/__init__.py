@@ -5,9 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from vsr.checking import file_name
+from vsr.config import SourceConfig
 from vsr.places import anchored
 from vsr.sources.companion import Companion
-from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
 from vsr.sources.video import VideoSource
 

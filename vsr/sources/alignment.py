@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
+from vsr.config import SourceConfig
 from vsr.encoding.streams import Timecode, timecode_of
 from vsr.sources.companion import Companion
 from vsr.sources.reader import InputFacts, Reader
-from vsr.sources.readers import SourceConfig
 
 __all__ = ["Beside", "open_beside"]
 

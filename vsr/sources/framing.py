@@ -6,12 +6,12 @@ from fractions import Fraction
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 
+from vsr.config import SourceConfig
 from vsr.frame import Frame, VideoInfo
 from vsr.sources.hardware import download
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import planes_of
 from vsr.sources.reader import Reader
-from vsr.sources.readers import SourceConfig
 from vsr.sources.report import SourceReport
 from vsr.sources.side_data import of_frame
 from vsr.sources.stage import FilteredPicture, PictureStage

@@ -7,11 +7,11 @@ from math import ceil
 
 from av.sidedata.sidedata import Type as SideDataType
 
+from vsr.config import SourceConfig
 from vsr.frame import FieldOrder, VideoInfo
 from vsr.immersive import Immersive
 from vsr.sources.planes import native_format
 from vsr.sources.reader import InputFacts, Reader
-from vsr.sources.readers import SourceConfig
 from vsr.sources.stage import PictureStage
 from vsr.sources.steps import Note
 

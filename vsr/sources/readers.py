@@ -2,15 +2,12 @@
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
-from vsr.checking import check_part, file_name, number, whole
-from vsr.config import DECODERS, PIPE, Decoder, FieldsConfig, InputConfig, ScriptConfig
+from vsr.config import PIPE, SourceConfig
 from vsr.errors import ConfigError, SourceError
 from vsr.sources.hardware import accelerator, layout_name, why_not
 from vsr.sources.images import ImageFrames
@@ -19,49 +16,7 @@ from vsr.sources.media import MediaReader
 from vsr.sources.pictures import PictureReader
 from vsr.sources.reader import Reader
 
-__all__ = ["SourceConfig", "open_reader"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceConfig:
-    """Which part of an input is read, and what is done to its pictures on the way."""
-
-    input: InputConfig = field(default_factory=InputConfig)
-    script: ScriptConfig = field(default_factory=ScriptConfig)
-    """How a VapourSynth script is run."""
-    decoder: Decoder = "pyav"
-    """What decodes media files."""
-    audio_from: Path | None = None
-    """A file whose other streams go beside the pictures, instead of the input's own."""
-    start: Fraction | None = None
-    """Skip to this position, in seconds from the start of the input."""
-    end: Fraction | None = None
-    """Stop before the first frame at or after this position."""
-    frames: int | None = None
-    """Stop after this many frames."""
-    fields: FieldsConfig | None = None
-    """What to do with interlaced frames; None does not even look for them."""
-    filters: str | None = None
-    """A chain of libavfilter's."""
-    crop: bool = True
-    """Apply the container's cropping."""
-    threads: int | None = None
-    """Threads of the decoder; None and 0 mean one per processor, up to 4."""
-    gpu: int | None = None
-    """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
-    should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
-    """Polled while standard input is awaited; True ends the input as its end would."""
-
-    def __post_init__(self) -> None:
-        for name, convert in (
-            ("start", number), ("end", number), ("frames", whole),
-            ("threads", partial(whole, least=0)), ("audio_from", file_name),
-        ):  # fmt: skip
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, convert(name, value))
-        if self.decoder not in DECODERS:
-            raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}")
-        check_part(self.start, self.end, self.frames)
+__all__ = ["open_reader"]
 
 
 def open_reader(path: Path, config: SourceConfig) -> Reader:

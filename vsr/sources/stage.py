@@ -10,6 +10,7 @@ from itertools import chain
 
 from av.video.frame import VideoFrame
 
+from vsr.config import SourceConfig
 from vsr.errors import SourceError, UnsupportedFormatError
 from vsr.frame import Colour, PixelFormat
 from vsr.orientation import enlarged_matrix
@@ -20,7 +21,6 @@ from vsr.sources.hardware import download, is_on_gpu, layout_name
 from vsr.sources.lookahead import TimedFrame
 from vsr.sources.planes import convert, native_format, same_layout
 from vsr.sources.reader import Reader
-from vsr.sources.readers import SourceConfig
 from vsr.sources.rebasing import Rebasing
 from vsr.sources.report import SourceReport
 from vsr.sources.steps import FieldWatch, Note, choose_steps, first_layout

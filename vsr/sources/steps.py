@@ -4,14 +4,13 @@ import logging
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
-from vsr.config import FieldsConfig
+from vsr.config import FieldsConfig, SourceConfig
 from vsr.frame import FieldOrder, PixelFormat
 from vsr.orientation import Orientation
 from vsr.sources.fields import Fields, examine, field_steps
 from vsr.sources.filters import Step, parse_chain
 from vsr.sources.hardware import download, layout_name
 from vsr.sources.reader import Reader
-from vsr.sources.readers import SourceConfig
 
 __all__ = ["FieldWatch", "Note", "Steps", "choose_steps", "first_layout"]
 

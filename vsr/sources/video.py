@@ -15,6 +15,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from vsr.config import SourceConfig
 from vsr.encoding.streams import StreamSource, Timecode
 from vsr.errors import TruncatedError
 from vsr.frame import Frame
@@ -22,7 +23,7 @@ from vsr.sources.alignment import Beside, open_beside
 from vsr.sources.framing import FrameMaker
 from vsr.sources.info import video_info
 from vsr.sources.planes import luma_of
-from vsr.sources.readers import SourceConfig, open_reader
+from vsr.sources.readers import open_reader
 from vsr.sources.report import SourceReport
 from vsr.sources.skipping import Skipper
 from vsr.sources.stage import FilteredPicture, PictureStage
