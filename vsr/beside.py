@@ -1,4 +1,4 @@
-"""What lies beside an output, and how it is called: record, hashes, unfinished work, lock.
+"""What lies beside an output, and what it is called: record, hashes, unfinished work, lock.
 
 Note [Names of what is not finished]
     What a run writes has a hidden name with a random part until it is complete. A run that is

@@ -112,7 +112,7 @@ class HdrMetadata:
     ambient: AmbientViewing | None = None
 
 
-# Numbers that can be meant.
+# Values that can be meant: where they come from nobody knows.
 
 
 def mastering_display(

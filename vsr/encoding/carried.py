@@ -90,7 +90,7 @@ def carries(codec: str, muxer: str, tag: str) -> bool:
 def lost_tags(codec: str, muxer: str) -> list[str]:
     """The fields of a colour, but the siting, that the reader has to be told.
 
-    That of MOV is not told a range: it gets the one that it assumes.
+    Readers of MOV need not be told a range: the picture is converted to the one they assume.
     """
     known = {"matrix": codec in _MATRICES, "range": codec in _ONE_RANGE or muxer == "mov"}
     return [

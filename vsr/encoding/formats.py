@@ -174,10 +174,10 @@ def nearest_format(
     """
     source = info.format
     avoided = (*avoided, *_AVOIDED.get(encoder.name, ()))
-    formats = _where(formats, lambda form: form.name not in avoided)
-    formats = _where(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
-    formats = _where(formats, lambda form: not form.floating)  # FFV1's are experimental
-    formats = _where(formats, lambda form: form.alpha == source.alpha)
+    formats = _preferring(formats, lambda form: form.name not in avoided)
+    formats = _preferring(formats, lambda form: form.depth != 9 or source.depth == 9)  # a rarity
+    formats = _preferring(formats, lambda form: not form.floating)  # FFV1's are experimental
+    formats = _preferring(formats, lambda form: form.alpha == source.alpha)
     families = [source.family, "yuv", "rgb"]
     if source.family == "rgb" and encoder.lossy and encoder.canonical_name not in _FOR_EDITING:
         families = ["yuv", "rgb"]  # lossy RGB wastes bits, and few players show it
@@ -193,7 +193,7 @@ def nearest_format(
     return _of_chroma([form for form in formats if form.depth == depth], info, size)
 
 
-def _where(
+def _preferring(
     formats: list[PixelFormat], condition: Callable[[PixelFormat], bool]
 ) -> list[PixelFormat]:
     """Those that meet ``condition``, or all if none does."""
@@ -207,7 +207,7 @@ def _of_chroma(formats: list[PixelFormat], info: VideoInfo, size: tuple[int, int
         for form in formats:
             if (form.chroma_w, form.chroma_h) == (source.chroma_w, source.chroma_h):
                 return form
-    formats = _where(formats, lambda form: (form.chroma_w, form.chroma_h) in _STANDARD_CHROMA)
+    formats = _preferring(formats, lambda form: (form.chroma_w, form.chroma_h) in _STANDARD_CHROMA)
     formats = sorted(formats, key=lambda form: -form.chroma_w - form.chroma_h)  # smallest first
     if source.family == "gray":
         return formats[0]
@@ -228,11 +228,13 @@ def output_colour(
 ) -> Colour:
     """What the engine converts the colours of ``info`` to where ``form`` is written.
 
-    RGB is full, whatever it was: readers of files take it so, and some encoders tag it wrongly.
-    Some bitstreams have one matrix, range or chroma siting only. Else these are the source's (the
-    range, if one is ``wanted``, that), unless nothing would tell the reader: then they become what
-    readers take them for. What a lossless encoder writes stays as it is, and is told by a line; in
-    MOV, whose readers assume alike, it is converted.
+    1. RGB has full range, whatever it had: readers of files take it so, and some encoders tag it
+       wrongly.
+    2. Where a bitstream has one matrix, range or chroma siting only, it is that.
+    3. What nothing would tell the reader becomes what readers take it for; but what a lossless
+       encoder writes stays as it is, and a line tells of it, unless that is in MOV, whose readers
+       assume alike.
+    4. All else is the source's; a range that is ``wanted`` comes before the source's.
 
     Args:
         encoder: what encodes it.

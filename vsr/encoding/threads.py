@@ -5,7 +5,8 @@ Note [Threads that change packets]
     it is predicted from; libvpx (VP8) and FFmpeg's encoders of MPEG-1, MPEG-2 and MPEG-4 cut a
     picture into parts that know nothing of each other. So with another number of threads the
     packets are others, of the same quality. Unless told, each takes a number that follows the
-    number of cores. Work that is gone on with on other cores must be told the number of before.
+    number of cores. A run that is resumed on a machine with other cores must be told the number
+    that it began with.
     libvpx's VP9 decides otherwise where several threads share the rows of a tile (``row-mt``), but
     the same whether they are two or twenty: so there are never fewer than two.
     SVT-AV1, FFV1, ProRes and DNxHD give the same packets with any number.

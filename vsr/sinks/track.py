@@ -14,7 +14,7 @@ from vsr.encoding.streams import codec_of
 from vsr.ffmpeg import fraction
 from vsr.sinks.plain_text import OneAtATime
 from vsr.sinks.sound import SoundEncoder
-from vsr.sinks.track_times import Placement, TrackClock, give_dates
+from vsr.sinks.track_times import Placement, TrackClock, fill_dts
 
 __all__ = ["Track"]
 
@@ -53,7 +53,7 @@ class Track:
     """From one container's form of plain text to another's."""
     sound: SoundEncoder | None = None
     """What encodes the packets anew; None where they are copied."""
-    _dateless: "list[Packet[Any]]" = field(default_factory=list)  # while none has a dts
+    _without_dts: "list[Packet[Any]]" = field(default_factory=list)  # while none has a dts
     _written: int = 0
     _foreign: int = 0  # packets that begin otherwise, as those of another codec
     _unstyled: int = 0  # subtitles that have lost italics, colours or places
@@ -65,12 +65,12 @@ class Track:
         self._written += 1
         if self.marks and not bytes(memoryview(packet)[:2]).startswith(self.marks):
             self._foreign += 1
-        for dated in self._dated(packet):
-            self._mux(container, dated)
+        for one in self._with_dts(packet):
+            self._mux(container, one)
 
     def finish(self, container: OutputContainer) -> None:
         """Write what is still held."""
-        for packet in self._dateless:
+        for packet in self._without_dts:
             self._mux(container, packet)
         for text in self.joined.finish() if self.joined is not None else ():
             self._mux_wrapped(container, text)
@@ -96,15 +96,15 @@ class Track:
         if self.placement.cut:
             yield f"{self.name}: {_cut(self.placement, heard=self.output.type == 'audio')}"
 
-    def _dated(self, packet: "Packet[Any]") -> "Iterable[Packet[Any]]":
+    def _with_dts(self, packet: "Packet[Any]") -> "Iterable[Packet[Any]]":
         """``packet``, and those that waited for a dts; nothing while it has none either."""
         if packet.dts is None and self.clock.lowest is None and self.output.type == "video":
-            self._dateless.append(packet)
+            self._without_dts.append(packet)
             return ()
-        if not self._dateless:
+        if not self._without_dts:
             return (packet,)
-        give_dates(self._dateless, packet)
-        waited, self._dateless = self._dateless, []
+        fill_dts(self._without_dts, packet)
+        waited, self._without_dts = self._without_dts, []
         return (*waited, packet)
 
     def _mux(self, container: OutputContainer, packet: "Packet[Any]") -> None:

@@ -10,7 +10,7 @@ from av.packet import Packet
 
 from vsr.ffmpeg import fraction
 
-__all__ = ["Placement", "TrackClock", "give_dates"]
+__all__ = ["Placement", "TrackClock", "fill_dts"]
 
 _FALLEN = Fraction(1, 2)
 """Seconds from which a clock that falls back has begun anew, rather than stumbled."""
@@ -63,16 +63,16 @@ class Placement:
             self.unheard += (packet.duration or 0) * fraction(packet.time_base)
 
 
-def give_dates(dateless: "Sequence[Packet[Any]]", first: "Packet[Any]") -> None:
-    """Give packets without a dts one each, ahead of that of the ``first`` that has one.
+def fill_dts(packets: "Sequence[Packet[Any]]", first: "Packet[Any]") -> None:
+    """Give ``packets`` without a dts one each, ahead of that of the ``first`` that has one.
 
-    Matroska has no dts. FFmpeg makes them up from the times of B-frames, but for as many as the
-    decoder holds back.
+    Matroska has no dts. FFmpeg makes them up from the times of B-frames, except for the first few,
+    as many as the decoder holds back.
     """
     assert first.dts is not None
-    shown = sorted(p.pts for p in (*dateless, first) if p.pts is not None)
+    shown = sorted(p.pts for p in (*packets, first) if p.pts is not None)
     step = min((b - a for a, b in pairwise(shown)), default=1)
-    for ahead, packet in enumerate(reversed(dateless), 1):
+    for ahead, packet in enumerate(reversed(packets), 1):
         packet.dts = first.dts - ahead * step
 
 

@@ -195,7 +195,7 @@ def stream_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
 
 
 def last_frame_end(stream: VideoStream, begin: Fraction) -> Fraction | None:
-    """Where the last frame ends, in seconds after ``begin``, of formats that say it better than it.
+    """Where the last frame ends, in seconds after ``begin``; None if frames know better themselves.
 
     In Matroska, durations of frames often repeat a default. FFmpeg's DURATION tag says where the
     stream ends; mkvmerge's is a length of unknown origin and is ignored. AVI's header counts

@@ -38,7 +38,7 @@ class InputFacts:
     start_time: Fraction
     """Seconds that are subtracted from every timestamp."""
     origin: Fraction
-    """The same by the clock of the pictures, which may begin elsewhere."""
+    """The same by the clock of the pictures; another where these are merely counted."""
     skipped: Fraction
     """Seconds from the start of the input to where the part begins that is read."""
     lead: Fraction = Fraction(0)

@@ -61,7 +61,7 @@ class SourceReport:
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
     has_end: bool = False
-    """Whether that is missing in the middle."""
+    """Whether the end of the file is there, so that what is missing lies in its middle."""
     is_cut: bool = False
     """Whether a transport stream ends in the middle of a packet."""
     ends_early: bool = False
