@@ -32,7 +32,8 @@ from vsr.resample import resize
 from vsr.runtimes import make_runtime
 from vsr.weights import load_network
 
-Upscale = Callable[[Tensor], Tensor]  # (1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W)
+Upscale = Callable[[Tensor], Tensor]
+"""(1, 3, H, W) float32 in [0, 1] to (1, 3, s*H, s*W), both in main memory, wherever it computes."""
 
 LARGEST = (960, 544)
 _CROP = 96
@@ -97,7 +98,8 @@ def _network(name: str, scale: int, device: str, dtype: torch.dtype = torch.floa
     path = Path(name)
     chosen = load_network(path if path.suffix in (".safetensors", ".pth") else name, scale=scale)
     wanted: Runtime = "auto" if dtype == torch.float32 else "torch"  # others may take float32
-    return make_runtime(chosen, choose_device(device), dtype, wanted)
+    runtime = make_runtime(chosen, choose_device(device), dtype, wanted)
+    return lambda picture: runtime(picture.to(runtime.device)).cpu()
 
 
 def make_model(name: str, scale: int, device: str = "cpu", dtype: str = "float32") -> Upscale:

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 Scripts = Callable[[str], ModuleType]
 
@@ -35,6 +37,18 @@ def test_known_figures_on_set5(
     assert found[0] == pytest.approx(psnr, abs=0.005 + 1e-4)
     if ssim is not None:
         assert found[1] == pytest.approx(ssim, abs=1e-4)
+
+
+def test_pictures_go_to_the_gpu_and_back(
+    scripts: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, gpu = scripts("evaluate"), torch.device("cuda", 0)
+    monkeypatch.setattr(evaluate, "choose_device", lambda _: gpu)
+    upscale = evaluate.make_model("identity", 1, "auto", "float16")
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    with FakeTensorMode():
+        found = upscale(torch.rand(1, 3, 8, 6))
+        assert (found.shape, found.device.type) == ((1, 3, 8, 6), "cpu")
 
 
 def test_pictures_alone_are_reduced_as_the_set_was(shared: Path, scripts: Scripts) -> None:
