@@ -1,7 +1,10 @@
 import copy
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -261,7 +264,7 @@ def test_no_kernel_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    choose_kernel.cache_clear()
+    attention_kernels._choose_kernel.cache_clear()
     with caplog.at_level(logging.INFO, logger="vsr"):
         for _ in range(2):
             folded = folded_copy(implicit(96, 2, 8, 16))
@@ -270,9 +273,9 @@ def test_a_kernel_is_chosen_and_logged_once(caplog: pytest.LogCaptureFixture) ->
     assert [r.getMessage() for r in caplog.records] == [
         "attention 64/48 on cpu in float32: sdpa flash_attention 64/64"
     ]
-    assert choose_kernel.cache_info().misses == 1
+    assert attention_kernels._choose_kernel.cache_info().misses == 1
     folded_copy(implicit(96, 2, 8, 16)).to(torch.bfloat16)(picture(folded, 8, 8).to(torch.bfloat16))
-    assert choose_kernel.cache_info().misses == 2
+    assert attention_kernels._choose_kernel.cache_info().misses == 2
 
 
 def fixed(name: str) -> attention_kernels.Kernel:
@@ -295,7 +298,8 @@ def choose(monkeypatch: pytest.MonkeyPatch, times: dict[str, float | Exception])
     monkeypatch.setattr(attention_kernels, "_sample", lambda *_: ())
     monkeypatch.setattr(attention_kernels, "_seconds", seconds)
     monkeypatch.setattr(attention_kernels, "_result", lambda *_: torch.ones(2, 3))
-    chosen = choose_kernel.__wrapped__(torch.device("cuda"), torch.float16, 32, 16, False)
+    choose = attention_kernels._choose_kernel.__wrapped__
+    chosen = choose(torch.device("cuda"), torch.float16, 32, 16, False)
     return str(chosen.name)
 
 
@@ -311,6 +315,32 @@ def test_the_fastest_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose(monkeypatch, {"a": full, "b": 0.5}) == "b"
     with pytest.raises(torch.OutOfMemoryError):  # which smaller tiles may answer
         choose(monkeypatch, {"a": full, "b": full})
+
+
+def test_threads_that_ask_together_share_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And kernels are timed on the device that they are for, which need not be the current one."""
+    device, asked, current = torch.device("cuda", 1), list[object](), [torch.device("cuda", 0)]
+
+    @contextmanager
+    def enter(entered: torch.device) -> Iterator[None]:
+        current.append(entered)
+        yield
+        current.pop()
+
+    def candidates(*_: object) -> list[attention_kernels.Kernel]:
+        asked.append(current[-1])
+        time.sleep(0.05)  # so that the others come meanwhile
+        return [fixed("a")]
+
+    monkeypatch.setattr(torch.cuda, "device", enter)
+    monkeypatch.setattr(attention_kernels, "_sdpa_kernels", candidates)
+    for name in ("_backends", "_extra_kernels"):
+        monkeypatch.setattr(attention_kernels, name, lambda *_: [])
+    odd = 7, 3  # widths that no network has: the choice stays for good
+    with ThreadPoolExecutor(4) as pool:
+        each = [pool.submit(choose_kernel, device, torch.float16, *odd, False) for _ in range(4)]
+    assert asked == [device]
+    assert len({id(done.result()) for done in each}) == 1
 
 
 @pytest.mark.parametrize("biased", [False, True])

@@ -14,8 +14,10 @@ Note [What others compute]
 import logging
 import math
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -61,7 +63,10 @@ def round_up(width: int, step: int = 8) -> int:
     return width + -width % step
 
 
-@cache
+_choosing = threading.Lock()
+"""Of threads that ask at the same time one measures, alone, and all take what it has chosen."""
+
+
 def choose_kernel(
     device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
 ) -> Kernel:
@@ -74,6 +79,15 @@ def choose_kernel(
         NotImplementedError: every kernel here would store all scores, or fails.
         torch.OutOfMemoryError: there is not even room to time them.
     """
+    # Compiled kernels run on the device that is current.
+    with _choosing, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        return _choose_kernel(device, dtype, width, value_width, biased)
+
+
+@cache
+def _choose_kernel(
+    device: torch.device, dtype: torch.dtype, width: int, value_width: int, biased: bool
+) -> Kernel:
     candidates = [*_sdpa_kernels(device, dtype, width, value_width, biased)]
     if device.type == "cuda":
         candidates += _backends(dtype, width, value_width, biased, candidates)
@@ -249,9 +263,9 @@ def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> fl
     v = wide[..., : kernel.value_width].contiguous()
     times = []
     for _ in range(7):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(q.device)
         started = time.perf_counter()
         kernel.run(q, q, v, bias)
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(q.device)
         times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
