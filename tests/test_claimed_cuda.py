@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vsr import constants
+from vsr.colour import FromRgb
 from vsr.engine.rendering import Renderer, RenderTarget
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.networks import Network, attention_kernels, classical, describe
@@ -109,10 +111,22 @@ def claimed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Single numbers would be kept, and computed with, on a GPU that is not there.
     monkeypatch.setattr(FakeTensorMode, "may_turn_const", lambda *_: False)
     monkeypatch.setattr(constants, "_makes_no_content", lambda: False)  # kept as on a GPU
+    monkeypatch.setattr(torch.cuda, "device", current)
     forget_constants()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         yield
     forget_constants()
+
+
+CURRENT = [GPU]
+"""The last is the device on which kernels of Triton would be launched."""
+
+
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    CURRENT.append(device)
+    yield
+    CURRENT.pop()
 
 
 @contextmanager
@@ -195,6 +209,42 @@ def test_networks_stay_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch)
     for backend, settings in ways:
         with attention_by(backend, monkeypatch):
             assert render(network, "yuv420p", "yuv420p", **settings) == []
+
+
+class Launches:
+    """Stands for the kernels of SPAN, and notes the devices on which they are launched."""
+
+    def __init__(self, *_: object) -> None:
+        self.on = list[torch.device]()
+
+    def rgb(self, pictures: Tensor) -> Tensor:
+        self.on.append(CURRENT[-1])
+        return torch.nn.functional.interpolate(pictures, scale_factor=2)
+
+    def tail(self, *_: object, coded: int, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(coded=coded, components=coded)
+
+    def deliver(self, pictures: Tensor, _: object) -> Any:
+        (*codes,) = self.rgb(pictures)
+        return codes, [()] * len(codes)
+
+
+def test_kernels_are_launched_on_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine with several, though another is current: by a host program or by nobody."""
+    triton = pytest.importorskip("vsr.runtimes.triton", exc_type=ImportError)
+    monkeypatch.setattr(triton, "SpanKernels", Launches)
+    monkeypatch.setattr(triton, "tune", lambda *_: True)
+    other, config = torch.device("cuda", 1), SpanConfig(channels=12, scale=2)
+    span = describe("span", Span(config).eval().requires_grad_(False), config)
+    runtime = triton.TritonRuntime(span, other, torch.float16)
+    picture = torch.rand(1, 3, 8, 6, device=other)
+    deliver = runtime.delivers(
+        FromRgb(pixel_format("yuv444p"), colour_of("yuv444p"), 12, 16, other)
+    )
+    runtime(picture)
+    deliver(picture)
+    assert runtime.kernels.on == [other, other]
+    assert CURRENT == [GPU]
 
 
 def test_what_cuda_refuses_is_refused() -> None:

@@ -39,9 +39,7 @@ def test_known_figures_on_set5(
         assert found[1] == pytest.approx(ssim, abs=1e-4)
 
 
-def test_pictures_go_to_the_gpu_and_back(
-    scripts: Scripts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_go_to_the_gpu_and_back(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate, gpu = scripts("evaluate"), torch.device("cuda", 0)
     monkeypatch.setattr(evaluate, "choose_device", lambda _: gpu)
     upscale = evaluate.make_model("identity", 1, "auto", "float16")

@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import ClassVar, cast
 
 import torch
@@ -14,7 +14,7 @@ from vsr.config import Runtime
 from vsr.networks import AnyScale, Network
 from vsr.networks.attention import fold_attention, pad_to_multiple
 
-__all__ = ["RUNTIME_NAMES", "EagerRuntime"]
+__all__ = ["RUNTIME_NAMES", "EagerRuntime", "current"]
 
 RUNTIME_NAMES: dict[Runtime, str] = {
     "winograd": "Winograd kernels", "triton": "Triton", "openvino": "OpenVINO",
@@ -55,15 +55,16 @@ class EagerRuntime:
         """Upscale (N, 3, H, W) float32 on this device; or, at any scale, make its features."""
         if picture.device != self.device:
             raise ValueError(f"picture is on {picture.device}, the network on {self.device}")
-        if self._luma_only:  # a network of one channel sees R, G and B as three pictures
-            out = self._run(picture.flatten(0, 1)[:, None])
-            return out.reshape(*picture.shape[:2], *out.shape[2:])
-        return self._run(picture)
+        with current(self.device):
+            if self._luma_only:  # a network of one channel sees R, G and B as three pictures
+                out = self._run(picture.flatten(0, 1)[:, None])
+                return out.reshape(*picture.shape[:2], *out.shape[2:])
+            return self._run(picture)
 
     @torch.inference_mode()
     def render(self, features: Tensor, picture: Tensor, shape: tuple[int, int]) -> Tensor:
         """The picture of ``shape`` (height, width) from what a call made of (N, 3, H, W)."""
-        with self._precision():
+        with current(self.device), self._precision():
             return cast(AnyScale, self._module).render(features, picture, shape)
 
     def delivers(self, from_rgb: FromRgb) -> Callable[[Tensor], list[tuple[Tensor, ...]]] | None:
@@ -84,6 +85,11 @@ class EagerRuntime:
             out: Tensor = run(padded)
         scale = out.shape[-1] // padded.shape[-1]
         return out[..., : scale * height, : scale * width]
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """``device`` as the current one of this thread, if it is a GPU: Triton launches on no other."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class _Tf32:

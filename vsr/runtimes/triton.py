@@ -16,7 +16,7 @@ from vsr.kernels.tuning import device_name, milliseconds
 from vsr.networks import Network
 from vsr.networks.span import Span
 from vsr.runtimes.compiled import CompiledRuntime
-from vsr.runtimes.eager import EagerRuntime
+from vsr.runtimes.eager import EagerRuntime, current
 from vsr.timings import compare
 
 __all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
@@ -69,7 +69,8 @@ class TritonRuntime(EagerRuntime):
 
         @torch.inference_mode()
         def deliver(pictures: Tensor) -> list[tuple[Tensor, ...]]:
-            codes, rest = self._kernels.deliver(pictures, last)
+            with current(self.device):
+                codes, rest = self._kernels.deliver(pictures, last)
             return [
                 (*own, *map(from_rgb.component, range(last.coded, last.components), others))
                 for own, others in zip(codes, rest, strict=True)
