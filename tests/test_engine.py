@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -68,6 +69,20 @@ def assert_same_codes(found: Frame, expected: Frame, tolerance: int = 0) -> None
         assert ours.shape == theirs.shape
         assert ours.dtype == theirs.dtype
         assert (ours.int() - theirs.int()).abs().max() <= tolerance
+
+
+def test_an_engine_goes_with_the_last_reference(make_frame: FrameMaker) -> None:
+    """And all that it holds: nothing waits for the garbage collector."""
+    frame, engine = make_frame("yuv420p", 16, 12), engine_for(small_span(), 32, 24, "yuv420p")
+    run(engine, [frame] * 3)
+    assert engine._render_exactly(frame).planes[0].shape == (24, 32)
+    held = [weakref.ref(one) for one in (engine, engine._renderer._runtime, engine._exact)]
+    gc.disable()
+    try:
+        del engine
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 # What comes out.

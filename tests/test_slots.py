@@ -6,6 +6,7 @@ what surrounds them is real: buffers, order, what is captured when, what is hand
 
 import gc
 import logging
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,6 +250,23 @@ def test_the_time_of_each_batch_is_counted_once(ring: Ring, make_frame: FrameMak
     assert engine_for(None).busy is None
     run(engine, [make_frame("yuv420p", 32, 24, pts=index) for index in range(10)], 3)
     assert engine.busy == pytest.approx(3e-3)  # 4, 4 and 2 frames, at the stand-in's millisecond
+
+
+@pytest.mark.usefixtures("ring")
+def test_an_engine_goes_with_the_last_reference(make_frame: FrameMaker) -> None:
+    """Its buffers, too: they do not wait for the garbage collector."""
+    own, frame = Ring(CPU), make_frame("yuv420p", 32, 24)
+    engine = engine_for(own)
+    for pending in engine.submit([frame] * 9):
+        engine.collect(pending)
+    assert pending.place is not None
+    held = [weakref.ref(one) for one in (engine, own, pending.place[0])]
+    gc.disable()
+    try:
+        del engine, own, pending
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 # Batches.

@@ -79,7 +79,7 @@ def constant[**P, T](size: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def loose[**P, T](method: Callable[P, T]) -> Callable[P, T]:
-    """The bound ``method`` for a cache in its own object, which it does not keep alive.
+    """The bound ``method``, to be held by its own object, which it does not keep alive.
 
     Else the object would refer to itself, and its memory and threads would stay after it until the
     garbage collector comes by.
@@ -88,7 +88,7 @@ def loose[**P, T](method: Callable[P, T]) -> Callable[P, T]:
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         bound = weak()
-        assert bound is not None, "the cache has outlived its object"
+        assert bound is not None, "the method has outlived its object"
         return bound(*args, **kwargs)
 
     return call

@@ -21,6 +21,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from vsr.constants import loose
 from vsr.device import is_out_of_memory, return_freed_memory
 from vsr.engine.batching import in_groups
 from vsr.engine.graphs import Graphs
@@ -89,9 +90,9 @@ class Engine:
             renderer.tiling = self._renderer.tiling
         self._outputs = self._renderer.layout
         self._singly = False
-        self._batch = lru_cache(maxsize=8)(self._choose_batch)
+        self._batch = lru_cache(maxsize=8)(loose(self._choose_batch))
         self._latest: tuple[Tensor, ...] | None = None
-        self.watch = Watch(self._render_exactly, self._measure_chart)
+        self.watch = Watch(loose(self._render_exactly), loose(self._measure_chart))
         """Looks at every frame that is collected."""
         self._ring = Ring(device) if device.type == "cuda" else None
         if self._ring is not None:

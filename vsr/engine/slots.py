@@ -67,14 +67,25 @@ class Layout:
         return tuple(found)
 
 
+@dataclass(slots=True)
+class _Shared:
+    """What slots share with their ring, to which they do not refer: it would outlive its engine."""
+
+    device: torch.device
+    uploading: torch.cuda.Stream
+    downloading: torch.cuda.Stream
+    busy: float = 0.0
+    """Seconds that the device has computed for batches that were collected."""
+
+
 class Slot:
     """Buffers and events of one batch in flight."""
 
-    def __init__(self, ring: "Ring", count: int, planes: Layout, outputs: Layout) -> None:
-        self._ring, self._result = ring, outputs
+    def __init__(self, shared: _Shared, count: int, planes: Layout, outputs: Layout) -> None:
+        self._shared, self._result = shared, outputs
         self._staging = _pinned(count * planes.size)
-        self._input = torch.empty_like(self._staging, device=ring.device)
-        self._output = torch.empty((count, outputs.size), dtype=torch.uint8, device=ring.device)
+        self._input = torch.empty_like(self._staging, device=shared.device)
+        self._output = torch.empty((count, outputs.size), dtype=torch.uint8, device=shared.device)
         self._staged = [planes.views(part) for part in self._staging.view(count, -1)]
         self.inputs = [planes.views(part) for part in self._input.view(count, -1)]
         """Planes of each frame, on the device."""
@@ -92,7 +103,7 @@ class Slot:
         # blocking: the thread that waits sleeps, and leaves its core to the encoder
         self._downloaded = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         # See note [Memory has a stream].
-        ring.uploading.wait_stream(torch.cuda.current_stream(ring.device))
+        shared.uploading.wait_stream(torch.cuda.current_stream(shared.device))
 
     def upload(self, frames: Sequence[Frame]) -> None:
         """Start the way of ``frames`` to the device, and make the current stream wait for them.
@@ -104,22 +115,22 @@ class Slot:
         for frame, staged in zip(frames, self._staged, strict=True):
             if not _on_device(frame):
                 copy_into(staged, frame.planes)
-        with torch.cuda.stream(self._ring.uploading):
+        with torch.cuda.stream(self._shared.uploading):
             if not all(map(_on_device, frames)):
                 self._input.copy_(self._staging, non_blocking=True)
             for frame, arrived in zip(frames, self.inputs, strict=True):
                 if _on_device(frame):
                     copy_into(arrived, frame.planes)
             self._uploaded.record()
-        stream = torch.cuda.current_stream(self._ring.device)
+        stream = torch.cuda.current_stream(self._shared.device)
         stream.wait_event(self._uploaded)
         self._started.record(stream)
 
     def download(self) -> None:
         """Start the way of the outputs, filled on the current stream, to the host."""
         self._computed.record()
-        with torch.cuda.stream(self._ring.downloading):
-            self._ring.downloading.wait_event(self._computed)
+        with torch.cuda.stream(self._shared.downloading):
+            self._shared.downloading.wait_event(self._computed)
             # See note [Results return by themselves].
             self._downloads = [_pinned(self._result.size) for _ in self.outputs]
             for result, kept in zip(self._downloads, self._output, strict=True):
@@ -131,7 +142,7 @@ class Slot:
         """Wait for the download of frame ``index`` and give it away; once for each frame."""
         self._downloaded.synchronize()
         if self.waiting == len(self.outputs):
-            self._ring.busy += self._started.elapsed_time(self._computed) / 1e3
+            self._shared.busy += self._started.elapsed_time(self._computed) / 1e3
         planes = self._result.views(self._downloads[index])
         if self.waiting == 1:
             self._downloads = []
@@ -144,15 +155,18 @@ class Ring:
     """Slots, and the three streams that they share."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.uploading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        uploading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.computing = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.downloading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        downloading = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._shared = _Shared(device, uploading, downloading)
         # See note [Memory has a stream].
         self.computing.wait_stream(torch.cuda.current_stream(device))
-        self.busy = 0.0
-        """Seconds that the device has computed for batches that were collected."""
         self._slots: OrderedDict[Hashable, deque[Slot]] = OrderedDict()
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the device has computed for batches that were collected."""
+        return self._shared.busy
 
     def take(self, frames: Sequence[Frame], outputs: Layout) -> Slot:
         """A slot for ``frames`` that nobody waits for, made anew if there is none.
@@ -164,7 +178,7 @@ class Ring:
         slots = self._slots_for(kind_of(frames))
         slot = next((slot for slot in slots if not slot.waiting), None)
         if slot is None:
-            slot = Slot(self, len(frames), Layout.of(frames[0].planes), outputs)
+            slot = Slot(self._shared, len(frames), Layout.of(frames[0].planes), outputs)
         else:
             slots.remove(slot)
         slots.append(slot)

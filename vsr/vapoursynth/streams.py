@@ -219,7 +219,7 @@ def pool_for(setup: Setup) -> Pool:
     with _lock:
         if (pool := _pools.get(setup)) is None:
             _latest = None
-            gc.collect()  # engines and runtimes refer to themselves
+            gc.collect()  # a compiled network refers to itself
             if setup.device.type == "cpu":
                 return_freed_memory(setup.device)
                 keep_freed_memory()  # before the threads start, which settle in an arena then
