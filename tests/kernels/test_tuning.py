@@ -8,6 +8,7 @@ import torch
 
 pytest.importorskip("triton")
 
+import vsr
 from vsr.errors import ConfigError
 from vsr.kernels import configurations
 from vsr.kernels.block import Strip
@@ -15,9 +16,12 @@ from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, fastest, from
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import Tiles
+from vsr.kernels.tuning import device_name
 from vsr.networks import describe
 from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import EagerRuntime, triton
+
+CPU = torch.device("cpu")
 
 
 def test_tiles_survive_the_way_to_json_and_back() -> None:
@@ -40,9 +44,11 @@ def test_the_fastest_of_each_kind_is_kept_and_what_fails_never() -> None:
     assert found == Tiles(CONVOLUTIONS[2], ENDS[0], STRIPS[1])
 
 
-# Right before fast.
+def test_what_other_kernels_took_is_not_remembered() -> None:
+    assert device_name(CPU).endswith(f", vsr {vsr.__version__}")
 
-CPU = torch.device("cpu")
+
+# Right before fast.
 
 
 class Kernels:

@@ -1,10 +1,12 @@
-"""How long something takes on a CUDA device, and what settles that beside the device."""
+"""How long something takes on a CUDA device, and the key under which it is remembered."""
 
 import statistics
 from collections.abc import Callable
 from functools import cache
 
 import torch
+
+import vsr
 
 __all__ = ["device_name", "milliseconds"]
 
@@ -13,11 +15,11 @@ _ROUNDS = 5
 
 @cache
 def device_name(device: torch.device) -> str:
-    """A device with the versions that decide how fast it is."""
+    """A device with the versions that decide how fast it is, of our kernels among them."""
     import triton
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
+    return f"{name}, torch {torch.__version__}, triton {triton.__version__}, vsr {vsr.__version__}"
 
 
 def milliseconds(run: Callable[[], object]) -> float:

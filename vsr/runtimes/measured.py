@@ -11,6 +11,7 @@ from functools import cache, partial
 
 import torch
 
+import vsr
 from vsr.runtimes.eager import EagerRuntime
 from vsr.timings import compare, processor_name
 
@@ -42,7 +43,8 @@ def faster(
     made = {"float32": lambda: exact, "bfloat16": make_rounded}
     if network not in _chosen:
         timers = {name: partial(_milliseconds, cache(make)) for name, make in made.items()}
-        times = compare(f"{processor_name()}, torch {torch.__version__}", network, timers, _TURNS)
+        device = f"{processor_name()}, torch {torch.__version__}, vsr {vsr.__version__}"
+        times = compare(device, network, timers, _TURNS)
         _chosen[network] = times["bfloat16"] < _WORTH_ROUNDING * times["float32"]
     return make_rounded() if _chosen[network] else exact
 
