@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.warm import PYTHON
-from vsr.benchmarks import Wanted, bench, draw_clip, tell, worker
+from vsr.benchmarks import Wanted, bench, draw_clip, loops, tell, worker
 from vsr.benchmarks.jobs import Job
 from vsr.benchmarks.loops import STAGES
 from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr
@@ -53,6 +55,30 @@ def test_every_figure_is_there_and_positive(measured):
             assert row["of_peak"] == row["tflops"] / results["peaks"]["tflops"]["float32"]
             assert row["of_copy"] == row["gbs"] / results["peaks"]["gbs"]
     assert json.loads(json.dumps(results)) == results
+
+
+@pytest.mark.parametrize(("device", "warm_ups"), [("cpu", 1), ("cuda", 5)])
+def test_stages_are_timed_warm(monkeypatch, device, warm_ups):
+    """On a GPU after the capture of a graph, which is made in the fourth run."""
+    clocks = []
+
+    class Middle:
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, frame, clock):
+            clocks.append(clock)
+            return frame
+
+    sink = nullcontext(SimpleNamespace(write=lambda _: None))
+    monkeypatch.setattr(loops, "_Middle", Middle)
+    monkeypatch.setattr(loops, "open_sink", lambda *_, **__: sink)
+    for name in ("synchronise", "peak_mib", "_moved"):
+        monkeypatch.setattr(loops, name, lambda *_: None)
+    plan = SimpleNamespace(source=[1, 2, 3], encoding=None, info=None)
+    job, case = SimpleNamespace(file=str), SimpleNamespace(device=torch.device(device))
+    loops.run_stages(job, plan, case, None)
+    assert [clock is clocks[-1] for clock in clocks] == [False] * warm_ups + [True] * 3
 
 
 def test_work_is_that_of_the_network(measured):
