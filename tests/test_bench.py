@@ -5,6 +5,7 @@ import json
 import os
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -75,9 +76,10 @@ def test_stages_are_timed_warm(monkeypatch, device, warm_ups):
     monkeypatch.setattr(loops, "open_sink", lambda *_, **__: sink)
     for name in ("synchronise", "peak_mib", "_moved"):
         monkeypatch.setattr(loops, name, lambda *_: None)
-    plan = SimpleNamespace(source=[1, 2, 3], encoding=None, info=None)
-    job, case = SimpleNamespace(file=str), SimpleNamespace(device=torch.device(device))
-    loops.run_stages(job, plan, case, None)
+    plan: Any = SimpleNamespace(source=[1, 2, 3], encoding=None, info=None)
+    job: Any = SimpleNamespace(file=str)
+    case: Any = SimpleNamespace(device=torch.device(device))
+    loops.run_stages(job, plan, case, lambda picture: picture)
     assert [clock is clocks[-1] for clock in clocks] == [False] * warm_ups + [True] * 3
 
 
