@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.warm import PYTHON
 from vsr.colour import FromRgb, ToRgb
@@ -117,6 +119,35 @@ def test_frames_are_taken_one_at_a_time(make_frame: FrameMaker) -> None:
     assert taken == []
     next(iter(results))
     assert taken == [0]
+
+
+class Products(TorchDispatchMode):
+    """Notes how exactly matrices may be multiplied, whenever some are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = Counter[str]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm, torch.ops.aten.matmul):
+            self.found[torch.get_float32_matmul_precision()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_host_program_does_not_have_float32_rounded(make_frame: FrameMaker) -> None:
+    """Where chroma and pictures are resampled, before and after the network."""
+    engine = engine_for(classical("lanczos", 2), 40, 30, "yuv420p")
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with Products() as products:
+            run(engine, [make_frame("yuv420p", 16, 12)])
+            engine._measure_chart()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert products.found.keys() == {"highest"}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from vsr.judging import MEASURES, measure
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
+from vsr.runtimes.eager import without_tf32
 
 __all__ = ["RenderTarget", "Renderer"]
 
@@ -114,6 +115,7 @@ class Renderer:
         size = self.dtype.itemsize
         return fits(self._device, self._network, shape, itemsize=size, count=count)
 
+    @without_tf32()
     def render(
         self, frames: Sequence[Frame], planes: Sequence[tuple[Tensor, ...]]
     ) -> list[Rendered]:
@@ -198,6 +200,7 @@ class Renderer:
         enlarged = self.enlarge(source)
         return self._from_rgb.alpha(enlarged), measure(source, enlarged)
 
+    @without_tf32()
     def enlarge(self, rgb: Tensor) -> Tensor:
         """(N, 3, H, W), nominally in [0, 1], to the shape of the target, not clamped.
 

@@ -4,7 +4,8 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar, cast
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from vsr.config import Runtime
 from vsr.networks import AnyScale, Network
 from vsr.networks.attention import fold_attention, pad_to_multiple
 
-__all__ = ["RUNTIME_NAMES", "EagerRuntime", "current"]
+__all__ = ["RUNTIME_NAMES", "EagerRuntime", "current", "without_tf32"]
 
 RUNTIME_NAMES: dict[Runtime, str] = {
     "winograd": "Winograd kernels", "triton": "Triton", "openvino": "OpenVINO",
@@ -43,7 +44,7 @@ class EagerRuntime:
         self._luma_only = network.in_channels == 1
         self._multiple = network.multiple
         self._any_scale = network.scale == 0
-        self._precision = _without_tf32 if device.type == "cuda" else nullcontext
+        self._precision = without_tf32 if device.type == "cuda" else nullcontext
 
     @property
     def name(self) -> str:
@@ -93,23 +94,25 @@ def current(device: torch.device) -> AbstractContextManager[object]:
 
 
 class _Tf32:
-    """Whether cuDNN may round float32 to TF32, which has the ten bits of mantissa of fp16.
+    """Whether float32 may be rounded to TF32, which has the ten bits of mantissa of fp16.
 
-    That is one setting of the process, and networks run in several threads: who comes first sets
-    it, and who leaves last puts it back.
+    In cuDNN's convolutions it may, unless told otherwise; in products of matrices where a host
+    program allows it, and there even to bf16 on a CPU.
+
+    Those are settings of the process, and networks run in several threads: who comes first sets
+    them, and who leaves last puts them back.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside, self._before = 0, True
+        self._inside, self._put_back = 0, list[Callable[[], None]]()
 
     @contextmanager
     def forbidden(self) -> Iterator[None]:
-        """Keep cuDNN from it, in whatever thread, until the last of these contexts ends."""
-        cudnn = torch.backends.cudnn
+        """Forbid it, in whatever thread, until the last of these contexts ends."""
         with self._lock:
             if self._inside == 0:
-                self._before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+                self._put_back = [_exact_convolutions(), _exact_products()]
             self._inside += 1
         try:
             yield
@@ -117,7 +120,42 @@ class _Tf32:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    cudnn.allow_tf32 = self._before
+                    for put_back in self._put_back:
+                        put_back()
 
 
-_without_tf32 = _Tf32().forbidden
+def _exact_convolutions() -> Callable[[], None]:
+    """Keep cuDNN from rounding; how to put that back."""
+    cudnn: Any = torch.backends.cudnn
+    return _changed(
+        lambda: cudnn.allow_tf32, partial(setattr, cudnn, "allow_tf32"), False, cudnn.conv
+    )
+
+
+def _exact_products() -> Callable[[], None]:
+    """Keep products of matrices from being rounded; how to put that back."""
+    get, change = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    return _changed(get, change, "highest", torch.backends.cuda.matmul)
+
+
+def _changed[T](
+    get: Callable[[], T], change: Callable[[T], None], exact: T,
+    newer: Any,  # noqa: ANN401 - its modules have no types
+) -> Callable[[], None]:  # fmt: skip
+    """Change a setting to ``exact``; how to put it back.
+
+    PyTorch has an older way to set it, and a ``newer`` object that knows it as ``fp32_precision``.
+    Where a program uses the newer one, the older may refuse to be asked.
+    """
+    try:
+        before = get()
+    except RuntimeError:
+        kept, newer.fp32_precision = newer.fp32_precision, "ieee"
+        return partial(setattr, newer, "fp32_precision", kept)
+    if before == exact:
+        return lambda: None
+    change(exact)
+    return partial(change, before)
+
+
+without_tf32 = _Tf32().forbidden
