@@ -69,8 +69,8 @@ def compare(
         device: as for :func:`remember`.
         key: under which the times are kept; measured again if one of ``timers`` is not among them.
         timers: measure milliseconds; what they raise makes a way infinitely slow.
-        turns: how often all are asked, one after another; the best of each counts. What a machine
-            does beside slows a while of it down, and so all of them alike.
+        turns: how often all are asked, one after another; the best of each counts. Whatever else
+            the machine does then slows all candidates alike.
     """
     known = _known_times(device, key, timers)
     if known is not None:

@@ -7,7 +7,7 @@ from vsr.frame import Frame
 __all__ = ["in_groups"]
 
 _HELD = 2
-"""Frames, repeats among them, that may wait for each further one of a group; none for the first."""
+"""How many frames, repeats included, a group may hold back for each frame beyond its first."""
 
 
 def in_groups(frames: Iterable[Frame], group_size: Callable[[Frame], int]) -> Iterator[list[Frame]]:

@@ -51,7 +51,7 @@ class PendingFrame:
     """A frame on its way, between ``submit`` and ``collect``."""
 
     frame: Frame
-    """As it came; with neither of the following, it repeats the one before."""
+    """As it came. If ``place`` and ``rendered`` are both None, the frame repeats the one before."""
     place: tuple[Slot, int] | None = None
     """Where on a GPU its result will be, and as which of a batch."""
     rendered: Rendered | None = None

@@ -14,8 +14,8 @@ Note [Few kinds]
     A graph reads constants (:mod:`vsr.constants`) where they were when it was captured, and keeps
     those that were asked for meanwhile. The caches inside an engine hold them for ``KINDS`` kinds
     of batches, so that after the warm-ups none has to be made in the middle of a capture. With more
-    kinds that could happen, every graph keeps constants and a batch of its own, and what changes so
-    often is not worth a capture: so graphs are given up.
+    kinds a constant might have to be made during a capture, and every graph costs memory. So beyond
+    ``KINDS`` graphs are given up.
 
 Note [A capture that fails]
     PyTorch takes a capture for ended only if CUDA has ended it well. Else its allocator would go on

@@ -6,8 +6,8 @@ are done again in smaller tiles.
 Note [Beyond white]
     What is filmed or coded goes beyond white and black, networks are trained on what lies between.
     The published weights of SPAN answer 1.1 with dots from -100 to 300. So weights that are not
-    known to do better see what lies between, and the rest is enlarged beside them: where it is
-    nothing, on a CPU, not at all. A fused end leaves it out.
+    known to do better see what lies between. The excess is enlarged bilinearly and added; on a CPU
+    this is skipped where there is none. A fused end drops it.
 """
 
 from collections.abc import Callable, Sequence

@@ -57,9 +57,12 @@ def fits_in_strips(width: int) -> bool:
 
 
 def hoists(major: int) -> bool:
-    """Whether addresses stay in registers from row to row, for a compute capability ``major``.x.
+    """Whether addresses are computed once and kept in registers from row to row.
 
-    Hopper runs out of registers so, Ampere does without it.
+    On Hopper that runs out of registers; elsewhere there are enough.
+
+    Args:
+        major: of the compute capability, ``major``.x.
     """
     return major != 9
 

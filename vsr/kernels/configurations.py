@@ -6,9 +6,9 @@ Note [Order]
     does not fit on a card, or does not compile for it, has no time and is never taken.
 
 Note [Right before fast]
-    Nor has what is wrong: a compiler may make something else of a kernel on a card that nobody has
-    tried. So before a configuration is timed, what it makes of a drawn picture is compared with
-    what PyTorch makes of it.
+    A configuration that computes something wrong is never taken either: a compiler may make
+    something else of a kernel on a card that nobody has tried. So before a configuration is timed,
+    what it makes of a drawn picture is compared with what PyTorch makes of it.
 """
 
 import logging
@@ -51,10 +51,7 @@ CONVOLUTIONS = (
 ENDS = (EndTile(4, 32, warps=8, stages=2), EndTile(4, 16, warps=4, stages=3))
 STRIPS = (Strip(128, warps=8), Strip(64, warps=8))
 _SAMPLE = (1080, 1920)  # with less, strips would not keep all processors of a large GPU busy
-_DRAWN = (
-    270,
-    480,
-)  # sides that 16 divides where it divides the whole one: Triton compiles for that
+_DRAWN = (270, 480)  # small, and not whole tiles
 
 
 def sample(device: torch.device) -> Tensor:
