@@ -517,6 +517,16 @@ def test_discarding_keeps_the_format():
     assert (rgb.format.name, rgb.colour.matrix) == ("gbrap", Matrix.RGB)
 
 
+def test_discarding_takes_and_refuses_formats_as_raw_video():
+    info = source()
+    deep = discarding(info, EncoderConfig(pix_fmt="yuv420p10"))
+    assert deep.format.name == "yuv420p10le"
+    full = discarding(info, EncoderConfig(pix_fmt="yuvj420p"))
+    assert full.format.name == "yuv420p"
+    with pytest.raises(ConfigError, match="rawvideo does not take pixel format nv12: it takes "):
+        discarding(info, EncoderConfig(pix_fmt="nv12"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
 def test_nvenc_says_what_it_needs(

@@ -151,7 +151,7 @@ def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:
     """
     encoder, form = find_encoder("rawvideo"), info.format.as_planar()
     if config.pix_fmt:
-        form = requested_format("the engine", planar_formats(encoder), config.pix_fmt)
+        form = requested_format(encoder.name, planar_formats(encoder), config.pix_fmt)
     colour = output_colour(encoder, info, form, config.range)
     return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
 

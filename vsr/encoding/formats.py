@@ -142,12 +142,14 @@ def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> Pix
     """
     accepted = {form.name: form for form in formats}
     plain = wanted.replace("yuvj", "yuv")
-    for name in (plain, f"{plain}le"):
+    names = (plain, f"{plain}le")
+    for name in names:
         if name in accepted:
             return accepted[name]
-        for form in formats:
-            if form.planar and stored_as(codec, form) == name:
-                return form
+    packed = {stored_as(codec, form): form for form in reversed(formats)}  # the first one counts
+    for name in names:
+        if name in packed:
+            return packed[name]
     takes = ", ".join(accepted)
     raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
 
