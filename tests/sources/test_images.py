@@ -204,24 +204,49 @@ def test_names_that_jpeg_goes_by(tmp_path: Path, suffix: str) -> None:
 
 def test_no_number_and_infinity_are_counted(make: Make) -> None:
     path = make("a.exr", "grayf32le", "-compression", "none")
-    assert ImageFrames(path).not_finite == 0
+    assert not ImageFrames(path).read(0).not_finite
     data = bytearray(path.read_bytes())
     data[-8:-4] = np.array([np.nan], "<f4").tobytes()
     path.write_bytes(data)
-    images = ImageFrames(path)
-    assert len(list(all_of(images))) == 1
-    assert images.not_finite == 1
+    assert ImageFrames(path).read(0).not_finite
+    with open_source(path) as source:
+        assert len(list(source)) == 1
+    assert source.report.not_finite == 1
 
 
-def test_what_is_no_number_is_told_before_the_end(make: Make) -> None:
+@pytest.fixture
+def spoilt(make: Make) -> Callable[..., Path]:
+    """Make a sequence of ``count`` pictures; those numbered ``bad`` have a sample that is NaN."""
+
+    def write(count: int, *bad: int) -> Path:
+        for number in range(count):
+            path = make(f"{number}.exr", "grayf32le", "-compression", "none")
+            if number in bad:
+                data = bytearray(path.read_bytes())
+                data[-8:-4] = np.array([np.nan], "<f4").tobytes()
+                path.write_bytes(data)
+        return path.with_name("%d.exr")
+
+    return write
+
+
+def test_what_is_no_number_is_counted_once_and_if_it_is_handed_out(
+    spoilt: Callable[..., Path],
+) -> None:
+    location = spoilt(5, 1, 2, 3)
+    with open_source(location, SourceConfig(frames=1)) as source:
+        source.preview(4)
+        assert len(list(source)) == 1
+    assert (source.report.read, source.report.not_finite) == (1, 0)
+    with open_source(location) as source:
+        assert not source.skip(2, 2, [], lambda frame: False)  # looks at some, and goes back
+        assert len(list(source)) == 5
+    assert (source.report.read, source.report.not_finite) == (5, 3)
+
+
+def test_what_is_no_number_is_told_before_the_end(spoilt: Callable[..., Path]) -> None:
     """A run that is gone on with must not skip what the first one has told of."""
-    for number in range(3):
-        path = make(f"{number}.exr", "grayf32le", "-compression", "none")
-        if number == 1:
-            data = bytearray(path.read_bytes())
-            data[-8:-4] = np.array([np.nan], "<f4").tobytes()
-            path.write_bytes(data)
-    with open_source(path.parent / "%d.exr") as source:
+    with open_source(spoilt(3, 1)) as source:
         frames = iter(source)
         next(frames)
         next(frames)

@@ -50,7 +50,7 @@ class ClipReader:
     """
 
     container = stream = bit_rate = None
-    decode_errors = not_finite = joins = 0
+    decode_errors = joins = 0
     broken: str | None = None
 
     def __init__(  # noqa: PLR0913 - all but two by keyword

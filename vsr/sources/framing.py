@@ -52,10 +52,10 @@ class FrameMaker:
         report = self._report
         for timed in taken:
             report.note(repaired=timed.repaired, damaged=timed.damaged)
+            report.not_finite += timed.not_finite
             self._watch_shape(timed.sar)
         report.frames += 1
         report.decode_errors = self._reader.decode_errors
-        report.not_finite = self._reader.not_finite
 
     def watch_clock(self, distance: int) -> None:
         """Count what FFmpeg takes for a join of two recordings rather than for a pause.

@@ -75,7 +75,6 @@ class ImageFrames:
         icc: the first picture's ICC profile, None if it has none. A picture with another is noted.
         first: the first picture, decoded.
         notes: one line for each automatic decision.
-        not_finite: how many of the pictures read so far hold NaN or infinity.
 
     Raises:
         SourceError: no pictures there, a hole in the sequence, or the first cannot be read.
@@ -92,7 +91,6 @@ class ImageFrames:
         self.rate_is_guess = rate is None and decoded.rate is None
         self.time_base = 1 / self.rate
         self.notes = list(found.notes)
-        self.not_finite = 0
         self._headers = set[str]()
         self.first = self._placed(decoded.frame, 0)
         self.codec, self.sar, self.icc = decoded.codec, decoded.sar, decoded.icc
@@ -112,12 +110,11 @@ class ImageFrames:
             decoded = _decode(self.paths[index])
             self._note_lost(decoded, self.paths[index])
             frame, icc = self._placed(decoded.frame, index), decoded.icc
-        self.not_finite += _has_non_finite(frame)
         if of_frame(frame, SideDataType.DISPLAYMATRIX) != self.display_matrix:
             self._note_once("not all pictures lie the same way: the rotation of the first is used")
         if icc != self.icc:
             self._note_once("not all pictures have the ICC profile of the first")
-        return TimedFrame(frame, index, icc=icc)
+        return TimedFrame(frame, index, icc=icc, not_finite=_has_non_finite(frame))
 
     def _placed(self, frame: VideoFrame, index: int) -> VideoFrame:
         frame.pts, frame.duration, frame.time_base = index, 1, self.time_base

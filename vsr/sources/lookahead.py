@@ -32,6 +32,8 @@ class TimedFrame:
     """Its own sample aspect ratio, None if unknown: a decoder that runs ahead tells of others."""
     icc: bytes | None = None
     """The ICC profile of its file, if that holds nothing else."""
+    not_finite: bool = False
+    """Whether samples are known to be no numbers, or infinite."""
 
 
 Read = Callable[[], TimedFrame | None]

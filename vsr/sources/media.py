@@ -168,8 +168,6 @@ class MediaReader:
 
     # What has happened so far.
 
-    not_finite = 0
-
     @property
     def joins(self) -> int:
         """How often the clock has started again so far, and was counted on."""

@@ -67,11 +67,6 @@ class PictureReader:
         return self._lookahead.take(self._read)
 
     @property
-    def not_finite(self) -> int:
-        """Pictures so far with samples that are no numbers."""
-        return self._images.not_finite
-
-    @property
     def timing(self) -> list[int] | None:
         """Pictures come evenly."""
         return []

@@ -116,10 +116,6 @@ class Reader(Protocol):
         """Packets that the decoder refused."""
 
     @property
-    def not_finite(self) -> int:
-        """Pictures with samples that are no numbers."""
-
-    @property
     def joins(self) -> int:
         """How often the clock has started again, and was counted on."""
 
