@@ -1,6 +1,7 @@
 """A VapourSynth clip, read as a media file's video stream is."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -35,7 +36,7 @@ class ClipReader:
     The constructor makes the first frames, to see how long they last.
 
     Args:
-        clip: the clip; closed with the reader.
+        clip: the clip; closed with the reader, and where the constructor raises an error.
         name: its script or file in a message.
         rate: frames a second instead of the clip's own timestamps; None keeps them.
         start: skip to this position, in seconds from the start of the clip.
@@ -69,16 +70,16 @@ class ClipReader:
         self._stop: int | None = None  # the first frame at the end or after it, once it was seen
         self._lookahead = Lookahead()
         self.relay = PacketRelay(dense=set())
-        self._source = ClipFrames(clip, name, should_stop)
-        self._frames = self._source.make(0)
-        examined = self._source.holdable(_EXAMINED)
-        if wanted is not None and not start:  # else those that are wanted are not those seen
-            examined = min(examined, wanted + 1)
-        try:
+        with ExitStack() as opened:
+            opened.callback(clip.close)
+            self._source = ClipFrames(clip, name, should_stop)
+            self._frames = self._source.make(0)
+            opened.callback(self.close)
+            examined = self._source.holdable(_EXAMINED)
+            if wanted is not None and not start:  # else those that are wanted are not those seen
+                examined = min(examined, wanted + 1)
             self._prepare(rate, examined)
-        except BaseException:
-            self.close()
-            raise
+            opened.pop_all()
 
     @property
     def given_up(self) -> bool:
