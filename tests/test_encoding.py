@@ -419,6 +419,38 @@ def test_piped_mp4_is_in_fragments(muxer):
 
 
 @pytest.mark.parametrize(
+    ("given", "more"),
+    [
+        ("-faststart", ""),
+        ("faststart-prefer_icc", "-prefer_icc"),
+        ("prefer_icc+write_colr-faststart", "+prefer_icc+write_colr"),
+        ("-frag_keyframe+frag_every_frame", "-frag_keyframe+frag_every_frame"),
+    ],
+)
+def test_flags_that_are_switched_off_are_taken_on_a_pipe(given, more):
+    piped = choose_for_pipe("mp4", source(), muxer_options={"movflags": given})
+    assert piped.muxer_options["movflags"] == f"frag_keyframe+delay_moov+default_base_moof{more}"
+    assert piped.fragmented
+
+
+def test_a_pipe_keeps_its_fragments():
+    message = "mp4 to standard output needs fragments: leave out -frag_keyframe"
+    with pytest.raises(ConfigError, match=message):
+        choose_for_pipe("mp4", source(), muxer_options={"movflags": "-frag_keyframe"})
+
+
+def test_what_is_switched_off_is_off():
+    def chosen(**given: str) -> Encoding:
+        return choose("a.mp4", source(), muxer_options=given)
+
+    assert chosen(fflags="+bitexact").bitexact
+    assert not chosen(fflags="-bitexact").bitexact
+    assert not chosen(fflags="+bitexact-bitexact").bitexact
+    assert chosen(movflags="frag_keyframe").fragmented
+    assert not chosen(movflags="faststart-frag_keyframe").fragmented
+
+
+@pytest.mark.parametrize(
     ("path", "muxer", "message"),
     [
         (PIPE, None, "standard output needs a format: add -f with one of yuv4mpegpipe, nut"),

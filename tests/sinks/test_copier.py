@@ -428,6 +428,7 @@ def test_keys_that_a_flag_keeps_are_not_called_lost(tools, tmp_path, key, way):
     found = {}
     for name, flags in (
         ("a.mp4", "faststart"), ("b.mp4", "faststart+use_metadata_tags"), ("c.mov", "faststart"),
+        ("d.mp4", "faststart-use_metadata_tags"),
     ):  # fmt: skip
         stand_in, info = tools.stand_in(given), tools.info()
         output = tmp_path / name

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from vsr.config import Sound
 from vsr.encoding.carried import opening_number
 from vsr.encoding.formats import stored_as
+from vsr.encoding.muxers import flags_in, is_fragmented
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
 
@@ -72,12 +73,12 @@ class Encoding:
     @property
     def bitexact(self) -> bool:
         """Whether what would be other bytes each time, or of each version, is left out."""
-        return "bitexact" in self.muxer_options.get("fflags", "")
+        return flags_in(self.muxer_options.get("fflags", "")).get("bitexact", False)
 
     @property
     def fragmented(self) -> bool:
         """Whether this is MP4 or MOV in fragments, as a pipe needs it."""
-        return "frag" in self.muxer_options.get("movflags", "")
+        return is_fragmented(self.muxer_options)
 
     @property
     def streamed(self) -> bool:

@@ -4,7 +4,8 @@ Only formats whose behaviour is known and tested; FFmpeg's guess by extension wo
 of the finger into an image sequence or a raw elementary stream.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vsr.config import PIPE
@@ -24,7 +25,9 @@ __all__ = [
     "choose_muxer",
     "default_codec",
     "extension_of",
+    "flags_in",
     "is_blu_ray",
+    "is_fragmented",
     "muxer_of",
     "muxer_options",
     "raw_formats",
@@ -187,14 +190,37 @@ def muxer_options(muxer: str, given: dict[str, str], *, piped: bool) -> dict[str
     """Options of the container: those ``given``, and what a pipe needs.
 
     Raises:
-        ConfigError: ``given`` holds an option that ``muxer`` has not.
+        ConfigError: ``given`` holds an option that ``muxer`` has not, or switches off what a pipe
+            needs.
     """
     if "movflags" in given and muxer not in ("mp4", "mov"):
         raise ConfigError(f"movflags are for mp4 and mov, and the output is {muxer}")
     if not piped or muxer not in ("mp4", "mov"):
         return dict(given)
-    flags = [flag for flag in given.get("movflags", "").split("+") if flag not in ("", "faststart")]
-    return {**given, "movflags": "+".join([_FRAGMENTED, *flags])}
+    flags = flags_in(given.get("movflags", ""))
+    flags.pop("faststart", None)
+    signed = [f"{'+' if on else '-'}{flag}" for flag, on in flags.items()]
+    options = {**given, "movflags": "".join([_FRAGMENTED, *signed])}
+    if not is_fragmented(options):
+        raise ConfigError(f"{muxer} to standard output needs fragments: leave out -frag_keyframe")
+    return options
+
+
+def flags_in(text: str) -> dict[str, bool]:
+    """The names in a value of one of FFmpeg's options of flags, such as ``+faststart-write_colr``.
+
+    Args:
+        text: names, each with ``+`` or ``-`` in front, which the first may do without.
+
+    Returns:
+        Whether each is switched on, or off; where one is named twice, the last counts.
+    """
+    return {name: sign != "-" for sign, name in re.findall(r"([+-]?)([^+-]+)", text)}
+
+
+def is_fragmented(options: Mapping[str, str]) -> bool:
+    """Whether these options of MP4 or MOV ask for fragments."""
+    return any("frag" in flag and on for flag, on in flags_in(options.get("movflags", "")).items())
 
 
 def with_colr(options: dict[str, str]) -> dict[str, str]:
@@ -203,4 +229,6 @@ def with_colr(options: dict[str, str]) -> dict[str, str]:
     By itself FFmpeg's muxer writes them only if matrix, primaries and transfer are all known.
     """
     flags = options.get("movflags", "")
-    return options if "write_colr" in flags else {**options, "movflags": f"{flags}+write_colr"}
+    if "write_colr" in flags_in(flags):
+        return options
+    return {**options, "movflags": f"{flags}+write_colr"}

@@ -11,6 +11,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from vsr.encoding.muxers import flags_in
 from vsr.encoding.streams import StreamSource, is_cover_art
 from vsr.encoding.ts_programs import programs_of
 from vsr.ffmpeg import fraction, known_fraction
@@ -65,7 +66,7 @@ class Labelling:
         """``given`` options of the container, and those that the source's metadata asks for."""
         flags = metadata_flags(self._of_file, self._muxer)
         joined = given.get("movflags", "") + flags
-        self._any_key = _ANY_KEY in joined and self._muxer in ("mp4", "mov")
+        self._any_key = flags_in(joined).get(_ANY_KEY, False) and self._muxer in ("mp4", "mov")
         return {**given, "movflags": joined} if flags else dict(given)
 
     def label_file(self, container: OutputContainer) -> None:
