@@ -69,12 +69,12 @@ def rendered(case: Case, runtime: EagerRuntime) -> Run:
 def _ours(case: Case) -> Run:
     runtime = make_runtime(case.network, case.device, case.dtype, case.job.runtime)
     run = rendered(case, runtime)
-    return _graphed(run) if case.device.type == "cuda" else run
+    return _graphed(run, case.device) if case.device.type == "cuda" else run
 
 
-def _graphed(run: Run) -> Run:
-    """``run`` in a CUDA graph, as the engine has it; for pictures of one size."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+def _graphed(run: Run, device: torch.device) -> Run:
+    """``run`` in a CUDA graph on ``device``, as the engine has it; for pictures of one size."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     graphs, holder = Graphs(stream), SimpleNamespace(graph=None)
     source: list[Tensor] = []
     result: list[Tensor] = []
@@ -83,13 +83,13 @@ def _graphed(run: Run) -> Run:
         result[:] = [run(source[0])]
 
     def replay(picture: Tensor) -> Tensor:
-        stream.wait_stream(torch.cuda.current_stream())
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.inference_mode(), torch.cuda.stream(stream):
             if not source:
                 source.append(picture.clone())
             source[0].copy_(picture)
             graphs.run(holder, "network", work)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
         return result[0]
 
     return replay
