@@ -183,16 +183,21 @@ def test_a_format_like_none_of_ffmpegs_is_refused(script, format: str, name: str
       "core.query_video_format(vs.YUV, vs.INTEGER, 8, 2, 1).id)", "FFmpeg has no format like YUV"),
      ("clip = core.std.FrameEval(clip, lambda n: 1 / 0)", "frame 0: ZeroDivisionError")],
 )  # fmt: skip
-def test_a_clip_that_is_refused_leaves_no_environment(script, body: str, reason: str) -> None:
-    from vsr.sources import environment  # which imports vapoursynth
+def test_a_clip_that_is_refused_leaves_no_environment(
+    script, body: str, reason: str, monkeypatch
+) -> None:
+    from vsr.sources.environment import Environment  # which imports vapoursynth
 
-    read(script())  # sets the policy
-    policy = environment._policy
-    assert policy is not None
-    before = list(policy._alive)
+    close, closed = Environment.close, list[Environment]()
+
+    def noted(environment: Environment) -> None:
+        closed.append(environment)
+        close(environment)
+
+    monkeypatch.setattr(Environment, "close", noted)
     with pytest.raises(SourceError, match=reason):
         read(script(body))
-    assert policy._alive == before
+    assert closed
 
 
 def test_rows_and_columns_stay_in_place(script) -> None:
