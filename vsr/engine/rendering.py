@@ -34,7 +34,7 @@ from vsr.judging import MEASURES, measure
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime
-from vsr.runtimes.eager import without_tf32
+from vsr.runtimes.tf32 import without_tf32
 
 __all__ = ["RenderTarget", "Renderer"]
 
