@@ -3,12 +3,14 @@
 A cache is a folder: ``low.npy`` and ``high.npy`` (items, frames, 3, H, W) uint8, ``detail.npy``
 (items, H / 8, W / 8) float32, and ``about.json``. An item is a short sequence, or one tile of a
 picture. Every item is made from the seed and its number alone, so that making them may stop and
-go on, and ends with the same bytes.
+go on, and ends with the same bytes. One process makes them; others that want the same cache wait.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,19 +78,35 @@ def make_cache(folder: Path, items: Items, on_item: Callable[[int], None]) -> Ca
     Raises:
         SystemExit: the folder holds a cache of something else.
     """
-    done = _done(folder, items)
-    if done < items.count:
-        arrays = _open_arrays(folder, items, new=done == 0)
-        for index in range(done, items.count):
-            low, high = items.make(index)
-            arrays[0][index], arrays[1][index] = low.numpy(), high.numpy()
-            arrays[2][index] = detail_of(high, items.scale)
-            if (index + 1) % _SAVE_EVERY == 0 or index + 1 == items.count:
-                for array in arrays:
-                    array.flush()
-                _write_about(folder, items, index + 1)
-            on_item(index)
+    if _done(folder, items) < items.count:
+        with _alone_in(folder):
+            _complete(folder, items, on_item)
     return Cache.open(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process completes the cache in ``folder``, and keep others waiting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _complete(folder: Path, items: Items, on_item: Callable[[int], None]) -> None:
+    done = _done(folder, items)
+    if done == items.count:  # by the process that was waited for
+        return
+    arrays = _open_arrays(folder, items, new=done == 0)
+    for index in range(done, items.count):
+        low, high = items.make(index)
+        arrays[0][index], arrays[1][index] = low.numpy(), high.numpy()
+        arrays[2][index] = detail_of(high, items.scale)
+        if (index + 1) % _SAVE_EVERY == 0 or index + 1 == items.count:
+            for array in arrays:
+                array.flush()
+            _write_about(folder, items, index + 1)
+        on_item(index)
 
 
 def _done(folder: Path, items: Items) -> int:
@@ -117,7 +135,6 @@ def _plain(about: dict[str, Any]) -> object:
 def _open_arrays(
     folder: Path, items: Items, *, new: bool
 ) -> tuple["np.memmap[Any, Any]", "np.memmap[Any, Any]", "np.memmap[Any, Any]"]:
-    folder.mkdir(parents=True, exist_ok=True)
     side, cells = items.tile, items.tile // GRID
     mode: Any = "w+" if new else "r+"
 

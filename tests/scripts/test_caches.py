@@ -1,6 +1,7 @@
 """Caches of patches: whole, resumable, and drawn from as they say."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -54,6 +55,27 @@ def test_a_cache_that_was_interrupted_ends_with_the_same_bytes(
     for name in ("low.npy", "high.npy", "detail.npy", "about.json"):
         halves, whole = (tmp_path / folder / name for folder in ("halves", "whole"))
         assert halves.read_bytes() == whole.read_bytes()
+
+
+def test_two_trainings_that_want_one_cache_make_it_once(scripts, items, tmp_path):
+    make_cache, made, found = scripts("training.cache").make_cache, list[int](), []
+    folder, both = tmp_path / "c", []
+
+    def other_comes(index):
+        made.append(index)
+        if index == 0:
+            other = threading.Thread(
+                target=lambda: found.append(make_cache(folder, items(), made.append))
+            )
+            other.start()
+            other.join(0.3)  # it waits for us
+            both.append(other)
+
+    mine = make_cache(folder, items(), other_comes)
+    both[0].join(30)
+    assert made == [0, 1, 2, 3, 4]
+    assert np.array_equal(mine.low, found[0].low)
+    assert np.array_equal(mine.detail, found[0].detail)
 
 
 def test_a_cache_of_something_else_is_refused(scripts, items, tmp_path):
