@@ -17,7 +17,7 @@ __all__ = ["DTYPES", "Recipe"]
 DTYPES = ("bfloat16", "float16", "float32")
 _CHOICES = {
     "network": tuple(architecture.name for architecture in ARCHITECTURES),
-    "loss": ("l1", "charbonnier"), "optimiser": ("adamw", "muon"),
+    "loss": ("l1", "charbonnier", "psnr"), "optimiser": ("adamw", "muon"),
     "schedule": ("cosine", "steps"), "dtype": DTYPES, "degradation": ("clean", "video"),
 }  # fmt: skip
 
@@ -26,9 +26,9 @@ _BOUNDS = {
     "scale": (1, 16), "channels": _FROM_ONE, "rendered": _AMOUNT, "rendered_share": SHARE,
     "patch": _FROM_EIGHT, "batch": _FROM_ONE, "choices": _FROM_ONE, "steps": _FROM_ONE,
     "warmup": _AMOUNT, "rate": _AMOUNT, "final_rate": _AMOUNT, "clip": ABOVE_ZERO, "ema": SHARE,
-    "seed": (0, 2**63 - 1), "reduced_share": SHARE, "gray_share": SHARE, "epsilon": ABOVE_ZERO,
-    "weight_decay": _AMOUNT, "milestones": _AMOUNT, "decay": ABOVE_ZERO, "rounded_share": SHARE,
-    "tile": _FROM_EIGHT, "clips": _AMOUNT, "frames": _FROM_ONE,
+    "seed": (0, 2**63 - 1), "reduced_share": SHARE, "gray_share": SHARE, "luma_share": SHARE,
+    "epsilon": ABOVE_ZERO, "weight_decay": _AMOUNT, "milestones": _AMOUNT, "decay": ABOVE_ZERO,
+    "rounded_share": SHARE, "tile": _FROM_EIGHT, "clips": _AMOUNT, "frames": _FROM_ONE,
 }  # fmt: skip
 _LASTING = {
     "the network": ("network", "scale", "channels", "shape"),
@@ -101,7 +101,10 @@ class Recipe:
     SPAN-F on cells may begin with one on pixels (see :mod:`training.cells`)."""
     loss: str = "l1"
     epsilon: float = 1e-3
-    """Of Charbonnier's loss, sqrt(difference^2 + epsilon^2)."""
+    """Of Charbonnier's loss, sqrt(difference^2 + epsilon^2), and of ``psnr``, 10 log10(mean of
+    difference^2 + epsilon^2)."""
+    luma_share: float = 0.0
+    """Of the loss: that of luma, beside that of RGB."""
     optimiser: str = "adamw"
     weight_decay: float = 1e-4
     schedule: str = "cosine"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.loss import loss_of
 from training.optimiser import make_optimiser
 from training.recipe import Recipe
 from training.sampler import Sampler
@@ -110,10 +111,7 @@ class Trainer:
 
     def _compute_loss(self, state: State, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
         out = self.subject.forward(self.subject.effective(state, dtype), low)
-        difference = out - high
-        if self.recipe.loss == "charbonnier":
-            return (difference.square() + self.recipe.epsilon**2).sqrt().mean()
-        return difference.abs().mean()
+        return loss_of(out - high, self.recipe)
 
     def check_finite(self) -> None:
         """Make sure that the training has not diverged; the host waits for its steps here.

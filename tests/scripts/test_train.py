@@ -1,6 +1,7 @@
 """Training: resuming is exact, every network starts and learns, caches are what the recipe says."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -519,27 +520,52 @@ def test_rounding_reaches_the_body_and_nothing_else(scripts, data, tmp_path):
     assert out.dtype == exact.dtype == torch.float32
 
 
-def test_charbonnier_is_what_its_formula_says(train, run, scripts, monkeypatch):
-    found = {}
-    for loss in ("l1", "charbonnier"):
-        losses: list[tuple[float, torch.Tensor]] = []
-        trainer = scripts("training.trainer").Trainer
-        compute = trainer._compute_loss
+def mean_decibels(squares):
+    """Of patches' squared differences, with an epsilon of 0.01."""
+    return sum(10 * math.log10(float(s.mean()) + 1e-4) for s in squares) / len(squares)
 
-        def watch(self, state, low, high, dtype, losses=losses, compute=compute):
-            value = compute(self, state, low, high, dtype)
-            out = self.subject.forward(self.subject.effective(state, dtype), low)
-            losses.append((float(value.detach()), (out - high).detach()))
-            return value
 
-        with monkeypatch.context() as patch:
-            patch.setattr(trainer, "_compute_loss", watch)
-            run(loss, steps=1, extra=f'loss = "{loss}"\nepsilon = 0.01')
-        found[loss] = losses[0]
-    value, difference = found["l1"]
-    assert value == pytest.approx(float(difference.abs().mean()), rel=1e-5)
-    value, difference = found["charbonnier"]
-    assert value == pytest.approx(float((difference**2 + 1e-4).sqrt().mean()), rel=1e-5)
+def charbonnier(difference):
+    return float((difference**2 + 1e-4).sqrt().mean())
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ('loss = "l1"', lambda d: float(d.abs().mean())),
+        ('loss = "charbonnier"\nepsilon = 0.01', charbonnier),
+        (
+            'loss = "charbonnier"\nepsilon = 0.01\nluma_share = 0.75',
+            lambda d: charbonnier(d) / 4 + charbonnier(_luma(d)) * 3 / 4,
+        ),
+        ('loss = "psnr"\nepsilon = 0.01', lambda d: mean_decibels([p**2 for p in d])),
+        (
+            'loss = "psnr"\nepsilon = 0.01\nluma_share = 0.75',
+            lambda d: mean_decibels(
+                [(p**2).mean() / 4 + (_luma(p[None]) ** 2).mean() * 3 / 4 for p in d]
+            ),
+        ),
+    ],
+)
+def test_a_loss_is_what_its_formula_says(run, scripts, monkeypatch, fields, expected):
+    losses: list[tuple[float, torch.Tensor]] = []
+    trainer = scripts("training.trainer").Trainer
+    compute = trainer._compute_loss
+
+    def watch(self, state, low, high, dtype):
+        value = compute(self, state, low, high, dtype)
+        out = self.subject.forward(self.subject.effective(state, dtype), low)
+        losses.append((float(value.detach()), (out - high).detach()))
+        return value
+
+    monkeypatch.setattr(trainer, "_compute_loss", watch)
+    run("one", steps=1, extra=fields)
+    value, difference = losses[0]
+    assert value == pytest.approx(expected(difference), rel=1e-5)
+
+
+def _luma(difference):
+    return torch.einsum("nchw,c->nhw", difference, torch.tensor([0.299, 0.587, 0.114]))
 
 
 # Recipes.
@@ -550,7 +576,7 @@ def test_charbonnier_is_what_its_formula_says(train, run, scripts, monkeypatch):
     [
         ("vdsr", "", "network must be one of esc, esc-lte, span, "),
         ("span", "moment = 0.9", "unknown fields moment"),
-        ("span", 'loss = "l2"', "loss must be one of l1, charbonnier"),
+        ("span", 'loss = "l2"', "loss must be one of l1, charbonnier, psnr"),
         ("span", 'degradation = "video"', "needs clips"),
         ("span", "[video]\nsnow = 1", "video: unknown fields snow"),
         ("span", "[video]\nsoft = 2", "video: soft must be from 0 to 1, not 2"),
