@@ -14,10 +14,8 @@ Medians of several rounds, in which the two take turns.
 import argparse
 import copy
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -29,30 +27,12 @@ from vsr.device import choose_device, keep_freed_memory
 from vsr.networks import attention
 from vsr.networks.attention import ImplicitBiasAttention
 from vsr.networks.sst import VARIANTS
+from vsr.stopwatch import in_turn
 
 SHAPES = ((64, 256, 48, 32), (16, 1024, 48, 32), (4, 4096, 48, 30), (4, 4096, 48, 32))
 """Windows, tokens, width of queries, width of values."""
 FRAME = (192, 320)
 Times = dict[str, float]
-
-
-def take_turns(rounds: int, device: torch.device, **parts: Callable[[], Tensor]) -> Times:
-    """Median milliseconds of each part."""
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for turn in range(rounds + 1):
-        for name, part in parts.items():
-            _wait(device)
-            started = time.perf_counter()
-            part()
-            _wait(device)
-            if turn:  # the first is for setting up
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def bench_padding(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Times:
@@ -65,7 +45,7 @@ def bench_padding(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devi
     def call(v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
-    return take_turns(5, device, plain=lambda: call(values), padded=lambda: call(padded))
+    return in_turn({"plain": lambda: call(values), "padded": lambda: call(padded)}, device, 5)
 
 
 def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.device) -> Times:
@@ -80,10 +60,11 @@ def bench_streaming(name: str, layer: int, dtype: torch.dtype, device: torch.dev
         module.to(device, dtype).to(memory_format=torch.channels_last)
     picture = torch.randn(1, config.channels, *FRAME, dtype=dtype, device=device)
     picture = picture.to(memory_format=torch.channels_last)
-    return take_turns(
-        9, device, published=lambda: published.attend(picture),
-        streaming=lambda: streaming.attend(picture),
-    )  # fmt: skip
+    calls = {
+        "published": lambda: published.attend(picture),
+        "streaming": lambda: streaming.attend(picture),
+    }
+    return in_turn(calls, device, 9)
 
 
 def measure(device: torch.device) -> Iterator[dict[str, object]]:

@@ -13,9 +13,7 @@ The second form prints the share that measuring has of a frame's time.
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +31,7 @@ from vsr.judging import Limits, Measures, choose_limits, draw_chart, judge, meas
 from vsr.networks import Network
 from vsr.resample import resize
 from vsr.runtimes import EagerRuntime, make_runtime
+from vsr.stopwatch import in_turn
 from vsr.weights import load_network
 
 WIDTH, HEIGHT = 160, 128
@@ -157,21 +156,12 @@ def cost(network: Network, size: tuple[int, int], rounds: int = 7) -> dict[str, 
     run = make_runtime(network, device, choose_dtype(device, "auto"))
     source = torch.rand(1, 3, size[1], size[0], device=device)
     result = run(source)
-    times: dict[str, list[float]] = {"network": [], "measure": []}
-    for _ in range(rounds):
-        times["network"].append(_clock(lambda: run(source), device))
-        times["measure"].append(_clock(lambda: measure(source, result).tolist(), device))
-    found = {f"{name}_ms": statistics.median(values) for name, values in times.items()}
+    calls = {
+        "network_ms": lambda: run(source),
+        "measure_ms": lambda: measure(source, result).tolist(),
+    }
+    found = in_turn(calls, device, rounds)
     return found | {"share": found["measure_ms"] / found["network_ms"]}
-
-
-def _clock(work: object, device: torch.device) -> float:
-    assert callable(work)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return 1e3 * (time.perf_counter() - started)
 
 
 def _print_survey(options: argparse.Namespace) -> list[dict[str, object]]:

@@ -16,7 +16,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,12 +24,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vsr.benchmarks.graphed import graphed
 from vsr.benchmarks.measures import measure_peaks
 from vsr.cli.values import parse_size
 from vsr.device import choose_device
 from vsr.errors import VsrError
 from vsr.networks import Network
 from vsr.runtimes import EagerRuntime, make_runtime
+from vsr.stopwatch import milliseconds
 from vsr.weights import load_network
 
 Run = Callable[[Tensor], Tensor]
@@ -43,7 +44,7 @@ BYTES = {
     "torch.compile": 9_774, "Triton, fused epilogues": 5_022, "Triton, fused blocks": 2_142,
 }  # fmt: skip
 """Of a pixel of the source, if every tensor of a kernel is moved once."""
-ROUNDS = {"cuda": 3, "cpu": 1}
+ROUNDS, CALLS = {"cuda": 3, "cpu": 1}, {"cuda": 5, "cpu": 1}
 HALF = torch.float16
 
 
@@ -55,11 +56,11 @@ def rungs(span: Network, device: torch.device) -> Iterator[Rung]:
     yield "eager NCHW fp32", lambda: torch.inference_mode()(span.module.to(device))
     yield "eager channels_last fp16", lambda: EagerRuntime(span, device, HALF)
     if device.type == "cuda":
-        yield "CUDA graph", lambda: graphed(EagerRuntime(span, device, HALF))
+        yield "CUDA graph", lambda: graphed(EagerRuntime(span, device, HALF), device)
     yield "Triton, fused epilogues", lambda: by_triton(span, device, blocks=False)
     yield "Triton, fused blocks", lambda: by_triton(span, device, blocks=True)
     if device.type == "cuda":
-        yield "torch.compile", lambda: graphed(make_runtime(span, device, HALF, "compile"))
+        yield "torch.compile", lambda: graphed(make_runtime(span, device, HALF, "compile"), device)
 
 
 def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
@@ -74,40 +75,7 @@ def by_triton(span: Network, device: torch.device, *, blocks: bool) -> Run:
     elif tiles.strip is None:  # slower here: shown all the same
         strips = [replace(tiles, strip=strip) for strip in STRIPS]
         runtime.kernels.tiles = fastest_of(runtime.kernels, strips, device)
-    return graphed(runtime) if device.type == "cuda" else runtime
-
-
-def graphed(run: Run) -> Run:
-    """``run`` as the engine has it: captured at the first picture of a size."""
-    kept: dict[tuple[int, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-
-    def replay(picture: Tensor) -> Tensor:
-        if picture.shape not in kept:
-            source = picture.clone()
-            for _ in range(3):  # what is compiled or tuned must be so before
-                run(source)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                result = run(source)
-            kept[picture.shape] = graph, source, result
-        graph, source, result = kept[picture.shape]
-        source.copy_(picture)
-        graph.replay()
-        return result
-
-    return replay
-
-
-def milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    """Median time of a call, after one that warms; on a CPU, of one call."""
-    if device.type == "cuda":
-        from vsr.kernels.tuning import milliseconds as on_device
-
-        return on_device(run)
-    started = time.perf_counter()
-    run()
-    return 1000 * (time.perf_counter() - started)
+    return graphed(runtime, device) if device.type == "cuda" else runtime
 
 
 class Ladder:
@@ -145,7 +113,7 @@ class Ladder:
                     self._add(name, size, statistics.median(times[name]), errors[name])
 
     def _time(self, run: Run, picture: Tensor) -> float:
-        return milliseconds(lambda: run(picture), self.device)
+        return milliseconds(lambda: run(picture), self.device, CALLS[self.device.type])
 
     def _add(self, name: str, size: tuple[int, int], taken: float, error: float) -> None:
         """Print a row and keep it."""

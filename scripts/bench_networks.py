@@ -15,9 +15,7 @@ is what the engine runs; beside it stands the eager one, in which the host may b
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -25,18 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_kernels import graphed, tried
+from bench_kernels import tried
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vsr.benchmarks.graphed import graphed
 from vsr.cli.values import parse_size
 from vsr.device import choose_device, choose_dtype, describe, keep_freed_memory
 from vsr.networks import Network, esc, esc_lte, span, spanf, spanplus, spanv2, sst, sst_real
 from vsr.networks import describe as describe_network
 from vsr.runtimes import EagerRuntime
+from vsr.stopwatch import milliseconds
 
 Row = dict[str, object]
 
+ENOUGH = 5000
+"""Milliseconds: what takes longer is timed no further."""
 PAPER = {
     "sst": ((428.9, 2675), (194.2, 1296), (111.5, 764)),
     "sst+": ((455.8, 2825), (207.1, 1527), (120.8, 914)),
@@ -83,22 +85,20 @@ def measure(name: str, network: Network, size: tuple[int, int], device: torch.de
     """One row of the table."""
     runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
     height, width = size
-    picture = torch.rand(1, 3, height, width, device=device)
-    if network.noise is not None:
-        picture = torch.cat([picture, network.noise(height, width, device)], dim=1)
+    picture = network.fed(torch.rand(1, 3, height, width, device=device))
 
     def run() -> Tensor:
         out = runtime(picture)
         return out if network.scale else runtime.render(out, picture, (2 * height, 2 * width))
 
-    run()  # backends are chosen and kernels compiled where nothing counts
+    run()  # backends are chosen and kernels compiled where nothing is counted
     macs = tried(f"{name}, counting", partial(kmacs, run, height * width))
     return {
         "variant": name, "scale": network.scale or "any (2)",
         "parameters": sum(p.numel() for p in network.module.parameters()),
         "kmac": macs and macs[0], "attention_kmac": macs and macs[1],
         "sees": f"windows, {network.grid} px" if network.grid > 1 else f"{network.halo} px",
-        "milliseconds": round(milliseconds(run, 3, device), 1),
+        "milliseconds": round(milliseconds(run, device, 3, enough=ENOUGH), 1),
     }  # fmt: skip
 
 
@@ -114,20 +114,6 @@ def kmacs(run: Callable[[], Tensor], pixels: int) -> tuple[int, int]:
     attention = sum(work for kind, work in works.items() if "attention" in str(kind))
     every, own = (amount / 2 / pixels / 1000 for amount in (sum(works.values()), attention))
     return round(every - own), round(own)
-
-
-def milliseconds(run: Callable[[], Tensor], rounds: int, device: torch.device) -> float:
-    """Median time of a call, which was made before; of one call if it takes long."""
-    times: list[float] = []
-    for _ in range(rounds):
-        if sum(times) > 5000:
-            break
-        _wait(device)
-        started = time.perf_counter()
-        run()
-        _wait(device)
-        times.append(1000 * (time.perf_counter() - started))
-    return statistics.median(times)
 
 
 def beside_the_paper(
@@ -157,8 +143,7 @@ def _latencies(
     runtime = EagerRuntime(network, device, choose_dtype(device, "auto"))
     picture = torch.rand(1, 3, *shape, device=device)
     run = partial(runtime, picture)
-    run()  # kernels are chosen where nothing counts
-    eager, peak = milliseconds(run, 5, device), 0.0
+    eager, peak = milliseconds(run, device, enough=ENOUGH), 0.0
     graph: float | None = None
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -172,14 +157,7 @@ def _latencies(
 
 
 def _replayed(runtime: EagerRuntime, picture: Tensor, device: torch.device) -> float:
-    replay = partial(graphed(runtime), picture)
-    replay()  # captured where nothing counts
-    return milliseconds(replay, 5, device)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return milliseconds(partial(graphed(runtime, device), picture), device, enough=ENOUGH)
 
 
 def _print_paper(

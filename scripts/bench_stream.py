@@ -13,20 +13,19 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 
 from vsr.benchmarks import draw_clip
+from vsr.benchmarks.graphed import graphed
 from vsr.cli.values import parse_size
 from vsr.config import UpscaleConfig
 from vsr.device import choose_device, choose_dtype, keep_freed_memory
-from vsr.engine.graphs import Graphs
 from vsr.pipeline import upscale
 from vsr.progress import Progress
-from vsr.runtimes import EagerRuntime, make_runtime
+from vsr.runtimes import make_runtime
+from vsr.stopwatch import synchronise
 from vsr.weights import load_network
 
 WARM_UP = 1 / 4
@@ -37,35 +36,14 @@ def network_fps(device: torch.device, model: str, width: int, height: int, frame
     """Pictures a second of the network, one after another."""
     runtime = make_runtime(load_network(model), device, choose_dtype(device, "auto"))
     picture = torch.rand(1, 3, height, width, device=device)
-    run = _graphed(runtime, picture) if device.type == "cuda" else lambda: runtime(picture)
-    for _ in range(4):
-        run()
-    _synchronise(device)
+    run = graphed(runtime, device) if device.type == "cuda" else runtime
+    run(picture)
+    synchronise(device)
     started = time.perf_counter()
     for _ in range(frames):
-        run()
-    _synchronise(device)
+        run(picture)
+    synchronise(device)
     return frames / (time.perf_counter() - started)
-
-
-def _graphed(runtime: EagerRuntime, picture: torch.Tensor) -> Callable[[], object]:
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    graphs, holder = Graphs(stream), SimpleNamespace(graph=None)
-
-    def work() -> None:
-        runtime(picture)
-
-    def run() -> None:
-        with torch.inference_mode(), torch.cuda.stream(stream):
-            graphs.run(holder, "network", work)
-
-    return run
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 class Watch:

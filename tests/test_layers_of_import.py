@@ -21,7 +21,7 @@ ORDER = [
     ("checking", "tags", "stdout", "unfinished", "completion", "places", "numbering", "shipped",
      "files", "memory", "sizes", "rationals"),
     ("ebml", "beside"),
-    ("config", "hdr", "nut", "comparing", "constants"),
+    ("config", "hdr", "nut", "comparing", "constants", "stopwatch"),
     ("immersive",),
     ("frame",),
     ("icc", "orientation", "tagging"),

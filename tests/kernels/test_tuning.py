@@ -12,11 +12,10 @@ import vsr
 from vsr.errors import ConfigError
 from vsr.kernels import configurations
 from vsr.kernels.block import Strip
-from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, fastest, from_json
+from vsr.kernels.configurations import CONVOLUTIONS, ENDS, STRIPS, device_name, fastest, from_json
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import Tiles
-from vsr.kernels.tuning import device_name
 from vsr.networks import describe
 from vsr.networks.span import Span, SpanConfig
 from vsr.runtimes import EagerRuntime, triton
@@ -76,7 +75,7 @@ def tuned(monkeypatch, tmp_path):
     monkeypatch.setattr(configurations, "device_name", lambda _: "none")
     count = iter(range(1000))
 
-    def milliseconds(run) -> float:
+    def milliseconds(run, device) -> float:
         run()
         return float(next(count))
 

@@ -15,8 +15,8 @@ def test_attention(scripts, monkeypatch, capsys, tmp_path):
     bench = scripts("bench_attention")
     monkeypatch.setattr(bench, "SHAPES", ((2, 64, 24, 16),))
     monkeypatch.setattr(bench, "FRAME", (20, 36))
-    turns = bench.take_turns
-    monkeypatch.setattr(bench, "take_turns", lambda _, *rest, **parts: turns(1, *rest, **parts))
+    turns = bench.in_turn
+    monkeypatch.setattr(bench, "in_turn", lambda calls, device, _: turns(calls, device, 1))
     out = tmp_path / "out.json"
     monkeypatch.setattr("sys.argv", ["bench", "--device", "cpu", "--json", str(out)])
     assert bench.main() == 0

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vsr.benchmarks.jobs import Job
-from vsr.benchmarks.measures import peak_mib, synchronise
+from vsr.benchmarks.measures import peak_mib
 from vsr.benchmarks.ways import Case, Run
 from vsr.colour import FromRgb, ToRgb
 from vsr.device import choose_device
@@ -18,12 +18,11 @@ from vsr.frame import Frame
 from vsr.pipeline import upscale
 from vsr.planning import Plan
 from vsr.sinks import open_sink
+from vsr.stopwatch import synchronise
 
 __all__ = ["STAGES", "converter", "run_command", "run_serial", "run_stages"]
 
 STAGES = ("decode", "to RGB", "network", "from RGB", "encode")
-_WARM_UPS = {"cpu": 1, "cuda": 5}
-"""Frames before stages are timed; see note [Captured after warm-ups] in vsr/engine/graphs.py."""
 
 
 def run_command(job: Job) -> dict[str, Any]:
@@ -64,8 +63,7 @@ def run_stages(job: Job, plan: Plan, case: Case, run: Run) -> dict[str, Any]:
     with clock.time("decode"):
         frames = list(plan.source)
     middle = _Middle(plan, case, run)
-    for _ in range(_WARM_UPS[case.device.type]):
-        middle(frames[0], _Clock(case.device))
+    middle(frames[0], _Clock(case.device))  # chooses, compiles and captures what it will need
     results = [middle(frame, clock) for frame in frames]
     path = job.file("out.mp4")
     with clock.time("encode"), open_sink(path, plan.encoding, plan.info, overwrite=True) as sink:

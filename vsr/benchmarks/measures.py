@@ -9,8 +9,6 @@ Note [Work is that of the direct method]
     as well: the figure says what an eager run would have to move in that time.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,24 +23,19 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vsr.device import dtype_name
+from vsr.stopwatch import milliseconds
 
 Arguments = tuple[object, ...]
 Keywords = dict[str, object]
 
-__all__ = ["count_work", "measure_peaks", "peak_mib", "psnr", "synchronise"]
+__all__ = ["count_work", "measure_peaks", "peak_mib", "psnr"]
 
 _SIDES = {"cpu": 1536, "cuda": 8192}
 """Of the matrices that are multiplied."""
 _COPIED = {"cpu": 1 << 28, "cuda": 1 << 30}
 """Bytes that are copied."""
-_ENOUGH = 0.5
-"""Seconds that are spent on a peak."""
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until ``device`` has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+_ENOUGH, _MOST_CALLS = 500, 1000
+"""Milliseconds, and calls, that are spent on a peak."""
 
 
 def measure_peaks(device: torch.device, dtypes: Sequence[torch.dtype]) -> dict[str, Any]:
@@ -56,26 +49,17 @@ def measure_peaks(device: torch.device, dtypes: Sequence[torch.dtype]) -> dict[s
 def _matmul(device: torch.device, dtype: torch.dtype) -> float:
     side = _SIDES[device.type]
     a, b = torch.randn(2, side, side, device=device).to(dtype)
-    return 2 * side**3 / _seconds(lambda: a @ b, device) / 1e12
+    return 2 * side**3 / (_time(lambda: a @ b, device) * 1e9)
 
 
 def _copy(device: torch.device) -> float:
     source = torch.ones(_COPIED[device.type], dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    return 2 * source.numel() / _seconds(lambda: target.copy_(source), device) / 1e9
+    return 2 * source.numel() / (_time(lambda: target.copy_(source), device) * 1e6)
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The median of as many calls as there is time for, after one."""
-    times: list[float] = []
-    run()
-    while len(times) < 3 or sum(times) < _ENOUGH:
-        synchronise(device)
-        started = time.perf_counter()
-        run()
-        synchronise(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def _time(run: Callable[[], object], device: torch.device) -> float:
+    return milliseconds(run, device, _MOST_CALLS, enough=_ENOUGH)
 
 
 def count_work(run: Callable[[Tensor], Tensor], picture: Tensor) -> tuple[Tensor, int, int]:

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vsr.benchmarks.graphed import graphed
 from vsr.benchmarks.jobs import OURS, Job
-from vsr.engine.graphs import Graphs
 from vsr.networks import Network
 from vsr.networks.attention import pad_to_multiple
 from vsr.runtimes import EagerRuntime, make_runtime
@@ -56,11 +55,7 @@ def rendered(case: Case, runtime: EagerRuntime) -> Run:
     network = case.network
 
     def run(picture: Tensor) -> Tensor:
-        seen = picture
-        if network.noise is not None:
-            height, width = picture.shape[-2:]
-            seen = torch.cat([picture, network.noise(height, width, case.device)], 1)
-        out = runtime(seen)
+        out = runtime(network.fed(picture))
         return out if network.scale else runtime.render(out, picture, case.shape)
 
     return run
@@ -69,30 +64,7 @@ def rendered(case: Case, runtime: EagerRuntime) -> Run:
 def _ours(case: Case) -> Run:
     runtime = make_runtime(case.network, case.device, case.dtype, case.job.runtime)
     run = rendered(case, runtime)
-    return _graphed(run, case.device) if case.device.type == "cuda" else run
-
-
-def _graphed(run: Run, device: torch.device) -> Run:
-    """``run`` in a CUDA graph on ``device``, as the engine has it; for pictures of one size."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    graphs, holder = Graphs(stream), SimpleNamespace(graph=None)
-    source: list[Tensor] = []
-    result: list[Tensor] = []
-
-    def work() -> None:
-        result[:] = [run(source[0])]
-
-    def replay(picture: Tensor) -> Tensor:
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.inference_mode(), torch.cuda.stream(stream):
-            if not source:
-                source.append(picture.clone())
-            source[0].copy_(picture)
-            graphs.run(holder, "network", work)
-        torch.cuda.current_stream(device).wait_stream(stream)
-        return result[0]
-
-    return replay
+    return graphed(run, case.device) if case.device.type == "cuda" else run
 
 
 # PyTorch, as people write it.

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from vsr.benchmarks.jobs import Job, Kind
 from vsr.benchmarks.loops import converter, run_command, run_serial, run_stages
-from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr, synchronise
+from vsr.benchmarks.measures import count_work, measure_peaks, peak_mib, psnr
 from vsr.benchmarks.ways import WAYS, Case, NotHereError, Run, rendered
 from vsr.converting.exporting import ExportConfig, export_network
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, keep_freed_memory
 from vsr.errors import ConfigError, VsrError
 from vsr.planning import Plan, make_plan
 from vsr.runtimes import EagerRuntime
+from vsr.stopwatch import synchronise
 from vsr.timings import processor_name
 
 __all__ = ["apart", "main", "perform"]
@@ -148,9 +149,6 @@ def _network(job: Job, plan: Plan, case: Case, run: Run) -> Found:
     picture = torch.from_numpy(np.load(job.file("picture.npy"))).to(case.device)
     first: Tensor = run(picture)
     distance = psnr(first.float().cpu().numpy(), np.load(job.file("reference.npy")))
-    if case.device.type == "cuda":  # a graph is captured after some warm-ups
-        for _ in range(4):
-            run(picture)
     synchronise(case.device)
     started = time.perf_counter()
     for _ in range(job.frames):

@@ -171,8 +171,6 @@ def _check(
 def _run(network: Network, module: nn.Module, picture: Tensor) -> Tensor:
     """What ``module``, a form of ``network``, makes of a picture; a free size is twice as large."""
     height, width = picture.shape[-2:]
-    if network.noise is not None:
-        picture = torch.cat([picture, network.noise(height, width, picture.device)], dim=1)
-    picture = picture.to(next(module.parameters()).dtype)
+    picture = network.fed(picture).to(next(module.parameters()).dtype)
     out: Tensor = module(picture) if network.scale else module(picture, (2 * height, 2 * width))
     return out

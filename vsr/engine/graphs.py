@@ -36,11 +36,11 @@ import torch
 
 from vsr.constants import collected
 
-__all__ = ["KINDS", "Captured", "Graphs", "HoldsGraph"]
+__all__ = ["KINDS", "WARM_UPS", "Captured", "Graphs", "HoldsGraph"]
 
 logger = logging.getLogger(__name__)
 
-_WARM_UPS = 3
+WARM_UPS = 3
 """Batches of a kind before its first graph; a kernel may be tuned in more than one of them."""
 KINDS = 8
 """Kinds of batches with graphs; see note [Few kinds]."""
@@ -96,7 +96,7 @@ class Graphs:
             logger.info("CUDA graphs are given up: more than %d kinds of batches", KINDS)
         if not self._enabled:
             holder.graph = None
-        elif holder.graph is None and runs >= _WARM_UPS:
+        elif holder.graph is None and runs >= WARM_UPS:
             holder.graph = self._capture(work)
         if holder.graph is not None:
             holder.graph.replay()

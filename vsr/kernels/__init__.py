@@ -2,5 +2,5 @@
 
 ``convolution`` and ``ends`` make one kernel of each convolution and what follows it, ``block`` one
 of a whole block. ``span`` puts them together. ``configurations`` chooses how they are cut up, by
-time (``tuning``), and keeps the choice (:mod:`vsr.timings`). ``ahead`` compiles without a GPU.
+time, and keeps the choice (:mod:`vsr.timings`). ``ahead`` compiles without a GPU.
 """

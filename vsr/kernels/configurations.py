@@ -15,24 +15,26 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import vsr
 from vsr.comparing import draw, why_unlike
 from vsr.kernels.block import Strip
 from vsr.kernels.convolution import ConvTile
 from vsr.kernels.ends import EndTile
 from vsr.kernels.span import SpanKernels, Tiles
-from vsr.kernels.tuning import device_name, milliseconds
+from vsr.stopwatch import milliseconds
 from vsr.timings import remember, remembered
 
 __all__ = [
     "CONVOLUTIONS",
     "ENDS",
     "STRIPS",
+    "device_name",
     "fastest_of",
     "from_json",
     "network_key",
@@ -57,6 +59,15 @@ _DRAWN = (270, 480)  # small, and not whole tiles
 def sample(device: torch.device) -> Tensor:
     """The picture that everything is timed with, (1, 3, 1080, 1920)."""
     return torch.rand((1, 3, *_SAMPLE), device=device)
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """A device with the versions that decide how fast it is, of our kernels among them."""
+    import triton
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{name}, torch {torch.__version__}, triton {triton.__version__}, vsr {vsr.__version__}"
 
 
 def network_key(kernels: SpanKernels) -> str:
@@ -133,7 +144,7 @@ def _time(
     try:
         if check is not None:
             check()
-        taken = milliseconds(lambda: kernels.rgb(picture))
+        taken = milliseconds(lambda: kernels.rgb(picture), picture.device)
     except Exception as error:  # noqa: BLE001 - whatever a compiler or a driver says of a size
         logger.debug("%s: %s", tiles, error)
         return float("inf")

@@ -127,6 +127,13 @@ class Network:
     bounded: bool = True
     """Whether values outside [0, 1] are kept from the module, which may never have seen any."""
 
+    def fed(self, picture: Tensor) -> Tensor:
+        """What ``module`` takes, of one picture (1, 3, H, W): with its noise, if it wants some."""
+        if self.noise is None:
+            return picture
+        height, width = picture.shape[-2:]
+        return torch.cat([picture, self.noise(height, width, picture.device)], dim=1)
+
 
 def describe(name: str, module: nn.Module, config: NetworkConfig) -> Network:
     """What a runner needs to know of a filled ``module``, from its config."""

@@ -13,9 +13,7 @@ Note [What others compute]
 
 import logging
 import math
-import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend
 
 from vsr.comparing import why_unlike
+from vsr.stopwatch import milliseconds
 
 __all__ = ["GROUP_TOKENS", "Kernel", "choose_kernel", "round_up", "sdpa"]
 
@@ -115,7 +114,7 @@ def _fastest(candidates: Sequence[Kernel], sample: "Sample") -> Kernel:
             found = _result(candidate, *sample)
             expected = found if expected is None else expected
             _check(candidate, found, expected)
-            times[candidate] = _seconds(candidate, *sample)
+            times[candidate] = _milliseconds(candidate, *sample)
         except Exception as error:  # noqa: BLE001 - compilers raise anything; there are others
             logger.debug("attention: %s does not run here (%s)", candidate.name, error)
             failed[candidate] = error
@@ -258,14 +257,6 @@ def _check(kernel: Kernel, found: Tensor, expected: Tensor) -> None:
         raise ValueError(wrong)
 
 
-def _seconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:
-    """Median time of a call."""
+def _milliseconds(kernel: Kernel, q: Tensor, wide: Tensor, bias: Tensor | None) -> float:
     v = wide[..., : kernel.value_width].contiguous()
-    times = []
-    for _ in range(7):
-        torch.cuda.synchronize(q.device)
-        started = time.perf_counter()
-        kernel.run(q, q, v, bias)
-        torch.cuda.synchronize(q.device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+    return milliseconds(lambda: kernel.run(q, q, v, bias), q.device)

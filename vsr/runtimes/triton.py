@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vsr.colour import FromRgb
 from vsr.errors import ConfigError
-from vsr.kernels.configurations import network_key, sample, tune
+from vsr.kernels.configurations import device_name, network_key, sample, tune
 from vsr.kernels.span import SpanKernels, why_not
-from vsr.kernels.tuning import device_name, milliseconds
 from vsr.networks import Network
 from vsr.networks.span import Span
 from vsr.runtimes.compiled import CompiledRuntime
 from vsr.runtimes.eager import EagerRuntime, current
+from vsr.stopwatch import milliseconds
 from vsr.timings import compare
 
 __all__ = ["TritonRuntime", "make_fastest", "why_not_here"]
@@ -109,7 +109,7 @@ def make_fastest(network: Network, device: torch.device, dtype: torch.dtype) -> 
             made[name] = _OTHERS[name](network, device, dtype)
         picture = sample(device)
         with torch.cuda.device(device):
-            return milliseconds(lambda: made[name](picture))
+            return milliseconds(lambda: made[name](picture), device)
 
     names = (*_OTHERS, "Triton")
     times = compare(device_name(device), key, {name: partial(time, name) for name in names})
