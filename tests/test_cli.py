@@ -22,8 +22,10 @@ import pytest
 import vsr
 from tests.warm import PYTHON
 from vsr.cli import main
+from vsr.cli.bench import main as bench_main
 from vsr.cli.configuration import PICTURES, make_config
 from vsr.cli.interrupts import Interrupts
+from vsr.cli.models import main as models_main
 from vsr.cli.options import build_parser
 from vsr.cli.values import parse_time
 from vsr.config import UpscaleConfig
@@ -50,6 +52,51 @@ def test_help_is_instant_and_imports_no_torch():
         "assert 'torch' not in sys.modules and 'av' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """What a command prints on a stdout of this encoding and treatment of errors, as bytes."""
+
+    def run(command, encoding, errors, *arguments):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding, errors)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with contextlib.suppress(SystemExit):
+            assert command([str(argument) for argument in arguments]) == 0
+        stdout.flush()
+        return stdout.buffer.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("errors", "dots"),
+    [("strict", rb"\u2026"), ("surrogateescape", rb"\u2026"), ("replace", b"?")],
+)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_stdout_has_no_character_for_is_spelt_out(printed, encoding, errors, dots):
+    text = build_parser().format_help().replace("…", dots.decode())
+    assert printed(main, encoding, errors, "--help") == text.encode("ascii")
+
+
+@pytest.mark.parametrize("command", [models_main, bench_main])
+def test_the_other_commands_spell_it_out_too(printed, command):
+    printed(command, "ascii", "strict", "--help")
+    sys.stdout.write("größe…\n")
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue().endswith(b"gr\\xf6\\xdfe\\u2026\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want UTF-8 in names")
+@pytest.mark.parametrize(
+    ("encoding", "written"), [("utf-8", "größe".encode()), ("ascii", rb"gr\xf6\xdfe")]
+)
+def test_a_dry_run_names_what_is_no_text(make_clip, tmp_path, printed, encoding, written):
+    """The bytes of a name that are no text in it are printed as they are, as ``ls`` does."""
+    source = make_clip("in.mp4").rename(tmp_path / os.fsdecode("größe".encode() + b"\xe9.mp4"))
+    options = ["--model", "identity", "--dry-run", "--progressive"]
+    found = printed(main, encoding, "strict", source, tmp_path / "out.mp4", *options)
+    assert written + b"\xe9.mp4" in found
 
 
 def test_defaults_are_those_of_the_library():
@@ -397,6 +444,7 @@ class Pressing:
             os.kill(os.getpid(), {int(number)})
 sys.meta_path.insert(0, Pressing())
 from vsr.cli import main
+from vsr.cli.bench import main as bench_main
 sys.exit(main())
 """
     clip = make_clip("in.mp4")

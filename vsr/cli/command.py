@@ -1,13 +1,16 @@
 """What the commands share: exit codes, errors in one line, and no traceback."""
 
 import argparse
+import codecs
 import errno
+import io
 import os
 import re
 import sys
 import traceback
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from vsr.errors import ConfigError, OutputExistsError, SinkError, VsrError
@@ -27,6 +30,9 @@ __all__ = [
 DONE, FAILED, USAGE, EXISTS, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes; USAGE is for options that contradict each other or do not exist, EXISTS tells who
 repeats a command that its output is there."""
+_FAILING = ("strict", "surrogateescape")
+"""What Python does at characters that standard output lacks, unless the user asks for more."""
+_SPELT_OUT = "vsr-spelt-out"
 _UNMAPPED = "failed to map segment"
 """What the loader says of a library for which there is no memory, or whose mount is ``noexec``."""
 
@@ -44,9 +50,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def open_standard_streams() -> set[int]:
-    """Stand /dev/null in for standard streams that are closed, as some daemons start programs.
+    """Make standard streams that anything can be printed to.
 
-    Else the next file that is opened would be what libraries print to.
+    /dev/null stands in for those that are closed, as some daemons start programs: else the next
+    file that is opened would be what libraries print to. What standard output has no character for
+    is spelt out, as Python does on stderr.
 
     Returns:
         The numbers of those that were closed.
@@ -62,7 +70,26 @@ def open_standard_streams() -> set[int]:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _FAILING:
+        codecs.register_error(_SPELT_OUT, _spell_out)
+        with suppress(ValueError, OSError):  # closed, or what a caller has printed finds no room
+            sys.stdout.reconfigure(errors=_SPELT_OUT)
     return closed
+
+
+def _spell_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""``\u2026`` for ``…``; but bytes of names that are no text stay what they are.
+
+    So a script finds the file whose name it is told. Where there is no locale, Python itself lets
+    them through.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    error.end = error.start + 1  # the next character may be of the other kind
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def printable(text: str) -> str:
