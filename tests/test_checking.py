@@ -1,5 +1,7 @@
 """Values that callers of the library hand in: as people write them, or a line of what is wrong."""
 
+import copy
+import pickle
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from vsr.checking import whole
-from vsr.config import EncoderConfig, InputConfig, ScriptConfig, UpscaleConfig
+from vsr.config import EncoderConfig, FieldsConfig, InputConfig, ScriptConfig, UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.sources import SourceConfig
 from vsr.tags import FieldOrder, Range, Siting
@@ -123,6 +125,23 @@ def test_options_may_be_numbers() -> None:
     assert EncoderConfig(options=options, muxer_options=options) == EncoderConfig(
         options=text, muxer_options=text
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        InputConfig(rate=Fraction(25), range=Range.FULL),
+        ScriptConfig(arguments={"a": "b"}),
+        FieldsConfig(deinterlace="bwdif"),
+        SourceConfig(input=InputConfig(siting=Siting.LEFT), start=Fraction(1, 3)),
+        EncoderConfig(crf=17.5, options={"g": "12"}),
+        UpscaleConfig(**PATHS, size=(50, 40), source=InputConfig(rate=Fraction(25))),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_configs_go_to_other_processes(config: Any) -> None:
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert copy.deepcopy(config) == config
 
 
 def test_truth_values_that_are_numbers() -> None:

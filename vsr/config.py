@@ -74,6 +74,11 @@ def _convert(config: object, how: Callable[[str, Any], object], *names: str) -> 
             object.__setattr__(config, name, how(name, value))
 
 
+def _never() -> bool:
+    """Not to be stopped; a function of its own, as a lambda could not be pickled."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputConfig:
     """What the user knows better than the input; None means "as it says"."""
@@ -203,7 +208,7 @@ class SourceConfig:
     """Threads of the decoder; None and 0 mean one per processor, up to 4."""
     gpu: int | None = None
     """Number of the CUDA device that decodes, and keeps the frames, if it can; None for none."""
-    should_stop: Callable[[], bool] = field(default=lambda: False, compare=False)
+    should_stop: Callable[[], bool] = field(default=_never, compare=False)
     """Polled while standard input is awaited; True ends the input as its end would."""
 
     def __post_init__(self) -> None:
