@@ -12,7 +12,7 @@ import pytest
 from vsr.checking import whole
 from vsr.config import EncoderConfig, FieldsConfig, InputConfig, ScriptConfig, UpscaleConfig
 from vsr.errors import ConfigError
-from vsr.sources import SourceConfig
+from vsr.sources import SourceConfig, open_source
 from vsr.tags import FieldOrder, Range, Siting
 from vsr.upscaler import Upscaler
 from vsr.weights import load_network
@@ -117,6 +117,21 @@ def test_what_an_input_cannot_be_is_one_line(given: dict[str, Any], message: str
 def test_what_an_encoder_cannot_be_is_one_line(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EncoderConfig(**given)
+
+
+@pytest.mark.parametrize("name", ["", b"in.mkv", "in\0.mkv", Path("in\0.mkv"), 3])
+def test_what_no_file_can_be_called_is_one_line(name: Any) -> None:
+    for field in ("input", "output", "weights", "audio_from"):
+        with pytest.raises(ConfigError, match=f"{field} must be the name of a file, not"):
+            UpscaleConfig(**PATHS | {field: name})
+    with pytest.raises(ConfigError, match="audio_from must be the name of a file, not"):
+        SourceConfig(audio_from=name)
+    with pytest.raises(ConfigError, match="path must be the name of a file, not"):
+        open_source(name)
+    with pytest.raises(ConfigError, match="weights must be the name of a file, not"):
+        Upscaler(weights=name)
+    with pytest.raises(ConfigError, match="weights must be the name of a file, not"):
+        load_network(weights=name)
 
 
 def test_options_may_be_numbers() -> None:

@@ -89,9 +89,10 @@ def file_name(name: str, value: Any) -> Path:  # noqa: ANN401
     """``value`` as a path.
 
     Raises:
-        ConfigError: it is empty, or has a part of more than the 255 bytes that file systems take.
+        ConfigError: it is empty, holds a zero byte, or has a part of more than the 255 bytes that
+            file systems take.
     """
-    if not isinstance(value, str | PathLike) or not str(value):
+    if not isinstance(value, str | PathLike) or not str(value) or "\0" in str(value):
         raise ConfigError(f"{name} must be the name of a file, not {value!r}")
     path = value if isinstance(value, Path) else Path(value)  # an anchored one stays so
     if any(len(fsencode(part)) > _LONGEST_NAME for part in path.parts):

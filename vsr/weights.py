@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vsr.checking import file_name
 from vsr.checkpoints import read_checkpoint, read_head
 from vsr.choosing import AUTO
 from vsr.errors import ConfigError, CorruptWeightsError, UnknownArchitectureError, WeightsError
@@ -43,13 +44,13 @@ def load_network(
 
     Raises:
         ConfigError: no such model, it has not this scale, or it is no checkpoint of your own and
-            ``variant`` is given.
+            ``variant`` is given; or no file can be called so.
         WeightsError: the file cannot be used (see the subclasses).
     """
     if weights is not None or isinstance(model, Path):
         hints = {"requested_variant": variant} if variant else {}
-        file = weights or model
-        return _load_file(file if isinstance(file, Path) else Path(file), scale, hints)
+        file = file_name("model", model) if weights is None else file_name("weights", weights)
+        return _load_file(file, scale, hints)
     if model == AUTO:
         raise ConfigError(f"model {AUTO!r} is chosen by the source: give it to a run or the filter")
     entry = find_model(model, scale)
