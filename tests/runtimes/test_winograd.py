@@ -250,6 +250,13 @@ def test_a_compiler_of_several_words(monkeypatch, tmp_path) -> None:
             assert library.find_compiler()[0] == real
 
 
+@pytest.mark.usefixtures("quickly")
+def test_a_compiler_where_no_path_is_set(monkeypatch, tmp_path) -> None:
+    """It is found in the usual folders, and so is its linker."""
+    monkeypatch.delenv("PATH")
+    assert compiled_in(tmp_path, monkeypatch).read_bytes()[:4] == b"\x7fELF"
+
+
 def compiled_in(cache: Path, monkeypatch) -> Path:
     monkeypatch.setenv("VSR_CACHE", str(cache))
     library.load_or_reason.cache_clear()

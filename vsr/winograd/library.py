@@ -164,10 +164,13 @@ def compile_to(path: Path, command: list[str]) -> None:
     Raises:
         CompilerError: the compiler cannot be run, or failed.
     """
+    # Services may start programs without PATH: who looks for them then, as shutil.which and shells,
+    # takes the usual folders, but the compiler none, and does not find its linker.
+    environment = {**os.environ, "PATH": os.environ.get("PATH") or os.defpath}
     try:
         subprocess.run(
             [*command, "-o", str(path), str(SOURCE)], check=True, capture_output=True,
-            text=True, stdin=subprocess.DEVNULL, timeout=_TIME_LIMIT,
+            text=True, stdin=subprocess.DEVNULL, timeout=_TIME_LIMIT, env=environment,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
         told = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()
