@@ -106,3 +106,4 @@ def test_wheel_holds_every_model_with_its_card(wheel):
         assert f"vsr/models/{model.stem}.md" in names
     assert "vsr/models/index.toml" in names
     assert "vsr/py.typed" in names
+    assert "vsr/record.schema.json" in names

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 
 import av
@@ -32,8 +33,8 @@ pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs f
 
 
 @pytest.fixture
-def validate(root):
-    schema = json.loads((root / "docs" / "record.schema.json").read_text())
+def validate():
+    schema = json.loads((files("vsr") / "record.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
 
     def check(path: Path):

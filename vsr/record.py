@@ -1,7 +1,8 @@
 """The record of a run: what was read, decided, done and measured, as JSON beside the output.
 
-Its schema is ``docs/record.schema.json``, explained in ``docs/record.md``. The result of a run is a
-derivative; the record says of what, and how it came about.
+Its schema is ``record.schema.json`` beside this module, for whoever reads records; the page "The
+record of a run" of the documentation explains it. The result of a run is a derivative; the record
+says of what, and how it came about.
 """
 
 import json
@@ -39,7 +40,7 @@ from vsr.sync import measure_displacement, read_timing
 __all__ = ["SCHEMA", "make_record", "write_record"]
 
 SCHEMA = "vsr-record/1"
-"""Name and version of what is written; docs/record.md says when the number rises."""
+"""Name and version of what is written; the schema takes no other."""
 
 _LISTED = 1000
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -214,7 +215,7 @@ def _health(health: Health) -> Json:
 
 
 def _notes(plan: Plan, report: Report) -> Iterator[Json]:
-    """Every note with its kind; see docs/record.md."""
+    """Every note with its kind: what it is about, as the schema lists them."""
     for text in report.notes:
         kind = "output"
         if text in plan.source.notes:
