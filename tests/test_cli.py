@@ -1,6 +1,7 @@
 """The command as its users type it."""
 
 import contextlib
+import ctypes
 import io
 import json
 import logging
@@ -14,10 +15,12 @@ import termios
 import threading
 import time
 from fractions import Fraction
+from importlib import metadata
 from pathlib import Path
 
 import av
 import pytest
+import torch
 
 import vsr
 from tests.warm import PYTHON
@@ -28,6 +31,7 @@ from vsr.cli.interrupts import Interrupts
 from vsr.cli.models import main as models_main
 from vsr.cli.options import build_parser
 from vsr.cli.values import parse_time
+from vsr.cli.versions import _gpus
 from vsr.config import UpscaleConfig
 from vsr.errors import ConfigError
 from vsr.sources.listing import _KINDS
@@ -283,9 +287,63 @@ def test_a_process_without_standard_streams(make_clip, tmp_path, closed):
 
 def test_version_names_what_matters(capsys):
     assert main(["--version"]) == 0
-    out = capsys.readouterr().out
-    for word in (f"vsr {vsr.__version__}", "torch", "FFmpeg", "VapourSynth"):
-        assert word in out
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    assert capsys.readouterr().out.splitlines() == [
+        f"vsr {vsr.__version__}",
+        f"torch {torch.__version__} ({cuda})",
+        *(f"cuda:{number} {name}" for number, name in enumerate(gpus)),
+        f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}",
+        f"VapourSynth R{metadata.version('vapoursynth')}",
+    ]
+
+
+def test_version_needs_no_library_that_loads(tmp_path):
+    """PyTorch's is read without importing it: that takes seconds, and may be what fails."""
+    for name in ("torch", "av", "vapoursynth"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('no\\n{name}')")
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '2.99.0+cpu'\ncuda = None")
+    places = os.pathsep.join([str(tmp_path), str(Path(vsr.__file__).resolve().parents[1])])
+    run = subprocess.run(
+        [sys.executable, "-m", "vsr", "--version"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": places},
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == [
+        f"vsr {vsr.__version__}",
+        "torch 2.99.0+cpu (no CUDA)",
+        f"PyAV {av.__version__} cannot be loaded (no av)",
+        f"VapourSynth {metadata.version('vapoursynth')} cannot be loaded (no vapoursynth)",
+    ]
+
+
+class Driver:
+    """Stands for CUDA's: two devices, or none where ``failure`` is no 0."""
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def cuInit(self, flags):
+        return self.failure
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device, index):
+        device._obj.value = 7 + index
+        return 0
+
+    def cuDeviceGetName(self, name, size, device):
+        name.value = f"GPU {device.value}".encode()
+        return 0
+
+
+@pytest.mark.parametrize(("failure", "names"), [(0, ["GPU 7", "GPU 8"]), (100, [])])
+def test_version_names_the_gpus(monkeypatch, failure, names):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(failure))
+    assert list(_gpus()) == names
 
 
 def test_list_models(capsys):

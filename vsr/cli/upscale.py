@@ -14,13 +14,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsr import __version__
 from vsr.cli.command import DONE, INTERRUPTED, open_standard_streams, printable, run_command
 from vsr.cli.configuration import PICTURES, make_config
 from vsr.cli.console import Bar, logging_to_stderr, print_json, print_json_done, print_stats
 from vsr.cli.interrupts import Interrupts, ending_at_once, lasting_stderr
 from vsr.cli.listing import is_here, models_table
 from vsr.cli.options import build_parser
+from vsr.cli.versions import versions
 from vsr.completion import Stage, enter
 from vsr.config import PIPE, UpscaleConfig
 from vsr.errors import ConfigError
@@ -38,21 +38,8 @@ logger = logging.getLogger(__name__)
 
 
 def _print_versions() -> None:
-    import av
-    import torch
-
-    print(f"vsr {__version__}")
-    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    print(f"torch {torch.__version__} ({cuda})")
-    for index in range(torch.cuda.device_count()):
-        print(f"cuda:{index} {torch.cuda.get_device_name(index)}")
-    print(f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}")
-    try:
-        import vapoursynth  # type: ignore[import-untyped]
-    except ImportError as error:
-        print(f"VapourSynth cannot be loaded ({error})")
-    else:
-        print(f"VapourSynth R{vapoursynth.__version__[0]}")
+    for line in versions():
+        print(line)
 
 
 def _print_plugin_path(host: str) -> None:
