@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 from av.codec import Codec
 from av.codec.context import Flags
@@ -23,8 +24,10 @@ __all__ = [
     "configure",
     "counts_frames",
     "encoder_time_base",
+    "has_option",
     "has_rate_alone",
     "largest_numerator",
+    "opening_options",
     "restored_rate",
 ]
 
@@ -146,6 +149,23 @@ def restored_rate(encoding: Encoding, info: VideoInfo) -> Fraction | None:
     return info.rate if _finer_time_base(encoding, info) else None
 
 
+@lru_cache
+def has_option(codec: str, name: str) -> bool:
+    """Whether FFmpeg's encoder ``codec`` has an option of its own of that ``name``."""
+    options = Codec(codec, "w").create("video").supported_options.private
+    return any(option.name == name for option in options)
+
+
+def opening_options(encoding: Encoding) -> dict[str, str]:
+    """What the encoder is opened with: the options, and how it is to take what it is asked for.
+
+    A key frame that is asked for (:mod:`vsr.sinks.pictures`) must not be shown ahead of others that
+    are coded behind it.
+    """
+    forced = {"forced-idr": "1"} if has_option(encoding.codec, "forced-idr") else {}
+    return {**forced, **encoding.options}
+
+
 def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -> VideoStream:
     """Add the encoded video to ``container``, whose header must not have been written.
 
@@ -157,7 +177,7 @@ def add_video(container: OutputContainer, encoding: Encoding, info: VideoInfo) -
     stream = container.add_stream(
         encoding.codec,
         rate=bounded(info.rate),
-        options=dict(encoding.options),
+        options=opening_options(encoding),
         time_base=encoder_time_base(encoding, info),
         width=info.width,
         height=info.height,

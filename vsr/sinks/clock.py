@@ -3,6 +3,7 @@
 from __future__ import annotations  # av's generic classes are generic in the stubs only
 
 from fractions import Fraction
+from typing import NamedTuple
 
 from av.packet import Packet
 from av.stream import Stream
@@ -10,7 +11,22 @@ from av.stream import Stream
 from vsr.encoding import Encoding, clock_time_base, restored_rate
 from vsr.frame import VideoInfo
 
-__all__ = ["EncoderClock", "encoder_clock"]
+__all__ = ["EncoderClock", "Gap", "encoder_clock"]
+
+_OFFSETS_IN = ("mp4", "mov")
+"""Muxers that store times of display as distances from those of decoding: `ctts`, `trun`."""
+_FINEST_TICKS = 20_000
+"""Ticks a second that these choose at most for a coarser clock."""
+_LONG_GAP = 1 << 24
+"""Ticks: with 15 such gaps between a picture's decoding and its display, old readers of FFmpeg's
+still take the distance. They drop all of a file where one is of 2^28."""
+
+
+class Gap(NamedTuple):
+    """Two frames that follow each other, and are far apart in time."""
+
+    before: int
+    after: int
 
 
 class _Grid:
@@ -57,9 +73,16 @@ class EncoderClock:
         base: seconds of a unit.
         rate: frames per second on whose grid times are put that the source's clock has rounded;
             those that lie elsewhere stay where they are. None leaves all of them.
+        longest: units from one frame to the next that are no gap yet; None if any are none.
+
+    Attributes:
+        gaps: those so far; whoever has no more need of one may remove it.
+        begins_anew: whether there is one ahead of the latest frame.
     """
 
-    def __init__(self, base: Fraction, rate: Fraction | None = None) -> None:
+    def __init__(
+        self, base: Fraction, rate: Fraction | None = None, longest: int | None = None
+    ) -> None:
         self.base = base
         self._grid = None if rate is None else _Grid(1 / (rate * base))
         self.moved = 0
@@ -69,6 +92,9 @@ class EncoderClock:
         self._first: int | None = None
         self._last = self._end = 0
         self._durations: dict[int, int] = {}
+        self._longest = longest
+        self.gaps: list[Gap] = []
+        self.begins_anew = False
 
     @property
     def end(self) -> int:
@@ -93,6 +119,7 @@ class EncoderClock:
         if self._grid is not None:
             exact, end = self._grid.frame(exact, end, unit)
         shown = round(exact)
+        self.begins_anew = False
         if self._first is None:
             self._first = shown
         elif shown <= self._last and unit == 1:
@@ -102,10 +129,17 @@ class EncoderClock:
         if shown != exact:
             self.moved += 1
             self.furthest = max(self.furthest, abs(shown - exact) * self.base)
+        if self._longest is not None and self._first != shown:
+            self._note_gap(Gap(self._last, shown), self._longest)
         lasting = max(1, round(end) - shown)
         self._last, self._end = shown, max(self._end, shown + lasting)
         self._durations[shown] = lasting
         return shown, lasting
+
+    def _note_gap(self, gap: Gap, longest: int) -> None:
+        self.begins_anew = gap.after - gap.before > longest
+        if self.begins_anew:
+            self.gaps.append(gap)
 
     def duration(self, packet: Packet[Stream]) -> int | None:
         """The duration of the frame in ``packet``."""
@@ -120,4 +154,7 @@ class EncoderClock:
 
 def encoder_clock(encoding: Encoding, info: VideoInfo) -> EncoderClock:
     """The clock of an output; ``info`` are facts about that."""
-    return EncoderClock(clock_time_base(encoding, info), restored_rate(encoding, info))
+    base, longest = clock_time_base(encoding, info), None
+    if encoding.muxer in _OFFSETS_IN:
+        longest = round(_LONG_GAP / (max(base.denominator, _FINEST_TICKS) * base))
+    return EncoderClock(base, restored_rate(encoding, info), longest)

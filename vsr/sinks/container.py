@@ -4,6 +4,7 @@ import logging
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from fractions import Fraction
 from os import fspath
 from typing import Any
 
@@ -18,6 +19,7 @@ from vsr.encoding import Encoding
 from vsr.encoding.muxers import HOLD_ROTATION
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.encoding.streams import StreamSource
+from vsr.ffmpeg import fraction
 from vsr.frame import VideoInfo
 from vsr.immersive import can_say
 from vsr.notes import Notes
@@ -25,6 +27,7 @@ from vsr.orientation import is_turn
 from vsr.sinks.aspect import PatchedOutput, Place, says_exactly
 from vsr.sinks.clock import encoder_clock
 from vsr.sinks.copier import StreamCopier
+from vsr.sinks.decoding_times import GapCloser
 from vsr.sinks.destination import Destination
 from vsr.sinks.encoder import Encoder, open_encoder
 from vsr.sinks.memory import defined_memory
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _TURNS_ONLY = ("matroska", "webm")  # and mirrorings
 _BUFFER_BYTES = 1 << 18  # written to a pipe at once
+_LONGEST_WAIT = 1 << 28
+"""Ticks; see Note [Decoding times close gaps up]."""
 
 
 class MediaOutput:
@@ -74,10 +79,13 @@ class MediaOutput:
     ) -> None:
         self.notes = Notes(logger=logger) if notes is None else notes
         self.clock = encoder_clock(encoding, info)
+        step = min(1 / info.rate, Fraction(1))  # longer ones are gaps themselves
+        self._closer = GapCloser(self.clock.gaps, round(step / self.clock.base))
         self.closed = False
         self._encoding, self._info = encoding, info
         self._destination = destination
         self._held: Packet[Any] | None = None
+        self._late = 0  # packets that wait longer than that
         self._first_dts: int | None = None
         self._copier: StreamCopier | None = None
         if source is not None:
@@ -97,9 +105,14 @@ class MediaOutput:
 
     def mux(self, packets: "Iterable[Packet[Any]]") -> None:
         """Mux what precedes the last packet; that one waits, as its duration may change."""
+        for one in packets:
+            self._mux_timed(self._closer.add(one))
+
+    def _mux_timed(self, packets: "Iterable[Packet[Any]]") -> None:
         for packet in packets:
             packet.stream = self._stream
             packet.duration = self.clock.duration(packet)  # SVT-AV1 forgets it
+            self._late += self._waits_long(packet)
             if self._first_dts is None:
                 self._first_dts = packet.dts
             if self._held is not None:
@@ -127,6 +140,11 @@ class MediaOutput:
             self.abort()
             raise
         self.closed = True
+        if self._late:
+            self.notes.warn(
+                f"{self._late} pictures are coded too long before they are shown: some players find"
+                f" none of the times of such a {self._encoding.muxer}; mkv, or -e bf=0, helps"
+            )
         if self.clock.moved:
             rate = f"{self._encoding.codec} in {self._encoding.muxer} counts in {self.clock.base} s"
             furthest = f"by up to {float(self.clock.furthest):.3g} s"
@@ -189,12 +207,20 @@ class MediaOutput:
     def _end(self, last: "Iterable[Packet[Any]]") -> None:
         """Flush everything and close."""
         self.mux(last)
+        self._mux_timed(self._closer.flush())
         self._mux_held()
         if self._copier is not None:
             self._copier.finish(self._container)
         place = self._place()
         self._container.close()
         self._store_aspect_ratio(place)
+
+    def _waits_long(self, packet: "Packet[Any]") -> bool:
+        """Whether there is more between decoding and display than readers of the container take."""
+        if self._encoding.muxer not in ("mp4", "mov") or None in (packet.pts, packet.dts):
+            return False
+        wait = ((packet.pts or 0) - (packet.dts or 0)) * self.clock.base
+        return wait >= _LONGEST_WAIT * fraction(self._stream.time_base)
 
     def _mux_held(self) -> None:
         last, self._held = self._held, None

@@ -3,7 +3,6 @@
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, cast
 
 import av
@@ -24,6 +23,7 @@ from vsr.encoding import (
     counts_frames,
     encoder_time_base,
 )
+from vsr.encoding.encoding import has_option, opening_options
 from vsr.encoding.formats import stored_as
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.ffmpeg import fraction
@@ -128,11 +128,9 @@ def encode(
     return packets
 
 
-@lru_cache
 def writes_captions(codec: str) -> bool:
     """Whether FFmpeg's encoder ``codec`` writes closed captions of its pictures."""
-    options = av.Codec(codec, "w").create("video").supported_options.private
-    return any(option.name == "a53cc" for option in options)
+    return has_option(codec, "a53cc")
 
 
 def _set_dts(packets: "list[Packet[Any]]") -> None:
@@ -192,7 +190,7 @@ def open_context(encoding: Encoding, info: VideoInfo) -> VideoCodecContext:
     context.time_base = encoder_time_base(encoding, info)
     context.framerate = bounded(info.rate)
     context.bit_rate, context.bit_rate_tolerance = 0, 128_000
-    context.options = dict(encoding.options)
+    context.options = opening_options(encoding)
     configure(context, encoding, info)
     if ContainerFormat(encoding.muxer, "w").flags & _GLOBAL_HEADER:
         context.flags |= Flags.global_header

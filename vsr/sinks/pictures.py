@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch.utils.dlpack
 from av.codec.codec import Capabilities, Codec
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation
 from torch import Tensor
 
@@ -54,6 +54,8 @@ class PictureMaker:
         write_tags(picture, self._encoding.colour)
         picture.pts, picture.duration = self._clock.mark(frame.pts, frame.duration, frame.time_base)
         picture.time_base = self._clock.base
+        if self._clock.begins_anew:  # else pictures on both sides of the gap may need each other
+            picture.pict_type = PictureType.I
         return picture
 
     def _with_captions(self, frame: Frame) -> VideoFrame:
