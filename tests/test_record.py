@@ -116,6 +116,18 @@ def test_sync_is_what_ffprobe_sees(make_clip, tmp_path, validate):
     )
 
 
+@pytest.mark.parametrize("ahead", [4, 10, 11])
+def test_the_end_behind_a_gap_is_the_last_frames(tmp_path, validate, ahead):
+    """MP4 stores how far apart frames are decoded, and one ahead of the gap may be as long."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    times = f"settb=1/1000,setpts='N*40+if(gt(N,{ahead}),60000,0)'"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25", "-vf", times]
+    command += ["-frames:v", "13", "-fps_mode", "passthrough", "-enc_time_base", "1/1000"]
+    subprocess.run([*command, "-c:v", "ffv1", str(source)], check=True)
+    sync = validate(run(source, target, "--record"))["sync"]
+    assert sync["video_end_out"] == sync["video_end_in"] == 60.52
+
+
 def test_moved_frames_show():
     times = FrameTimes(time_base=Fraction(1, 1000))
     times.pts.extend([0, 40, 80])

@@ -45,7 +45,7 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
     with av.open(f"file:{fspath(path)}") as container:
         picture = None if video is None else _pictures(container)[video]
         places = {stream.index: place for place, stream in enumerate(container.streams.audio)}
-        timing = Timing(audio_ends=[None] * len(places))
+        timing, spans = Timing(audio_ends=[None] * len(places)), _Spans()
         for packet in container.demux():
             if not packet.size or packet.pts is None:
                 continue
@@ -53,14 +53,47 @@ def read_timing(path: Path, *, video: int | None = 0, start: Fraction = Fraction
             begin, end = packet.pts * base - start, _end(packet) * base - start
             if picture is not None and index == picture.index:
                 timing.pts.append(begin)
-                timing.end = end if timing.end is None else max(timing.end, end)
+                spans.add(begin, end)
             elif index in places:
                 last = timing.audio_ends[places[index]]
                 timing.audio_ends[places[index]] = end if last is None else max(last, end)
+        timing.end = spans.end(decoding=container.format.name.startswith("mov"))
     timing.pts.sort()
     if len(timing.pts) > 1 and timing.end == timing.pts[-1]:
         timing.end += timing.pts[-1] - timing.pts[-2]
     return timing
+
+
+@dataclass(slots=True)
+class _Spans:
+    """Where the packets of a picture begin and end, in the order of coding."""
+
+    first: Fraction | None = None
+    """Where the earliest begins."""
+    total: Fraction = Fraction(0)
+    latest: Fraction = Fraction(0)
+    last: Fraction = Fraction(0)
+    """End of the packet that was added last."""
+
+    def add(self, begin: Fraction, end: Fraction) -> None:
+        """Add the next packet."""
+        self.latest = end if self.first is None else max(self.latest, end)
+        self.first = begin if self.first is None else min(self.first, begin)
+        self.total += end - begin
+        self.last = end
+
+    def end(self, *, decoding: bool) -> Fraction | None:
+        """Where the picture ends; None if there was no packet.
+
+        Args:
+            decoding: whether the ends say how far apart packets are decoded, as in MP4 and MOV.
+                Then one that is decoded ahead of a gap seems to be shown for as long as that. But
+                together they last as long as the film; or the last one ends with it, where that
+                is longer (:mod:`vsr.sinks.container` sees to that).
+        """
+        if self.first is None or not decoding:
+            return None if self.first is None else self.latest
+        return max(self.first + self.total, self.last)
 
 
 def _pictures(container: InputContainer) -> list[VideoStream]:
