@@ -8,7 +8,8 @@ import av
 import pytest
 
 from vsr.cli import main
-from vsr.encoding.counting import counted_rate
+from vsr.encoding.counting import check_gaps, counted_rate
+from vsr.errors import ConfigError
 
 FILM, VIDEO = Fraction(24000, 1001), Fraction(30000, 1001)
 
@@ -36,6 +37,27 @@ def frames(count: int, rate: Fraction, start: Fraction = Fraction(0)) -> list[Fr
 )
 def test_each_frame_has_a_place(times, rate, expected):
     assert counted_rate(times, rate) == expected
+
+
+def test_a_gap_that_avi_cannot_leave():
+    ahead = frames(5, Fraction(25))
+    behind = [ahead[-1] + Fraction(60_001, 25) + time for time in ahead]
+    check_gaps([*ahead, *behind], Fraction(25))
+    check_gaps([*ahead, Fraction(10**6)], Fraction(25))  # a wrong time, which will be repaired
+    with pytest.raises(ConfigError, match="60000 places"):
+        check_gaps([*ahead, *(time + Fraction(1, 25) for time in behind)], Fraction(25))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+def test_it_is_refused_ahead_of_the_work(tmp_path, capsys, codec):
+    """But not where the part that is wanted ends before."""
+    gap = "settb=1/1000,setpts='N*40+if(gt(N,4),3600000,0)'"
+    finer = ["-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-c:v", "ffv1"]
+    source = made(tmp_path / "in.mkv", "testsrc2=s=64x48:d=0.4:r=25", "-vf", gap, *finer)
+    options = [str(tmp_path / "out.avi"), "--model", "identity", "-c:v", codec]
+    assert main([str(source), *options]) == 2
+    assert "write .mkv or .mp4" in capsys.readouterr().err
+    assert main([str(source), *options, "-to", "1"]) == 0
 
 
 @pytest.fixture(scope="module")

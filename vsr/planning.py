@@ -4,7 +4,7 @@ A :class:`Plan` holds everything that was chosen, opened and tried; :mod:`vsr.pi
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,7 +15,7 @@ from vsr.choosing import AUTO, LOOKED_AT, SourceFacts, choose_model, estimate_no
 from vsr.config import PIPE, EncoderConfig, ScriptConfig, SourceConfig, UpscaleConfig
 from vsr.device import choose_device, choose_dtype, describe, dtype_name, fits
 from vsr.encoding import Encoding, choose_encoding, discarding
-from vsr.encoding.counting import are_even, counted_rate
+from vsr.encoding.counting import are_even, check_gaps, counted_rate
 from vsr.encoding.encoding import has_rate_alone, largest_numerator
 from vsr.encoding.muxers import HOLD_ROTATION, choose_muxer
 from vsr.encoding.stills import Stills, choose_still_encoding, find_stills
@@ -266,17 +266,33 @@ def _count_frames(
 
     It is the source's, but in AVI a finer one if frames come unevenly. Whether they do is only
     known of files, and where no filter changes their times.
+
+    Raises:
+        ConfigError: AVI cannot leave as many places empty as frames are apart.
     """
     rate, alone = source.info.rate, has_rate_alone(encoding.codec)
     has_times = config.input.is_file() and find_images(config.input) is None
     has_times = has_times and not ScriptConfig.is_script(config.input)
     known = has_times and config.source.rate is None and not source.filters
-    if not known or alone == (encoding.muxer == "avi"):
+    if not known or not (alone or encoding.muxer == "avi"):
         return encoding, rate
     times = read_times(config.input, config.source)
-    if alone:
+    if encoding.muxer != "avi":
         return replace(encoding, even=are_even(times, rate)), rate
-    return encoding, counted_rate(times, rate, largest=largest_numerator(encoding.codec))
+    if not alone:
+        rate = counted_rate(times, rate, largest=largest_numerator(encoding.codec))
+    check_gaps(_wanted(config, source, times), rate)
+    return encoding, rate
+
+
+def _wanted(
+    config: UpscaleConfig, source: VideoSource, times: Sequence[Fraction]
+) -> Sequence[Fraction]:
+    """Those of a file's ``times``, in seconds and in order, that lie in the part asked for."""
+    start, end = source.start_time, config.end
+    stop = None if end is None else start + end - (config.start or 0)
+    part = [time for time in times if time >= start and (stop is None or time < stop)]
+    return part[: config.frames]
 
 
 def _asked_for(config: UpscaleConfig) -> Fraction | None:

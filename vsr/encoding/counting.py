@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-__all__ = ["are_even", "counted_rate"]
+from vsr.errors import ConfigError
+
+__all__ = ["are_even", "check_gaps", "counted_rate"]
 
 _COMMON = tuple(Fraction(rate * 1000, per) for rate in (50, 60, 120) for per in (1001, 1000))
 _FINEST = Fraction(240)
@@ -45,6 +47,28 @@ def counted_rate(
     ]  # fmt: skip
     exact = (one for one in finer if one < _FINEST and are_even(times, one))
     return next(exact, max(finer, default=rate))
+
+
+def check_gaps(times: Sequence[Fraction], rate: Fraction) -> None:
+    """Refuse frames between which more places would be empty than FFmpeg's AVI can have.
+
+    The last frame does not count: it may be one whose time is wrong, and is repaired.
+
+    Args:
+        times: when frames are shown, in seconds, in order.
+        rate: at which they are counted.
+
+    Raises:
+        ConfigError: there is such a gap.
+    """
+    for time, later in pairwise(times[:-1]):
+        empty = round((later - time) * rate) - 1
+        if empty > _MOST_EMPTY:
+            raise ConfigError(
+                f"avi counts frames and leaves at most {_MOST_EMPTY} places in a row empty; here a"
+                f" gap of {float(later - time):.0f} s would take {empty}: write .mkv or .mp4, which"
+                " have times"
+            )
 
 
 def _misses(times: Sequence[Fraction], rate: Fraction) -> Fraction | None:
