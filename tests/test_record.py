@@ -128,6 +128,12 @@ def test_the_end_behind_a_gap_is_the_last_frames(tmp_path, validate, ahead):
     assert sync["video_end_out"] == sync["video_end_in"] == 60.52
 
 
+def test_sound_that_is_encoded_ends_somewhere_too(make_clip, tmp_path, validate):
+    source, target = make_clip("in.mp4", frames=30, rate=30), tmp_path / "out.webm"
+    (audio,) = validate(run(source, target, "--record", "-e", "cpu-used=8"))["sync"]["audio"]
+    assert audio["end_out"] == pytest.approx(audio["end_in"], abs=0.03)  # Opus's last packet
+
+
 def test_moved_frames_show():
     times = FrameTimes(time_base=Fraction(1, 1000))
     times.pts.extend([0, 40, 80])

@@ -244,10 +244,10 @@ def _sync(plan: Plan, report: Report) -> Json | None:
     moved = measure_displacement(report.times, found.pts)
     audio = [entry for entry in entries if entry.kind == "audio"]
     ends_in = _input_audio_ends(plan, len(audio))
-    copied = [
+    kept = [
         (entry.index, end)
         for entry, end in zip(audio, ends_in, strict=True)
-        if entry.fate == "copy"
+        if entry.fate in ("copy", "encode")
     ]
     return {
         "frames_in": len(report.times.pts),
@@ -258,7 +258,7 @@ def _sync(plan: Plan, report: Report) -> Json | None:
         "video_end_out": _seconds(found.end),
         "audio": [
             _audio_sync(index, (report.times.end, end), (found.end, end_out))
-            for (index, end), end_out in zip(copied, found.audio_ends, strict=True)
+            for (index, end), end_out in zip(kept, found.audio_ends, strict=True)
         ],
     }
 
