@@ -118,6 +118,17 @@ def test_a_gap_is_silence(remux, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("later", "told"), [(1.5, False), (40, True)])
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])  # encoded anew, copied with silence between
+def test_much_silence_is_told(remux, tmp_path, later, told, suffix):
+    codec = "pcm_mulaw" if suffix == "mkv" else "pcm_s16le"
+    write_sound(tmp_path / "in.nut", codec, [(0, tone(0.8)), (later, tone(0.5))])
+    notes = remux(tmp_path / "in.nut", tmp_path / f"out.{suffix}").notes
+    line = "gaps of 39.2 s in all, which are filled with silence, between 1.3 s of sound"
+    assert any(line in note for note in notes) is told
+    assert any("filled with silence" in note for note in notes) is told
+
+
 def test_what_is_rounded_to_fields_is_no_gap(remux, tmp_path):
     """GXF: packets of 32768 samples, 34.1 fields, begin and last whole ones."""
     woven = ("-f", "lavfi", "-i", "testsrc2=s=720x576:r=25", "-f", "lavfi", "-i", "sine=440")

@@ -45,11 +45,14 @@ class SoundEncoder:
     Attributes:
         time_base: of the packets that come.
         damaged: packets that could not be decoded.
+        heard: seconds of sound that were decoded.
+        silent: seconds of silence in its gaps.
     """
 
     def __init__(self, source: AudioStream, output: AudioStream) -> None:
         self.time_base = source.time_base
         self.damaged = 0
+        self.heard = self.silent = Fraction(0)
         self._decoder = source.codec_context
         self._output = output
         self._encoder = output.codec_context
@@ -57,6 +60,7 @@ class SoundEncoder:
         self._shape: tuple[object, ...] = ()
         self._gapless = _make_gapless(self._encoder)
         self._end = 0
+        self._reached: int | None = None
 
     def encode(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
         """Decode a packet and encode what is complete by then."""
@@ -85,9 +89,20 @@ class SoundEncoder:
     def _encode_even(self, frames: Iterable[AudioFrame]) -> "Iterator[Packet[Any]]":
         """Encode frames that have the encoder's format."""
         for frame in frames:
+            self._count_gap(frame)
             self._gapless.push(frame)
             for whole in _pull(self._gapless):
                 yield from self._timed(self._encoder.encode(whole))
+
+    def _count_gap(self, frame: AudioFrame) -> None:
+        """Count the sound in ``frame``, and the silence up to it."""
+        rate, begin = self._encoder.sample_rate, frame.pts
+        self.heard += Fraction(frame.samples, rate)
+        if begin is None:
+            begin = self._reached or 0
+        if self._reached is not None:
+            self.silent += Fraction(max(0, begin - self._reached), rate)
+        self._reached = max(self._reached or 0, begin + frame.samples)
 
     def _resample(self, frame: AudioFrame) -> Iterator[AudioFrame]:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)

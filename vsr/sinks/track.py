@@ -20,6 +20,10 @@ __all__ = ["Track"]
 
 _NOTICED = Fraction(1, 50)
 """Seconds without sound from which they are a gap: times are rounded, to milliseconds or frames."""
+_MUCH_SILENCE = Fraction(1)
+"""Seconds; so long are a few breaks of a broadcast, and where times are wrong, it is much more."""
+_SILENT_SHARE = Fraction(1, 10)
+"""Of the sound, from which silence is much."""
 _STRAY = 8
 """Packets that may be damaged, rather than of another codec."""
 _UNNOTICED = Fraction(1, 20)
@@ -57,6 +61,8 @@ class Track:
     _written: int = 0
     _foreign: int = 0  # packets that begin otherwise, as those of another codec
     _unstyled: int = 0  # subtitles that have lost italics, colours or places
+    _filled: Fraction = Fraction(0)  # seconds of silence between packets that are copied
+    _heard: Fraction = Fraction(0)  # seconds of these
 
     def write(self, container: OutputContainer, packet: "Packet[Any]") -> None:
         """Do all of that to a packet of the source, and mux what comes of it."""
@@ -82,6 +88,7 @@ class Track:
         if self.sound is not None and (damaged := self.sound.damaged):
             several = "1 packet" if damaged == 1 else f"{damaged} packets"
             yield f"{self.name}: {several} could not be decoded"
+        yield from self._note_silence()
         if self._foreign > _STRAY:
             yield (
                 f"{self.name}: {self._foreign} packets of {self._written} are of another codec: the"
@@ -95,6 +102,17 @@ class Track:
             yield f"{self.name}: {several} style, colour or place: {muxer} gets {left}"
         if self.placement.cut:
             yield f"{self.name}: {_cut(self.placement, heard=self.output.type == 'audio')}"
+
+    def _note_silence(self) -> Iterator[str]:
+        """A line if gaps have become so much silence that the times of the sound may be wrong."""
+        heard, silent = self._heard, self._filled
+        if self.sound is not None:
+            heard, silent = self.sound.heard, self.sound.silent
+        if silent > max(_MUCH_SILENCE, _SILENT_SHARE * heard):
+            yield (
+                f"{self.name}: its times leave gaps of {float(silent):.1f} s in all, which are"
+                f" filled with silence, between {float(heard):.1f} s of sound"
+            )
 
     def _with_dts(self, packet: "Packet[Any]") -> "Iterable[Packet[Any]]":
         """``packet``, and those that waited for a dts; nothing while it has none either."""
@@ -119,6 +137,7 @@ class Track:
         for one in self._wrapped(packet):
             begun, end = self.clock.lowest is not None, self.clock.end
             self.clock.repair(one)
+            self._heard += (one.duration or 0) * fraction(base)
             if self.silence and begun:
                 self._fill(container, end, one.dts or 0, fraction(base))
             if self.sound is not None:
@@ -143,6 +162,7 @@ class Track:
         base = fraction(self.output.time_base)
         if (gap := (end - begin) * base) < _NOTICED or gap <= tick:
             return
+        self._filled += gap
         step = max(1, round(1 / base))  # a second at a time
         for start in range(begin, end, step):
             duration = min(step, end - start)
