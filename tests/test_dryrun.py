@@ -57,6 +57,16 @@ def test_nothing_is_written(make_clip, tmp_path, capsys, monkeypatch):
     assert the(said["Time"], "expected").startswith("expected: 12 frames, about ")
 
 
+def test_no_time_is_kept_where_there_is_none(tmp_path, capsys):
+    path = tmp_path / "in.mjpeg"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:d=0.2"]
+    subprocess.run([*command, "-pix_fmt", "yuvj420p", str(path)], check=True)
+    said = say(capsys, path, tmp_path / "out.mkv")["Input"]
+    assert the(said, "timing") == (
+        "timing: 25 frames/s, counted: the input has no times, or none that are used"
+    )
+
+
 def test_what_lies_beside_a_long_name_is_called_as_in_the_run(make_clip, tmp_path):
     source, target = make_clip("in.mkv", frames=4), tmp_path / f"{'n' * 250}.mkv"
     config = UpscaleConfig(input=source, output=target, target="archive", model="identity")

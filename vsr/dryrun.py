@@ -27,6 +27,7 @@ from vsr.planning import Plan, make_plan, spelt_out
 from vsr.progress import Progress
 from vsr.report import FrameTimes, Report
 from vsr.resume import as_before, finished_frames
+from vsr.sources import VideoSource
 
 __all__ = ["dry_run"]
 
@@ -145,7 +146,7 @@ def _input(plan: Plan, sample: Report) -> Iterator[str]:
     yield f"picture: {_picture(info)}"
     if source.fields is not None:
         yield f"fields: {source.fields.kind} ({source.fields.describe()})"
-    yield f"timing: {_timing(info, sample.times)}"
+    yield f"timing: {_timing(source, sample.times)}"
     if info.hdr is not None:
         yield f"HDR: {_hdr(info.hdr)}"
     for note in source.notes:
@@ -179,9 +180,11 @@ def _picture(info: VideoInfo) -> str:
     return f"{info.width}x{info.height} {info.format.name}, {sar}{fields}{rotated}"
 
 
-def _timing(info: VideoInfo, times: FrameTimes) -> str:
+def _timing(source: VideoSource, times: FrameTimes) -> str:
+    info, count = source.info, len(times.pts)
     rate = f"{float(info.rate):.6g} frames/s"
-    count = len(times.pts)
+    if not source.has_times:
+        return f"{rate}, counted: the input has no times, or none that are used"
     if count < 2:
         return f"{rate} by its header"
     step = 1 / (info.rate * times.time_base)

@@ -376,6 +376,26 @@ def test_raw_streams_come_at_the_rate_that_they_say(clip: Clip, tmp_path: Path) 
         assert source.info.rate == 50
         assert {frame.duration * frame.time_base for frame in source} == {Fraction(1, 50)}
         assert f"{path}: has no times: 50 frames a second (-r says otherwise)" in source.notes
+        assert not source.has_times
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [("raw.mjpeg", "mjpeg", 25), ("raw.obu", "libsvtav1", 25), ("raw.m2v", "mpeg2video", 30)],
+)
+def test_a_rate_that_nothing_says_is_told(tmp_path: Path, name: str, codec: str, rate: int) -> None:
+    """MPEG-2 says it."""
+    made = "testsrc2=s=64x64:r=30:d=0.2"
+    path = tmp_path / name
+    ffmpeg = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", made, "-pix_fmt", "yuv420p", "-c:v"]
+    subprocess.run([*ffmpeg, codec, "-strict", "unofficial", str(path)], check=True)
+    with open_source(path) as source:
+        assert source.info.rate == rate
+        assert source.has_times is (codec == "mpeg2video")
+        line = f"{path}: has no times: 25 frames a second (-r says otherwise)"
+        assert (line in source.notes) is not source.has_times
+        assert len(list(source)) == 6
+        assert source.report.lines() == []
 
 
 def test_the_last_picture_of_uneven_matroska_ends_with_it(clip: Clip, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ import re
 import struct
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 import av
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Stream
@@ -32,6 +34,7 @@ __all__ = [
     "frame_colour",
     "has_end",
     "has_only_decoding_times",
+    "has_times",
     "hdr_metadata",
     "header_length",
     "immersive",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 _UNSPECIFIED = 2
+_RATED = ("mpeg1video", "mpeg2video", "h261")
+"""Codecs of which every stream has a rate."""
 _WITHOUT_COLOUR = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc")
 """Formats that tell no colour: only what is in them does."""
 _BESIDE = 10
@@ -233,6 +238,22 @@ def has_end(container: InputContainer, begin: Fraction) -> bool:
     if container.format.name != "avi" or length is None or not container.duration:
         return False
     return Fraction(container.duration, av.time_base) > length - _ROUNDED
+
+
+def has_times(container: InputContainer, codec: str) -> bool:
+    """Whether a file says when pictures are shown, or its codec at which rate they come.
+
+    Of pictures or packets that merely follow each other, FFmpeg gives times all the same, mostly at
+    the 25 frames a second that it assumes.
+
+    Args:
+        container: the open file.
+        codec: FFmpeg's name of the video's.
+    """
+    if codec in _RATED:
+        return True
+    untimed = container.format.flags & cast(int, Flags.no_timestamps.value)
+    return not untimed and not container.format.name.endswith("_pipe")
 
 
 def has_only_decoding_times(container: InputContainer, first: "Packet[Stream]") -> bool:

@@ -130,6 +130,7 @@ class MediaReader:
         codec, flags = self._playback.codec, container.format.flags
         return InputFacts(
             kind=str(container.format.name), codec=codec, rate=self._playback.pace.rate,
+            has_times=self._playback.pace.has_times,
             time_base=self._time_base, start_time=part.start_time,
             origin=part.video_start, skipped=part.start,
             lead=first.pts * self._time_base - part.video_begin, count=stream.frames or None,

@@ -33,6 +33,8 @@ class InputFacts:
     """Nominal frames per second."""
     rate_is_guess: bool = False
     """Whether nothing says :attr:`rate`, neither the input nor who runs this."""
+    has_times: bool = True
+    """Whether the input says when its pictures are shown; they follow :attr:`rate` where not."""
     time_base: Fraction
     """Seconds per unit of the timestamps."""
     start_time: Fraction

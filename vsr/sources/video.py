@@ -127,6 +127,11 @@ class VideoSource:
         return self._reader.facts.kind
 
     @property
+    def has_times(self) -> bool:
+        """Whether the input says when its frames are shown; they follow the rate where not."""
+        return self._reader.facts.has_times
+
+    @property
     def single(self) -> bool:
         """Whether the input is one picture by its own name."""
         return self._reader.facts.single
