@@ -377,6 +377,8 @@ def test_raw_streams_come_at_the_rate_that_they_say(clip: Clip, tmp_path: Path) 
         assert {frame.duration * frame.time_base for frame in source} == {Fraction(1, 50)}
         assert f"{path}: has no times: 50 frames a second (-r says otherwise)" in source.notes
         assert not source.has_times
+        assert not source.report.repaired_pts  # there was nothing to repair
+        assert source.report.lines() == []
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ class Playback:
         if (first := self._read()) is None:
             return False
         self._lookahead.append(first)
-        return self._decoder.is_key(first.frame) and not first.repaired and first.pts <= target
+        found = first.frame.pts is not None and not first.repaired
+        return self._decoder.is_key(first.frame) and found and first.pts <= target
 
     def reopen(self) -> None:
         """Go back to the start of the file."""
@@ -187,6 +188,8 @@ class Playback:
                 begin = container_start(self.demuxer.container) or 0
                 dts = round(begin / self.pace.time_base)
             pts, repaired = self.timeline.place(frame.pts, dts, frame.duration, following)
+            if frame.pts is None and not self.pace.has_times:  # nor should it have one
+                repaired = False
             yield TimedFrame(frame, pts, repaired, damaged, sar)
 
     def _decode(self) -> Iterator[tuple[VideoFrame, bool, Fraction | None]]:
