@@ -192,6 +192,7 @@ def _damage(report: SourceReport) -> Json:
         "concealed": report.corrupt_frames,
         "frames": report.damaged[:_LISTED],
         "refused_packets": report.decode_errors,
+        "packets_ahead_of_key_frame": report.lost_ahead,
         "converted_frames": report.reformatted_frames,
         "unfound_seconds": _seconds(report.unfound_duration),
         "missing_seconds": _seconds(report.missing_duration),

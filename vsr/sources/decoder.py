@@ -18,6 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vsr.sources.beginning import Beginning
 from vsr.sources.ffv1 import SliceChecker
 
 __all__ = ["Decoder"]
@@ -49,7 +50,10 @@ class Decoder:
     Attributes:
         codec: FFmpeg's name of the codec.
         errors: packets that could not be decoded.
+        beginning: what the first packets led to.
     """
+
+    beginning: Beginning
 
     def __init__(
         self, stream: VideoStream, context: VideoCodecContext, threads: int | None,
@@ -69,6 +73,7 @@ class Decoder:
     def reset(self) -> None:
         """Forget everything about the packets so far, after a seek."""
         self.errors = 0
+        self.beginning = Beginning(self.codec)
         self._sent = self._received = self._kept = 0
         self._splitter = self._new_splitter()
         # Of a picture's packet it says that it was cut short, of a transport stream's often only
@@ -186,6 +191,7 @@ class Decoder:
     def _hand_out(self, frame: VideoFrame) -> tuple[VideoFrame, bool]:
         self._received += 1
         self._last = _origin(frame)
+        self.beginning.receive(self._last, self.errors)
         return frame, frame.is_corrupt or _origin(frame) in self._damaged
 
     def _new_splitter(self) -> BitStreamFilterContext | None:
@@ -195,6 +201,7 @@ class Decoder:
 
     def _remember(self, packet: Packet[Stream]) -> None:
         packet.opaque = self._kept
+        self.beginning.send(packet, self._kept)
         is_cut = self._flags_tell and packet.is_corrupt
         if is_cut or (self._checker is not None and self._checker.is_damaged(bytes(packet))):
             self._damaged.append(self._kept)

@@ -281,6 +281,13 @@ class MediaReader:
                 follow; None if the trim or the input ended.
         """
         report.decode_errors = self._playback.errors
+        if lost := self._playback.lost_ahead:
+            report.lost_ahead = lost
+            several = "1 packet" if lost == 1 else f"{lost} packets"
+            self.notes.append(
+                f"begins amid a group of pictures: {several} of the picture, ahead of the first key"
+                " frame, could not be decoded"
+            )
         report.unfound_duration, report.unfound_sound = self._demuxer.unfound
         until = self._part.end_time if stopped_at is None else stopped_at
         until = None if until is None else until - self._part.begin

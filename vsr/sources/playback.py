@@ -73,9 +73,15 @@ class Playback:
         """Packets that the decoder refused since it started, or since they were forgotten."""
         return self._decoder.errors
 
+    @property
+    def lost_ahead(self) -> int:
+        """Packets at the start of the file that led to no picture, as they need earlier ones."""
+        return self._decoder.beginning.lost
+
     def forget_errors(self) -> None:
-        """What was refused so far is nobody's concern."""
+        """What was refused or lost so far is nobody's concern."""
         self._decoder.errors = 0
+        self._decoder.beginning.forget()
 
     @property
     def has_waiting(self) -> bool:
@@ -113,6 +119,7 @@ class Playback:
         if not self.demuxer.seek(position):
             return False
         self._restart()
+        self._decoder.beginning.forget()
         if (first := self._read()) is None:
             return False
         self._lookahead.append(first)

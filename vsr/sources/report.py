@@ -32,6 +32,8 @@ class SourceReport:
     """Numbers of the first frames with a repaired timestamp, counted the same way."""
     decode_errors: int = 0
     """Packets that the decoder refused."""
+    lost_ahead: int = 0
+    """Packets ahead of the first key frame that led to no picture."""
     repaired_pts: int = 0
     """Frames whose timestamp was missing or not after the one before."""
     reformatted_frames: int = 0
