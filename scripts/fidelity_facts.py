@@ -23,6 +23,11 @@ _FRAME = (
     "color_range,color_space,color_primaries,color_transfer,chroma_location:"
     "frame_side_data"
 )
+_IN_PIXELS = {
+    "gbrp": ("rgb24", "bgr24", "0rgb", "0bgr", "rgb0", "bgr0"),
+    "gbrap": ("rgba", "bgra", "argb", "abgr"),
+}
+"""Planar formats, and those that hold the same samples pixel by pixel."""
 
 
 class Unreadable(Exception):
@@ -90,6 +95,12 @@ class Facts:
         return next(stream for stream in self.streams if stream.kind == "video")
 
     @property
+    def planar_format(self) -> str:
+        """FFmpeg's name of the picture's pixel format, RGB of 8 bits as if it lay in planes."""
+        name = str(self.video.facts.get("pix_fmt", ""))
+        return next((planar for planar, names in _IN_PIXELS.items() if name in names), name)
+
+    @property
     def start(self) -> Fraction | None:
         """Where the container says that it starts, in seconds."""
         start = self.format.get("start_time")
@@ -155,11 +166,13 @@ def read(path: Path) -> Facts:
 
 
 def picture_hashes(facts: Facts) -> list[str]:
-    """MD5 of every decoded frame, as stored: not rotated, in its own pixel format."""
+    """MD5 of every decoded frame, as stored: not rotated, RGB in planes."""
     exact = ("-flags", "bitexact", "-idct", "simple")  # processors have inverse DCTs of their own
     output = _run(
         "ffmpeg", "-v", "quiet", "-noautorotate", *exact, "-copyts", "-i", str(facts.path), "-map",
-        f"0:{facts.video.index}", "-fps_mode", "passthrough", "-f", "framemd5", "-",
+        f"0:{facts.video.index}", "-fps_mode", "passthrough",
+        *(("-pix_fmt", facts.planar_format) if facts.planar_format in _IN_PIXELS else ()),
+        "-f", "framemd5", "-",
     )  # fmt: skip
     return [line.rpartition(",")[2].strip() for line in output.splitlines() if line[:1] != "#"]
 

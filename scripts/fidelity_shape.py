@@ -42,7 +42,7 @@ def form(case: Case) -> Finding:
 
 
 def format_of(facts: Facts) -> str:
-    return str(facts.video.facts.get("pix_fmt", "")).replace("yuvj", "yuv")
+    return facts.planar_format.replace("yuvj", "yuv")
 
 
 def aspect(case: Case) -> Finding:

@@ -60,7 +60,7 @@ def choose(name: str, info: VideoInfo, *, scale=2, size=None, **config) -> Encod
         ("a.mkv", "yuva444p", "ffv1", "yuva444p"),
         ("a.mp4", "yuva420p10le", "libx265", "yuv420p10le"),
         ("a.mkv", "gbrp16le", "ffv1", "gbrp16le"),
-        ("a.mkv", "bgra", "ffv1", "gbrap10le"),
+        ("a.mkv", "bgra", "ffv1", "gbrap"),
         ("a.mp4", "rgb24", "libx264", "yuv444p"),
         ("a.mp4", "gbrp10le", "libx265", "yuv444p10le"),
         ("a.mp4", "gray", "libx264", "gray"),
@@ -89,7 +89,8 @@ def test_default_codec_and_format(name, pix_fmt, codec, chosen):
         ("a.mov", "png", "gray16le", "gray16le", "gray16be"),
         ("a.mov", "qtrle", "rgba", "gbrap", "argb"), ("a.avi", "zmbv", "gray", "gbrp", "bgr0"),
         ("a.mp4", "libx264rgb", "yuv420p10le", "gbrp", "rgb24"),
-        ("a.mkv", "ffv1", "rgb24", "gbrp10le", "gbrp10le"),
+        ("a.mkv", "ffv1", "rgb24", "gbrp", "bgr0"), ("a.mkv", "ffv1", "rgba", "gbrap", "bgra"),
+        ("a.mkv", "ffv1", "gbrp10le", "gbrp10le", "gbrp10le"),
     ],
 )  # fmt: skip
 def test_colours_in_pixels_are_as_good_as_in_planes(name, codec, pix_fmt, chosen, stored):
@@ -116,7 +117,21 @@ def test_codecs_for_editing_keep_rgb(codec, pix_fmt, options, chosen):
     assert encoding.format.name == chosen
 
 
-@pytest.mark.parametrize(("codec", "name"), [("png", "a.mov"), ("qtrle", "a.mov")])
+@pytest.mark.parametrize(("wanted", "chosen"), [("bgr0", "gbrp"), ("bgra", "gbrap")])
+def test_rgb_of_8_bits_is_asked_for_as_ffv1_holds_it(wanted, chosen):
+    assert choose("a.mkv", source(), codec="ffv1", pix_fmt=wanted).format.name == chosen
+
+
+@pytest.mark.parametrize(("codec", "wanted"), [("ffv1", "rgb48"), ("libx264", "nv21")])
+def test_what_is_not_written_is_not_said_to_be_refused_by_the_encoder(codec, wanted):
+    message = f"^vsr does not write {wanted}, which {codec} takes: it writes yuv420p, "
+    with pytest.raises(ConfigError, match=message):
+        choose("a.mkv", source(), codec=codec, pix_fmt=wanted)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"), [("png", "a.mov"), ("qtrle", "a.mov"), ("ffv1", "a.mkv")]
+)
 def test_rgb_of_a_lossless_encoder_comes_back(tmp_path, codec, name):
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     still, path = tmp_path / "in.png", tmp_path / name
@@ -555,7 +570,7 @@ def test_discarding_takes_and_refuses_formats_as_raw_video():
     assert deep.format.name == "yuv420p10le"
     full = discarding(info, EncoderConfig(pix_fmt="yuvj420p"))
     assert full.format.name == "yuv420p"
-    with pytest.raises(ConfigError, match="rawvideo does not take pixel format nv12: it takes "):
+    with pytest.raises(ConfigError, match="vsr does not write nv12, which rawvideo takes: "):
         discarding(info, EncoderConfig(pix_fmt="nv12"))
 
 

@@ -59,7 +59,7 @@ def test_hardware_takes_interleaved_chroma(codec: str, name: str, stored: str) -
 
 def test_interleaved_chroma_is_not_promised_where_it_would_not_be_written() -> None:
     for codec in ("rawvideo", "libx264"):
-        with pytest.raises(ConfigError, match="does not take pixel format nv12"):
+        with pytest.raises(ConfigError, match=f"vsr does not write nv12, which {codec} takes"):
             requested_format(codec, planar_formats(Codec(codec, "w")), "nv12")
 
 

@@ -182,6 +182,18 @@ def test_other_samples_are_found(whole, judge):
     assert judge(source, whole / "brighter.mkv", lossless=True)["picture"] == "LOST"
 
 
+def test_rgb_is_the_same_pixel_by_pixel(whole, judge):
+    ffmpeg(whole, "-i whole.mkv -map 0:v:0 -c:v png -pix_fmt rgba alpha.mov")
+    ffmpeg(whole, "-i alpha.mov -c:v ffv1 -pix_fmt bgra alpha.mkv")
+    ffmpeg(whole, "-i alpha.mov -c:v ffv1 -pix_fmt bgr0 opaque.mkv")
+    ffmpeg(whole, "-i alpha.mov -c:v ffv1 -pix_fmt bgra -vf negate alpha2.mkv")
+    source = whole / "alpha.mov"
+    verdicts = judge(source, whole / "alpha.mkv", lossless=True)
+    assert (verdicts["format"], verdicts["picture"]) == ("OK", "OK")
+    assert judge(source, whole / "opaque.mkv")["format"] == "LOST"
+    assert judge(source, whole / "alpha2.mkv", lossless=True)["picture"] == "LOST"
+
+
 def test_lost_cover_is_found(whole, judge):
     ffmpeg(whole, "-f lavfi -i color=red:s=16x16 -frames:v 1 cover.png")
     ffmpeg(

@@ -274,7 +274,7 @@ REFUSALS = [
     (["-", "-f", "mkv"], "unknown output format mkv: did you mean matroska?"),
     (["-", "-f", "matrosca"], "unknown output format matrosca: did you mean matroska?"),
     (["-", "-f", "yuv4mpegpipe", "-c:v", "libx264"], "holds raw video only: leave out libx264"),
-    (["-", "-f", "yuv4mpegpipe", "--pix-fmt", "rgba"], "does not take pixel format rgba"),
+    (["-", "-f", "yuv4mpegpipe", "--pix-fmt", "rgba"], "vsr does not write rgba"),
     (["-", "-f", "mpegts", "-c:v", "rawvideo"], "raw video is not written in mpegts: mkv takes"),
 ]
 

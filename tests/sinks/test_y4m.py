@@ -195,7 +195,7 @@ def test_what_the_header_cannot_say_is_noted(tools):
     ("config", "message"),
     [
         ({"codec": "libx264"}, "yuv4mpegpipe holds raw video only: leave out libx264"),
-        ({"pix_fmt": "rgba"}, "does not take pixel format rgba: it takes gray"),
+        ({"pix_fmt": "rgba"}, "does not write rgba, which rawvideo takes: it writes gray"),
         ({"preset": "fast"}, "rawvideo has no option preset"),
     ],
 )

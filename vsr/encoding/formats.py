@@ -5,7 +5,7 @@ big-endian ones the same bytes. Encoders in hardware often take 4:2:0 with chrom
 others RGB in pixels: PyAV then changes the order.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -32,6 +32,7 @@ __all__ = [
     "refused_formats",
     "requested_format",
     "stored_as",
+    "unwritten_format",
 ]
 
 # Alpha that encoders code, but hardly anything plays; and what FFmpeg 5.1 does not read of FFV1.
@@ -109,14 +110,15 @@ def _lossless_in_mov(source: PixelFormat) -> str | None:
 def _held_packed(names: Collection[str], planar: Collection[PixelFormat]) -> list[PixelFormat]:
     """Planar formats whose samples fit in packed ones among ``names``.
 
-    RGB only if none of ``planar`` is: a lossless file is checked by the hashes of its planes.
+    RGB only if none of ``planar`` has as many bits: a lossless file is checked by the hashes of its
+    planes.
     """
-    own = {form.alpha for form in planar if form.family == "rgb"}
+    own = {(form.alpha, form.depth) for form in planar if form.family == "rgb"}
     found = [pixel_format(name) for name, packed in _PACKED.items() if {*packed} & {*names}]
     return [
         form
         for form in found
-        if form.name not in names and not (form.family == "rgb" and form.alpha in own)
+        if form.name not in names and not (form.family == "rgb" and (form.alpha, form.depth) in own)
     ]
 
 
@@ -138,7 +140,7 @@ def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> Pix
     """The one of ``formats`` that the user means by ``wanted``.
 
     Raises:
-        ConfigError: it is not among them; with what ``codec`` takes.
+        ConfigError: it is not among them; with whether ``codec`` takes it, and with those.
     """
     accepted = {form.name: form for form in formats}
     plain = wanted.replace("yuvj", "yuv")
@@ -150,8 +152,23 @@ def requested_format(codec: str, formats: list[PixelFormat], wanted: str) -> Pix
     for name in names:
         if name in packed:
             return packed[name]
-    takes = ", ".join(accepted)
-    raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
+    raise unwritten_format(codec, wanted, accepted)
+
+
+def unwritten_format(codec: str, wanted: str, written: Iterable[str]) -> ConfigError:
+    """The error for a pixel format that cannot be had.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        wanted: the format's name, as the user gave it.
+        written: the names of those that can be had with ``codec``.
+    """
+    formats = Codec(codec, "w").video_formats
+    taken = av.video.format.names if formats is None else {form.name for form in formats}
+    there = ", ".join(written)
+    if {wanted, f"{wanted}le"} & {*taken}:
+        return ConfigError(f"vsr does not write {wanted}, which {codec} takes: it writes {there}")
+    return ConfigError(f"{codec} does not take pixel format {wanted}: it takes {there}")
 
 
 def nearest_format(

@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from vsr import icc
 from vsr.config import PIPE, EncoderConfig
 from vsr.encoding.encoding import Encoding
+from vsr.encoding.formats import unwritten_format
 from vsr.encoding.notes import sample_losses
 from vsr.encoding.options import check_options
 from vsr.errors import ConfigError
@@ -282,8 +283,7 @@ def _requested(codec: str, wanted: str) -> PixelFormat:
     for name, other in coded.items():
         if plain in (_plain(name), _plain(other)):
             return pixel_format(name)
-    takes = ", ".join(coded.values())
-    raise ConfigError(f"{codec} does not take pixel format {wanted}: it takes {takes}")
+    raise unwritten_format(codec, wanted, coded.values())
 
 
 def _plain(name: str) -> str:
