@@ -191,7 +191,8 @@ REPORTS = [
         frames=7, read=8, corrupt_frames=2, damaged=[3, 5], repaired=[1], repaired_pts=1,
         reshaped=(Fraction(4, 3), Fraction(16, 9)), expected_duration=Fraction(10, 3),
         unfound_duration=Fraction(4, 5), unfound_sound=Fraction(1, 50),
-        missing_duration=Fraction(1, 7), conversion_losses=Counter({"alpha": 2}),
+        missing_duration=Fraction(1, 7), missing_sound=Fraction(2),
+        conversion_losses=Counter({"alpha": 2}),
     ),
 ]  # fmt: skip
 

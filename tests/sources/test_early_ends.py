@@ -1,6 +1,8 @@
 """Recordings that a crash cut off, of formats that may be complete without saying how long."""
 
+import re
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,41 @@ def test_an_end_between_packets_is_none(recordings, tmp_path):
         at += 11 + int.from_bytes(data[at + 1 : at + 4]) + 4
     path.write_bytes(data[:at])
     assert EARLY not in lines(path)
+
+
+@pytest.fixture(scope="module")
+def fragments(tmp_path_factory) -> bytes:
+    """A film of two seconds and one fragment: first its picture, then one sound, then another."""
+    made: Path = tmp_path_factory.mktemp("fragments") / "in.mp4"
+    sounds = [*SOUND, "-f", "lavfi", "-i", "sine=880:r=48000:d=2"]
+    codecs = ["-map", "0", "-map", "1", "-map", "2", "-c:v", "libx264", "-bf", "0", "-c:a", "aac"]
+    flags = ["-movflags", "frag_keyframe+empty_moov+default_base_moof", str(made)]
+    subprocess.run(["ffmpeg", "-v", "error", *PICTURE, *sounds, *codecs, *flags], check=True)
+    return made.read_bytes()
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_pictures_behind_sound_that_is_missing_are_read(fragments, tmp_path, start):
+    """A fragment holds each track's samples in one piece."""
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(fragments[: round(len(fragments) * 0.9)])
+    with open_source(path, start=Fraction(start)) as source:
+        assert len([frame.pts for frame in source]) == 50 - 25 * start
+        told = source.report.lines()
+    assert len(told) == 1
+    found = re.fullmatch(r"the last (.+) s of sound are missing: the file ends early", told[0])
+    assert found is not None
+    assert 0.5 < float(found[1]) < 2
+
+
+def test_both_are_told_of_where_picture_and_sound_are_missing(fragments, tmp_path):
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(fragments[: fragments.index(b"mdat") + 8_000])
+    picture, sound = lines(path)[-2:]
+    assert re.fullmatch(r"the last .+ s of 2\.\d+ s are missing: the file ends early", picture)
+    assert re.fullmatch(r"the last 2\.0\d s of sound are missing: the file ends early", sound)
+    path.write_bytes(fragments)
+    assert lines(path) == []
 
 
 def test_a_length_that_is_missed_is_said_once(tmp_path):

@@ -23,6 +23,7 @@ from vsr.ffmpeg import known_fraction
 from vsr.sources.avi_index import AviIndex
 from vsr.sources.breaks import ends_amid_packet
 from vsr.sources.clock_joins import ClockJoins, may_start_again
+from vsr.sources.cut_tracks import CutTracks
 from vsr.sources.describe import claims_alpha, container_start, header_length, stream_end
 from vsr.sources.opening import name_of_input, open_container, unopened_part
 from vsr.sources.playlists import SegmentWatch
@@ -88,8 +89,7 @@ class Demuxer:
             self.stream, self.notes = choose_stream(self.container, self.name, config.video_stream)
             self._index = self.stream.index
             self.time_base = known_fraction(self.stream.time_base) or Fraction(1, 90_000)
-            self._avi_index = AviIndex(self.container)
-            self._restart()
+            self._begin()
             opened.pop_all()
 
     @property
@@ -103,6 +103,12 @@ class Demuxer:
         missing = self._avi_index.missing
         sound = (missing(stream) for stream in self.container.streams.audio)
         return missing(self.stream), max(sound, default=Fraction(0))
+
+    @property
+    def missing_sound(self) -> Fraction:
+        """Seconds at the end of MP4's sound that are listed and not in the file, at most."""
+        missing = (self._tracks.missing(stream) for stream in self.container.streams.audio)
+        return max(missing, default=Fraction(0))
 
     def lost_segments(self, until: Fraction | None) -> list[str]:
         """A sentence for each segment of a playlist of which something is missing.
@@ -206,8 +212,7 @@ class Demuxer:
             self._path, self._config, hwaccel=self._hwaccel, segments=self._segments
         )
         self.stream = self._find_again(self.container)
-        self._avi_index = AviIndex(self.container)
-        self._restart()
+        self._begin()
 
     def context(self) -> VideoCodecContext:
         """The decoder for the stream: FFmpeg's own, unless another sees more of it."""
@@ -243,9 +248,14 @@ class Demuxer:
         """Close the file."""
         self.container.close()
 
+    def _begin(self) -> None:
+        self._avi_index = AviIndex(self.container)
+        self._tracks = CutTracks(self.container, None if self._stdin else self._path)
+        self._restart()
+
     def _restart(self) -> None:
         self._ahead: deque[Packet[Stream]] = deque()
-        packets = self._avi_index.mend(self.container.demux())
+        packets = self._avi_index.mend(self._tracks.packets())
         self._demux = self._segments.packets(packets, self.container)
         self._clock_joins = ClockJoins(self.container)
         self._ended = False

@@ -316,6 +316,8 @@ class MediaReader:
         if closed_up or missing > tolerance:
             report.missing_duration = missing
             report.has_end = describe.has_end(self.container, self._part.begin)
+        if (sound := self._demuxer.missing_sound) > report.missing_duration + tolerance:
+            report.missing_sound = sound
 
     def close(self) -> None:
         """Close the input and stop the decoder; harmless if done before."""

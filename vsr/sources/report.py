@@ -62,6 +62,9 @@ class SourceReport:
     """Length of the file in seconds by its own header, None if it does not say."""
     missing_duration: Fraction = Fraction(0)
     """Seconds that the header promises and the file does not hold."""
+    missing_sound: Fraction = Fraction(0)
+    """Seconds at the end of sound that MP4 lists and does not hold, if they are more than of the
+    picture; of several streams, the most."""
     has_end: bool = False
     """Whether the end of the file is there, so that what is missing lies in its middle."""
     is_cut: bool = False
@@ -129,6 +132,16 @@ class SourceReport:
                     f"{float(lost):.2f} s of {what} that the index lists are not in the file: it is"
                     " damaged there; what follows keeps its time"
                 )
+        found += self._missing_end()
+        if self.is_cut:
+            found.append(
+                "the input ends in the middle of a packet: the last frame may be damaged or missing"
+            )
+        return found
+
+    def _missing_end(self) -> list[str]:
+        """What it should hold up to its end, or up to where its header says that it ends."""
+        found = []
         if self.missing_duration and self.expected_duration is not None:
             missing = f"{float(self.missing_duration):.2f} s of"
             missing += f" {float(self.expected_duration):.2f} s are missing"
@@ -141,9 +154,10 @@ class SourceReport:
             found.append(f"what follows {float(self.unreadable_from):.2f} s cannot be read")
         elif self.ends_early:
             found.append("it breaks off in the middle of a packet: the file ends early")
-        if self.is_cut:
+        if self.missing_sound:
             found.append(
-                "the input ends in the middle of a packet: the last frame may be damaged or missing"
+                f"the last {float(self.missing_sound):.2f} s of sound are missing: the file ends"
+                " early"
             )
         return found
 
