@@ -356,8 +356,14 @@ def test_first_note_sums_up_the_choice():
         ("a", {}, "file without extension"),
         ("a.mp4", {"codec": "libx246"}, "unknown encoder libx246: did you mean .*libx264"),
         ("a.mp4", {"codec": "aac"}, "aac encodes audio, not video"),
-        ("a.mov", {"codec": "ffv1"}, "ffv1.* in mov.*does not support"),
-        ("a.webm", {"codec": "libx264"}, "'webm' format does not support 'libx264'"),
+        ("a.mov", {"codec": "ffv1"}, "PyAV does not write ffv1 in mov: mp4 and matroska"),
+        ("a.webm", {"codec": "libx264"}, "PyAV does not write libx264 in webm: mp4 and"),
+        (
+            "a.mkv",
+            {"codec": "utvideo"},
+            "^PyAV does not write utvideo in matroska: avi and nut hold it, and matroska "
+            "takes ffv1, which is lossless, too$",
+        ),
         ("a.mp4", {"pix_fmt": "yuv420p12le"}, "libx264 does not take .*: it takes yuv420p, .*gray"),
         ("a.mp4", {"pix_fmt": "nonsense"}, "does not take pixel format nonsense"),
         ("a.mov", {"codec": "gif"}, "gif takes colours in no format that can be written here"),

@@ -55,6 +55,8 @@ from vsr.frame import Colour, PixelFormat, Range, VideoInfo
 
 __all__ = ["choose_encoding", "discarding"]
 
+_HOLDERS = ("mp4", "mov", "matroska", "avi", "nut")
+"""Muxers that know which codecs they hold; others seem to take all."""
 _X265_NARROW = 48  # pixels of width; see Note [Narrow pictures and x265]
 
 
@@ -101,6 +103,7 @@ def choose_encoding(
     notes = [summary(encoding), *losses(encoding, info), *_overruled(encoding, config)]
     encoding = replace(encoding, notes=tuple(notes))
     encoding = _unsliced(encoding, width, height, config)
+    _check_held(encoding)
     _try_out(encoding, info, width, height)
     return encoding
 
@@ -154,6 +157,38 @@ def discarding(info: VideoInfo, config: EncoderConfig) -> Encoding:
         form = requested_format(encoder.name, planar_formats(encoder), config.pix_fmt)
     colour = output_colour(encoder, info, form, config.range)
     return Encoding(muxer="null", codec="rawvideo", format=form, colour=colour, options={})
+
+
+def _check_held(encoding: Encoding) -> None:
+    """Whether PyAV adds a stream of the codec to such a container.
+
+    It has a list of FFmpeg's for that. In Matroska, ``ffmpeg`` itself writes more: a codec without
+    a name there under the one that it has in AVI.
+
+    Raises:
+        ConfigError: it does not; with what holds the codec.
+    """
+    muxer, codec = encoding.muxer, encoding.codec
+    if muxer == Y4M or _holds(muxer, codec):
+        return
+    holders = [name for name in _HOLDERS if _holds(name, codec)]
+    verb = "holds" if len(holders) == 1 else "hold"
+    hints = [f"{' and '.join(holders)} {verb} it"] if holders else []
+    if muxer == "matroska" and Codec(codec, "w").lossless:
+        hints.append("matroska takes ffv1, which is lossless, too")
+    why = f": {', and '.join(hints)}" if hints else ""
+    raise ConfigError(f"PyAV does not write {codec} in {muxer}{why}")
+
+
+def _holds(muxer: str, codec: str) -> bool:
+    container = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        container.add_stream(codec, rate=1)
+    except ValueError:
+        return False
+    finally:
+        container.close()
+    return True
 
 
 def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> None:
