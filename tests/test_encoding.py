@@ -331,6 +331,22 @@ def test_x265_params_are_joined():
 
 
 @pytest.mark.parametrize(
+    ("codec", "options", "crf"),
+    [
+        ("libx265", {"x265-params": "lossless=1"}, False),
+        ("libx265", {"x265-params": "aq-mode=1:qp=0"}, False),
+        ("libx265", {"x265-params": "lossless=0"}, True),
+        ("libx265", {"x265-params": "aq-mode=1"}, True),
+        ("libx264", {"x264-params": "crf=30"}, False),
+        ("libx264", {"qp": "0"}, False),
+    ],
+)
+def test_a_crf_that_does_not_count_is_neither_given_nor_said(codec, options, crf):
+    encoding = choose("a.mkv", source(), codec=codec, options=options)
+    assert ("crf" in encoding.options) == ("crf" in encoding.notes[0]) == crf
+
+
+@pytest.mark.parametrize(
     ("name", "pix_fmt", "advice"),
     [
         ("a.mp4", "yuv444p", "yuv420p"), ("a.mp4", "yuv422p10le", "yuv420p10le"),
