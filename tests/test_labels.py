@@ -193,6 +193,15 @@ def test_metadata_of_the_old_file_is_left_out():
     assert kept_metadata(tags, "mp4") == {"title": "T", "language": "eng", "handler_name": "Sound"}
 
 
+def test_what_has_written_the_source_is_not_carried_over():
+    assert kept_metadata({"software": "Lavf59.27.100"}, "avi") == {}
+    assert kept_metadata({"software": "Lavf59.27.100"}, "matroska") == {}
+    assert kept_metadata({"software": "VirtualDub"}, "avi") == {}
+    named = {"software": "VirtualDub", "encoded_by": "Archive"}
+    assert kept_metadata(named, "matroska") == named
+    assert kept_metadata(named, "avi") == {"encoded_by": "Archive"}
+
+
 def test_title_of_a_stream_goes_by_the_containers_name_for_it():
     there = stream_metadata({"title": "Commentary"}, "mp4")
     assert there == {"title": "Commentary", "handler_name": "Commentary"}

@@ -34,6 +34,10 @@ _STALE_TAGS = {
 }  # fmt: skip
 _STALE_PREFIXES = ("_statistics_", "bps-", "duration-", "number_of_frames-", "number_of_bytes-")
 
+_WRITER = "software"
+"""Under which AVI keeps what has written it: of an output, FFmpeg's libavformat, as any name that
+begins so was of the source."""
+
 _TIMECODE_TAGS = ("timecode", "reel_name")  # in capitals in Matroska, where MOV has a track
 # Keys that come back from each container; the others take any. Of the file:
 _FILE_TAGS = {
@@ -127,6 +131,7 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
         plain = key.lower()
         named = plain if plain in _TIMECODE_TAGS else key
         stale = plain in _STALE_TAGS or plain.startswith(_STALE_PREFIXES)
+        stale = stale or (plain == _WRITER and (muxer == "avi" or value.startswith("Lavf")))
         if not stale and (plain != "handler_name" or muxer in _MOV):
             kept[named] = _first_date(value) if plain == "creation_time" else value
     if muxer == "mp4" and "location" not in kept:
