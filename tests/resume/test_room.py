@@ -84,7 +84,7 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.name.startswith("vsr.resume")]
 
 
-def test_what_nothing_tells(plan, tmp_path, clip, caplog):
+def test_what_nothing_tells(plan, tmp_path, clip, caplog, disk):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     command = ["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", "2"]
@@ -92,10 +92,32 @@ def test_what_nothing_tells(plan, tmp_path, clip, caplog):
     planned = plan(input=pictures / "%d.png")
     assert estimate_bytes(planned) is None  # pictures have no bit rate
     with caplog.at_level(logging.INFO, "vsr.resume"):
+        raw = 2 * 160 * 120 * 3
+        disk(2 * raw)
+        tell_of_room(planned, tmp_path, copies=2)
+        assert said(caplog) == []
+        disk(raw)
         tell_of_room(planned, tmp_path, copies=2)
     assert said(caplog) == [
         "how much room is needed is not known before the first segment is finished"
     ]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.5, True), (5, False)])
+def test_a_source_of_unknown_length_is_told_of_if_it_is_longer_than_a_segment(
+    tmp_path, clip, caplog, seconds, told
+):
+    live, line = tmp_path / "live.mkv", "not known: nothing says how long the source is"
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-c", "copy", "-f", "matroska"]
+    subprocess.run([*command, "-live", "1", str(live)], check=True)
+    config = UpscaleConfig(
+        input=live, output=tmp_path / "out.mkv", model="identity", device="cpu",
+        segment_seconds=seconds,
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO, "vsr.resume"):
+        upscale(config)
+    assert len([one for one in said(caplog) if "how much room" in one]) == told
+    assert (line in caplog.text) == told
 
 
 @pytest.fixture

@@ -36,7 +36,11 @@ def estimate_bytes(plan: Plan) -> int | None:
 
 
 def tell_of_room(plan: Plan, folder: Path, *, copies: int) -> None:
-    """Log a line if the output may not fit beside its segments, or if that cannot be told.
+    """Log a line if the output may not fit beside its segments, or if that cannot be told yet.
+
+    It is not worth a line where even raw samples would fit. Nor is it where nobody knows how many
+    frames there are: :class:`~vsr.resume.sink.SegmentSink` says so of what is longer than a
+    segment.
 
     Args:
         plan: the run.
@@ -44,10 +48,11 @@ def tell_of_room(plan: Plan, folder: Path, *, copies: int) -> None:
         copies: how often the picture is on the disk before segments are deleted.
     """
     size = estimate_bytes(plan)
-    if size is None:
-        logger.info("how much room is needed is not known before the first segment is finished")
-        return
     free, twice = shutil.disk_usage(folder).free, ""
+    if size is None:
+        if copies * (plan.source.info.frames or 0) * _raw_bits(plan) // 8 > free:
+            logger.info("how much room is needed is not known before the first segment is finished")
+        return
     if copies > 1:
         twice = ": segments and the finished file are there at once"
     if copies * size > free:

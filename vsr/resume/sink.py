@@ -55,7 +55,7 @@ class SegmentSink(SinkContext):
         self._open: OpenSegment | None = None
         self._room_looked_at = False
         if work.manifest.segments:
-            self._look_for_room()
+            self._look_for_room(more=True)
 
     @property
     def is_published(self) -> bool:
@@ -183,7 +183,7 @@ class SegmentSink(SinkContext):
         finally:
             segment.abort()
             self._open = None
-        self._look_for_room()
+        self._look_for_room(more=segment.frames == self._work.manifest.segment_frames)
 
     def _finish_last(self, end: End) -> None:
         """Complete the segment that the film's end cuts short."""
@@ -194,10 +194,13 @@ class SegmentSink(SinkContext):
         if segment is not None:
             self._finish_segment(segment)
 
-    def _look_for_room(self) -> None:
+    def _look_for_room(self, *, more: bool) -> None:
+        """Once, judge by the segments that are there; ``more`` tells that others may follow."""
         if self._room_looked_at:
             return
         self._room_looked_at = True
+        if self._job.expected is None and self._feed.end is None and more:
+            logger.info("how much room is needed is not known: nothing says how long the source is")
         if missing := self._work.room_missing(self._job.expected):
             self.notes.warn(
                 f"the disk of {self._work.path} will be about {amount(missing)} short: "
