@@ -28,6 +28,8 @@ _IN_PIXELS = {
     "gbrap": ("rgba", "bgra", "argb", "abgr"),
 }
 """Planar formats, and those that hold the same samples pixel by pixel."""
+_HASHED_AS = {"gbrp": "rgb24", "gbrap": "rgba"}
+"""What FFmpeg turns all of these into exactly; into planes, 5.1 rounds alpha."""
 
 
 class Unreadable(Exception):
@@ -166,12 +168,12 @@ def read(path: Path) -> Facts:
 
 
 def picture_hashes(facts: Facts) -> list[str]:
-    """MD5 of every decoded frame, as stored: not rotated, RGB in planes."""
+    """MD5 of every decoded frame, as stored: not rotated; RGB of 8 bits in one order of samples."""
     exact = ("-flags", "bitexact", "-idct", "simple")  # processors have inverse DCTs of their own
     output = _run(
         "ffmpeg", "-v", "quiet", "-noautorotate", *exact, "-copyts", "-i", str(facts.path), "-map",
         f"0:{facts.video.index}", "-fps_mode", "passthrough",
-        *(("-pix_fmt", facts.planar_format) if facts.planar_format in _IN_PIXELS else ()),
+        *(("-pix_fmt", alike) if (alike := _HASHED_AS.get(facts.planar_format)) else ()),
         "-f", "framemd5", "-",
     )  # fmt: skip
     return [line.rpartition(",")[2].strip() for line in output.splitlines() if line[:1] != "#"]

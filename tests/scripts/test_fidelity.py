@@ -188,8 +188,10 @@ def test_rgb_is_the_same_pixel_by_pixel(whole, judge):
     ffmpeg(whole, "-i alpha.mov -c:v ffv1 -pix_fmt bgr0 opaque.mkv")
     ffmpeg(whole, "-i alpha.mov -c:v ffv1 -pix_fmt bgra -vf negate alpha2.mkv")
     source = whole / "alpha.mov"
-    verdicts = judge(source, whole / "alpha.mkv", lossless=True)
-    assert (verdicts["format"], verdicts["picture"]) == ("OK", "OK")
+    ffmpeg(whole, "-i alpha.mov -c:v rawvideo -pix_fmt gbrap alpha.nut")
+    for before, after in (("alpha.mov", "alpha.mkv"), ("alpha.nut", "alpha.mkv")):
+        verdicts = judge(whole / before, whole / after, lossless=True)
+        assert (verdicts["format"], verdicts["picture"]) == ("OK", "OK")
     assert judge(source, whole / "opaque.mkv")["format"] == "LOST"
     assert judge(source, whole / "alpha2.mkv", lossless=True)["picture"] == "LOST"
 

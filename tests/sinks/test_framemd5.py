@@ -1,5 +1,6 @@
 """Hashes of frames: FFmpeg's own reading of the output gives the same file."""
 
+import hashlib
 import shutil
 import subprocess
 from dataclasses import replace
@@ -7,6 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 
 from vsr.errors import SinkError
@@ -44,6 +46,22 @@ def test_ffmpeg_says_the_same_of_the_output(tools, tmp_path, pix_fmt, size):
     ours = write(tools, tmp_path / "out.mkv", info, tools.schedule([40] * 5))
     assert ours == ffmpeg(tmp_path / "out.mkv")  # times, sizes and header too
     assert len(set(hashes(ours))) == 5
+
+
+def test_rgb_of_8_bits_is_hashed_in_planes(tools, tmp_path):
+    info = tools.info("gbrp", sar=Fraction(1))
+    ours = write(tools, tmp_path / "out.mkv", info, tools.schedule([40] * 3))
+    assert ours == ffmpeg(tmp_path / "out.mkv", "-pix_fmt", "gbrp")
+
+
+def test_alpha_of_8_bits_is_hashed_in_planes(tools, tmp_path):
+    """FFmpeg 5.1 rounds alpha on its way into planes, so these are taken apart here."""
+    info = tools.info("gbrap", sar=Fraction(1))
+    ours = write(tools, tmp_path / "out.mkv", info, tools.schedule([40] * 3))
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        pixels = [frame.to_ndarray() for frame in container.decode(video=0)]
+    planes = [frame[..., [1, 0, 2, 3]].transpose(2, 0, 1).tobytes() for frame in pixels]
+    assert hashes(ours) == [hashlib.md5(one, usedforsecurity=False).hexdigest() for one in planes]
 
 
 def test_rounded_times_are_counted_in_frames(tools, tmp_path):
