@@ -165,12 +165,18 @@ def tags(case: Case) -> Finding:
     return worst(findings)
 
 
+def _is_stale(key: str, value: str) -> bool:
+    """Whether a tag says how the source was packed; ``software`` does if it is FFmpeg's own."""
+    writer = key == "software" and value.startswith("Lavf")
+    return writer or key in _STALE or key.startswith(_STATISTICS)
+
+
 def _compare_tags(
     case: Case, before: dict[str, str], after: dict[str, str], place: str
 ) -> Finding:  # fmt: skip
     kept = {
         key: value for key, value in before.items()
-        if key not in _STALE and not key.startswith(_STATISTICS) and (key, value) != _UNKNOWN
+        if not _is_stale(key, value) and (key, value) != _UNKNOWN
     }  # fmt: skip
     elsewhere = {**case.after.video.tags, **case.after.tags}
     if "mp4" in case.after.format["format_name"] and "handler_name" in after:
