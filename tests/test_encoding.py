@@ -20,6 +20,9 @@ from vsr.errors import ConfigError
 from vsr.frame import Colour, Matrix, Range, Siting, VideoInfo, pixel_format
 from vsr.pipeline import upscale
 
+DISPLAY_IN_UNITS = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+DISPLAY_IN_DECIMALS = "G(0.265,0.69)B(0.15,0.06)R(0.68,0.32)WP(0.3127,0.329)L(1000,0.0001)"
+
 
 def source(pix_fmt="yuv420p", *, width=64, height=48, **colour) -> VideoInfo:
     rgb = pix_fmt.startswith(("gbr", "rgb", "bgr"))
@@ -347,6 +350,21 @@ def test_a_crf_that_does_not_count_is_neither_given_nor_said(codec, options, crf
 
 
 @pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        # x265 and FFmpeg warn of this, too, but do what they are told
+        ("libx265", {"x265-params": "vbv-maxrate=5:hrd=1:hdr10-opt=1"}),
+        ("libx265", {"x265-params": f"master-display={DISPLAY_IN_UNITS}:max-cll=1000,400"}),
+        ("libx264", {"x264-params": f"mastering-display={DISPLAY_IN_UNITS}:cll=1000,400"}),
+        ("libsvtav1", {"svtav1-params": "tune=0:mastering-display=" + DISPLAY_IN_DECIMALS}),
+    ],
+)
+def test_parameters_that_encoders_take(codec, options):
+    encoding = choose("a.mkv", source(), codec=codec, options=options)
+    assert all(encoding.options[key].endswith(words) for key, words in options.items())
+
+
+@pytest.mark.parametrize(
     ("name", "pix_fmt", "advice"),
     [
         ("a.mp4", "yuv444p", "yuv420p"), ("a.mp4", "yuv422p10le", "yuv420p10le"),
@@ -403,6 +421,19 @@ def test_first_note_sums_up_the_choice():
         ("a.mp4", {"muxer_options": {"brand": "mp42", "brnad": "mp42"}}, "mp4 has no option brnad"),
         ("a.y4m", {"muxer_options": {"nosuch": "y"}}, "yuv4mpegpipe has no option nosuch"),
         ("a.mp4", {"preset": "warp"}, "no preset warp: use one of ultrafast"),
+        *(
+            ("a.mkv", {"codec": codec, "options": {key: words}}, message)
+            for codec, key, words, message in [
+                ("libx265", "x265-params", "nosuch=3", "x265-params: .* has no parameter nosuch$"),
+                ("libx265", "x265-params", "crf=abc", "x265-params: .* does not take crf=abc$"),
+                ("libx265", "x265-params", "sar=foo", "x265-params: .* does not take sar=foo$"),
+                ("libx265", "x265-params", "master-display=foo", "foo is no mastering display: "),
+                ("libx264", "x264-params", "nosuch=3", "x264-params: .* does not take nosuch=3$"),
+                ("libx264", "x264-params", "aq-mode=1:crf=abc", "does not take crf=abc$"),
+                ("libx264", "x264-params", "mastering-display=foo", "take mastering-display=foo$"),
+                ("libsvtav1", "svtav1-params", "mastering-display=foo", "foo is no mastering disp"),
+            ]
+        ),
         ("a.mp4", {"options": {"crf": "high"}}, 'Unable to parse "crf" option value "high"'),
     ],
 )
@@ -411,6 +442,12 @@ def test_refused_in_one_line(name, config, message, capfd):
         choose(name, source(), **config)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_parameter_that_svt_av1_refuses():
+    """It prints lines of its own meanwhile."""
+    with pytest.raises(ConfigError, match=r"libsvtav1 does not take nosuch=3$"):
+        choose("a.mkv", source(), codec="libsvtav1", options={"svtav1-params": "nosuch=3"})
 
 
 def choose_for_pipe(muxer: str, info: VideoInfo, **config) -> Encoding:

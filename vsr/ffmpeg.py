@@ -22,6 +22,7 @@ from vsr.stdout import ReaderGone
 __all__ = [
     "Message",
     "explain",
+    "explain_aloud",
     "find_encoder",
     "fraction",
     "known_fraction",
@@ -116,21 +117,33 @@ def explain(prefix: str, error_type: type[VsrError], *, listen: bool = True) -> 
         listen: use FFmpeg's own message as the reason; see :func:`listening`. Not for use once per
             frame.
     """
-    with listening() if listen else av.logging.Capture() as messages:
-        try:
-            yield
-        except (VsrError, ReaderGone):
-            raise
-        except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-            raise error_type(f"{prefix}: {_reason(error, messages)}") from error
+    messages = listening() if listen else av.logging.Capture()
+    with messages as said, _translated(prefix, error_type, said):
+        yield
+
+
+@contextmanager
+def explain_aloud(prefix: str, error_type: type[VsrError]) -> Iterator[list[Message]]:
+    """:func:`explain`, for a block that is to hear FFmpeg's warnings as well."""
+    with listening(av.logging.WARNING) as said, _translated(prefix, error_type, said):
+        yield said
+
+
+@contextmanager
+def _translated(prefix: str, error_type: type[VsrError], messages: list[Message]) -> Iterator[None]:
+    try:
+        yield
+    except (VsrError, ReaderGone):
+        raise
+    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        raise error_type(f"{prefix}: {_reason(error, messages)}") from error
 
 
 def _reason(error: Exception, messages: list[Message]) -> str:
     number = getattr(error, "errno", None)
     if isinstance(error, OSError) and error.strerror and number in _TELLING:
         return error.strerror
-    if messages:
-        said = [text.strip() for _, _, text in messages]
+    if said := [text.strip() for level, _, text in messages if level <= av.logging.ERROR]:
         return next((text for text in reversed(said) if not text.startswith(_HOLLOW)), said[-1])
     return getattr(error, "strerror", None) or str(error).partition("\n")[0]
 

@@ -48,9 +48,10 @@ from vsr.encoding.muxers import (
 )
 from vsr.encoding.notes import losses, summary
 from vsr.encoding.options import choose_options
+from vsr.encoding.parameters import check_taken
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.errors import ConfigError
-from vsr.ffmpeg import explain, find_encoder
+from vsr.ffmpeg import explain_aloud, find_encoder
 from vsr.frame import Colour, PixelFormat, Range, VideoInfo
 
 __all__ = ["choose_encoding", "discarding"]
@@ -219,7 +220,11 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
         io.BytesIO(), "w", format=encoding.muxer, options=dict(encoding.muxer_options)
     )
     try:
-        with explain(f"cannot write {what}", ConfigError), _unused(encoding) as unused:
+        with (
+            explain_aloud(f"cannot write {what}", ConfigError) as said,
+            _unused(encoding) as unused,
+            check_taken(encoding.codec, encoding.options, said),
+        ):
             add_video(container, encoding, output)
             with usual_scheduling(encoding.codec):
                 container.start_encoding()

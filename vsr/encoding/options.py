@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from av.codec import Codec
 
 from vsr.config import EncoderConfig
+from vsr.encoding.parameters import check_displays
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 from vsr.frame import PixelFormat, VideoInfo
@@ -69,7 +70,7 @@ def choose_options(
         config: what the user asked for; it counts more than what is chosen here.
 
     Raises:
-        ConfigError: the encoder has no such option.
+        ConfigError: the encoder has no such option, or what it says is no such thing.
     """
     if found := [key for key in config.options if key in _SAID_OTHERWISE]:
         raise ConfigError(f"-e {found[0]}: {_SAID_OTHERWISE[found[0]]}")
@@ -91,6 +92,7 @@ def choose_options(
     _join(options, encoder_options(codec, info.hdr))
     _join(options, config.options)
     check_options(codec, options)
+    check_displays(config.options)
     return options
 
 
