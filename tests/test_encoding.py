@@ -384,6 +384,38 @@ def test_first_note_sums_up_the_choice():
 
 
 @pytest.mark.parametrize(
+    ("codec", "words", "said"),
+    [
+        ("libx265", "crf=40", "crf 40"),
+        ("libx265", "crf=40:bitrate=500", "bitrate 500"),
+        ("libx265", "lossless=0:qp=20:aq-mode=1:qp=21", "qp 21"),
+        ("libx265", "lossless=1:crf=40", "lossless"),
+        ("libx264", "crf=30", "crf 30"),
+        ("libsvtav1", "crf=40", "crf 40"),
+        ("libsvtav1", "rc=1:tbr=500", "rc 1, tbr 500"),
+    ],
+)
+def test_crf_that_the_encoders_own_parameters_overrule(codec, words, said):
+    key = f"{codec.removeprefix('lib')}-params"
+    encoding = choose("a.mkv", source(), codec=codec, crf=22, options={key: words})
+    assert encoding.notes[0].split(", ", 2)[2].startswith(f"{said}, preset ")
+    assert "crf" not in encoding.options
+
+
+def test_crf_that_x264opts_overrule():
+    encoding = choose("a.mkv", source(), codec="libx264", options={"x264opts": "qp=0"})
+    assert ", qp 0, preset medium" in encoding.notes[0]
+    assert "crf" not in encoding.options
+
+
+def test_crf_that_the_encoders_own_parameters_leave_alone():
+    words = {"x265-params": "aq-mode=1:crf-max=30:lossless=0"}
+    encoding = choose("a.mkv", source(), codec="libx265", options=words)
+    assert encoding.options["crf"] == "18"
+    assert ", crf 18, " in encoding.notes[0]
+
+
+@pytest.mark.parametrize(
     ("name", "config", "message"),
     [
         ("a.xyz", {}, r"unknown output extension \.xyz: use one of mp4, .*mkv.*png"),

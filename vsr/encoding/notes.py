@@ -15,6 +15,7 @@ from vsr.encoding.carried import (
 )
 from vsr.encoding.encoding import Encoding
 from vsr.encoding.muxers import Y4M
+from vsr.encoding.parameters import rate_control
 from vsr.frame import Colour, PixelFormat, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, lost_metadata
 from vsr.immersive import can_say
@@ -30,6 +31,7 @@ def summary(encoding: Encoding) -> str:
     """One line that says what the output is."""
     given, codec, piped = encoding.options, encoding.codec, encoding.piped
     details = [f"{key} {given[key]}" for key in ("crf", "preset", "profile") if key in given]
+    details = [*rate_control(given), *details]
     where = f"{encoding.muxer} to standard output" if piped else encoding.muxer
     note = f"output: {codec} in {where}, {', '.join([encoding.format.name, *details])}"
     lossless = piped and codec in ("rawvideo", "ffv1")

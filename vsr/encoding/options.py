@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from av.codec import Codec
 
 from vsr.config import EncoderConfig
-from vsr.encoding.parameters import check_displays
+from vsr.encoding.parameters import check_displays, rate_control
 from vsr.errors import ConfigError
 from vsr.ffmpeg import near_matches
 from vsr.frame import PixelFormat, VideoInfo
@@ -91,6 +91,8 @@ def choose_options(
         _check_crf(codec, given)
     _join(options, encoder_options(codec, info.hdr))
     _join(options, config.options)
+    if rate_control(config.options):
+        options.pop("crf", None)
     check_options(codec, options)
     check_displays(config.options)
     return options

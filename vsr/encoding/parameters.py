@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from vsr.errors import ConfigError
 from vsr.ffmpeg import Message
 
-__all__ = ["check_displays", "check_taken", "own_parameters"]
+__all__ = ["check_displays", "check_taken", "rate_control"]
 
-_LISTS = ("x264-params", "x265-params", "svtav1-params")
+_LISTS = ("x264-params", "x264opts", "x265-params", "svtav1-params")
+_RATES = ("crf", "qp", "qp_constant", "bitrate")
 _BETWEEN = re.compile(r"(?<!\\):")
 _REFUSALS = (
     re.compile(r"Unknown option: (?P<name>.+)\.$"),  # of x265
@@ -36,17 +37,41 @@ _DISPLAYS = {
 silence, and with some SVT-AV1 never ends (x264 refuses them like all else)."""
 
 
-def own_parameters(options: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _own_parameters(options: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """What ``options`` of an encoder tell it in its own words: by list, values by name.
 
     Of a name that stands in a list twice the last word counts, as with FFmpeg.
     """
     found: dict[str, dict[str, str]] = {}
     for key in _LISTS:
-        words = [word.partition("=") for word in _BETWEEN.split(options.get(key, ""))]
-        if named := {name: value for name, _, value in words if name}:
-            found[key] = named
+        for word in _BETWEEN.split(options.get(key, "")):
+            name, _, value = word.partition("=")
+            if name:
+                named = found.setdefault(key, {})
+                named.pop(name, None)  # so that names are in the order in which they count
+                named[name] = value
     return found
+
+
+def rate_control(options: Mapping[str, str]) -> list[str]:
+    """What an encoder's own parameters say of its quality or bit rate: ``["crf 40"]``.
+
+    It overrules what FFmpeg's options say of that. Empty if the parameters do not speak of it.
+    """
+    own = _own_parameters(options)
+    for key, named in own.items():
+        if _is_true(named.get("lossless", "")):
+            return ["lossless"]
+        if key == "svtav1-params" and named.get("rc", "0") != "0":
+            return [f"{name} {named[name]}" for name in ("rc", "tbr") if name in named]
+        if found := [name for name in named if name in _RATES]:
+            return [f"{found[-1]} {named[found[-1]]}"]
+    return []
+
+
+def _is_true(value: str) -> bool:
+    """Whether x265 and SVT-AV1 take ``value`` for yes."""
+    return value.lower() in ("1", "true", "yes")
 
 
 def check_displays(options: Mapping[str, str]) -> None:
@@ -58,7 +83,7 @@ def check_displays(options: Mapping[str, str]) -> None:
     Raises:
         ConfigError: one is not.
     """
-    own = own_parameters(options)
+    own = _own_parameters(options)
     for (key, name), (form, units) in _DISPLAYS.items():
         value = own.get(key, {}).get(name)
         if value is not None and not form.fullmatch(value):
@@ -92,7 +117,7 @@ def check_taken(
 
 
 def _untaken(codec: str, options: Mapping[str, str], name: str, value: str | None = None) -> str:
-    key = next((key for key, named in own_parameters(options).items() if name in named), None)
+    key = next((key for key, named in _own_parameters(options).items() if name in named), None)
     where = f"{key}: " if key is not None else ""
     if value is None:
         return f"{where}{codec} has no parameter {name}"
