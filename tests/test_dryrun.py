@@ -82,7 +82,7 @@ def test_colour_says_who_said_it(make_clip, tmp_path, capsys):
     colour = the(say(capsys, source, tmp_path / "o.mkv", "-color_range", "pc")["Input"], "colour")
     assert "matrix smpte170m (guessed)" in colour
     assert "range pc (given)" in colour
-    assert "siting left (declared)" in colour  # x264 writes where chroma lies
+    assert "siting left (declared)" in colour  # H.264 that says nothing says that
 
 
 def test_a_tag_that_is_not_believed_is_not_called_declared(make_clip, tmp_path, capsys):

@@ -18,6 +18,7 @@ from vsr.sources.environment import make_environment
 from vsr.sources.opening import open_container
 from vsr.sources.script import Clip, ContainerFacts, check_constant
 from vsr.sources.script_errors import telling_line
+from vsr.sources.siting import meaning_of_left
 from vsr.sources.stream_choice import choose_stream
 
 __all__ = ["open_bestsource"]
@@ -116,9 +117,10 @@ def _look(path: Path, config: InputConfig) -> _Stream:
         no_frame = VideoFrame(16, 16, "gray")
         hdr, lost = describe.hdr_metadata(stream, no_frame)
         immersive, unread = describe.immersive(stream, no_frame)
+        tags = describe.context_colour(stream)
         facts = ContainerFacts(
-            tags=describe.context_colour(stream), sar=describe.sample_aspect(stream),
-            cropping=describe.cropping(stream), hdr=hdr,
+            tags=tags, left_means=meaning_of_left(stream, tags.siting),
+            sar=describe.sample_aspect(stream), cropping=describe.cropping(stream), hdr=hdr,
             display_matrix=None if matrix is None else bytes(matrix), immersive=immersive,
         )  # fmt: skip
         base, start = known_fraction(stream.time_base), stream.start_time

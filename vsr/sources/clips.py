@@ -204,7 +204,8 @@ class ClipReader:
             rate=nominal, time_base=self._time_base, start_time=self._begin + self._start,
             origin=self._origin + self._start, skipped=self._start,
             lead=self._lead(), count=self._count, length=self._count / average,
-            tags=clip.facts.tags, sar=clip.facts.sar or sample_aspect_of(self._first),
+            tags=clip.facts.tags, left_means=clip.facts.left_means,
+            sar=clip.facts.sar or sample_aspect_of(self._first),
             cropping=clip.facts.cropping, sound=clip.sound,
             has_other_streams=clip.sound is not None,
             states_fields=is_script,  # BestSource hands on flags

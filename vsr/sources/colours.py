@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from vsr.config import InputConfig
 from vsr.errors import ConfigError, UnsupportedFormatError
 from vsr.ffmpeg import write_tags
-from vsr.frame import Colour, Matrix, PixelFormat, Range
+from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
 from vsr.sources.hardware import layout_name
 from vsr.sources.planes import same_layout
 from vsr.sources.reader import Reader
@@ -62,6 +62,8 @@ class FrameColours:
     def declared(self, frame: VideoFrame) -> Colour:
         """What the input says of ``frame``, overruled by what the user says."""
         tagged, stated = self._source.colour(frame), self._stated
+        if tagged.siting == Siting.LEFT:
+            tagged = replace(tagged, siting=self._source.facts.left_means)
         if stated.range is None and self._is_bitmap(frame) and not tagged.range:
             tagged = replace(tagged, range=Range.FULL)  # bitmaps and floats have no headroom
         return Colour(

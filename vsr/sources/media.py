@@ -27,6 +27,7 @@ from vsr.sources.playback import Playback
 from vsr.sources.reader import InputFacts
 from vsr.sources.report import SourceReport
 from vsr.sources.seeking import find_part, go_to_frame, go_to_start
+from vsr.sources.siting import meaning_of_left
 
 __all__ = ["MediaReader"]
 
@@ -134,8 +135,9 @@ class MediaReader:
             time_base=self._time_base, start_time=part.start_time,
             origin=part.video_start, skipped=part.start,
             lead=first.pts * self._time_base - part.video_begin, count=stream.frames or None,
-            length=self._length(), tags=tags, sar=describe.sample_aspect(stream),
-            cropping=describe.cropping(stream), claims_alpha=describe.claims_alpha(stream),
+            length=self._length(), tags=tags, left_means=meaning_of_left(stream, tags.siting),
+            sar=describe.sample_aspect(stream), cropping=describe.cropping(stream),
+            claims_alpha=describe.claims_alpha(stream),
             has_side_data=codec not in ("png", "apng"),  # PyAV 19 crashes on a PNG's ICC profile
             may_leap=bool(flags & cast(int, Flags.ts_discont.value)),
             is_awaited=not self._demuxer.seekable, has_other_streams=len(container.streams) > 1,

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vsr.frame import Colour, FieldOrder
+from vsr.frame import Colour, FieldOrder, Siting
 from vsr.hdr import HdrMetadata
 from vsr.immersive import Immersive
 from vsr.sources.companion import MadeSound
@@ -51,6 +51,8 @@ class InputFacts:
     """Seconds of the whole input, if it says."""
     tags: Colour
     """Colour as the container tags it."""
+    left_means: Siting = Siting.LEFT
+    """Where chroma lies in frames that the decoder tags as left, perhaps for want of a tag."""
     sar: Fraction | None = None
     """Sample aspect ratio, None if unknown."""
     icc: bytes | None = None

@@ -16,7 +16,7 @@ from typing import Any
 import vapoursynth as vs  # type: ignore[import-untyped]
 
 from vsr.errors import ConfigError, SourceError, UnsupportedFormatError
-from vsr.frame import Colour
+from vsr.frame import Colour, Siting
 from vsr.hdr import HdrMetadata
 from vsr.immersive import Immersive
 from vsr.places import working_in
@@ -37,6 +37,8 @@ class ContainerFacts:
     begin: Fraction = Fraction(0)
     """Where it starts by its own timestamps, in seconds."""
     tags: Colour = field(default_factory=Colour)
+    left_means: Siting = Siting.LEFT
+    """As in :class:`vsr.sources.reader.InputFacts`."""
     sar: Fraction | None = None
     cropping: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Top, bottom, left, right."""

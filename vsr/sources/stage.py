@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from vsr.config import SourceConfig
 from vsr.errors import SourceError, UnsupportedFormatError
-from vsr.frame import Colour, PixelFormat
+from vsr.frame import Colour, PixelFormat, Siting
 from vsr.orientation import enlarged_matrix
 from vsr.sources.colours import FrameColours, contradiction
 from vsr.sources.describe import frame_colour
@@ -182,9 +182,10 @@ class PictureStage:
         self.filters = ",".join(f"{name}={text}" if text else name for name, text in steps)
 
     def _compare_tags(self) -> None:
-        found = contradiction(
-            self._reader.facts.tags, frame_colour(self.first, Colour()), self._config.input
-        )
+        facts, stream = self._reader.facts, frame_colour(self.first, Colour())
+        if stream.siting == Siting.LEFT:
+            stream = replace(stream, siting=facts.left_means)
+        found = contradiction(facts.tags, stream, self._config.input)
         if found is not None:
             self._note(found, level=logging.WARNING)
 
