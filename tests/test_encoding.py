@@ -378,6 +378,20 @@ def test_chroma_that_few_play_is_said(name, pix_fmt, advice):
     assert all(note.endswith(f"--pix-fmt {advice} is for them") for note in told)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "why"),
+    [
+        ("a.webm", "libvpx-vp9", None, "libvpx-vp9 takes no more here; libsvtav1 keeps 10"),
+        ("a.mkv", "libvpx-vp9", None, "libvpx-vp9 takes no more here; libsvtav1 keeps 10"),
+        ("a.avi", "mpeg4", None, "mpeg4 takes no more here; ffv1 keeps 12"),
+        ("a.mkv", "libx264", "yuv420p", "yuv420p holds no more"),
+    ],
+)
+def test_why_bits_are_lost(name, codec, pix_fmt, why):
+    notes = choose(name, source("yuv420p12le"), codec=codec, pix_fmt=pix_fmt).notes
+    assert f"12 bits become 8: {why}" in notes
+
+
 def test_first_note_sums_up_the_choice():
     note = choose("a.mp4", source("yuv420p10le")).notes[0]
     assert note == "output: libx265 in mp4, yuv420p10le, crf 18, preset medium"

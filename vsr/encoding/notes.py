@@ -14,7 +14,7 @@ from vsr.encoding.carried import (
     sitings_of,
 )
 from vsr.encoding.encoding import Encoding
-from vsr.encoding.muxers import Y4M
+from vsr.encoding.muxers import Y4M, default_codec
 from vsr.encoding.parameters import rate_control
 from vsr.frame import Colour, PixelFormat, VideoInfo
 from vsr.hdr import HDR_TRANSFERS, lost_metadata
@@ -23,6 +23,8 @@ from vsr.tags import COLOUR_OPTIONS, MATRICES, SITINGS, word_for
 
 __all__ = ["losses", "sample_losses", "summary"]
 
+_ANY_DEPTH = 32
+_HOLD_AV1 = ("matroska", "webm", "mp4")
 _LINEAR = 8
 """H.273 transfer characteristics."""
 
@@ -41,7 +43,10 @@ def summary(encoding: Encoding) -> str:
 def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     """What the output cannot hold of the source ``info``, or holds otherwise, one line each."""
     source, form, colour = info.format, encoding.format, encoding.colour
-    notes = sample_losses(source, form, form.name, f"{encoding.codec} with {form.name}")
+    notes = sample_losses(
+        source, form, form.name, f"{encoding.codec} with {form.name}",
+        limit=_limit_of_depth(encoding, source),
+    )  # fmt: skip
     if form.family != source.family:
         by = f", by the matrix {word_for(MATRICES, colour.matrix)}" if form.family == "yuv" else ""
         notes.append(f"{source.name} becomes {form.name}{by}")
@@ -62,7 +67,9 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     return notes + _untold(encoding) + _hdr_notes(encoding, info) + _seldom_played(encoding)
 
 
-def sample_losses(source: PixelFormat, form: PixelFormat, stored: str, holder: str) -> list[str]:
+def sample_losses(
+    source: PixelFormat, form: PixelFormat, stored: str, holder: str, *, limit: str | None = None
+) -> list[str]:
     """What samples lose on their way from ``source`` to ``form``, one line each.
 
     Args:
@@ -70,6 +77,7 @@ def sample_losses(source: PixelFormat, form: PixelFormat, stored: str, holder: s
         form: of the output.
         stored: ``form`` as the encoder calls it.
         holder: what has no place for alpha, in words.
+        limit: why there are no more bits, in words, if that is not for ``form``.
     """
     notes = []
     if source.alpha and not form.alpha:
@@ -77,8 +85,28 @@ def sample_losses(source: PixelFormat, form: PixelFormat, stored: str, holder: s
     if source.floating and not form.floating:
         notes.append(f"what lies below 0 or above 1 is cut: {stored} holds whole numbers")
     elif form.depth < source.depth:
-        notes.append(f"{source.depth} bits become {form.depth}: {stored} holds no more")
+        why = limit or f"{stored} holds no more"
+        notes.append(f"{source.depth} bits become {form.depth}: {why}")
     return notes
+
+
+def _limit_of_depth(encoding: Encoding, source: PixelFormat) -> str | None:
+    """In words, that the encoder takes no more bits, and which one does; None if it takes more."""
+    codec, depth = encoding.codec, encoding.format.depth
+    if _deepest(codec) > depth:
+        return None
+    of_vp9 = codec.startswith("libvpx") and encoding.muxer in _HOLD_AV1
+    other = "libsvtav1" if of_vp9 else default_codec(encoding.muxer, source, piped=encoding.piped)
+    kept = min(_deepest(other), source.depth)
+    return f"{codec} takes no more here" + (f"; {other} keeps {kept}" if kept > depth else "")
+
+
+def _deepest(codec: str) -> int:
+    """Bits of a sample in the deepest format that FFmpeg's encoder ``codec`` takes."""
+    formats = Codec(codec, "w").video_formats
+    if formats is None:  # rawvideo and its like take everything
+        return _ANY_DEPTH
+    return max(component.bits for form in formats for component in form.components)
 
 
 def _chroma_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
