@@ -606,3 +606,21 @@ def test_a_deleted_working_directory_is_one_line(tmp_path):
     run = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stderr == "vsr-upscale: error: the working directory has been deleted\n"
+
+
+def test_a_matrix_that_is_not_known_is_refused(make_clip, tmp_path, capsys):
+    source = make_clip("in.mkv", codec="ffv1", options={"colorspace": "ictcp"})
+    assert main([str(source), str(tmp_path / "out.mkv"), "--model", "identity"]) == 2
+    assert "in.mkv: colour matrix 14 (H.273, ICtCp) is not supported\n" in capsys.readouterr().err
+
+
+def test_a_matrix_that_is_not_known_amid_a_run_is_a_failure(make_clip, tmp_path, capsys):
+    parts = [
+        make_clip(f"{matrix}.h264", frames=4, audio=False, options={"colorspace": matrix})
+        for matrix in ("bt709", "ictcp")
+    ]
+    source, target = tmp_path / "in.h264", tmp_path / "out.mkv"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert main([str(source), str(target), "--model", "identity", "--device", "cpu"]) == 1
+    assert "colour matrix 14 (H.273, ICtCp) is not supported" in capsys.readouterr().err
+    assert not target.exists()

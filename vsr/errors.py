@@ -60,7 +60,7 @@ class TruncatedError(SourceError):
 
 
 class UnsupportedFormatError(SourceError, ValueError):
-    """A pixel format or colour matrix that vsr cannot interpret."""
+    """A pixel format or colour matrix that vsr cannot interpret, found before the first frame."""
 
 
 class SinkError(VsrError, OSError):

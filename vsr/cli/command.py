@@ -13,7 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from vsr.errors import ConfigError, OutputExistsError, SinkError, VsrError
+from vsr.errors import (
+    ConfigError,
+    OutputExistsError,
+    SinkError,
+    UnsupportedFormatError,
+    VsrError,
+)
 
 __all__ = [
     "DONE",
@@ -28,8 +34,9 @@ __all__ = [
 ]
 
 DONE, FAILED, USAGE, EXISTS, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes; USAGE is for options that contradict each other or do not exist, EXISTS tells who
-repeats a command that its output is there."""
+"""Exit codes; USAGE is for options that contradict each other or do not exist, and for inputs that
+are as they should be but not known here; EXISTS tells who repeats a command that its output is
+there."""
 _FAILING = ("strict", "surrogateescape")
 """What Python does at characters that standard output lacks, unless the user asks for more."""
 _SPELT_OUT = "vsr-spelt-out"
@@ -143,7 +150,7 @@ def run_command(
 
 
 def _code_of(error: Exception) -> int:
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | UnsupportedFormatError):
         return USAGE
     return EXISTS if isinstance(error, OutputExistsError) else FAILED
 

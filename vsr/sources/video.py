@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vsr.config import SourceConfig
 from vsr.encoding.streams import StreamSource, Timecode
-from vsr.errors import TruncatedError
+from vsr.errors import SourceError, TruncatedError, UnsupportedFormatError
 from vsr.frame import Frame
 from vsr.sources.alignment import Beside, open_beside
 from vsr.sources.framing import FrameMaker
@@ -225,7 +225,7 @@ class VideoSource:
             raise ValueError(f"{self.name}: this source has been read: open it again")
         self._check_open()
         self._started = True
-        return self._run()
+        return _begun(self._run())
 
     def _check_open(self) -> None:
         """FFmpeg would read memory that has been freed."""
@@ -309,3 +309,11 @@ class VideoSource:
         self._reader.relay.release(self._finished_at)
         if self._beside.companion is not None:
             self._beside.companion.advance(end)
+
+
+def _begun(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """``frames``; what cannot be read once there were some is a failure, no refusal."""
+    try:
+        yield from frames
+    except UnsupportedFormatError as error:
+        raise SourceError(str(error)) from error
