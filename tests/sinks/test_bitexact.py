@@ -45,7 +45,8 @@ def test_encoders_leave_their_version_out(
     """Those of sound, too: what MPEG-TS cannot hold becomes AAC."""
     source = tmp_path / "in.mkv"
     inputs = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2", "-f", "lavfi", "-i", "sine=d=0.2")
-    command = ["ffmpeg", "-v", "error", *inputs, "-c:v", "ffv1", "-c:a", "pcm_s16le", str(source)]
+    codecs = ("-c:v", "ffv1", "-c:a", "pcm_s16le", "-metadata:s:a", "encoder=Somebody")
+    command = ["ffmpeg", "-v", "error", *inputs, *codecs, str(source)]
     subprocess.run(command, check=True, timeout=60)
     flags = {"fflags": BITEXACT} if bitexact else {}
     encoder = EncoderConfig(codec=codec, muxer_options=flags)

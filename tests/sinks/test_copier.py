@@ -52,6 +52,27 @@ def test_matroska_to_matroska_carries_everything(rich, remux, tools, tmp_path):
     assert after.attachment[0]["extradata_hash"] == before.attachment[0]["extradata_hash"]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "kept"), [("mkv", "Lavc59 flac"), ("nut", "Lavc59 flac"), ("mp4", None)]
+)
+def test_who_encoded_a_copied_stream_is_kept(make_clip, remux, tmp_path, suffix, kept):
+    source, output = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    with av.open(make_clip("a.mkv")) as given, av.open(source, "w") as container:
+        video, audio = (container.add_stream_from_template(s) for s in given.streams)
+        video.metadata["ENCODER"], audio.metadata["ENCODER"] = "Lavc59 libx264", "Lavc59 flac"
+        audio.metadata["_STATISTICS_TAGS"] = audio.metadata["BPS"] = "of the file that it was in"
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = (video, audio)[packet.stream.index]
+                container.mux(packet)
+    assert remux(source, output).notes == []
+    with av.open(output) as container:
+        tags = [{k.lower(): v for k, v in s.metadata.items()} for s in container.streams]
+        assert tags[1].get("encoder") == kept
+        assert "libx264" not in tags[0].get("encoder", "")
+        assert not {"bps", "_statistics_tags"} & {*tags[1]}
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mov"])
 def test_matroska_to_mp4(rich, remux, tools, tmp_path, suffix):
     output = tmp_path / f"out.{suffix}"

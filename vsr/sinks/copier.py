@@ -31,6 +31,7 @@ from vsr.ffmpeg import fraction
 from vsr.immersive import Immersive
 from vsr.notes import Notes
 from vsr.sinks.labelling import Labelling
+from vsr.sinks.labels import copied_metadata
 from vsr.sinks.plain_text import OneAtATime, as_plain_text, as_webvtt
 from vsr.sinks.sound import SoundEncoder, silent_sample
 from vsr.sinks.track import Track
@@ -178,7 +179,9 @@ class StreamCopier:
         if route.note:
             self._tell(stream, route.note)
         if route.how == "copy":
-            self._follow(container, stream, add_copy(container, stream))
+            output = add_copy(container, stream)
+            self._follow(container, stream, output)
+            output.metadata.update(copied_metadata(stream.metadata, self._muxer))
         elif route.how == "convert":
             assert isinstance(stream, SubtitleStream)
             self._add_converted(container, stream)

@@ -12,6 +12,7 @@ from fractions import Fraction
 from av.stream import Disposition
 
 __all__ = [
+    "copied_metadata",
     "holds_reel_name",
     "holds_timecode",
     "kept_metadata",
@@ -102,6 +103,8 @@ _MOV_NAMES = {
 _APPLES_PLACE = "com.apple.quicktime.location.iso6709"  # what MP4 calls location
 _FREE_KEYS = ("com.apple.quicktime.", "com.android.")  # as cameras write them
 _DATELESS_STREAMS = ("matroska", "webm")  # the file as a whole has a date there
+_NAME_ENCODERS = ("matroska", "webm", "nut")
+"""Containers that hold any tag of a stream."""
 
 _DISPOSITIONS = {
     "matroska": {
@@ -139,6 +142,18 @@ def kept_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
         if place is not None:
             kept["location"] = kept.pop(place)
     return kept
+
+
+def copied_metadata(metadata: Mapping[str, str], muxer: str) -> dict[str, str]:
+    """What of a stream's ``metadata`` is true of its packets wherever they are: what made them.
+
+    Where ``muxer`` has no place for that it is no loss to speak of. The counts that mkvmerge writes
+    hold for whole copies as well, but whether one is whole is known at its end, and readers take
+    them for out of date in a file that another program wrote.
+    """
+    if muxer not in _NAME_ENCODERS:
+        return {}
+    return {key: value for key, value in metadata.items() if key.lower() == "encoder"}
 
 
 def _first_date(value: str) -> str:
