@@ -41,9 +41,6 @@ _CRF = {
 _NO_CRF = -1
 """What FFmpeg's encoders take for no crf at all, so that a bit rate counts."""
 _RATE_CONTROL = {"b", "qp", "qmin", "qmax", "cq", "global_quality", "crf", "lossless"}
-_RATE_PARAMETERS = {"crf", "qp", "bitrate", "lossless"}
-"""What says the same among an encoder's own parameters (``x265-params``)."""
-_NOT_LOSSLESS = [("lossless", off) for off in ("0", "false", "no")]
 _TAG = "the output is tagged with what is in it; {} says what the input is"
 _SAID_OTHERWISE = {
     **{option[1:]: _TAG.format(option) for option, _ in COLOUR_OPTIONS.values()},
@@ -77,7 +74,8 @@ def choose_options(
     options = {**_DEFAULTS.get(codec, {}), **_format_options(codec, form)}
     if muxer in ("avi", "nut") and Codec(codec, "w").reorder:
         options["bf"] = "0"  # AVI has no pts, NUT no negative dts: B-frames would shift the start
-    if _says_rate(config.options):
+    by_parameters = bool(rate_control(config.options))
+    if by_parameters or _RATE_CONTROL & config.options.keys():
         ours = _RATE_CONTROL | _FIXED_QUANTISER.keys()
         options = {key: value for key, value in options.items() if key not in ours}
         options |= _quantiser(codec, config.options)
@@ -91,22 +89,11 @@ def choose_options(
         _check_crf(codec, given)
     _join(options, encoder_options(codec, info.hdr))
     _join(options, config.options)
-    if rate_control(config.options):
+    if by_parameters:
         options.pop("crf", None)
     check_options(codec, options)
     check_displays(config.options)
     return options
-
-
-def _says_rate(given: Mapping[str, str]) -> bool:
-    """Whether options that are ``given`` take the place of our own crf or quantiser."""
-    if _RATE_CONTROL & given.keys():
-        return True
-    params = ":".join(value for key, value in given.items() if key.endswith("-params"))
-    pairs = (part.partition("=") for part in params.split(":"))
-    return any(
-        key in _RATE_PARAMETERS and (key, value) not in _NOT_LOSSLESS for key, _, value in pairs
-    )
 
 
 def _quantiser(codec: str, given: Mapping[str, str]) -> dict[str, str]:
