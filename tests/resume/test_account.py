@@ -192,7 +192,7 @@ REPORTS = [
         reshaped=(Fraction(4, 3), Fraction(16, 9)), expected_duration=Fraction(10, 3),
         unfound_duration=Fraction(4, 5), unfound_sound=Fraction(1, 50),
         missing_duration=Fraction(1, 7), missing_sound=Fraction(2),
-        conversion_losses=Counter({"alpha": 2}),
+        conversion_losses=Counter({"alpha": 2}), lost_segments=["b.ts, from 2.00 s on: is empty"],
     ),
 ]  # fmt: skip
 
@@ -202,6 +202,10 @@ def test_what_is_said_of_a_source_is_read_as_it_was_written(report):
     found = unpack_report(json.loads(json.dumps(pack_report(report))))
     assert found == report
     assert found.lines() == report.lines()
+
+
+def test_what_a_report_does_not_speak_of_was_not_found():
+    assert unpack_report({"frames": 7, "read": 8}) == SourceReport(frames=7, read=8)
 
 
 def test_a_source_is_kept_as_it_is(clip):
@@ -216,9 +220,9 @@ def test_a_source_is_kept_as_it_is(clip):
     [
         ("frames", -1), ("frames", True), ("damaged", [1, "2"]), ("damaged", 3), ("read", None),
         ("missing_duration", "1/0"), ("expected_duration", "x"), ("reshaped", ["1"]),
-        ("has_end", 1),
+        ("has_end", 1), ("lost_segments", "b.ts"), ("missing_duration", 1), ("unheard_of", 1),
     ],
 )  # fmt: skip
 def test_what_no_report_holds(name, value):
-    with pytest.raises((ValueError, TypeError, ArithmeticError)):
+    with pytest.raises((ValueError, TypeError, ArithmeticError, KeyError)):
         unpack_report(pack_report(SourceReport()) | {name: value})

@@ -10,12 +10,13 @@ Note [Where accounts are kept]
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_type_hints
 
 from vsr.health import Health, Incident
-from vsr.resume.plain import items, number, table
+from vsr.resume.plain import items, lines, number, table
 from vsr.resume.segments import Index
 from vsr.sources import SourceReport
 
@@ -60,28 +61,29 @@ def _pack(value: Any) -> Any:  # noqa: ANN401
 
 
 def unpack_report(values: Any) -> SourceReport:  # noqa: ANN401
-    """What :func:`pack_report` made plain.
+    """What :func:`pack_report` made plain; what it does not speak of is as at the start.
 
     Raises:
         ValueError, TypeError, KeyError, ArithmeticError: it is something else.
     """
-    report = SourceReport()
-    for one in fields(report):
-        setattr(report, one.name, _unpack(values[one.name], like=getattr(report, one.name)))
-    return report
+    types = get_type_hints(SourceReport)
+    return SourceReport(**{
+        name: _UNPACKED[types[name]](value) for name, value in table(values).items()
+    })  # fmt: skip
 
 
-def _unpack(value: Any, *, like: Any) -> Any:  # noqa: ANN401
-    """``value``, of the type of ``like``: a truth, a count, counts by name, a fraction or None."""
-    if isinstance(like, int):
-        return _truth(value) if isinstance(like, bool) else number(value)
-    if isinstance(like, Counter):
-        return Counter({name: number(count) for name, count in table(value).items()})
-    if isinstance(like, list):
-        return [number(one) for one in items(value)]
-    if value is None and like is None:
-        return None
-    return Fraction(value) if isinstance(value, str) else _pair(value)
+def _counts(value: Any) -> Counter[str]:  # noqa: ANN401
+    return Counter({name: number(count) for name, count in table(value).items()})
+
+
+def _numbers(value: Any) -> list[int]:  # noqa: ANN401
+    return [number(one) for one in items(value)]
+
+
+def _fraction(value: Any) -> Fraction:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no fraction in words")  # noqa: TRY004 - as all else here
+    return Fraction(value)
 
 
 def _truth(value: Any) -> bool:  # noqa: ANN401
@@ -91,5 +93,22 @@ def _truth(value: Any) -> bool:  # noqa: ANN401
 
 
 def _pair(value: Any) -> tuple[Fraction, Fraction]:  # noqa: ANN401
-    before, after = items(value)  # the only pair is one of aspect ratios
-    return Fraction(before), Fraction(after)
+    before, after = items(value)
+    return _fraction(before), _fraction(after)
+
+
+def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_UNPACKED: dict[Any, Callable[[Any], Any]] = {
+    int: number,
+    bool: _truth,
+    Counter[str]: _counts,
+    list[int]: _numbers,
+    list[str]: lines,
+    Fraction: _fraction,
+    Fraction | None: _or_none(_fraction),
+    tuple[Fraction, Fraction] | None: _or_none(_pair),
+}
+"""What reads a value of each type that a report has."""
