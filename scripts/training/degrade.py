@@ -14,6 +14,10 @@ Note [Soft truth]: photographs are sharper than film and video ever are. A netwo
 nothing else sharpens whatever is soft: on a film of 1940 it lost 2 dB against Lanczos, without any
 codec between. So a part of the sequences is blurred before it becomes truth; what is blurred
 afterwards, to be made sharp again, must be little, since the two cannot be told apart.
+
+Note [Night]: photographs are well lit, too. Of a crowd with lights in a dark hall, a network that
+had seen no night took the little that is to be seen between them for noise. A power of the codes
+turns day into that: what is bright stays so, and most of the rest sinks to where codecs save bits.
 """
 
 from __future__ import annotations  # av's generic classes are generic in the stubs only
@@ -50,9 +54,11 @@ _QUALITIES = {
 }  # fmt: skip
 _BOUNDS = {
     **dict.fromkeys(
-        ("soft", "blurred", "clean_reduction", "noisy", "interlaced", "coded", "recoded"), SHARE
+        ("dark", "soft", "blurred", "clean_reduction", "noisy", "interlaced", "coded", "recoded"),
+        SHARE,
     ),
     **dict.fromkeys(("softness", "blur", "noise", "shares"), (0, inf)),
+    "darkness": (1, inf),
 }
 
 
@@ -60,6 +66,10 @@ _BOUNDS = {
 class Degradation:
     """How often each harm is done, and how much of it at most."""
 
+    dark: float = 0.0
+    """Share of sequences that become night, truth and all; see Note [Night]."""
+    darkness: float = 4.0
+    """Largest power of the codes that makes them so."""
     soft: float = 0.4
     """Share of sequences whose truth is soft, as most video is; see Note [Soft truth]."""
     softness: float = 1.5
@@ -121,6 +131,8 @@ def degrade(
         scale * H, scale * W) uint8; and what was done, in words.
     """
     words: list[str] = []
+    if settings.dark and rng.random() < settings.dark:  # older recipes draw the rest as they did
+        sequence = _darken(sequence, float(rng.uniform(1.0, settings.darkness)), words)
     if rng.random() < settings.soft:
         sigma = float(rng.uniform(0.3, settings.softness))
         words.append(f"soft {sigma:.2f}")
@@ -150,6 +162,11 @@ def _round(pictures: Tensor) -> Tensor:
 
 
 # Ahead of the codec.
+
+
+def _darken(sequence: Tensor, power: float, words: list[str]) -> Tensor:
+    words.append(f"dark {power:.1f}")
+    return (sequence / 255) ** power * 255
 
 
 def _reduce(

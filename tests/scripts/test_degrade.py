@@ -181,6 +181,17 @@ def test_soft_truth_is_soft_and_all_that_is_wanted(scripts):
     assert (luma(low) - luma(reduced)).abs().mean() < 1.0  # nothing else was lost
 
 
+def test_night_falls_on_truth_and_all(scripts):
+    _, day, _ = run(scripts)
+    low, night, words = run(scripts, dark=1.0, darkness=3.0)
+    assert "dark" in words
+    power = float(words.removeprefix("dark "))
+    expected = (day / 255) ** power * 255
+    assert (night.float() - expected).abs().max() < 4  # the power is told to one digit
+    reduced = torch.stack([scripts("pictures").reduce_bicubic(picture, 2) for picture in night])
+    assert (low.float().mean() - reduced.float().mean()).abs() < 1
+
+
 def test_a_picture_coded_twice_is_worse(scripts, monkeypatch):
     qualities = {"mpeg2": (8.0, 8.0), "h264": (30.0, 30.0)}
     monkeypatch.setattr(scripts("training.degrade"), "_QUALITIES", qualities)
