@@ -28,6 +28,7 @@ __all__ = [
     "known_fraction",
     "listening",
     "near_matches",
+    "standard_of",
     "write_tags",
 ]
 
@@ -146,6 +147,11 @@ def _reason(error: Exception, messages: list[Message]) -> str:
     if said := [text.strip() for level, _, text in messages if level <= av.logging.ERROR]:
         return next((text for text in reversed(said) if not text.startswith(_HOLLOW)), said[-1])
     return getattr(error, "strerror", None) or str(error).partition("\n")[0]
+
+
+def standard_of(encoder: str) -> str:
+    """What FFmpeg's ``encoder`` writes, by FFmpeg's name: ``"h264"`` of ``"libx264"``."""
+    return Codec(encoder, "w").canonical_name
 
 
 def find_encoder(name: str) -> Codec:

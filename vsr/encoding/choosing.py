@@ -51,7 +51,7 @@ from vsr.encoding.options import choose_options
 from vsr.encoding.parameters import check_taken
 from vsr.encoding.scheduling import usual_scheduling
 from vsr.errors import ConfigError
-from vsr.ffmpeg import explain_aloud, find_encoder
+from vsr.ffmpeg import explain_aloud, find_encoder, standard_of
 from vsr.frame import Colour, PixelFormat, Range, VideoInfo
 
 __all__ = ["choose_encoding", "discarding"]
@@ -288,7 +288,7 @@ def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
 
 
 def _refuses_odd(codec: str) -> bool:
-    return Codec(codec, "w").canonical_name in ("h264", "hevc")
+    return standard_of(codec) in ("h264", "hevc")
 
 
 def _unsampled(form: PixelFormat) -> str:

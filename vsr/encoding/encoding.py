@@ -14,6 +14,7 @@ from vsr.config import Sound
 from vsr.encoding.carried import opening_number
 from vsr.encoding.formats import stored_as
 from vsr.encoding.muxers import flags_in, is_fragmented
+from vsr.ffmpeg import standard_of
 from vsr.frame import Colour, FieldOrder, PixelFormat, VideoInfo
 from vsr.rationals import bounded
 
@@ -62,6 +63,11 @@ class Encoding:
     """Whether it goes where there is no way back to what was written."""
 
     @property
+    def standard(self) -> str:
+        """FFmpeg's name of what the encoder writes: ``"h264"`` of ``"libx264"``."""
+        return standard_of(self.codec)
+
+    @property
     def blu_ray(self) -> bool:
         """Whether it is a transport stream of Blu-ray's kind."""
         return self.muxer_options.get("mpegts_m2ts_mode") == "1"
@@ -103,12 +109,12 @@ _MPEG4_LARGEST = 65535
 
 def has_rate_alone(codec: str) -> bool:
     """Whether the codec that FFmpeg's encoder ``codec`` writes has a rate, and no times."""
-    return Codec(codec, "w").canonical_name in _COUNTING
+    return standard_of(codec) in _COUNTING
 
 
 def largest_numerator(codec: str) -> int | None:
     """Of the rate of what FFmpeg's encoder ``codec`` writes; None if any will do."""
-    return _MPEG4_LARGEST if Codec(codec, "w").canonical_name == "mpeg4" else None
+    return _MPEG4_LARGEST if standard_of(codec) == "mpeg4" else None
 
 
 def counts_frames(encoding: Encoding, info: VideoInfo) -> bool:
@@ -118,7 +124,7 @@ def counts_frames(encoding: Encoding, info: VideoInfo) -> bool:
 
 def encoder_time_base(encoding: Encoding, info: VideoInfo) -> Fraction:
     """The time base the encoder counts in, in seconds: the source's wherever that is possible."""
-    codec = Codec(encoding.codec, "w").canonical_name
+    codec = encoding.standard
     rated = codec in _RATED_BY_TICKS and "b" in encoding.options
     constant_rate = encoding.muxer == "avi" or codec in _COUNTING or rated
     base = _finer_time_base(encoding, info) or info.time_base

@@ -57,7 +57,7 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     notes += _code_notes(encoding, info)
     if info.icc is not None:
         notes.append("the ICC profile of the pictures is dropped: colours are not converted")
-    if info.immersive is not None and not can_say(encoding.muxer, _canonical(encoding)):
+    if info.immersive is not None and not can_say(encoding.muxer, encoding.standard):
         where = f"{encoding.codec} in {encoding.muxer}"
         notes += [
             f"the description of {part} is lost: {where} holds none"
@@ -121,7 +121,7 @@ def _chroma_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
 
 def _code_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     """Lines on codes that are not counted as in the source."""
-    colour, source, codec = encoding.colour, info.colour, _canonical(encoding)
+    colour, source, codec = encoding.colour, info.colour, encoding.standard
     notes = []
     if encoding.format.family == info.format.family == "yuv" and colour.matrix != source.matrix:
         word = word_for(MATRICES, colour.matrix)
@@ -135,14 +135,9 @@ def _code_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     return notes
 
 
-def _canonical(encoding: Encoding) -> str:
-    return Codec(encoding.codec, "w").canonical_name
-
-
 def _seldom_played(encoding: Encoding) -> list[str]:
     """A line on chroma that MP4's usual players lack: GIFs and screens have it whole."""
-    form, codec = encoding.format, encoding.codec
-    coded = Codec(codec, "w").canonical_name in ("h264", "hevc")
+    form, coded = encoding.format, encoding.standard in ("h264", "hevc")
     usual = form.family == "gray" or (form.chroma_w, form.chroma_h) == (1, 1)
     if encoding.muxer != "mp4" or not coded or usual:
         return []
@@ -153,7 +148,7 @@ def _seldom_played(encoding: Encoding) -> list[str]:
 def _hdr_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     codec, muxer, depth = encoding.codec, encoding.muxer, encoding.format.depth
     where = f"{codec} in {muxer}"
-    lost = lost_metadata(info.hdr, codec, Codec(codec, "w").canonical_name, muxer)
+    lost = lost_metadata(info.hdr, codec, encoding.standard, muxer)
     notes = [f"{what} is lost: {where} holds none" for what in lost]
     if encoding.colour.transfer == _LINEAR:
         notes.append("linear light stays so: players that do not heed the tag show it too dark")
@@ -164,7 +159,7 @@ def _hdr_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
             f"HDR ({name}) in {depth} bits will show bands: it needs 10; and it is not mapped to"
             " SDR: screens without HDR show it flat"
         )
-    if not carries(_canonical(encoding), muxer, "transfer"):
+    if not carries(encoding.standard, muxer, "transfer"):
         notes.append(f"HDR ({name}) will be shown as SDR: {where} has no colour tags")
     return notes
 
@@ -174,7 +169,7 @@ def _untold(encoding: Encoding) -> list[str]:
     if encoding.muxer == Y4M:
         return _y4m_losses(encoding)
     where, colour = f"{encoding.codec} in {encoding.muxer}", encoding.colour
-    lost, displaced = lost_tags(_canonical(encoding), encoding.muxer), _displaced(encoding)
+    lost, displaced = lost_tags(encoding.standard, encoding.muxer), _displaced(encoding)
     told = _restated(colour, [*lost, *(["siting"] if displaced else [])])
     if {"matrix", "primaries", "transfer"} <= {*lost}:
         return [f"colour tags are lost: {where} has none; {told or 'none is known'}"]
@@ -219,7 +214,7 @@ def _displaced(encoding: Encoding) -> bool:
     form, siting = encoding.format, encoding.colour.siting
     if not form.chroma_w + form.chroma_h:
         return False
-    known = sitings_of(_canonical(encoding), encoding.muxer, form, encoding.colour)
+    known = sitings_of(encoding.standard, encoding.muxer, form, encoding.colour)
     return siting not in known and not same_place(form, siting, known[0])
 
 

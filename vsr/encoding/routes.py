@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import av
 from av.audio.stream import AudioStream
 from av.stream import Stream
 
@@ -25,6 +24,7 @@ from vsr.encoding.streams import (
     is_timecode,
     name_of,
 )
+from vsr.ffmpeg import standard_of
 
 __all__ = ["Handling", "Route", "plan_route"]
 
@@ -141,7 +141,7 @@ def _encodes(encoding: Encoding, stream: AudioStream) -> SoundCodec | None:
 def _encoding_note(
     muxer: str, stream: AudioStream, codec: SoundCodec, *, late: bool, unplayed: bool
 ) -> str:
-    name = av.Codec(codec.encoder, "w").canonical_name
+    name = standard_of(codec.encoder)
     if codec.bit_rate is not None:
         name = f"{name} of {codec.bit_rate // 1000} kbit/s, which loses a little"
     elif codec_of(stream).startswith(_DEEP_PCM):

@@ -9,7 +9,6 @@ from os import fspath
 from typing import Any
 
 import av
-from av.codec import Codec
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -238,7 +237,7 @@ class MediaOutput:
 
     def _check_aspect_ratio(self) -> None:
         sar, muxer = self._info.sar, self._encoding.muxer
-        codec = self._stream.codec_context.codec.canonical_name
+        codec = self._encoding.standard
         if (
             sar is not None
             and muxer == "mpegts"
@@ -249,8 +248,8 @@ class MediaOutput:
     @property
     def _says_more(self) -> bool:
         """Whether the container says that the picture is no flat view."""
-        codec = Codec(self._encoding.codec, "w").canonical_name
-        return self._info.immersive is not None and can_say(self._encoding.muxer, codec)
+        encoding = self._encoding
+        return self._info.immersive is not None and can_say(encoding.muxer, encoding.standard)
 
     def _place(self) -> Place | None:
         """What is to be patched; None if nothing is."""

@@ -152,7 +152,7 @@ def open_encoder(container: OutputContainer, encoding: Encoding, info: VideoInfo
         encoding: codec, pixel format, colour tags and options.
         info: facts about the *output*.
     """
-    codec = av.Codec(encoding.codec, "w").canonical_name
+    codec = encoding.standard
     hdr = info.hdr if held_by_container(encoding.muxer, codec) else None
     immersive = info.immersive if can_say(encoding.muxer, codec) else None
     if hdr is not None or immersive is not None:
@@ -165,8 +165,8 @@ def _with_side_data(
     container: OutputContainer, encoding: Encoding, info: VideoInfo, hdr: HdrMetadata | None,
     immersive: Immersive | None,
 ) -> Encoder:  # fmt: skip
-    context, codec = open_context(encoding, info), av.Codec(encoding.codec, "w").canonical_name
-    with template(codec, hdr or HdrMetadata(), immersive or Immersive()) as model:
+    context = open_context(encoding, info)
+    with template(encoding.standard, hdr or HdrMetadata(), immersive or Immersive()) as model:
         stream = container.add_stream_from_template(model, opaque=True)
     for name in _KNOWN_TO_MUXERS:
         setattr(stream.codec_context, name, getattr(context, name))
