@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vsr.colour import FromRgb, ToRgb, rgb_to_yuv_matrix
+from vsr.colour import FromRgb, ToRgb, rgb_to_yuv_matrix, to_rgb
 from vsr.errors import UnsupportedFormatError
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 
@@ -35,11 +35,6 @@ def colour(
     return Colour(matrix=matrix, range=range, siting=siting)
 
 
-def to_rgb(frame: Frame) -> Tensor:
-    convert = ToRgb(frame.format, frame.colour, frame.width, frame.height, CPU)
-    return convert(frame.components)
-
-
 def from_rgb(rgb: Tensor, name: str, colour: Colour, **options: Any) -> tuple[Tensor, ...]:
     height, width = rgb.shape[-2:]
     return FromRgb(pixel_format(name), colour, width, height, CPU, **options)(rgb)
@@ -55,7 +50,7 @@ def code(name: str, colour: Colour, rgb: tuple[float, float, float]) -> list[int
 
 
 def assert_round_trip(frame: Frame, tolerance: int) -> None:
-    found = from_rgb(to_rgb(frame), frame.format.name, frame.colour)
+    found = from_rgb(to_rgb(frame)[None], frame.format.name, frame.colour)
     for index, (ours, given) in enumerate(zip(found, frame.components, strict=True)):
         worst = (ours.int() - given.int()).abs().max()
         assert worst <= tolerance, f"component {index} of {frame.width}x{frame.height}"
@@ -303,7 +298,7 @@ def test_input_is_left_alone(make_frame: FrameMaker) -> None:
         before = [p.clone() for p in frame.planes]
         rgb = to_rgb(frame)
         kept = rgb.clone()
-        from_rgb(rgb, name, frame.colour, dither="ordered")
+        from_rgb(rgb[None], name, frame.colour, dither="ordered")
         assert torch.equal(rgb, kept)
         assert all(map(torch.equal, frame.planes, before))
 
@@ -330,7 +325,7 @@ def _swscale(frame: Frame, matrix: int) -> NDArray[np.uint8]:
 )
 def test_agrees_with_swscale(make_frame: FrameMaker, matrix: Matrix, range: Range) -> None:
     frame = make_frame("yuv444p", 64, 48, colour(matrix, range), low=16, high=235)
-    ours = to_rgb(frame)[0].permute(1, 2, 0).mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+    ours = to_rgb(frame).permute(1, 2, 0).mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
     difference = ours.numpy().astype(int) - _swscale(frame, matrix)
     assert np.abs(difference).max() <= 1
     assert np.abs(difference).mean() < 0.2
@@ -482,7 +477,7 @@ def test_dither_keeps_the_mean_and_moves_by_one_code(name: str) -> None:
 
 def test_dither_leaves_exact_codes_alone(make_frame: FrameMaker) -> None:
     frame = make_frame("yuv444p", 64, 64, low=16, high=235)
-    found = from_rgb(to_rgb(frame), "yuv444p", frame.colour, dither="ordered")
+    found = from_rgb(to_rgb(frame)[None], "yuv444p", frame.colour, dither="ordered")
     for ours, given in zip(found, frame.components, strict=True):
         assert (ours.int() - given.int()).abs().max() <= 1
         assert (ours == given).float().mean() > 0.999

@@ -5,6 +5,7 @@ import gc
 import pickle
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 import vsr
 from vsr.cli import main
+from vsr.colour import FromRgb
 from vsr.errors import ConfigError
 from vsr.upscaler import Upscaler
 from vsr.weights import load_network
@@ -272,3 +274,22 @@ def test_one_that_is_not_used_any_more_leaves_nothing(rng, runtime) -> None:
         assert threading.active_count() <= before
     finally:
         gc.enable()
+
+
+def test_frames_of_a_file_are_enlarged_as_by_a_run(
+    span: Upscaler, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip, output = make_clip("in.mp4", frames=3), tmp_path / "out.mkv"
+    config = vsr.UpscaleConfig(
+        input=clip, output=output, device="cpu", runtime="torch", precision="fp32",
+        encoder=vsr.EncoderConfig(codec="ffv1"),
+    )  # fmt: skip
+    vsr.upscale(config)
+    with vsr.open_source(clip) as source, vsr.open_source(output) as result:
+        frames, expected = list(source), list(result)  # all are kept, whatever is decoded next
+    for frame, wanted in zip(frames, expected, strict=True):
+        rgb = vsr.to_rgb(frame)
+        assert (rgb.shape, rgb.dtype) == ((3, *frame.shape), torch.float32)
+        back = FromRgb(wanted.format, wanted.colour, wanted.width, wanted.height, rgb.device)
+        for found, plane in zip(back(span(rgb)[None]), wanted.components, strict=True):
+            assert (found.int() - plane.int()).abs().max() <= 1

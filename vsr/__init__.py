@@ -2,7 +2,7 @@
 
 :func:`upscale` runs a whole job, as :class:`UpscaleConfig` and the configs in it ask for, tells its
 :class:`Progress` and returns a :class:`Report`; :class:`Upscaler` enlarges pictures in memory;
-:func:`open_source` (:class:`SourceConfig`) and :func:`load_network` give the parts of both;
+:func:`open_source` (:class:`SourceConfig`), :func:`to_rgb` and :func:`load_network` give the parts;
 :class:`VsrError` is the base of everything that goes wrong for a reason. They are imported when
 first used, so that ``import vsr`` and ``vsr-upscale --help`` do not wait for torch.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vsr import errors as errors
 
 if TYPE_CHECKING:
+    from vsr.colour import to_rgb
     from vsr.config import (
         EncoderConfig,
         FieldsConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "VsrError",
     "load_network",
     "open_source",
+    "to_rgb",
     "upscale",
 ]
 
@@ -60,6 +62,7 @@ _HOMES = {
     "VsrError": "vsr.errors",
     "load_network": "vsr.weights",
     "open_source": "vsr.sources",
+    "to_rgb": "vsr.colour",
     "upscale": "vsr.pipeline",
 }
 

@@ -10,6 +10,7 @@ Sources: ITU-T H.273 (2021), section 8.3, equations 10 to 38 for ranges and matr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from vsr.config import Dither
 from vsr.constants import constant
 from vsr.errors import UnsupportedFormatError
-from vsr.frame import Colour, Matrix, PixelFormat, Range, Siting
+from vsr.frame import Colour, Frame, Matrix, PixelFormat, Range, Siting
 from vsr.resample import Resampler, least_squares_inverse, resize_matrix
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "alpha_of",
     "gray_of",
     "rgb_to_yuv_matrix",
+    "to_rgb",
 ]
 
 # K_R and K_B of H.273 table 4.
@@ -186,6 +188,31 @@ class ToRgb:
 def _finite(plane: Tensor) -> Tensor:
     """A copy of floating-point samples as float32, without what a network would spread."""
     return torch.nan_to_num(plane.float(), nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+
+
+def to_rgb(frame: Frame) -> Tensor:
+    """R'G'B' of a frame, by its own matrix, range, depth and chroma siting.
+
+    Args:
+        frame: of any format; alpha is left out. It is as it is stored: no rotation, no other
+            primaries, no ICC profile is applied.
+
+    Returns:
+        (3, H, W) float32 where the planes are, nominally in [0, 1]; not clamped.
+
+    Raises:
+        UnsupportedFormatError: its matrix is unknown, or not one of :mod:`vsr.colour`.
+    """
+    device = frame.planes[0].device
+    convert = _converter(frame.format, frame.colour, frame.width, frame.height, device)
+    return convert(frame.components)[0].contiguous()
+
+
+@lru_cache(maxsize=8)
+def _converter(
+    format: PixelFormat, colour: Colour, width: int, height: int, device: torch.device
+) -> ToRgb:
+    return ToRgb(format, colour, width, height, device)
 
 
 class FromRgb:
