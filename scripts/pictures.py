@@ -105,8 +105,12 @@ def reduce_bicubic(picture: Tensor, scale: int) -> Tensor:
     MATLAB rounds to 8 bits between the two axes; so does this.
     """
     height, width = (side // scale for side in picture.shape[-2:])
-    cropped = picture[:, : height * scale, : width * scale]
-    halfway = to_uint8(resize(cropped, height, width * scale, "bicubic"))
+    return reduce_to(picture[:, : height * scale, : width * scale], height, width)
+
+
+def reduce_to(picture: Tensor, height: int, width: int) -> Tensor:
+    """(C, H, W) uint8 at another size, reduced as :func:`reduce_bicubic` does it."""
+    halfway = to_uint8(resize(picture, height, picture.shape[-1], "bicubic"))
     return to_uint8(resize(halfway, height, width, "bicubic"))
 
 

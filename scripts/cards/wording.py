@@ -96,7 +96,11 @@ def facts_of(
 
 def _method(recipe: Mapping[str, Any]) -> str:
     """How the weights were moved, in words; recipes of old leave out what had one value."""
-    loss = {"l1": "L1", "charbonnier": "Charbonnier"}[recipe.get("loss", "l1")]
+    loss = {"l1": "L1", "charbonnier": "Charbonnier", "psnr": "mean square in decibels"}[
+        recipe.get("loss", "l1")
+    ]
+    if share := recipe.get("luma_share"):
+        loss += f" (of luma alone by {share:.0%})"
     rates = f"from {recipe['rate']:g} to {recipe['final_rate']:g}"
     optimiser = {"adamw": "AdamW", "muon": "Muon"}[recipe.get("optimiser", "adamw")]
     said = (
@@ -114,7 +118,8 @@ def _pictures(recipe: Mapping[str, Any], licence: str, data: Path | None) -> str
     if data is not None:
         said = [_photographs(picture_files(data / recipe["photographs"]), licence)]
     if recipe.get("reduced_share"):
-        said.append("also at half their size")
+        sizes = [f"{size:g} of" for size in recipe.get("reductions", [0.5])]
+        said.append(f"also at {' and '.join(sizes)} their size".replace("0.5 of", "half"))
     if recipe["rendered"] and recipe["rendered_share"]:
         said.append(
             f"and {recipe['rendered']} pictures rendered by `scripts/pictures.py` (text, line art,"

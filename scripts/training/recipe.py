@@ -26,7 +26,8 @@ _BOUNDS = {
     "scale": (1, 16), "channels": _FROM_ONE, "rendered": _AMOUNT, "rendered_share": SHARE,
     "patch": _FROM_EIGHT, "batch": _FROM_ONE, "choices": _FROM_ONE, "steps": _FROM_ONE,
     "warmup": _AMOUNT, "rate": _AMOUNT, "final_rate": _AMOUNT, "clip": ABOVE_ZERO, "ema": SHARE,
-    "seed": (0, 2**63 - 1), "reduced_share": SHARE, "gray_share": SHARE, "luma_share": SHARE,
+    "seed": (0, 2**63 - 1), "reduced_share": SHARE, "reductions": (0.1, 1), "gray_share": SHARE,
+    "luma_share": SHARE,
     "epsilon": ABOVE_ZERO, "weight_decay": _AMOUNT, "milestones": _AMOUNT, "decay": ABOVE_ZERO,
     "rounded_share": SHARE, "tile": _FROM_EIGHT, "clips": _AMOUNT, "frames": _FROM_ONE,
 }  # fmt: skip
@@ -34,8 +35,8 @@ _LASTING = {
     "the network": ("network", "scale", "channels", "shape"),
     "the optimiser": ("optimiser", "weight_decay"),
     "the cache": (
-        "photographs", "rendered", "rendered_share", "reduced_share", "tile", "seed",
-        "degradation", "clips", "frames", "video",
+        "photographs", "rendered", "rendered_share", "reduced_share", "reductions", "tile",
+        "seed", "degradation", "clips", "frames", "video",
     ),
 }  # fmt: skip
 """What may not change amid a training: for each thing the fields that decide it."""
@@ -93,7 +94,9 @@ class Recipe:
     ema: float
     seed: int
     reduced_share: float = 0.0
-    """Share of patches from the photographs at half their size: sharper, and free of JPEG."""
+    """Share of patches from photographs that were made smaller: sharper, and free of JPEG."""
+    reductions: tuple[float, ...] = (0.5,)
+    """Their sizes, of 1; each has an equal part of ``reduced_share``."""
     gray_share: float = 0.0
     """Of the patches: without colour on both sides, so that film in black and white stays so."""
     start: str | None = None
@@ -151,6 +154,8 @@ class Recipe:
             return "patch must be a multiple of 8, and no larger than tile"
         if self.rendered_share + self.reduced_share > 1 + 1e-9:  # 0.7 + 0.3 may be more than 1
             return "rendered_share and reduced_share must be 1 together, at most"
+        if self.reduced_share and not self.reductions:
+            return "reduced_share needs reductions"
         if self.degradation == "video" and (self.clips < 1 or self.tile % 2):
             return "the video degradation needs clips, and a tile of an even size"
         return None

@@ -1,7 +1,7 @@
 """From photographs and rendered pictures to what caches hold: clean tiles, and degraded sequences.
 
-Note [Sharp truth]: photographs at half their size are sharper than as they are, and free of JPEG's
-blocks; rendered pictures have edges that photographs lack. The recipe says how much of each.
+Note [Sharp truth]: photographs that were made smaller are sharper than as they are, and free of
+JPEG's blocks; rendered pictures have edges that photographs lack. The recipe says how much of each.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import load, look, reduce_bicubic, render
+from pictures import load, look, reduce_bicubic, reduce_to, render
 from torch import Tensor
 
 from training.cache import Item, Items
@@ -46,18 +46,21 @@ class _Stills:
     """Digests of the files, or what else says which pictures these are."""
 
 
-def _photographs(files: Sequence[Path], share: float, halvings: int) -> _Stills:
+def _photographs(files: Sequence[Path], share: float, size: float = 1.0) -> _Stills:
+    """Photographs at ``size`` times their own."""
+    looks = [look(file) for file in files]
+    sizes = [(int(height * size), int(width * size)) for (height, width), _ in looks]
+
     def read(index: int) -> Tensor:
         picture = load(files[index])
-        return reduce_bicubic(picture, 2) if halvings else picture
+        return picture if size == 1 else reduce_to(picture, *sizes[index])
 
-    looks = [look(file) for file in files]
-    sizes = [(height >> halvings, width >> halvings) for (height, width), _ in looks]
     about = [
         hashlib.sha256(file.read_bytes()).hexdigest() + (_UPRIGHT if special else "")
         for file, (_, special) in zip(files, looks, strict=True)
     ]
-    return _Stills("reduced" if halvings else "photographs", share, sizes, read, about)
+    name = {1.0: "photographs", 0.5: "reduced"}.get(size, f"reduced-{size:g}")
+    return _Stills(name, share, sizes, read, about)
 
 
 def _rendered(recipe: Recipe) -> _Stills:
@@ -76,7 +79,9 @@ def _rendered(recipe: Recipe) -> _Stills:
 def _kinds(recipe: Recipe, data: Path) -> list[_Stills]:
     files = picture_files(data / recipe.photographs)
     plain = 1 - recipe.rendered_share - recipe.reduced_share
-    found = [_photographs(files, plain, 0), _photographs(files, recipe.reduced_share, 1)]
+    each = recipe.reduced_share / len(recipe.reductions)
+    found = [_photographs(files, plain)]
+    found += [_photographs(files, each, size) for size in recipe.reductions if each]
     return [kind for kind in (*found, _rendered(recipe)) if kind.share > 0 and kind.sizes]
 
 
@@ -108,7 +113,7 @@ def plan_validation(recipe: Recipe, data: Path) -> Items | None:
     """Sequences of the validation pictures, a few frames of each; None for clean trainings."""
     if recipe.degradation != "video":
         return None
-    kind = _photographs(picture_files(data / recipe.validation), 1.0, 0)
+    kind = _photographs(picture_files(data / recipe.validation), 1.0)
     return _sequences(recipe, [kind], len(kind.sizes), 2, salt=1)
 
 

@@ -153,6 +153,24 @@ def test_a_share_of_the_patches_has_no_colour(sampler):
     assert torch.equal(high[:, :, ::2, ::2], low)
 
 
+def test_photographs_are_made_smaller_by_as_much_as_is_said(scripts, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((200, 160), 60).convert("RGB").save(tmp_path / "photos" / "a.png")
+    recipe = scripts("training.recipe").Recipe(
+        network="span", scale=2, channels=8, photographs="photos", rendered=0, rendered_share=0,
+        validation="", patch=16, batch=1, choices=1, steps=1, warmup=0, rate=1, final_rate=1,
+        clip=1, ema=0, seed=0, tile=16, reduced_share=0.6, reductions=(0.5, 0.25),
+    )  # fmt: skip
+    pools = scripts("training.stills").plan_pools(recipe, tmp_path)
+    shares = {name: round(share, 6) for name, (_, share) in pools.items()}
+    assert shares == {"photographs": 0.4, "reduced": 0.3, "reduced-0.25": 0.3}
+    pictures = scripts("pictures")
+    small = pictures.reduce_to(pictures.load(tmp_path / "photos" / "a.png"), 40, 50)
+    assert torch.equal(pools["reduced-0.25"][0].make(0)[1][0], small[:, :32, :32])
+
+
 def test_tiles_cover_a_picture_and_are_cut_from_its_whole_reduction(scripts, tmp_path):
     from PIL import Image
 

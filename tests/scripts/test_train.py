@@ -584,6 +584,8 @@ def _luma(difference):
         ("span", "[video]\nshares = [1.0]", "video: shares must be as many as codecs"),
         ("span", "video = 3", "video must be a table"),
         ("span", "reduced_share = 0.8", "rendered_share and reduced_share must be 1 together"),
+        ("span", "reduced_share = 0.1\nreductions = []", "reduced_share needs reductions"),
+        ("span", "reductions = [0.5, 3]", "each of reductions must be from 0.1 to 1, not 3"),
         ("span", "weight_decay = nan", "weight_decay must be a number, not nan"),
         ("span", "milestones = [3, -1]", "each of milestones must be at least 0, not -1"),
         ("span", "milestones = 3", "milestones must be a list"),
