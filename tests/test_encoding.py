@@ -103,6 +103,28 @@ def test_colours_in_pixels_are_as_good_as_in_planes(name, codec, pix_fmt, chosen
 
 
 @pytest.mark.parametrize(
+    ("pix_fmt", "size", "slices"),
+    [
+        ("bgra", (64, 1), "2"), ("bgra", (1, 64), "1"), ("bgra", (1, 1), "1"),
+        ("bgra", (2, 2), "4"), ("yuv420p", (64, 6), "15"), ("yuv420p", (1, 64), "1"),
+        ("yuv420p", (3, 3), "1"),
+        ("yuv420p", (64, 8), "16"), ("yuv420p", (63, 48), None), ("gbrap16le", (7680, 4320), "18"),
+    ],
+)  # fmt: skip
+def test_ffv1_is_cut_into_as_many_slices_as_fit(pix_fmt, size, slices):
+    encoding = choose("a.mkv", source(pix_fmt), size=size, codec="ffv1")
+    assert encoding.options.get("slices") == slices
+    told = [note for note in encoding.notes if "slices" in note]
+    assert len(told) == (slices != "16")
+    assert slices in (None, "16") or f"with slices={slices}:" in told[0]
+
+
+def test_slices_that_are_asked_for_are_no_others():
+    with pytest.raises(ConfigError, match="Unsupported number 12 of slices"):
+        choose("a.mkv", source("bgra"), size=(64, 1), codec="ffv1", options={"slices": "12"})
+
+
+@pytest.mark.parametrize(
     ("codec", "pix_fmt", "options", "chosen"),
     [
         ("dnxhd", "gbrp10le", {"profile": "dnxhr_444"}, "gbrp10le"),

@@ -36,6 +36,7 @@ from vsr.encoding.formats import (
     planar_formats,
     refused_formats,
     requested_format,
+    stored_as,
 )
 from vsr.encoding.muxers import (
     AVOIDED,
@@ -58,6 +59,7 @@ __all__ = ["choose_encoding", "discarding"]
 
 _HOLDERS = ("mp4", "mov", "matroska", "avi", "nut")
 """Muxers that know which codecs they hold; others seem to take all."""
+_MOST_SLICES = 256  # of FFV1, that older readers take
 _X265_NARROW = 48  # pixels of width; see Note [Narrow pictures and x265]
 
 
@@ -103,7 +105,7 @@ def choose_encoding(
     )  # fmt: skip
     notes = [summary(encoding), *losses(encoding, info), *_overruled(encoding, config)]
     encoding = replace(encoding, notes=tuple(notes))
-    encoding = _unsliced(encoding, width, height, config)
+    encoding = _sliced(encoding, width, height, config)
     _check_held(encoding)
     _try_out(encoding, info, width, height)
     return encoding
@@ -118,15 +120,40 @@ def _overruled(encoding: Encoding, config: EncoderConfig) -> list[str]:
     return [f"range is {only.name.lower()} all the same: {codec} has no other for {name}"]
 
 
-def _unsliced(encoding: Encoding, width: int, height: int, config: EncoderConfig) -> Encoding:
-    """``encoding``; of FFV1 without a number of slices where level 3 refuses nearly every one."""
-    name = encoding.format.name
-    odd = encoding.codec == "ffv1" and _is_odd(encoding.format, width, height)
-    if not odd or "slices" in config.options:
+def _sliced(encoding: Encoding, width: int, height: int, config: EncoderConfig) -> Encoding:
+    """``encoding``; of FFV1 with another number of slices where the usual one is refused.
+
+    Each slice holds a sample of chroma at least, so that small pictures have room for a few only,
+    and each has a largest size. Of odd sizes level 3 refuses nearly every number.
+    """
+    if encoding.codec != "ffv1" or "slices" in config.options:
         return encoding
-    options = {key: value for key, value in encoding.options.items() if key != "slices"}
-    note = f"ffv1 chooses the number of slices: {width}x{height} is odd for {name}"
+    usual, size, name = int(encoding.options["slices"]), f"{width}x{height}", encoding.format.name
+    plain = {key: value for key, value in encoding.options.items() if key != "slices"}
+    numbers = (*range(usual, 0, -1), *range(usual + 1, _MOST_SLICES + 1))
+    tried = [plain] if _is_odd(encoding.format, width, height) else []
+    tried += [{**plain, "slices": str(number)} for number in numbers]
+    options = next((one for one in tried if _opens(encoding, one, width, height)), tried[0])
+    if options == encoding.options:
+        return encoding
+    number = options.get("slices")
+    note = f"ffv1 codes {size} of {name} with slices={number}: {usual} do not fit"
+    if number is None:
+        note = f"ffv1 chooses the number of slices: {size} is odd for {name}"
     return replace(encoding, options=options, notes=(*encoding.notes, note))
+
+
+def _opens(encoding: Encoding, options: dict[str, str], width: int, height: int) -> bool:
+    """Whether the encoder takes pictures of that size with ``options``."""
+    context = CodecContext.create(encoding.codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.time_base = width, height, Fraction(1)
+    context.pix_fmt, context.options = stored_as(encoding.codec, encoding.format), dict(options)
+    try:
+        context.open()
+    except (av.FFmpegError, OverflowError):
+        return False
+    return True
 
 
 def _choose_format(
