@@ -6,8 +6,11 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import av
 import pytest
 
+from vsr.config import EncoderConfig, UpscaleConfig
+from vsr.pipeline import upscale
 from vsr.rationals import LARGEST
 from vsr.sources import SourceConfig, VideoSource
 from vsr.sources.rebasing import Rebasing
@@ -74,3 +77,34 @@ def test_picture_and_sound_of_a_part_stay_together(tmp_path: Path, start: str) -
     with VideoSource(path, SourceConfig(start=begin)) as source:
         assert source.skip(5, frame.pts, timing, lambda found: found.pts == frame.pts)
         assert next(iter(source)).pts == frame.pts
+
+
+@pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize(
+    ("rate", "start", "end", "frames"),
+    [
+        ("60000/1001", "0", "0.1", 6), ("60000/1001", "0.0167", "0.1", 5),
+        ("30000/1001", "0.0667", "0.2336", 5), ("30000/1001", "0.0401", None, 8),
+    ],
+)  # fmt: skip
+def test_a_part_of_matroska_keeps_its_rate(
+    tmp_path: Path, rate: str, start: str, end: str | None, frames: int
+) -> None:
+    """Whose times are milliseconds, wherever it begins: 16 and 17 in turn, and 16 for the last."""
+    path, out = tmp_path / "a.mkv", tmp_path / "b.mov"
+    inputs = ["-f", "lavfi", "-i", f"testsrc2=s=16x16:r={rate}"]
+    coding = ["-frames:v", "10", "-c:v", "mpeg4", str(path)]
+    subprocess.run(["ffmpeg", "-v", "error", *inputs, *coding], check=True, timeout=60)
+    upscale(
+        UpscaleConfig(
+            input=path, output=out, model="identity", device="cpu", start=Fraction(start),
+            end=None if end is None else Fraction(end), encoder=EncoderConfig(codec="mjpeg"),
+        )
+    )  # fmt: skip
+    with av.open(out) as container:
+        stream = container.streams.video[0]
+        assert (stream.frames, stream.base_rate) == (frames, Fraction(rate))
+        assert stream.duration is not None
+        assert stream.time_base is not None
+        length = stream.duration * Fraction(stream.time_base.num, stream.time_base.den)
+    assert length == frames / Fraction(rate)

@@ -258,10 +258,13 @@ class MediaReader:
         Where frames are seconds apart, the median says little of the last, and the file's end more.
         AVI that is whole counts on to where its last picture ends, also if that is later.
         """
-        timeline, begin = self._playback.timeline, self._part.begin
+        timeline, begin, pace = self._playback.timeline, self._part.begin, self._playback.pace
         usual = timeline.last_duration()
-        if self._playback.pace.counted:
+        if pace.counted:
             return usual
+        # Of 16.68 ms Matroska says 16: the end would lie too early for what restores such times.
+        exact = 1 / (pace.rate * self._time_base)
+        usual = round(exact) if usual < exact < usual + 1 else usual
         ends = [describe.last_frame_end(self.stream, begin)]
         if usual * self._time_base > _FAR_APART:
             ends.append(describe.header_length(self._demuxer.container, begin))

@@ -4,9 +4,10 @@ from fractions import Fraction
 
 from vsr.rationals import LARGEST
 
-__all__ = ["Rebasing"]
+__all__ = ["MICROSECOND", "Rebasing"]
 
-_MICROSECOND = Fraction(1, 1_000_000)
+MICROSECOND = Fraction(1, 1_000_000)
+"""Seconds: what FFmpeg rounds to where it tells when a file begins."""
 
 
 class Rebasing:
@@ -24,7 +25,7 @@ class Rebasing:
 
     def __init__(self, time_base: Fraction, origin: Fraction) -> None:
         steps = origin / time_base
-        if abs(steps - round(steps)) * time_base <= _MICROSECOND:
+        if abs(steps - round(steps)) * time_base <= MICROSECOND:
             steps = Fraction(round(steps))
         fine = time_base / steps.denominator
         fits = max(fine.numerator, fine.denominator) <= LARGEST

@@ -6,7 +6,9 @@ from math import ceil
 
 from vsr.sources.describe import container_start
 from vsr.sources.lookahead import TimedFrame
+from vsr.sources.pace import Pace
 from vsr.sources.playback import Playback
+from vsr.sources.rebasing import MICROSECOND
 from vsr.sources.report import start_beyond_end
 from vsr.sources.samples import SOUND_AHEAD, is_plain
 
@@ -52,7 +54,9 @@ class Part:
 def find_part(playback: Playback, first: TimedFrame, start: Fraction, end: Fraction | None) -> Part:
     """Where a part lies.
 
-    A file that does not say where it starts does so with its earliest packet.
+    A file that does not say where it starts does so with its earliest packet. The start is moved by
+    less than a tick of the video's clock where that rounds its frames' times: see
+    :func:`_next_tick`.
 
     Args:
         playback: at the start of the file.
@@ -66,7 +70,22 @@ def find_part(playback: Playback, first: TimedFrame, start: Fraction, end: Fract
         first_time = Fraction(0) if counted else first.pts * playback.pace.time_base
         begin = min([first_time, *playback.relay.early_times()])
     video_begin = Fraction(0) if counted else begin
+    if start > 0:
+        start = _next_tick(video_begin + start, playback.pace) - video_begin
     return Part(start=start, end=end, begin=begin, video_begin=video_begin)
+
+
+def _next_tick(time: Fraction, pace: Pace) -> Fraction:
+    """``time``, in seconds; where the video's clock rounds its frames' times, its next tick.
+
+    No other frame is the first at or after that. In between, all times of the part would be told in
+    finer units (:class:`~vsr.sources.rebasing.Rebasing`), as if they were exact to these: none
+    could tell any more that 33 and 34 ms in turn are 30000/1001 frames a second.
+    """
+    ticks = time / pace.time_base
+    rounds = (pace.rate * pace.time_base).numerator != 1
+    beside = abs(ticks - round(ticks)) * pace.time_base > MICROSECOND
+    return ceil(ticks) * pace.time_base if rounds and beside and not pace.counted else time
 
 
 def go_to_start(playback: Playback, part: Part) -> None:
