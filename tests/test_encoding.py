@@ -713,3 +713,43 @@ def test_nvenc_says_what_it_needs(
     assert f"cannot write {codec} (" in line
     assert "needs an NVIDIA GPU with an encoder" in line
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "remedy"),
+    [
+        ("a.mov", {}, "; -c:v prores_ks --pix-fmt yuva444p10le keeps it"),
+        ("a.mp4", {}, "; mov and mkv can hold it"),
+        ("a.webm", {}, "; -c:v libvpx-vp9 --pix-fmt yuva420p keeps it, in 8 bits"),
+        ("a.mkv", {"codec": "libx265"}, "cannot hold it"),
+    ],
+)
+def test_what_keeps_alpha_is_named(name, config, remedy):
+    notes = choose(name, source("yuva444p10le"), **config).notes
+    assert any(note.startswith("alpha is dropped") and note.endswith(remedy) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("a.mov", {"codec": "prores_ks", "pix_fmt": "yuva444p10le"}),
+        ("a.webm", {"codec": "libvpx-vp9", "pix_fmt": "yuva420p"}),
+    ],
+)
+def test_what_is_named_keeps_alpha(name, config):
+    encoding = choose(name, source("yuva444p12le"), **config)
+    assert encoding.format.alpha
+    lost = [note for note in encoding.notes if "takes no more here" in note]
+    assert len(lost) == 1
+    assert lost[0].endswith("takes no more here")  # what holds more bits holds no alpha
+
+
+def test_cineform_names_a_width_that_it_takes():
+    with pytest.raises(ConfigError, match=r"no multiple of 16: use --size 64x46$"):
+        choose("a.mov", source("yuv422p10le"), size=(62, 46), codec="cfhd")
+    choose("a.mov", source("yuv422p10le"), size=(64, 46), codec="cfhd")
+
+
+def test_all_matrices_of_an_encoder_are_named():
+    notes = choose("a.avi", source(matrix=Matrix.BT2020_NCL), codec="utvideo").notes
+    assert "matrix becomes bt709: utvideo has bt709, bt470bg and smpte170m alone" in notes

@@ -25,6 +25,15 @@ __all__ = ["losses", "sample_losses", "summary"]
 
 _ANY_DEPTH = 32
 _HOLD_AV1 = ("matroska", "webm", "mp4")
+_KEEP_ALPHA = ("ffv1", "rawvideo")
+"""Those encoders for deep samples that are chosen by themselves and keep alpha."""
+_ELSEWHERE = "mov and mkv can hold it"
+_WITH_ALPHA = {
+    "mov": "-c:v prores_ks --pix-fmt yuva444p10le keeps it",
+    "webm": "-c:v libvpx-vp9 --pix-fmt yuva420p keeps it, in 8 bits",
+    "mp4": _ELSEWHERE, "mpegts": _ELSEWHERE, Y4M: _ELSEWHERE,
+}  # fmt: skip
+"""What keeps alpha, where no encoder that does is chosen by itself."""
 _LINEAR = 8
 """H.273 transfer characteristics."""
 
@@ -45,7 +54,7 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
     source, form, colour = info.format, encoding.format, encoding.colour
     notes = sample_losses(
         source, form, form.name, f"{encoding.codec} with {form.name}",
-        limit=_limit_of_depth(encoding, source),
+        limit=_limit_of_depth(encoding, source), remedy=_WITH_ALPHA.get(encoding.muxer),
     )  # fmt: skip
     if form.family != source.family:
         by = f", by the matrix {word_for(MATRICES, colour.matrix)}" if form.family == "yuv" else ""
@@ -68,8 +77,9 @@ def losses(encoding: Encoding, info: VideoInfo) -> list[str]:
 
 
 def sample_losses(
-    source: PixelFormat, form: PixelFormat, stored: str, holder: str, *, limit: str | None = None
-) -> list[str]:
+    source: PixelFormat, form: PixelFormat, stored: str, holder: str, *,
+    limit: str | None = None, remedy: str | None = None,
+) -> list[str]:  # fmt: skip
     """What samples lose on their way from ``source`` to ``form``, one line each.
 
     Args:
@@ -78,10 +88,12 @@ def sample_losses(
         stored: ``form`` as the encoder calls it.
         holder: what has no place for alpha, in words.
         limit: why there are no more bits, in words, if that is not for ``form``.
+        remedy: what would keep alpha, in words.
     """
     notes = []
     if source.alpha and not form.alpha:
-        notes.append(f"alpha is dropped: {holder} cannot hold it")
+        instead = f"; {remedy}" if remedy else ""
+        notes.append(f"alpha is dropped: {holder} cannot hold it{instead}")
     if source.floating and not form.floating:
         notes.append(f"what lies below 0 or above 1 is cut: {stored} holds whole numbers")
     elif form.depth < source.depth:
@@ -98,7 +110,8 @@ def _limit_of_depth(encoding: Encoding, source: PixelFormat) -> str | None:
     of_vp9 = codec.startswith("libvpx") and encoding.muxer in _HOLD_AV1
     other = "libsvtav1" if of_vp9 else default_codec(encoding.muxer, source, piped=encoding.piped)
     kept = min(_deepest(other), source.depth)
-    return f"{codec} takes no more here" + (f"; {other} keeps {kept}" if kept > depth else "")
+    better = kept > depth and (other in _KEEP_ALPHA or not encoding.format.alpha)
+    return f"{codec} takes no more here" + (f"; {other} keeps {kept}" if better else "")
 
 
 def _deepest(codec: str) -> int:
@@ -125,7 +138,9 @@ def _code_notes(encoding: Encoding, info: VideoInfo) -> list[str]:
     notes = []
     if encoding.format.family == info.format.family == "yuv" and colour.matrix != source.matrix:
         word = word_for(MATRICES, colour.matrix)
-        why = f": {encoding.codec} has no other" if matrices_of(codec) else ""
+        held = [word_for(MATRICES, known) for known in matrices_of(codec) or ()]
+        listed = " and ".join([*([", ".join(held[:-1])] if held[1:] else []), *held[-1:]])
+        why = f": {encoding.codec} has {listed} alone" if held else ""
         notes.append(f"matrix becomes {word}{why}")
     alike = (info.format.family == "rgb") == (encoding.format.family == "rgb")
     if alike and colour.range != source.range:
