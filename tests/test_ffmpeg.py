@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 
 import av
 import av.logging
@@ -9,7 +10,8 @@ import pytest
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 
-from vsr.ffmpeg import listening
+from vsr.errors import ConfigError
+from vsr.ffmpeg import explain, listening
 
 
 @pytest.fixture
@@ -80,3 +82,17 @@ def test_the_level_of_the_program_counts_after_silence(caplog: pytest.LogCapture
     av.logging.set_level(av.logging.ERROR)
     decode_nothing(CodecContext.create("mjpeg", "r"))
     assert caplog.messages == ["No JPEG data found in image"]
+
+
+def test_what_threads_add_is_no_reason() -> None:
+    """They say last that they failed, and the encoder's own message is the cause."""
+    context = CodecContext.create("cfhd", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 62, 46, "yuv422p10le"
+    context.time_base, context.thread_type = Fraction(1, 25), "AUTO"
+    context.thread_count = 2
+    with (
+        pytest.raises(ConfigError, match="x: Width must be multiple of 16"),
+        explain("x", ConfigError),
+    ):
+        context.open()

@@ -42,7 +42,10 @@ _QUIET = -8
 """FFmpeg's log level below all levels: nothing is said."""
 
 # What FFmpeg adds last, when the cause has been said.
-_HOLLOW = ("Failed to configure", "Error applying", "Error setting option")
+_HOLLOW = (
+    "Failed to configure", "Error applying", "Error setting option",
+    "ff_frame_thread_encoder_init failed",
+)  # fmt: skip
 
 # FFmpeg's messages arrive as Python log records while anybody listens; without a handler Python
 # prints records of this level on stderr by itself.

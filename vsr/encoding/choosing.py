@@ -60,6 +60,7 @@ __all__ = ["choose_encoding", "discarding"]
 _HOLDERS = ("mp4", "mov", "matroska", "avi", "nut")
 """Muxers that know which codecs they hold; others seem to take all."""
 _MOST_SLICES = 256  # of FFV1, that older readers take
+_CFHD_STEP = 16  # pixels of width
 _X265_NARROW = 48  # pixels of width; see Note [Narrow pictures and x265]
 
 
@@ -233,12 +234,7 @@ def _try_out(encoding: Encoding, info: VideoInfo, width: int, height: int) -> No
             raise ConfigError(f"{Y4M} has no option {unused[0]}")
         return
     _check_size(width, height)
-    if _refuses_odd(encoding.codec) and _is_odd(form, width, height):
-        even = f"{width + width % 2}x{height + height % 2}"
-        raise ConfigError(
-            f"{encoding.codec} cannot code {width}x{height} as {form.name}, which needs an even "
-            f"size: use --size {even} or --pix-fmt {_unsampled(form)}"
-        )
+    _check_steps(encoding, width, height)
     what = f"{encoding.codec} ({form.name}, {width}x{height}) in {encoding.muxer}"
     if encoding.codec.endswith("_nvenc"):
         what += ", which needs an NVIDIA GPU with an encoder (H100, H200 and A100 have none)"
@@ -307,6 +303,26 @@ def _check_size(width: int, height: int) -> None:
         raise ConfigError(
             f"{width}x{height} is larger than any picture that FFmpeg takes: make it smaller"
         ) from None
+
+
+def _check_steps(encoding: Encoding, width: int, height: int) -> None:
+    """Whether the encoder takes a picture of this size, where only multiples are coded.
+
+    Raises:
+        ConfigError: it does not; with a size that it takes.
+    """
+    codec, form = encoding.codec, encoding.format
+    if _refuses_odd(codec) and _is_odd(form, width, height):
+        even = f"{width + width % 2}x{height + height % 2}"
+        raise ConfigError(
+            f"{codec} cannot code {width}x{height} as {form.name}, which needs an even "
+            f"size: use --size {even} or --pix-fmt {_unsampled(form)}"
+        )
+    if codec == "cfhd" and width % _CFHD_STEP:
+        raise ConfigError(
+            f"cfhd cannot code {width}x{height}, whose width is no multiple of {_CFHD_STEP}: "
+            f"use --size {width + -width % _CFHD_STEP}x{height}"
+        )
 
 
 def _is_odd(form: PixelFormat, width: int, height: int) -> bool:
