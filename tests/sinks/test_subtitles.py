@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -53,6 +54,18 @@ left
 5
 00:00:00,700 --> 00:00:00,800
 right
+"""
+FAR_APART = """1
+00:00:00,100 --> 00:00:00,400
+one
+
+2
+00:45:00,000 --> 01:45:00,000
+long
+
+3
+01:45:00,001 --> 01:45:02,003
+three
 """
 PLAIN = ["Héllo you", "1 < 2 and 3 > 2 {not a style} <3"]
 
@@ -164,6 +177,55 @@ def test_texts_at_the_same_time_are_shown_together_in_mp4(tmp_path: Path) -> Non
         (0, 200, "long"), (200, 400, "long\nshort"), (400, 600, "long\nother"),
         (700, 800, "left\nright"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["mkv", "mp4"])
+@pytest.mark.parametrize("muxer", ["mp4", "mov"])
+def test_texts_far_apart_stay_where_they_are(tmp_path: Path, source: str, muxer: str) -> None:
+    """In microseconds, FFmpeg's muxer lets nothing last for 36 minutes."""
+    film = make(tmp_path / "in.mkv", FAR_APART, "srt", "srt")
+    if source == "mp4":
+        film = film.rename(tmp_path / "made.mkv")
+        upscale(UpscaleConfig(input=film, output=tmp_path / "in.mp4", model="identity"))
+    output = tmp_path / f"out.{muxer}"
+    upscale(UpscaleConfig(input=tmp_path / f"in.{source}", output=output, model="identity"))
+    assert spans(output) == [
+        (100, 400, "one"), (2_700_000, 6_300_000, "long"), (6_300_001, 6_302_003, "three"),
+    ]  # fmt: skip
+
+
+def with_empty_texts(path: Path, made: Path, last: int) -> None:
+    """An MP4 like ``path``, its last text at ``last`` µs behind texts that show nothing."""
+    with av.open(str(path)) as source, av.open(str(made), "w") as container:
+        streams = [container.add_stream_from_template(one) for one in source.streams]
+        for packet in [one for one in source.demux() if one.size > 2]:
+            index = packet.stream_index
+            if index == 1 and packet.pts is not None and packet.pts > 300_000:
+                for pts in (400_000, 1_400_000_000):
+                    empty = av.Packet(b"\0\0")
+                    empty.pts = empty.dts = pts
+                    empty.duration, empty.time_base = 1_300_000_000, packet.time_base
+                    empty.stream = streams[1]
+                    container.mux(empty)
+                packet.pts = packet.dts = last
+            packet.stream = streams[index]
+            container.mux(packet)
+
+
+def test_copied_texts_count_as_before_where_their_steps_fit(tmp_path: Path) -> None:
+    """What shows nothing divides a gap in the source, and is made anew."""
+    film, source = make(tmp_path / "in.mkv", SRT, "srt", "srt"), tmp_path / "in.mp4"
+    upscale(UpscaleConfig(input=film, output=source, model="identity"))
+    with_empty_texts(source, tmp_path / "wide.mp4", 2_700_400_000)
+    bases = []
+    for name in ("in.mp4", "wide.mp4"):
+        output = tmp_path / f"of_{name}"
+        upscale(UpscaleConfig(input=tmp_path / name, output=output, model="identity"))
+        with av.open(str(output)) as container:
+            bases.append(container.streams.subtitles[0].time_base)
+    assert bases[0] == Fraction(1, 1_000_000)
+    assert bases[1] > bases[0]
+    assert [begin for begin, *_ in spans(output)] == [100, 2_700_400]
 
 
 @pytest.mark.parametrize(

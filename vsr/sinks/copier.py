@@ -34,6 +34,7 @@ from vsr.sinks.labelling import Labelling
 from vsr.sinks.labels import copied_metadata
 from vsr.sinks.plain_text import OneAtATime, as_plain_text, as_webvtt
 from vsr.sinks.sound import SoundEncoder, silent_sample
+from vsr.sinks.text_base import base_of_converted, base_of_copied
 from vsr.sinks.track import Track
 from vsr.sinks.track_times import Placement, TrackClock
 
@@ -49,10 +50,6 @@ _MARKS = {
 _JOINED = ("mpegts", "mpeg")
 """Containers in which a recorder may change the codec of a stream."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
-
-# FFmpeg's muxer compares the ends of texts with times of other streams, which count in other units.
-# In coarse ones a text would seem over at once, and one that begins before its end would be late.
-_TEXT_BASE = Fraction(1, av.time_base)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
 _SUBTITLE_HEADER = b"""[Script Info]
@@ -179,9 +176,7 @@ class StreamCopier:
         if route.note:
             self._tell(stream, route.note)
         if route.how == "copy":
-            output = add_copy(container, stream)
-            self._follow(container, stream, output)
-            output.metadata.update(copied_metadata(stream.metadata, self._muxer))
+            self._add_copied(container, stream)
         elif route.how == "convert":
             assert isinstance(stream, SubtitleStream)
             self._add_converted(container, stream)
@@ -230,6 +225,13 @@ class StreamCopier:
             self._source.relay.add(stream.index)
         return track
 
+    def _add_copied(self, container: OutputContainer, stream: Stream) -> None:
+        output = add_copy(container, stream)
+        if codec_of(stream) == "mov_text" and self._muxer in ("mp4", "mov"):
+            output.time_base = base_of_copied(stream)
+        self._follow(container, stream, output)
+        output.metadata.update(copied_metadata(stream.metadata, self._muxer))
+
     def _marks(self, stream: Stream) -> tuple[bytes, ...]:
         """What packets of ``stream`` begin with, where others may follow them."""
         if self._source.container.format.name not in _JOINED:
@@ -247,7 +249,8 @@ class StreamCopier:
         else:
             output, wrapping = container.add_stream("mov_text"), "text2movsub"
             output.codec_context.subtitle_header = _SUBTITLE_HEADER
-            output.codec_context.time_base = output.time_base = _TEXT_BASE
+            base = base_of_converted(self._source.container)
+            output.codec_context.time_base = output.time_base = base
         track = self._follow(container, stream, output)
         track.rewrite = as_plain_text
         track.wrapping = BitStreamFilterContext(wrapping, stream)
