@@ -11,6 +11,7 @@ import pytest
 from vsr.config import UpscaleConfig
 from vsr.pipeline import upscale
 from vsr.sinks.plain_text import as_webvtt
+from vsr.sources.companion import Companion
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -66,6 +67,18 @@ long
 3
 01:45:00,001 --> 01:45:02,003
 three
+"""
+LASTING = """1
+00:00:00,000 --> 00:00:00,900
+over
+
+2
+00:00:01,000 --> 00:00:07,000
+spoken
+
+3
+00:00:07,500 --> 00:30:00,000
+beyond
 """
 PLAIN = ["Héllo you", "1 < 2 and 3 > 2 {not a style} <3"]
 
@@ -226,6 +239,40 @@ def test_copied_texts_count_as_before_where_their_steps_fit(tmp_path: Path) -> N
     assert bases[0] == Fraction(1, 1_000_000)
     assert bases[1] > bases[0]
     assert [begin for begin, *_ in spans(output)] == [100, 2_700_400]
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Path:
+    """Texts that are shown for long; there is a key frame in each second."""
+    source = tmp_path / "in.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=32x32:r=5:d=10"]
+    (tmp_path / "words.srt").write_text(LASTING, encoding="utf-8")
+    options = [*picture, "-i", str(tmp_path / "words.srt"), "-g", "5", "-c:s", "srt"]
+    subprocess.run(
+        ["ffmpeg", "-v", "error", *options, "-cluster_time_limit", "1000", str(source)], check=True
+    )
+    return source
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_a_text_ends_with_the_part(lasting: Path, tmp_path: Path, kind: str) -> None:
+    output = tmp_path / f"out.{kind}"
+    part = UpscaleConfig(
+        input=lasting, output=output, model="identity", start=Fraction(6), end=Fraction(9)
+    )
+    upscale(part)
+    assert spans(output)[-1] == (1500, 3000, "beyond")
+
+
+def test_what_is_said_when_a_part_begins_is_found_without_decoding(lasting: Path) -> None:
+    """As streams are read beside segments; pictures begin at the last key frame before it."""
+    companion = Companion(lasting)
+    companion.trim(Fraction(6), Fraction(9))
+    companion.relay.add(1)
+    companion.start()
+    companion.advance(Fraction(3))
+    assert [bytes(packet) for packet in companion.packets] == [b"spoken", b"beyond"]
+    companion.close()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ _NOTED = Fraction(1)
 """Seconds that a file may go on after the pictures without a word."""
 _LEAD = Fraction(1, 2)
 """Seconds that packets are read ahead of the pictures, so that muxers can interleave them."""
+_TEXT_AHEAD = 10
+"""Seconds ahead of where a part begins at which a subtitle may begin that is still shown there: few
+stay longer, and to read that much again costs little where nothing is decoded."""
 
 
 class MadeSound(Protocol):
@@ -150,7 +153,8 @@ class Companion:
         # Where recordings may be joined, a time can be in several places: all has to be read.
         if self.start_time > self.begin and self.relay and not may_start_again(self.container):
             try:
-                self.container.seek(int((self.start_time - SOUND_AHEAD) * av.time_base))
+                position = max(self.start_time - self._ahead(), self.begin)
+                self.container.seek(int(position * av.time_base))
             except av.FFmpegError as error:
                 logger.debug("%s: seek: %s", self.name, error)
         self._relay.start()
@@ -198,6 +202,11 @@ class Companion:
             return choose_stream(self.container, self.name, wanted)[0]
         except SourceError:
             return None
+
+    def _ahead(self) -> int:
+        """Seconds ahead of the part at which a packet that is wanted may begin."""
+        subtitles = {stream.index for stream in self.container.streams.subtitles}
+        return _TEXT_AHEAD if subtitles & self.relay else SOUND_AHEAD
 
     def _find_lead(self) -> Fraction | None:
         if self.stream is None or self.stream.start_time is None:

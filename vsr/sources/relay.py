@@ -4,6 +4,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 
 from collections import deque
 from fractions import Fraction
+from math import ceil
 
 from av.packet import Packet
 from av.stream import Stream
@@ -32,8 +33,18 @@ def packet_end(packet: Packet[Stream]) -> Fraction | None:
     return time + (packet.duration or 0) * Fraction(packet.time_base.num, packet.time_base.den)
 
 
+def _end_by(packet: Packet[Stream], stop: Fraction) -> None:
+    """Shorten ``packet`` so that it is not shown beyond ``stop``, in seconds; it begins before."""
+    time = packet_time(packet)
+    if time is not None and packet.duration:
+        base = Fraction(packet.time_base.num, packet.time_base.den)
+        packet.duration = min(packet.duration, ceil((stop - time) / base))
+
+
 class PacketRelay:
     """Passes on what lies inside the trim, in file order; plain samples to the very sample.
+
+    A subtitle that is shown beyond an end that is known when it is passed on is shown up to there.
 
     Args:
         dense: indices of the streams that have no gaps (audio).
@@ -140,6 +151,8 @@ class PacketRelay:
             return
         if self._is_edited_out(packet):
             return
+        if packet.stream.type == "subtitle" and self._stop is not None:
+            _end_by(packet, self._stop)
         part = cut_samples(packet, self._begin, self._stop) if is_samples(packet) else packet
         if part is not None:
             self.packets.append(part)
