@@ -13,6 +13,7 @@ from av.stream import Disposition
 from vsr.sinks.labels import (
     _MOV_LANGUAGES,
     holds_timecode,
+    is_undescribed,
     kept_metadata,
     lost_chapter_tags,
     lost_dispositions,
@@ -80,7 +81,7 @@ class TestAgainstFfprobe:
         if muxer in ("mp4", "mov"):
             read["title"] = read["handler_name"]  # this ffprobe does not know the box "name"
         missing = {key for key, value in tags.items() if read.get(key) != value}
-        assert missing == set(lost_tags(given, muxer, of_file={}, picture=True))
+        assert missing == set(lost_tags(given, muxer, of_file={}, undescribed=True))
 
     def test_tags_of_a_chapter(self, muxer, tmp_path):
         path = tmp_path / f"c.{SUFFIXES[muxer]}"
@@ -98,6 +99,26 @@ class TestAgainstFfprobe:
             (found,) = written(path, muxer, disposition=bit)["streams"]
             kept = bool(found["disposition"][name])
             assert kept == (lost_dispositions(bit, muxer, alone=False) == []), name
+
+
+@needs_ffprobe
+@pytest.mark.parametrize("codec", ["hdmv_pgs_subtitle", "dvb_subtitle", "mp2", "aac", "ac3"])
+def test_whose_language_mpeg_ts_tells(tmp_path, codec):
+    path = tmp_path / "l.ts"
+    options = {"mpegts_m2ts_mode": "0" if codec == "dvb_subtitle" else "1"}  # where each may be
+    with av.open(str(path), "w", format="mpegts", options=options) as out:
+        picture = out.add_stream("mpeg2video", rate=25, width=64, height=48)
+        stream = out.add_mux_stream(codec, **({} if "subtitle" in codec else {"rate": 48000}))
+        stream.metadata["language"] = "fra"
+        black = av.VideoFrame(64, 48, "yuv420p")
+        black.pts = 0
+        out.mux([*picture.encode(black), *picture.encode(None)])
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", str(path)]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    kept = found["streams"][1].get("tags", {}).get("language") == "fra"
+    undescribed = is_undescribed(found["streams"][1]["codec_type"], codec)
+    lost = lost_tags({"language": "fra"}, "mpegts", of_file={}, undescribed=undescribed)
+    assert lost == ([] if kept else ["language"])
 
 
 @needs_ffprobe

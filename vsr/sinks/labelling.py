@@ -12,7 +12,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from vsr.encoding.muxers import flags_in
-from vsr.encoding.streams import StreamSource, is_cover_art
+from vsr.encoding.streams import StreamSource, codec_of, is_cover_art
 from vsr.encoding.ts_programs import programs_of
 from vsr.ffmpeg import fraction, known_fraction
 from vsr.immersive import Immersive
@@ -20,6 +20,7 @@ from vsr.notes import Notes
 from vsr.sinks.labels import (
     holds_reel_name,
     holds_timecode,
+    is_undescribed,
     kept_metadata,
     lost_chapter_tags,
     lost_dispositions,
@@ -104,8 +105,9 @@ class Labelling:
             return
         place = f"({stream.type} stream {stream.index})"
         lost = lost_tags(
-            metadata, self._muxer, of_file=self._of_file, picture=stream.type == "video"
-        )
+            metadata, self._muxer, of_file=self._of_file,
+            undescribed=is_undescribed(stream.type, codec_of(stream)),
+        )  # fmt: skip
         self._lost_tags += [f"{key} {place}" for key in lost]
         alone = sum(other.type == stream.type for other in source.streams) == 1
         names = lost_dispositions(
@@ -142,7 +144,7 @@ class Labelling:
         if (own := self._source.timecode) is not None:
             container.metadata.pop("timecode", None)
             video.metadata["timecode"] = own.text
-            if lost_tags({"timecode": own.text}, self._muxer, of_file={}, picture=True):
+            if lost_tags({"timecode": own.text}, self._muxer, of_file={}, undescribed=True):
                 self._lost_tags.append("timecode (of the input)")
             self._settle_timecode(video, container, own.rate, own.ahead)
         elif source is not None:

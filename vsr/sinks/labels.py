@@ -15,6 +15,7 @@ __all__ = [
     "copied_metadata",
     "holds_reel_name",
     "holds_timecode",
+    "is_undescribed",
     "kept_metadata",
     "lost_chapter_tags",
     "lost_dispositions",
@@ -122,6 +123,8 @@ _DISPOSITIONS = {
 }  # fmt: skip
 _TS_AUDIO_TYPES = ("clean_effects", "hearing_impaired", "visual_impaired")
 """Of these FFmpeg writes the first that applies (ISO/IEC 13818-1, 2.6.19)."""
+_TS_DESCRIBED = ("dvb_subtitle", "dvb_teletext")
+"""Subtitles of which FFmpeg writes a language; of sound it does, whatever the codec."""
 _DVB_KIND = 4
 """The byte, in the header of DVB's subtitles, that says for whom they are."""
 _DVB_FOR_THE_DEAF = range(0x20, 0x26)
@@ -194,7 +197,7 @@ def lost_tags(
     muxer: str,
     *,
     of_file: Mapping[str, str] | None = None,
-    picture: bool = False,
+    undescribed: bool = False,
     any_key: bool = False,
 ) -> list[str]:
     """The keys of ``metadata`` that a container leaves out.
@@ -203,18 +206,28 @@ def lost_tags(
         metadata: what is to be written, of a file or of a stream.
         muxer: FFmpeg's name of the container.
         of_file: where ``metadata`` is a stream's, the file's: what it only repeats is not lost.
-        picture: the stream is video, whose language MPEG-TS does not tell.
+        undescribed: see :func:`is_undescribed`, of the stream.
         any_key: MP4 or MOV was told to write a file's keys as they are.
     """
     if of_file is None and (any_key or metadata_flags(metadata, muxer)):
         return []
     new = _not_repeated(metadata, of_file or {})
-    if picture and muxer == "mpegts":
+    if undescribed and muxer == "mpegts":
         return list(new)
     return [
         key for key, value in new.items()
         if (not _holds(muxer, key.lower(), of_file is None) or _is_unknown(key, value, muxer))
     ]  # fmt: skip
+
+
+def is_undescribed(kind: str, codec: str) -> bool:
+    """Whether FFmpeg's muxer of MPEG-TS tells no language of a stream: video, subtitles of discs.
+
+    Args:
+        kind: the stream's type.
+        codec: FFmpeg's name of its codec.
+    """
+    return kind == "video" or (kind == "subtitle" and codec not in _TS_DESCRIBED)
 
 
 def lost_chapter_tags(
