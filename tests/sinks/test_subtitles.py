@@ -182,6 +182,16 @@ def test_webm_gets_webvtt(films: dict[str, Path], tmp_path: Path, source: str, f
     assert note.endswith("webm gets italics, bold and underline alone")
 
 
+def test_nut_does_not_say_when_texts_end(tmp_path: Path) -> None:
+    source, output = make(tmp_path / "in.mkv", SRT, "srt", "ass"), tmp_path / "out.nut"
+    report = upscale(UpscaleConfig(input=source, output=output, model="identity"))
+    with av.open(str(output)) as container:
+        lasting = {p.duration for p in container.demux(subtitles=0) if p.size}
+    assert lasting <= {None, 0}
+    lines = [note for note in report.notes if "how long texts stay" in note]
+    assert [line.partition(", of ")[2] for line in lines] == ["subtitle stream 1 (ass)"]
+
+
 def test_texts_at_the_same_time_are_shown_together_in_mp4(tmp_path: Path) -> None:
     """There, a text lasts until the next one begins."""
     source, output = make(tmp_path / "in.mkv", OVERLAPPING, "srt", "srt"), tmp_path / "out.mp4"

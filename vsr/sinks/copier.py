@@ -49,6 +49,8 @@ _MARKS = {
 """Sync words: ISO 11172-3, 2.4.2.3; ATSC A/52, 5.4.1.1."""
 _JOINED = ("mpegts", "mpeg")
 """Containers in which a recorder may change the codec of a stream."""
+_WITH_ENDS = ("dvd_subtitle", "dvb_subtitle", "hdmv_pgs_subtitle")
+"""Subtitles that say in their packets when they end; of others, the container does."""
 _NONSTRICT = cast(int, FormatFlags.ts_nonstrict.value)
 
 # mov_text needs a style to refer to; the encoder writes its description from this.
@@ -92,6 +94,7 @@ class StreamCopier:
         self._tracks: dict[int, Track] = {}
         self._labelling = Labelling(source, encoding.muxer, notes, immersive)
         self._data: list[Stream] = []
+        self._endless: list[str] = []  # texts that do not say when they end, by their streams
 
     def container_options(self, given: Mapping[str, str]) -> dict[str, str]:
         """``given`` options of the container, and those that the source's metadata asks for."""
@@ -129,6 +132,9 @@ class StreamCopier:
         assert video is not None
         if self._data:
             self._notes.warn(dropped_data(self._data))
+        if self._endless:
+            texts = ", ".join(self._endless)
+            self._notes.warn(f"nut has no durations: it is lost how long texts stay, of {texts}")
         self._add_chapters(container, duration)
         self._labelling.report()
         if self._muxer == "avi" and self._tracks:
@@ -229,6 +235,8 @@ class StreamCopier:
         output = add_copy(container, stream)
         if codec_of(stream) == "mov_text" and self._muxer in ("mp4", "mov"):
             output.time_base = base_of_copied(stream)
+        if self._muxer == "nut" and stream.type == "subtitle":
+            self._endless += [] if codec_of(stream) in _WITH_ENDS else [name_of(stream)]
         self._follow(container, stream, output)
         output.metadata.update(copied_metadata(stream.metadata, self._muxer))
 
