@@ -80,6 +80,18 @@ spoken
 00:00:07,500 --> 00:30:00,000
 beyond
 """
+LENGTHLESS = """1
+00:00:00,300 --> 00:00:00,300
+none
+
+2
+00:00:00,300 --> 00:00:00,600
+some
+
+3
+00:00:00,600 --> 00:00:00,600
+last
+"""
 PLAIN = ["Héllo you", "1 < 2 and 3 > 2 {not a style} <3"]
 
 
@@ -249,6 +261,16 @@ def test_copied_texts_count_as_before_where_their_steps_fit(tmp_path: Path) -> N
     assert bases[0] == Fraction(1, 1_000_000)
     assert bases[1] > bases[0]
     assert [begin for begin, *_ in spans(output)] == [100, 2_700_400]
+
+
+def test_a_last_text_of_no_length_stays_in_mp4(tmp_path: Path) -> None:
+    """FFmpeg reads this one where its muxer has moved another text, so that the track is longer."""
+    source, output = make(tmp_path / "in.mp4", LENGTHLESS, "srt", "mov_text"), tmp_path / "out.mp4"
+    with av.open(str(source)) as container:
+        last = [p for p in container.demux(subtitles=0) if p.size > 2][-1]
+        assert (last.pts, last.duration) == (600_000, 0)
+    upscale(UpscaleConfig(input=source, output=output, model="identity"))
+    assert texts(output) == ["none", "some", "last"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from vsr.immersive import Immersive
 from vsr.notes import Notes
 from vsr.sinks.labelling import Labelling
 from vsr.sinks.labels import copied_metadata
-from vsr.sinks.plain_text import OneAtATime, as_plain_text, as_webvtt
+from vsr.sinks.plain_text import OneAtATime, as_plain_text, as_webvtt, lasting
 from vsr.sinks.sound import SoundEncoder, silent_sample
 from vsr.sinks.text_base import base_of_converted, base_of_copied
 from vsr.sinks.track import Track
@@ -233,11 +233,14 @@ class StreamCopier:
 
     def _add_copied(self, container: OutputContainer, stream: Stream) -> None:
         output = add_copy(container, stream)
-        if codec_of(stream) == "mov_text" and self._muxer in ("mp4", "mov"):
+        texts = codec_of(stream) == "mov_text" and self._muxer in ("mp4", "mov")
+        if texts:
             output.time_base = base_of_copied(stream)
         if self._muxer == "nut" and stream.type == "subtitle":
             self._endless += [] if codec_of(stream) in _WITH_ENDS else [name_of(stream)]
-        self._follow(container, stream, output)
+        track = self._follow(container, stream, output)
+        if texts:
+            track.rewrite = lasting
         output.metadata.update(copied_metadata(stream.metadata, self._muxer))
 
     def _marks(self, stream: Stream) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from av.packet import Packet
 
-__all__ = ["OneAtATime", "as_plain_text", "as_webvtt"]
+__all__ = ["OneAtATime", "as_plain_text", "as_webvtt", "lasting"]
 
 _STYLE = re.compile(rb"</?(?:[ibus]|font)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
 """What SubRip says of style: HTML's tags, and Advanced SubStation's ``{\\an8}``."""
@@ -55,6 +55,16 @@ def as_webvtt(packet: "Packet[Any]", codec: str) -> tuple["Packet[Any]", bool]:
             styled = True
         at = mark.end()
     return _with(packet, _whole(made + _escaped(data[at:]))), styled
+
+
+def lasting(packet: "Packet[Any]", codec: str) -> tuple["Packet[Any]", bool]:
+    """A text of MP4 that is shown for one unit at least, and False: it loses no style.
+
+    One of no length that is the last would begin where its track ends, and be left out by readers.
+    """
+    if not packet.duration:
+        packet.duration = 1
+    return packet, False
 
 
 def _escaped(text: bytes) -> bytes:
