@@ -263,6 +263,26 @@ def test_copied_texts_count_as_before_where_their_steps_fit(tmp_path: Path) -> N
     assert [begin for begin, *_ in spans(output)] == [100, 2_700_400]
 
 
+@pytest.mark.parametrize("start", [0, 6])
+def test_a_text_is_not_the_beginning(tmp_path: Path, start: int) -> None:
+    """FFmpeg says that it is, where the picture before it has no time of decoding."""
+    source, output = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:09,000\nwords\n")
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=32x32:r=1/4:d=20", "-i", str(tmp_path / "words.srt")]
+    command = ["ffmpeg", "-v", "error", *inputs, "-bf", "0", "-c:s", "copy", str(source)]
+    subprocess.run(command, check=True)
+    with av.open(str(source)) as container:
+        assert container.start_time == 1_000_000
+    report = upscale(
+        UpscaleConfig(input=source, output=output, model="identity", start=Fraction(start))
+    )
+    assert not [note for note in report.notes if "by its own clock" in note]
+    assert spans(output) == [(0, 3000, "words") if start else (1000, 9000, "words")]
+    with av.open(str(output)) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == ([2, 6, 10] if start else [0, 4, 8, 12, 16])
+
+
 def test_a_last_text_of_no_length_stays_in_mp4(tmp_path: Path) -> None:
     """FFmpeg reads this one where its muxer has moved another text, so that the track is longer."""
     source, output = make(tmp_path / "in.mp4", LENGTHLESS, "srt", "mov_text"), tmp_path / "out.mp4"

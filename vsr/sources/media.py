@@ -4,6 +4,7 @@ from __future__ import annotations  # av's generic classes are generic in the st
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -26,7 +27,7 @@ from vsr.sources.lookahead import TimedFrame
 from vsr.sources.playback import Playback
 from vsr.sources.reader import InputFacts
 from vsr.sources.report import SourceReport
-from vsr.sources.seeking import find_part, go_to_frame, go_to_start
+from vsr.sources.seeking import Part, find_part, go_to_frame, go_to_start
 from vsr.sources.siting import meaning_of_left
 
 __all__ = ["MediaReader"]
@@ -35,6 +36,8 @@ _FAR_APART = Fraction(1)
 """Seconds between pictures of which the last may well be shown for another time."""
 _LATE = Fraction(1, 2)
 """Seconds; a frame or two are nothing to speak of."""
+_ROUNDING = Fraction(1, 1000)
+"""Seconds by which what is told as the beginning may lie off the first picture's own time."""
 _LAST = 4
 """Usual spacings that the last picture of AVI may be shown for."""
 _TOLERANCE = Fraction(1, 4)
@@ -98,7 +101,7 @@ class MediaReader:
             # as long as the decoder has not replaced them
             tags = describe.container_colour(self.stream)
             first = self._first_frame()
-            self._part = find_part(self._playback, first, start, end)
+            self._part = self._from_first(first, find_part(self._playback, first, start, end))
             self._go_to_part(hold=hold)
             self.facts = self._find_facts(first, tags)
             opened.pop_all()
@@ -111,6 +114,18 @@ class MediaReader:
             raise SourceError(f"{self.name}: {self._playback.why_nothing()}")
         self._playback.put_back(first)
         return first
+
+    def _from_first(self, first: TimedFrame, part: Part) -> Part:
+        """``part`` of an input that begins with its ``first`` frame at the latest.
+
+        Where the times of decoding are not told and pictures come seconds apart, FFmpeg takes the
+        first subtitle for the beginning.
+        """
+        begun = first.pts * self._time_base
+        is_true = part.begin - begun < _ROUNDING or first.repaired
+        if is_true or not describe.counts_from_zero(self.container):
+            return part
+        return replace(part, begin=begun, video_begin=begun)
 
     def _go_to_part(self, *, hold: bool) -> None:
         part = self._part
