@@ -75,19 +75,18 @@ def test_the_streams_siting_counts_where_it_has_one(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts", "hevc"])
-def test_hevc_of_bt2020_that_says_nothing_is_top_left(tmp_path, suffix):
+def test_silence_is_left_in_bt2020_too(tmp_path, suffix):
+    """So say annex E and ffprobe, though BT.2020 itself wants it top left."""
     silent = write(tmp_path / f"a.{suffix}", "libx265", BT2020)
-    assert read(silent) == (Siting.TOP_LEFT, [])
-    assert read(silent, siting=Siting.LEFT) == (Siting.LEFT, [])
-    if suffix != "hevc":  # which has no times
-        assert read(copied(silent, tmp_path / "b.mkv")) == (Siting.TOP_LEFT, [])
+    assert read(silent) == (Siting.LEFT, [])
+    assert read(silent, siting=Siting.TOP_LEFT) == (Siting.TOP_LEFT, [])
 
 
 @pytest.mark.parametrize(
     ("stated", "found"), [({}, Siting.TOP_LEFT), ({"siting": Siting.LEFT}, Siting.LEFT)]
 )
 def test_filters_keep_what_was_found(tmp_path, stated, found):
-    silent = write(tmp_path / "a.mkv", "libx265", BT2020)
+    silent = moved(copied(write(tmp_path / "a.mkv", "libx265", BT2020), tmp_path / "b.mkv"))
     assert read(silent, filters="hflip", **stated) == (found, [])
 
 

@@ -2,9 +2,7 @@
 
 FFmpeg's decoders of H.264 and HEVC say "left" of such a stream, as the standards do (annex E), and
 so does whatever FFmpeg copies it into: the container's "left" tells nothing more. But another place
-that a container names is there because somebody knew; and what is in BT.2020 lies top left by that
-standard, for which HEVC wants to be tagged so, and many encoders do not tag it. (libx264 never tags
-"left", so that silence in H.264 is a tag.)
+that a container names is there because somebody knew.
 """
 
 import re
@@ -34,13 +32,11 @@ def meaning_of_left(stream: VideoStream, container: Siting) -> Siting:
         container: where it lies by the container.
 
     Returns:
-        Left, or what the container says, or unspecified.
+        Left, or what the container says.
     """
     codec = stream.codec_context.codec.canonical_name
     known = container not in (Siting.UNSPECIFIED, Siting.LEFT)
-    if codec not in _FILLED_IN or not (known or codec == "hevc") or not _is_silent(stream):
-        return Siting.LEFT
-    return container if known else Siting.UNSPECIFIED
+    return container if known and codec in _FILLED_IN and _is_silent(stream) else Siting.LEFT
 
 
 def _is_silent(stream: VideoStream) -> bool:
