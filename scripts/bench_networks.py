@@ -98,7 +98,7 @@ def measure(name: str, network: Network, size: tuple[int, int], device: torch.de
         "parameters": sum(p.numel() for p in network.module.parameters()),
         "kmac": macs and macs[0], "attention_kmac": macs and macs[1],
         "sees": f"windows, {network.grid} px" if network.grid > 1 else f"{network.halo} px",
-        "milliseconds": round(milliseconds(run, device, 3, enough=ENOUGH), 1),
+        "milliseconds": round(milliseconds(run, device, 3, enough=ENOUGH), 4),
     }  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def _line(row: Row, first: Row) -> str:
         ratio = f"{float(str(row['milliseconds'])) / float(str(first['milliseconds'])):.1f}"
     return (
         "| {variant} | {scale} | {parameters} | {kmac} | {attention_kmac} | {sees} "
-        "| {milliseconds} | {ratio} |".format(**words, ratio=ratio)
+        "| {milliseconds:.1f} | {ratio} |".format(**words, ratio=ratio)
     )  # fmt: skip
 
 

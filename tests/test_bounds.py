@@ -78,7 +78,8 @@ def test_what_ships_keeps_its_head_beyond_white(name: str) -> None:
     with torch.inference_mode():
         made = network.module(picture)
     plain = interpolate(picture, scale_factor=model.scale, mode="bilinear")
-    assert (made - plain).abs().max() < 1.0  # the published weights: 645
+    # An edge as high as those here, drawn sharp, is 1.1 off; the published weights' result is 645.
+    assert (made - plain).abs().max() < 1.5
 
 
 def test_a_checkpoint_of_someone_else_is_bounded(tmp_path: Path) -> None:

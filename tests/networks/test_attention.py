@@ -285,7 +285,7 @@ def fixed(name: str) -> attention_kernels.Kernel:
 def choose(monkeypatch: pytest.MonkeyPatch, times: dict[str, float | Exception]) -> str:
     """What is chosen on a GPU where candidates take so long, or fail so."""
 
-    def seconds(kernel: attention_kernels.Kernel, *_: object) -> float:
+    def milliseconds(kernel: attention_kernels.Kernel, *_: object) -> float:
         taken = times[kernel.name]
         if isinstance(taken, Exception):
             raise taken
@@ -296,7 +296,7 @@ def choose(monkeypatch: pytest.MonkeyPatch, times: dict[str, float | Exception])
     monkeypatch.setattr(attention_kernels, "_backends", lambda *_: kernels[1:])
     monkeypatch.setattr(attention_kernels, "_extra_kernels", lambda *_: [])
     monkeypatch.setattr(attention_kernels, "_sample", lambda *_: ())
-    monkeypatch.setattr(attention_kernels, "_seconds", seconds)
+    monkeypatch.setattr(attention_kernels, "_milliseconds", milliseconds)
     monkeypatch.setattr(attention_kernels, "_result", lambda *_: torch.ones(2, 3))
     choose = attention_kernels._choose_kernel.__wrapped__
     chosen = choose(torch.device("cuda"), torch.float16, 32, 16, False)
@@ -350,7 +350,7 @@ def test_what_is_wrong_is_never_chosen(
     """By SDPA itself on a CPU: without the bias, with its heads mixed up, and with wider values."""
     sdpa = attention_kernels.sdpa
     monkeypatch.setattr(attention_kernels, "GROUP_TOKENS", {"cpu": 2048})
-    monkeypatch.setattr(attention_kernels, "_seconds", lambda kernel, *_: float(kernel.name))
+    monkeypatch.setattr(attention_kernels, "_milliseconds", lambda kernel, *_: float(kernel.name))
     sample = attention_kernels._sample(CPU, torch.float32, 8, biased)
     right = attention_kernels.Kernel("9", 8, sdpa)
     wrong = attention_kernels.Kernel("1", 8, lambda q, k, v, bias: sdpa(q, k, v, bias).flip(2))

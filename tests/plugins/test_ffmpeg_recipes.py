@@ -54,7 +54,7 @@ def plain(*, kinds: str = "v") -> Expected:
     return Expected(source="in.mp4", pix_fmt="yuv420p", colour=LIMITED, kinds=kinds)
 
 
-RGB = Expected(source="in.mp4", pix_fmt="gbrp10le", colour={})
+RGB = Expected(source="in.mp4", pix_fmt="bgr0", colour={})
 # A piece of each recipe that no other has, and what comes of it.
 EXPECTED = {
     "hqdn3d": deep(kinds="vas"),
