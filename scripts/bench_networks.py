@@ -221,12 +221,13 @@ def _line(row: Row, first: Row) -> str:
     words = {key: "-" if value is None else value for key, value in row.items()}
     for key in ("parameters", "kmac", "attention_kmac"):
         words[key] = words[key] if isinstance(words[key], str) else f"{words[key]:,}"
+    words["milliseconds"] = f"{float(str(row['milliseconds'])):.1f}"
     ratio = "-"
     if first["variant"] == "span":
         ratio = f"{float(str(row['milliseconds'])) / float(str(first['milliseconds'])):.1f}"
     return (
         "| {variant} | {scale} | {parameters} | {kmac} | {attention_kmac} | {sees} "
-        "| {milliseconds:.1f} | {ratio} |".format(**words, ratio=ratio)
+        "| {milliseconds} | {ratio} |".format(**words, ratio=ratio)
     )  # fmt: skip
 
 
