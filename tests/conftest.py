@@ -24,6 +24,7 @@ from tests.warm import serve
 from vsr.frame import Colour, Frame, Matrix, Range, Siting, pixel_format
 from vsr.weights import load_network
 
+os.environ.pop("PYTHONUNBUFFERED", None)  # commands shall hold output back as they do for users
 torch.set_num_threads(1)  # pictures are small here: more threads would only wait for each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # nor shall those of commands spin meanwhile
 if os.name == "posix":  # who starts tests in the background has these ignored, also by commands

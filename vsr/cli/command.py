@@ -11,7 +11,7 @@ import traceback
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from vsr.errors import (
     ConfigError,
@@ -28,6 +28,7 @@ __all__ = [
     "INTERRUPTED",
     "USAGE",
     "Parser",
+    "discard_rest",
     "open_standard_streams",
     "printable",
     "run_command",
@@ -132,21 +133,37 @@ def run_command(
         print(f"{name}: error: the working directory has been deleted", file=sys.stderr)
         return FAILED
     try:
-        return work()
+        code = work()
+        with suppress(ValueError):  # who called has closed it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("aborted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a list has seen enough; nothing is left to flush
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except BrokenPipeError:  # the reader of a list has seen enough
+        discard_rest(sys.stdout)
         return DONE
     except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
         if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
             error = SinkError(f"standard output: cannot be written: {error.strerror}")
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            discard_rest(sys.stdout)
         if debug:
             traceback.print_exc()
         print(f"{name}: error: {_in_words(error, known, debug=debug)}", file=sys.stderr)
         return _code_of(error)
+    return code
+
+
+def discard_rest(stream: TextIO) -> None:
+    """Send nowhere what ``stream`` still holds and could not write, and all that follows.
+
+    Python would write it again as it ends, and make that the exit code.
+    """
+    with suppress(AttributeError, ValueError, OSError):  # it has no number, or none any more
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
 
 
 def _code_of(error: Exception) -> int:

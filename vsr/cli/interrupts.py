@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from vsr.cli.command import discard_rest
 from vsr.completion import Stage, enter, reached
 from vsr.stdout import is_waiting
 
@@ -185,3 +186,7 @@ def lasting_stderr() -> Iterator[None]:
         yield
     finally:
         sys.stderr = before
+        try:
+            before.flush()
+        except (OSError, ValueError):
+            discard_rest(before)

@@ -181,5 +181,4 @@ def _do(options: argparse.Namespace, nowhere: bool) -> int:
         if nowhere and config.output == PIPE:
             raise ConfigError("standard output is closed: there is nowhere to write to")
         return _dry_run(config) if options.dry_run else _run(config, options)
-    sys.stdout.flush()
     return DONE
